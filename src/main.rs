@@ -1,0 +1,3 @@
+//! The command `tokenswitch`.
+
+fn main() {}

@@ -1,0 +1,7 @@
+//! What could have been in `std`. A thing belongs here only if a program without cards could use it.
+
+pub mod bounded;
+pub mod clock;
+pub mod maps;
+pub mod random;
+pub mod secret;

@@ -1,0 +1,30 @@
+//! The field's words as types. Values only: no I/O, no crypto, no serde.
+
+mod card;
+mod codes;
+mod ids;
+mod money;
+mod mti;
+mod pan;
+mod refusal;
+mod text;
+mod time;
+mod token;
+mod verdict;
+
+pub use card::{Expiry, PanSequenceNumber, ServiceCode, Track2};
+pub use codes::{
+    EntryMode, MerchantCategory, NetworkCode, Outcome, PosEntryMode, ProcessingCode, ResponseCode,
+    ReversalReason, TransactionKind,
+};
+pub use ids::{
+    ApprovalCode, InstitutionId, LinkId, MerchantId, Rrn, ShardId, Stan, TerminalId, TransactionId,
+};
+pub use money::{Amount, Currency, MoneyError};
+pub use mti::{MessageClass, MessageFunction, MessageOrigin, MessageVersion, Mti};
+pub use pan::{Bin, MaskedPan, Pan, luhn_check_digit, luhn_valid};
+pub use refusal::Refusal;
+pub use text::{Digits, Text, WordError, WordFault};
+pub use time::{BusinessDate, LocalDate, LocalTime, SentAt, SettlementWindow, TransmissionTime, YearMonth};
+pub use token::{Par, Token, TokenAssuranceMethod, TokenLocation, TokenReferenceId, TokenRequestorId};
+pub use verdict::{CounterTaken, Service, Verdict, VerdictResult, Verdicts};

@@ -1,0 +1,266 @@
+//! `Token` and what names it: requestor, reference, payment account reference, assurance, location.
+
+use std::fmt;
+
+use super::pan::{MaskedPan, Pan, account_digits};
+use super::text::{Digits, Text, WordError, WordFault};
+
+/// A payment token: 12 to 19 digits in a PAN's place (EMVCo Tokenisation Framework 1.5). It is no account data
+/// outside the TSP, yet `Debug` masks it all the same; `as_str` is for receipts and answers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token {
+    digits: [u8; Pan::MOST],
+    len: u8,
+}
+
+impl Token {
+    /// Takes 12 to 19 ASCII digits. Whether they lie in a token range is the TSP's to say.
+    ///
+    /// # Errors
+    /// `Length` or `NotADigit`.
+    pub fn parse(bytes: &[u8]) -> Result<Self, WordError> {
+        let (digits, len) = account_digits("token", bytes)?;
+        Ok(Self { digits, len })
+    }
+
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.digits.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn masked(&self) -> MaskedPan {
+        MaskedPan::of(self.as_bytes())
+    }
+
+    #[must_use]
+    pub fn last4(&self) -> Digits<4> {
+        let digits = self.as_bytes();
+        let tail = digits.get(digits.len().saturating_sub(4)..).unwrap_or_default();
+        Digits::parse("last four", tail, 4).unwrap_or_default()
+    }
+
+    /// The digits as one number. Unique among tokens of one length; a token range never begins with zero.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.as_bytes()
+            .iter()
+            .fold(0_u64, |sum, digit| sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')))
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token({})", self.masked())
+    }
+}
+
+/// Token requestor id (TRID): 11 digits, the first three the TSP's code (EMVCo 5.2.1). TSP code 000 is for tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenRequestorId(Digits<11>);
+
+impl TokenRequestorId {
+    /// Takes exactly 11 digits.
+    ///
+    /// # Errors
+    /// `Length` or `NotADigit`.
+    pub fn parse(bytes: &[u8]) -> Result<Self, WordError> {
+        Digits::parse("token requestor id", bytes, 11).map(Self)
+    }
+
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl fmt::Display for TokenRequestorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The handle by which everyone but a payment names a token: 32 lower-case hex characters, random, revealing
+/// neither token nor PAN.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenReferenceId([u8; 16]);
+
+impl TokenReferenceId {
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
+    /// Takes 32 lower-case hex characters.
+    ///
+    /// # Errors
+    /// `Length` or `NotAllowed`.
+    pub fn parse(text: &str) -> Result<Self, WordError> {
+        let word = "token reference id";
+        let refused = |fault| WordError { word, fault };
+        if text.len() != 32 {
+            return Err(refused(WordFault::Length { length: text.len(), least: 32, most: 32 }));
+        }
+        if let Some(at) = text.bytes().position(|b| !matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(refused(WordFault::NotAllowed { at }));
+        }
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| refused(WordFault::OutOfRange))?;
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Display for TokenReferenceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for TokenReferenceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Payment account reference: 29 upper-case letters and digits, the same for a PAN and all its tokens (EMVCo 7.1).
+/// It can never start a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Par(Text<29>);
+
+impl Par {
+    /// Takes exactly 29 characters of `A-Z0-9`.
+    ///
+    /// # Errors
+    /// `Length` or `NotAllowed`.
+    pub fn parse(bytes: &[u8]) -> Result<Self, WordError> {
+        let word = "PAR";
+        if bytes.len() != 29 {
+            let fault = WordFault::Length { length: bytes.len(), least: 29, most: 29 };
+            return Err(WordError { word, fault });
+        }
+        match bytes.iter().position(|b| !matches!(b, b'0'..=b'9' | b'A'..=b'Z')) {
+            Some(at) => Err(WordError { word, fault: WordFault::NotAllowed { at } }),
+            None => Text::parse(word, bytes).map(Self),
+        }
+    }
+
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+/// Token assurance method (EMVCo table 6): two digits that say how identity was checked, `00` for not at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenAssuranceMethod(u8);
+
+impl TokenAssuranceMethod {
+    /// `00`: identification and verification was not performed.
+    pub const NOT_PERFORMED: Self = Self(0);
+
+    /// Takes two digits.
+    ///
+    /// # Errors
+    /// `Length` or `NotADigit`.
+    pub fn parse(bytes: &[u8]) -> Result<Self, WordError> {
+        let value = super::text::exact_number("token assurance method", bytes, 2)?;
+        Ok(Self(u8::try_from(value).unwrap_or_default()))
+    }
+
+    #[must_use]
+    pub fn digits(self) -> [u8; 2] {
+        [b'0' + self.0 / 10, b'0' + self.0 % 10]
+    }
+}
+
+/// Where the token lives (EMVCo table 5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum TokenLocation {
+    Unspecified = 0,
+    RemoteStorage = 1,
+    SecureElement = 2,
+    DeviceStorage = 3,
+    DeviceSecuredHardware = 4,
+    RemoteSecuredHardware = 5,
+    SharedStorage = 6,
+    Temporary = 7,
+}
+
+impl TokenLocation {
+    pub const ALL: [Self; 8] = [
+        Self::Unspecified,
+        Self::RemoteStorage,
+        Self::SecureElement,
+        Self::DeviceStorage,
+        Self::DeviceSecuredHardware,
+        Self::RemoteSecuredHardware,
+        Self::SharedStorage,
+        Self::Temporary,
+    ];
+
+    /// Takes the two digits of EMVCo table 5.1; 08 to 99 are reserved.
+    ///
+    /// # Errors
+    /// `Length`, `NotADigit` or `OutOfRange`.
+    pub fn parse(bytes: &[u8]) -> Result<Self, WordError> {
+        let word = "token location";
+        let value = super::text::exact_number(word, bytes, 2)?;
+        let place = usize::try_from(value).unwrap_or(usize::MAX);
+        Self::ALL.get(place).copied().ok_or(WordError { word, fault: WordFault::OutOfRange })
+    }
+
+    #[must_use]
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_lower_case_hex_and_come_back_the_same() {
+        let text = "00112233445566778899aabbccddeeff";
+        assert_eq!(TokenReferenceId::parse(text).unwrap().to_string(), text);
+        for bad in ["00112233445566778899AABBCCDDEEFF", "0011", "zz112233445566778899aabbccddeeff"] {
+            assert!(TokenReferenceId::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_par_is_29_capitals_and_digits() {
+        assert!(Par::parse(b"V0010013020315513942420893974").is_ok());
+        assert!(Par::parse(b"v0010013020315513942420893974").is_err());
+        assert!(Par::parse(b"V001").is_err());
+    }
+
+    #[test]
+    fn assurance_and_location_codes() {
+        assert_eq!(TokenAssuranceMethod::parse(b"14").unwrap().digits(), *b"14");
+        assert!(TokenAssuranceMethod::parse(b"+1").is_err());
+        assert_eq!(TokenLocation::parse(b"02").unwrap(), TokenLocation::SecureElement);
+        assert!(TokenLocation::parse(b"08").is_err());
+    }
+}

@@ -1,0 +1,144 @@
+//! What the TSP found, as the issuer is told and the journal remembers: (service, result) pairs and the counter.
+
+/// What was looked at. The letter is its code in the token data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Service {
+    /// Token to PAN.
+    Mapping = b'M',
+    /// The token's own expiry.
+    Expiry = b'E',
+    /// Status of the token.
+    Status = b'S',
+    /// Token requestor named in the message.
+    Requestor = b'R',
+    /// Entry mode, merchant, channel, amount.
+    Domain = b'D',
+    /// The chip's cryptogram.
+    Cryptogram = b'C',
+    /// DE 4 and DE 49 against what the chip signed.
+    ChipAmount = b'A',
+    /// The card verification value in track 2.
+    VerificationValue = b'V',
+}
+
+/// What came of it. The letter is its code in the token data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum VerdictResult {
+    Good = b'V',
+    Bad = b'I',
+    /// Not there to look at.
+    Absent = b'N',
+    /// There, and not looked at.
+    NotVerified = b'U',
+}
+
+/// One finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Verdict {
+    pub service: Service,
+    pub result: VerdictResult,
+}
+
+/// The findings of one transaction: at most one a service, in the order they were made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Verdicts {
+    list: [Option<Verdict>; 8],
+}
+
+impl Verdicts {
+    /// Notes a finding; a later one on the same service takes the earlier one's place.
+    pub fn note(&mut self, service: Service, result: VerdictResult) {
+        let place = self.list.iter_mut().find(|v| v.is_none_or(|v| v.service == service));
+        if let Some(place) = place {
+            *place = Some(Verdict { service, result });
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Verdict> {
+        self.list.iter().flatten().copied()
+    }
+
+    #[must_use]
+    pub fn of(&self, service: Service) -> Option<VerdictResult> {
+        self.iter().find(|v| v.service == service).map(|v| v.result)
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.first().is_none_or(Option::is_none)
+    }
+
+    /// Two letters a finding, as the token data carries them: `MVEVSV`.
+    #[must_use]
+    pub fn letters(&self) -> Vec<u8> {
+        self.iter().flat_map(|v| [v.service as u8, v.result as u8]).collect()
+    }
+
+    /// Reads what `letters` wrote; `None` for anything else.
+    #[must_use]
+    pub fn from_letters(letters: &[u8]) -> Option<Self> {
+        let mut verdicts = Self::default();
+        if letters.len() % 2 != 0 || letters.len() > 16 {
+            return None;
+        }
+        for pair in letters.chunks_exact(2) {
+            let &[service, result] = pair else { return None };
+            verdicts.note(Service::from_letter(service)?, VerdictResult::from_letter(result)?);
+        }
+        Some(verdicts)
+    }
+}
+
+impl Service {
+    #[must_use]
+    pub fn from_letter(letter: u8) -> Option<Self> {
+        [
+            Self::Mapping,
+            Self::Expiry,
+            Self::Status,
+            Self::Requestor,
+            Self::Domain,
+            Self::Cryptogram,
+            Self::ChipAmount,
+            Self::VerificationValue,
+        ]
+        .into_iter()
+        .find(|service| *service as u8 == letter)
+    }
+}
+
+impl VerdictResult {
+    #[must_use]
+    pub fn from_letter(letter: u8) -> Option<Self> {
+        [Self::Good, Self::Bad, Self::Absent, Self::NotVerified].into_iter().find(|r| *r as u8 == letter)
+    }
+}
+
+/// The application transaction counter that a request took, with the cryptogram it came with: together they lead
+/// to at most one approval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CounterTaken {
+    /// Application transaction counter, EMV tag 9F36.
+    pub atc: u16,
+    /// Application cryptogram, EMV tag 9F26.
+    pub cryptogram: [u8; 8],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_there_and_back() {
+        let mut verdicts = Verdicts::default();
+        verdicts.note(Service::Mapping, VerdictResult::Good);
+        verdicts.note(Service::Cryptogram, VerdictResult::Absent);
+        verdicts.note(Service::Cryptogram, VerdictResult::NotVerified);
+        assert_eq!(verdicts.letters(), b"MVCU");
+        assert_eq!(Verdicts::from_letters(b"MVCU"), Some(verdicts));
+        assert_eq!(Verdicts::from_letters(b"MV?U"), None);
+        assert_eq!(Verdicts::from_letters(b"MVC"), None);
+    }
+}
