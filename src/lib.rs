@@ -37,6 +37,7 @@
 pub mod codec;
 pub mod crypto;
 pub mod journal;
+pub mod link;
 pub mod stdx;
 pub mod tsp;
 pub mod vocab;

@@ -1,0 +1,335 @@
+//! `Session`: sign-on, echo and sign-off on one connection, without I/O and without a clock.
+//!
+//! It asks for messages by their network code (DE 70) and leaves the making and numbering to its caller. At most
+//! one of its requests is unanswered at a time; an echo is asked only after idle time, and two that stay
+//! unanswered while nothing else is heard bring the connection down.
+
+use std::time::Duration;
+
+use super::event::CloseReason;
+use crate::stdx::clock::Moment;
+use crate::vocab::{Mti, NetworkCode, Outcome, Stan};
+
+/// Who signs on before requests flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignOn {
+    /// The peer to us, as an acquirer does.
+    Peer,
+    /// We to the peer, as to an issuer.
+    Us,
+    /// Nobody: the link is up when it stands.
+    Nobody,
+}
+
+/// A link's rules for its sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionConfig {
+    pub sign_on: SignOn,
+    /// How long after opening the sign-on must be done.
+    pub sign_on_timeout: Duration,
+    /// Silence of the peer after which an echo is asked.
+    pub idle: Duration,
+    /// How long an echo's or a sign-off's answer may take.
+    pub echo_timeout: Duration,
+    /// Echoes in a row that may stay unanswered before the connection comes down.
+    pub missed_echoes: u32,
+}
+
+impl SessionConfig {
+    #[must_use]
+    pub fn new(sign_on: SignOn) -> Self {
+        Self {
+            sign_on,
+            sign_on_timeout: Duration::from_secs(30),
+            idle: Duration::from_secs(60),
+            echo_timeout: Duration::from_secs(10),
+            missed_echoes: 2,
+        }
+    }
+}
+
+/// Where a connection's session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LinkState {
+    /// The peer has not signed on yet.
+    AwaitingSignOn,
+    /// We asked to sign on and wait for the answer.
+    SigningOn,
+    /// Requests flow.
+    Up,
+    /// The peer signed off; it may sign on again.
+    SignedOff,
+    /// We asked to sign off and wait for the answer.
+    SigningOff,
+    /// Over.
+    Closed,
+}
+
+impl LinkState {
+    /// As the console and the log say it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AwaitingSignOn => "awaiting-sign-on",
+            Self::SigningOn => "signing-on",
+            Self::Up => "up",
+            Self::SignedOff => "signed-off",
+            Self::SigningOff => "signing-off",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// A network management message as it came in (class 8: 0800, 0810, 0820, ...).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NetworkMessage {
+    pub mti: Mti,
+    /// DE 70. Some peers leave it out of answers.
+    pub code: Option<NetworkCode>,
+    /// DE 11.
+    pub stan: Stan,
+    /// What DE 39 comes to in the link's dialect; answers have it.
+    pub outcome: Option<Outcome>,
+}
+
+/// How to answer a network management request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetworkAnswer {
+    Approved,
+    /// Its DE 70 asks for nothing that is done here.
+    NotSupported,
+}
+
+/// What a session wants done, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionAction {
+    /// Send a network management request with this DE 70, and say with `Session::asked` which DE 11 it got.
+    Ask(NetworkCode),
+    /// Answer the message that was just received.
+    Answer(NetworkAnswer),
+    /// Requests may flow from here on.
+    Up,
+    /// Requests may flow no longer.
+    Down,
+    /// The peer answered an echo.
+    EchoAnswered,
+    /// An answer to nothing that was asked: count it.
+    Unmatched,
+    /// Close the connection. Nothing comes after this.
+    Close(CloseReason),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    code: NetworkCode,
+    /// Unknown until `asked`.
+    stan: Option<Stan>,
+    at: Moment,
+    /// Whether anything came in since.
+    heard: bool,
+}
+
+/// The session of one connection.
+#[derive(Debug)]
+pub struct Session {
+    config: SessionConfig,
+    state: LinkState,
+    opened: Moment,
+    last_heard: Moment,
+    asked: Option<Asked>,
+    missed: u32,
+}
+
+impl Session {
+    /// The session of a connection that opened at `now`; `opened` starts it.
+    #[must_use]
+    pub fn new(config: SessionConfig, now: Moment) -> Self {
+        let state = match config.sign_on {
+            SignOn::Peer => LinkState::AwaitingSignOn,
+            SignOn::Us | SignOn::Nobody => LinkState::SigningOn,
+        };
+        Self { config, state, opened: now, last_heard: now, asked: None, missed: 0 }
+    }
+
+    #[must_use]
+    pub fn state(&self) -> LinkState {
+        self.state
+    }
+
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.state == LinkState::Up
+    }
+
+    /// Begins: signs on, or is up at once where nobody does.
+    pub fn opened(&mut self, now: Moment, out: &mut Vec<SessionAction>) {
+        match self.config.sign_on {
+            SignOn::Peer => {}
+            SignOn::Us => self.ask(NetworkCode::SIGN_ON, now, out),
+            SignOn::Nobody => self.go_up(out),
+        }
+    }
+
+    /// Says which DE 11 the request of the last `SessionAction::Ask` was given.
+    pub fn asked(&mut self, stan: Stan) {
+        if let Some(asked) = &mut self.asked {
+            asked.stan = Some(stan);
+        }
+    }
+
+    /// Any frame came in: the peer lives.
+    pub fn traffic(&mut self, now: Moment) {
+        self.last_heard = now;
+        self.missed = 0;
+        if let Some(asked) = &mut self.asked {
+            asked.heard = true;
+        }
+    }
+
+    /// A network management message came in; it counts as traffic too.
+    pub fn received(&mut self, message: &NetworkMessage, now: Moment, out: &mut Vec<SessionAction>) {
+        if self.state == LinkState::Closed {
+            return;
+        }
+        self.traffic(now);
+        if message.mti.is_answer() {
+            self.answered(message, out);
+        } else {
+            self.requested(message, now, out);
+        }
+    }
+
+    /// Asks an echo at once, where none is unanswered: for a peer that is up and answers no requests.
+    pub fn probe(&mut self, now: Moment, out: &mut Vec<SessionAction>) {
+        if self.state == LinkState::Up && self.asked.is_none() {
+            self.ask(NetworkCode::ECHO, now, out);
+        }
+    }
+
+    /// Ends the session in order: signs off where we signed on, then closes.
+    pub fn sign_off(&mut self, now: Moment, out: &mut Vec<SessionAction>) {
+        match (self.state, self.config.sign_on) {
+            (LinkState::Closed | LinkState::SigningOff, _) => {}
+            (LinkState::Up, SignOn::Us) => {
+                self.state = LinkState::SigningOff;
+                out.push(SessionAction::Down);
+                self.ask(NetworkCode::SIGN_OFF, now, out);
+            }
+            _ => self.close(CloseReason::ShuttingDown, out),
+        }
+    }
+
+    /// The connection is gone.
+    pub fn lost(&mut self, out: &mut Vec<SessionAction>) {
+        if self.state == LinkState::Up {
+            out.push(SessionAction::Down);
+        }
+        self.state = LinkState::Closed;
+        self.asked = None;
+    }
+
+    /// Does what is due at `now`.
+    pub fn tick(&mut self, now: Moment, out: &mut Vec<SessionAction>) {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        match self.state {
+            LinkState::AwaitingSignOn | LinkState::SigningOn => self.close(CloseReason::SignOnTooSlow, out),
+            LinkState::SigningOff => self.close(CloseReason::ShuttingDown, out),
+            LinkState::Up | LinkState::SignedOff => self.echo_due(now, out),
+            LinkState::Closed => {}
+        }
+    }
+
+    /// When `tick` has something to do next.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Moment> {
+        let answer_due = self.asked.map(|asked| asked.at.plus(self.config.echo_timeout));
+        match self.state {
+            LinkState::AwaitingSignOn | LinkState::SigningOn => {
+                Some(self.opened.plus(self.config.sign_on_timeout))
+            }
+            LinkState::SigningOff => answer_due,
+            LinkState::Up | LinkState::SignedOff => {
+                Some(answer_due.unwrap_or_else(|| self.last_heard.plus(self.config.idle)))
+            }
+            LinkState::Closed => None,
+        }
+    }
+
+    /// The answer to the last echo is overdue, or the peer was silent for long enough to ask one.
+    fn echo_due(&mut self, now: Moment, out: &mut Vec<SessionAction>) {
+        if let Some(asked) = self.asked.take() {
+            if asked.heard {
+                return;
+            }
+            self.missed = self.missed.saturating_add(1);
+            if self.missed >= self.config.missed_echoes {
+                return self.close(CloseReason::EchoesMissed, out);
+            }
+        }
+        self.ask(NetworkCode::ECHO, now, out);
+    }
+
+    fn requested(&mut self, message: &NetworkMessage, now: Moment, out: &mut Vec<SessionAction>) {
+        let answer = match message.code {
+            Some(NetworkCode::SIGN_ON | NetworkCode::SIGN_OFF | NetworkCode::ECHO) => NetworkAnswer::Approved,
+            _ => NetworkAnswer::NotSupported,
+        };
+        out.push(SessionAction::Answer(answer));
+        match (message.code, self.state) {
+            (Some(NetworkCode::SIGN_ON), LinkState::AwaitingSignOn | LinkState::SignedOff) => {
+                self.peer_signed_on(now, out);
+            }
+            (Some(NetworkCode::SIGN_OFF), LinkState::Up) => {
+                self.state = LinkState::SignedOff;
+                out.push(SessionAction::Down);
+            }
+            _ => {}
+        }
+    }
+
+    /// A peer that is back lets us sign on again where that is our part.
+    fn peer_signed_on(&mut self, now: Moment, out: &mut Vec<SessionAction>) {
+        if self.config.sign_on == SignOn::Us {
+            self.state = LinkState::SigningOn;
+            self.opened = now;
+            self.ask(NetworkCode::SIGN_ON, now, out);
+        } else {
+            self.go_up(out);
+        }
+    }
+
+    fn answered(&mut self, message: &NetworkMessage, out: &mut Vec<SessionAction>) {
+        let matches = |asked: &Asked| {
+            asked.stan == Some(message.stan) && message.code.is_none_or(|code| code == asked.code)
+        };
+        let Some(asked) = self.asked.take_if(|asked| matches(asked)) else {
+            return out.push(SessionAction::Unmatched);
+        };
+        match (asked.code, self.state) {
+            (NetworkCode::SIGN_ON, LinkState::SigningOn) if message.outcome == Some(Outcome::Approved) => {
+                self.go_up(out);
+            }
+            (NetworkCode::SIGN_ON, LinkState::SigningOn) => self.close(CloseReason::SignOnRefused, out),
+            (NetworkCode::SIGN_OFF, _) => self.close(CloseReason::ShuttingDown, out),
+            _ => out.push(SessionAction::EchoAnswered),
+        }
+    }
+
+    fn go_up(&mut self, out: &mut Vec<SessionAction>) {
+        self.state = LinkState::Up;
+        out.push(SessionAction::Up);
+    }
+
+    /// Replaces what is unanswered: a sign-on or sign-off matters more than an echo.
+    fn ask(&mut self, code: NetworkCode, now: Moment, out: &mut Vec<SessionAction>) {
+        self.asked = Some(Asked { code, stan: None, at: now, heard: false });
+        out.push(SessionAction::Ask(code));
+    }
+
+    fn close(&mut self, reason: CloseReason, out: &mut Vec<SessionAction>) {
+        self.lost(out);
+        out.push(SessionAction::Close(reason));
+    }
+}
