@@ -1,1 +1,167 @@
-//! Filled in by the next commits.
+//! `SecurityModule`: the one door to keys and to everything done with them. Callers get handles that seal, index
+//! and chain; no clear key leaves.
+
+mod aead;
+mod blind_index;
+mod credential;
+mod error;
+mod journal_keys;
+mod key;
+mod key_store;
+
+pub use aead::{DataSealer, SEALED_MOST, Sealed, TAG_LENGTH};
+pub use blind_index::BlindIndexer;
+pub use credential::{credential_digest, same};
+pub use error::{CryptoError, KeyFault, StoreFault};
+pub use journal_keys::{JournalKeys, SegmentKey};
+pub use key::{KeyCheckValue, KeyDescription, KeyLabel, KeyUsage, MasterKey};
+pub use key_store::{KeyPolicy, StorePurpose};
+
+use key::Key;
+use key_store::KeyStore;
+
+use crate::stdx::random::Entropy;
+
+const SAMPLE_STORE: &str = include_str!("../../keys-sample/keys.store");
+const SAMPLE_MASTER: &str = include_str!("../../keys-sample/master.key");
+
+/// All live keys, resolved once at start into the handles that use them. Nothing is looked up by label while a
+/// payment waits.
+#[derive(Debug)]
+pub struct SecurityModule {
+    purpose: StorePurpose,
+    keys: Vec<KeyDescription>,
+    sealer: DataSealer,
+    index: BlindIndexer,
+    journal: JournalKeys,
+}
+
+impl SecurityModule {
+    /// Unwraps the keys of a store (`keys.store`) under `master`.
+    ///
+    /// # Errors
+    /// `Store` for a text that is no store, was altered or shortened, or belongs to another master key; `Refused`
+    /// for keys that `policy` does not allow; `KeyMissing` when a key that the daemon needs is not there.
+    pub fn open(store_text: &str, master: &MasterKey, policy: KeyPolicy) -> Result<Self, CryptoError> {
+        let store = KeyStore::parse(store_text, master, policy)?;
+        let of = |usage| store.keys().iter().filter(move |key| key.description().usage == usage);
+        Ok(Self {
+            purpose: store.purpose(),
+            keys: store.keys().iter().map(|key| *key.description()).collect(),
+            sealer: DataSealer::new(of(KeyUsage::DataSealing))?,
+            index: BlindIndexer::new(only(of(KeyUsage::BlindIndex), KeyUsage::BlindIndex)?),
+            journal: JournalKeys::new(only(of(KeyUsage::Journal), KeyUsage::Journal)?),
+        })
+    }
+
+    /// The text of a new store with one fresh key for each use the daemon has.
+    ///
+    /// # Errors
+    /// `NoEntropy` when the system gives no randomness.
+    pub fn create_store(
+        entropy: &mut Entropy,
+        master: &MasterKey,
+        purpose: StorePurpose,
+    ) -> Result<String, CryptoError> {
+        KeyStore::create(entropy, purpose)?.to_text(entropy, master)
+    }
+
+    /// The text of the same store with a new version of the data sealing key: it seals from the next start on, and
+    /// the older versions go on opening what they sealed.
+    ///
+    /// # Errors
+    /// As `open`, and `NoEntropy`.
+    pub fn rotate_data_key(
+        store_text: &str,
+        master: &MasterKey,
+        policy: KeyPolicy,
+        entropy: &mut Entropy,
+    ) -> Result<String, CryptoError> {
+        let mut store = KeyStore::parse(store_text, master, policy)?;
+        store.add_version(KeyUsage::DataSealing, entropy)?;
+        store.to_text(entropy, master)
+    }
+
+    /// The sample keys of `keys-sample/`, for tests, simulations and benchmarks. Anybody has them.
+    ///
+    /// # Errors
+    /// As `open`; never with the files as shipped.
+    pub fn sample() -> Result<Self, CryptoError> {
+        Self::open(SAMPLE_STORE, &MasterKey::parse(SAMPLE_MASTER)?, KeyPolicy::TESTS)
+    }
+
+    /// Whether these keys were made for development: no real card may come near them.
+    #[must_use]
+    pub fn is_development(&self) -> bool {
+        self.purpose == StorePurpose::Development
+    }
+
+    /// What is loaded, without the keys themselves.
+    pub fn keys(&self) -> impl Iterator<Item = &KeyDescription> {
+        self.keys.iter()
+    }
+
+    /// Seals and opens card data.
+    #[must_use]
+    pub fn data_sealer(&self) -> DataSealer {
+        self.sealer.clone()
+    }
+
+    /// Finds equal PANs without holding them.
+    #[must_use]
+    pub fn blind_index(&self) -> BlindIndexer {
+        self.index.clone()
+    }
+
+    /// Seals journal entries and chains journal blocks.
+    #[must_use]
+    pub fn journal_keys(&self) -> JournalKeys {
+        self.journal.clone()
+    }
+}
+
+/// The one key of a use that cannot have two versions at a time.
+fn only<'a>(mut keys: impl Iterator<Item = &'a Key>, usage: KeyUsage) -> Result<&'a Key, CryptoError> {
+    let key = keys.next().ok_or(CryptoError::KeyMissing { usage })?;
+    match keys.next() {
+        None => Ok(key),
+        Some(_) => Err(CryptoError::KeyAmbiguous { usage }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fresh_store_opens_and_rotation_keeps_old_envelopes_open() {
+        let mut entropy = Entropy::seeded(1);
+        let master = MasterKey::generate(&mut entropy).unwrap();
+        let policy = KeyPolicy::DEVELOPMENT;
+        let text = SecurityModule::create_store(&mut entropy, &master, StorePurpose::Development).unwrap();
+        let before = SecurityModule::open(&text, &master, policy).unwrap();
+        assert!(before.is_development());
+        let sealed = before.data_sealer().seal(&mut entropy, b"place", b"card").unwrap();
+
+        let rotated = SecurityModule::rotate_data_key(&text, &master, policy, &mut entropy).unwrap();
+        let after = SecurityModule::open(&rotated, &master, policy).unwrap();
+        assert_eq!(after.keys().count(), before.keys().count() + 1);
+        assert_eq!(**after.data_sealer().open(b"place", &sealed).unwrap(), *b"card");
+        assert_eq!(after.data_sealer().seal(&mut entropy, b"place", b"card").unwrap().key_version(), 2);
+    }
+
+    #[test]
+    fn production_keys_are_no_development_keys() {
+        let mut entropy = Entropy::seeded(1);
+        let master = MasterKey::generate(&mut entropy).unwrap();
+        let text = SecurityModule::create_store(&mut entropy, &master, StorePurpose::Production).unwrap();
+        assert!(!SecurityModule::open(&text, &master, KeyPolicy::PRODUCTION).unwrap().is_development());
+    }
+
+    #[test]
+    fn the_sample_keys_are_there_for_tests() {
+        let keys = SecurityModule::sample().unwrap();
+        assert!(keys.is_development());
+        assert_eq!(keys.keys().count(), 3);
+    }
+}
