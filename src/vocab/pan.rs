@@ -9,7 +9,7 @@ use super::text::{Digits, WordError, WordFault};
 /// A primary account number: 12 to 19 digits (ISO/IEC 7812). `Debug` is masked, there is no `Display`.
 #[derive(Clone, PartialEq, Eq, Hash, Zeroize, ZeroizeOnDrop)]
 pub struct Pan {
-    digits: [u8; Pan::MOST],
+    digits: [u8; Self::MOST],
     len: u8,
 }
 

@@ -80,7 +80,7 @@ impl Verdicts {
     #[must_use]
     pub fn from_letters(letters: &[u8]) -> Option<Self> {
         let mut verdicts = Self::default();
-        if letters.len() % 2 != 0 || letters.len() > 16 {
+        if !letters.len().is_multiple_of(2) || letters.len() > 16 {
             return None;
         }
         for pair in letters.chunks_exact(2) {
