@@ -39,5 +39,6 @@ pub mod crypto;
 pub mod journal;
 pub mod link;
 pub mod stdx;
+pub mod tls;
 pub mod tsp;
 pub mod vocab;

@@ -82,10 +82,11 @@ struct Member {
     aside: Option<Aside>,
 }
 
+/// Given no requests until it answers a probe.
 #[derive(Debug)]
-enum Aside {
-    ProbeAt(Moment),
-    Probed,
+struct Aside {
+    probe_at: Moment,
+    probed: bool,
 }
 
 impl Member {
@@ -201,7 +202,7 @@ impl Pool {
             trips => config.backoff.wait(trips, entropy),
         };
         member.trips = member.trips.saturating_add(1);
-        member.aside = Some(Aside::ProbeAt(now.plus(rest)));
+        member.aside = Some(Aside { probe_at: now.plus(rest), probed: false });
     }
 
     /// The connection answered an echo. If it was set aside it is on trial: one more silence sets it aside again,
@@ -209,7 +210,7 @@ impl Pool {
     pub fn alive(&mut self, connection: ConnectionId) {
         let silences = self.config.silences;
         if let Some(member) = self.member(connection)
-            && matches!(member.aside, Some(Aside::Probed))
+            && member.aside.as_ref().is_some_and(|aside| aside.probed)
         {
             member.aside = None;
             member.silent = silences.saturating_sub(1);
@@ -245,8 +246,11 @@ impl Pool {
             }
         }
         for member in &mut self.members {
-            if matches!(member.aside, Some(Aside::ProbeAt(at)) if at <= now) {
-                member.aside = Some(Aside::Probed);
+            if let Some(aside) = &mut member.aside
+                && aside.probe_at <= now
+            {
+                // Asked again after the longest rest: the session may have had no room for this one.
+                *aside = Aside { probe_at: now.plus(self.config.backoff.most), probed: true };
                 out.push(PoolAction::Probe(member.connection));
             }
         }
@@ -259,10 +263,8 @@ impl Pool {
             PlaceState::Waiting { until } => Some(until),
             PlaceState::Taken(_) => None,
         });
-        let probes = self.members.iter().filter_map(|member| match member.aside {
-            Some(Aside::ProbeAt(at)) => Some(at),
-            Some(Aside::Probed) | None => None,
-        });
+        let probes =
+            self.members.iter().filter_map(|member| member.aside.as_ref().map(|aside| aside.probe_at));
         dials.chain(probes).min()
     }
 
@@ -272,5 +274,242 @@ impl Pool {
 
     fn place(&mut self, connection: ConnectionId) -> Option<&mut Place> {
         self.places.iter_mut().find(|place| place.state == PlaceState::Taken(connection))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINK: LinkId = LinkId(9);
+    const SECOND: u64 = 1_000_000_000;
+
+    fn config(addresses: usize, connections: usize) -> PoolConfig {
+        PoolConfig {
+            link: LINK,
+            addresses,
+            connections,
+            backoff: Backoff { least: Duration::from_secs(1), most: Duration::from_secs(8) },
+            in_flight: 3,
+            silences: 2,
+        }
+    }
+
+    fn dialled(number: u64) -> ConnectionId {
+        ConnectionId::dialled(LINK, number)
+    }
+
+    fn tick(pool: &mut Pool, now: Moment) -> Vec<PoolAction> {
+        let mut out = Vec::new();
+        pool.tick(now, &mut out);
+        out
+    }
+
+    /// A pool of `n` connections that are up, as an issuer that dials in has.
+    fn pool_of(n: u64) -> Pool {
+        let mut pool = Pool::new(config(0, 0));
+        for number in 0..n {
+            pool.opened(ConnectionId(number));
+            pool.up(ConnectionId(number));
+        }
+        pool
+    }
+
+    fn take(pool: &mut Pool) -> Option<u64> {
+        let connection = pool.pick()?;
+        pool.taken(connection);
+        Some(connection.0)
+    }
+
+    #[test]
+    fn every_address_is_dialled_as_often_as_configured() {
+        let mut pool = Pool::new(config(2, 2));
+        let addresses: Vec<_> = tick(&mut pool, Moment(0))
+            .into_iter()
+            .map(|action| match action {
+                PoolAction::Dial { link, address, connection } => (link, address, connection),
+                PoolAction::Probe(_) => panic!("nothing to probe"),
+            })
+            .collect();
+        let expected = [(0, 0), (0, 1), (1, 2), (1, 3)].map(|(address, n)| (LINK, address, dialled(n)));
+        assert_eq!(addresses, expected);
+        assert_eq!(tick(&mut pool, Moment(SECOND * 100)), [], "each place is dialled once");
+        assert_eq!(pool.deadline(), None);
+    }
+
+    #[test]
+    fn waits_double_up_to_the_most_and_are_jittered() {
+        let mut entropy = Entropy::seeded(1);
+        let mut pool = Pool::new(config(1, 1));
+        let mut now = Moment(0);
+        let mut waits = Vec::new();
+        for number in 0..6 {
+            assert_eq!(tick(&mut pool, now).len(), 1);
+            pool.closed(dialled(number), now, &mut entropy);
+            let until = pool.deadline().unwrap();
+            waits.push(until.since(now).as_secs_f64());
+            assert_eq!(tick(&mut pool, Moment(until.0 - 1)), []);
+            now = until;
+        }
+        for (wait, full) in waits.iter().zip([1.0, 2.0, 4.0, 8.0, 8.0, 8.0]) {
+            assert!((full / 2.0..=full).contains(wait), "{wait} of {full}");
+        }
+        assert!(waits.get(3) != waits.get(4), "no jitter");
+        tick(&mut pool, now);
+        pool.opened(dialled(6));
+        pool.up(dialled(6));
+        pool.closed(dialled(6), now, &mut entropy);
+        let wait = pool.deadline().unwrap().since(now);
+        assert!(wait <= Duration::from_secs(1), "a connection that was up begins anew: {wait:?}");
+    }
+
+    #[test]
+    fn a_connection_that_opens_and_never_comes_up_is_a_failure() {
+        let mut entropy = Entropy::seeded(1);
+        let mut pool = Pool::new(config(1, 1));
+        for number in 0..4 {
+            tick(&mut pool, Moment(SECOND * 100 * number));
+            pool.opened(dialled(number));
+            pool.closed(dialled(number), Moment(SECOND * 100 * number), &mut entropy);
+        }
+        let wait = pool.deadline().unwrap().since(Moment(SECOND * 300));
+        assert!(wait >= Duration::from_secs(4), "{wait:?}");
+    }
+
+    #[test]
+    fn requests_go_where_least_is_in_flight_and_equals_take_turns() {
+        let mut pool = pool_of(3);
+        let taken: Vec<_> = (0..6).filter_map(|_| take(&mut pool)).collect();
+        assert_eq!(taken, [0, 1, 2, 0, 1, 2]);
+        pool.answered(ConnectionId(1));
+        assert_eq!(take(&mut pool), Some(1));
+        assert_eq!(pool.in_flight(), 6);
+        pool.down(ConnectionId(0));
+        pool.closed(ConnectionId(2), Moment(0), &mut Entropy::seeded(1));
+        assert_eq!(take(&mut pool), Some(1));
+        assert_eq!(take(&mut pool), None, "the only one is full");
+        assert!(pool.is_available());
+        pool.down(ConnectionId(1));
+        assert!(!pool.is_available());
+    }
+
+    #[test]
+    fn nothing_is_picked_before_the_session_is_up() {
+        let mut pool = pool_of(0);
+        assert_eq!(pool.pick(), None);
+        pool.opened(ConnectionId(5));
+        assert_eq!(pool.pick(), None);
+        pool.up(ConnectionId(5));
+        assert_eq!(pool.pick(), Some(ConnectionId(5)));
+        assert_eq!(tick(&mut pool, Moment(0)), [], "an issuer that dials in is not dialled");
+    }
+
+    #[test]
+    fn a_silent_connection_is_set_aside_and_probed_by_echo() {
+        let mut entropy = Entropy::seeded(1);
+        let mut pool = pool_of(2);
+        let (bad, good, now) = (ConnectionId(0), ConnectionId(1), Moment(SECOND));
+        pool.silent(bad, now, &mut entropy);
+        pool.answered(bad);
+        pool.silent(bad, now, &mut entropy);
+        assert_eq!(tick(&mut pool, now), [], "an answer in between begins the count anew");
+        pool.silent(bad, now, &mut entropy);
+        assert_eq!((0..4).map(|_| pool.pick()).collect::<Vec<_>>(), [Some(good); 4]);
+        assert_eq!(tick(&mut pool, now), [PoolAction::Probe(bad)]);
+        assert_eq!(tick(&mut pool, now), [], "one probe");
+        assert_eq!(
+            tick(&mut pool, now.plus(Duration::from_secs(8))),
+            [PoolAction::Probe(bad)],
+            "it was lost"
+        );
+
+        pool.alive(bad);
+        assert!((0..2).filter_map(|_| pool.pick()).any(|picked| picked == bad), "on trial");
+        pool.silent(bad, now, &mut entropy);
+        assert_eq!(tick(&mut pool, now), [], "aside again, and this time it rests");
+        let rest = pool.deadline().unwrap().since(now);
+        assert!((1..=2).contains(&rest.as_secs()), "{rest:?}");
+
+        pool.answered(bad);
+        assert_eq!(pool.deadline(), None, "a late answer shows that it works");
+        assert!((0..2).filter_map(|_| pool.pick()).any(|picked| picked == bad));
+    }
+
+    #[test]
+    fn an_echo_that_was_not_our_probe_does_not_end_a_rest() {
+        let mut entropy = Entropy::seeded(1);
+        let mut pool = pool_of(1);
+        pool.silent(ConnectionId(0), Moment(0), &mut entropy);
+        pool.silent(ConnectionId(0), Moment(0), &mut entropy);
+        pool.alive(ConnectionId(0));
+        assert!(!pool.is_available());
+    }
+
+    /// Against a peer that comes, goes, answers and keeps silent at random: what is picked is up, not set aside
+    /// and not full, no place is dialled twice, and nothing in flight is lost count of.
+    #[test]
+    fn invariants_hold_for_any_course_of_events() {
+        for seed in 0..1_000 {
+            let mut entropy = Entropy::seeded(seed);
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut pool = Pool::new(config(2, 2));
+            let mut now = Moment(0);
+            let mut standing: Vec<(ConnectionId, bool, u32)> = Vec::new();
+            let mut dialling: Vec<ConnectionId> = Vec::new();
+            for _ in 0..300 {
+                now = now.plus(Duration::from_millis(rng.u64(0..1_500)));
+                for action in tick(&mut pool, now) {
+                    if let PoolAction::Dial { connection, .. } = action {
+                        dialling.push(connection);
+                    }
+                }
+                assert!(dialling.len() + standing.len() <= 4, "seed {seed}: more connections than places");
+                match rng.u8(0..6) {
+                    0 if !dialling.is_empty() => {
+                        let connection = dialling.swap_remove(rng.usize(0..dialling.len()));
+                        if rng.bool() {
+                            pool.opened(connection);
+                            standing.push((connection, false, 0));
+                        } else {
+                            pool.closed(connection, now, &mut entropy);
+                        }
+                    }
+                    1 if !standing.is_empty() => {
+                        let index = rng.usize(0..standing.len());
+                        let up = rng.bool();
+                        let connection = standing[index].0;
+                        if up {
+                            pool.up(connection)
+                        } else {
+                            pool.down(connection)
+                        }
+                        standing[index].1 = up;
+                    }
+                    2 if !standing.is_empty() && rng.u8(0..4) == 0 => {
+                        let (connection, ..) = standing.swap_remove(rng.usize(0..standing.len()));
+                        pool.closed(connection, now, &mut entropy);
+                    }
+                    3 if standing.iter().any(|member| member.2 > 0) => {
+                        let member = standing.iter_mut().find(|member| member.2 > 0).unwrap();
+                        member.2 -= 1;
+                        if rng.bool() {
+                            pool.answered(member.0);
+                        } else {
+                            pool.silent(member.0, now, &mut entropy);
+                        }
+                    }
+                    _ => {
+                        if let Some(connection) = pool.pick() {
+                            pool.taken(connection);
+                            let member = standing.iter_mut().find(|member| member.0 == connection).unwrap();
+                            assert!(member.1 && member.2 < 3, "seed {seed}: {member:?} was picked");
+                            member.2 += 1;
+                        }
+                    }
+                }
+                let in_flight: u64 = standing.iter().map(|member| u64::from(member.2)).sum();
+                assert_eq!(pool.in_flight(), in_flight, "seed {seed}");
+            }
+        }
     }
 }

@@ -333,3 +333,383 @@ impl Session {
         out.push(SessionAction::Close(reason));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stdx::random::Entropy;
+    use SessionAction::{Answer, Ask, Close, Down, EchoAnswered, Unmatched, Up};
+
+    const SIGN_ON: NetworkCode = NetworkCode::SIGN_ON;
+    const SIGN_OFF: NetworkCode = NetworkCode::SIGN_OFF;
+    const ECHO: NetworkCode = NetworkCode::ECHO;
+    const APPROVED: SessionAction = Answer(NetworkAnswer::Approved);
+
+    /// What happens to the session in a test.
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Opened,
+        /// The peer asks.
+        Peer(NetworkCode),
+        /// The peer approves what was asked last.
+        Approves,
+        /// The peer declines what was asked last.
+        Declines,
+        /// The peer answers something that was not asked.
+        Stray,
+        /// A customer's message comes in.
+        Traffic,
+        Tick,
+        Probe,
+        SignOff,
+        Lost,
+    }
+    use Step::{Approves, Declines, Lost, Opened, Peer, Probe, SignOff as Leave, Stray, Tick, Traffic};
+
+    struct Bench {
+        session: Session,
+        asked: Option<NetworkCode>,
+        stan: u32,
+        now: Moment,
+    }
+
+    impl Bench {
+        fn new(sign_on: SignOn) -> Self {
+            let config = SessionConfig {
+                sign_on,
+                sign_on_timeout: Duration::from_secs(30),
+                idle: Duration::from_secs(60),
+                echo_timeout: Duration::from_secs(10),
+                missed_echoes: 2,
+            };
+            Self { session: Session::new(config, Moment(0)), asked: None, stan: 0, now: Moment(0) }
+        }
+
+        fn answer(&self, outcome: Outcome) -> NetworkMessage {
+            NetworkMessage {
+                mti: Mti::parse(b"0810").unwrap(),
+                code: self.asked,
+                stan: Stan::new(self.stan).unwrap(),
+                outcome: Some(outcome),
+            }
+        }
+
+        fn step(&mut self, step: Step) -> Vec<SessionAction> {
+            let now = self.now;
+            let mut out = Vec::new();
+            let session = &mut self.session;
+            match step {
+                Opened => session.opened(now, &mut out),
+                Peer(code) => {
+                    let mti = Mti::parse(b"0800").unwrap();
+                    let stan = Stan::new(777).unwrap();
+                    let message = NetworkMessage { mti, code: Some(code), stan, outcome: None };
+                    session.received(&message, now, &mut out);
+                }
+                Approves | Declines => {
+                    let outcome =
+                        if matches!(step, Approves) { Outcome::Approved } else { Outcome::Declined };
+                    let message = self.answer(outcome);
+                    self.session.received(&message, now, &mut out);
+                }
+                Stray => {
+                    let mut message = self.answer(Outcome::Approved);
+                    message.stan = Stan::new(999_999).unwrap();
+                    self.session.received(&message, now, &mut out);
+                }
+                Traffic => session.traffic(now),
+                Tick => session.tick(now, &mut out),
+                Probe => session.probe(now, &mut out),
+                Leave => session.sign_off(now, &mut out),
+                Lost => session.lost(&mut out),
+            }
+            for action in &out {
+                if let Ask(code) = action {
+                    self.asked = Some(*code);
+                    self.stan += 1;
+                    self.session.asked(Stan::new(self.stan).unwrap());
+                }
+            }
+            out
+        }
+    }
+
+    /// Second, what happens, what the session wants.
+    type Row = (u64, Step, &'static [SessionAction]);
+
+    fn play(name: &str, sign_on: SignOn, rows: &[Row], end: LinkState) {
+        let mut bench = Bench::new(sign_on);
+        for (number, &(second, step, expected)) in rows.iter().enumerate() {
+            bench.now = Moment(second * 1_000_000_000);
+            assert_eq!(bench.step(step), expected, "{name}, row {number}: {step:?} at {second} s");
+        }
+        assert_eq!(bench.session.state(), end, "{name}");
+    }
+
+    #[test]
+    fn signing_on() {
+        play(
+            "a peer signs on",
+            SignOn::Peer,
+            &[(0, Opened, &[]), (29, Tick, &[]), (29, Peer(SIGN_ON), &[APPROVED, Up])],
+            LinkState::Up,
+        );
+        play(
+            "a peer that only echoes is not let to stay",
+            SignOn::Peer,
+            &[
+                (0, Opened, &[]),
+                (20, Peer(ECHO), &[APPROVED]),
+                (30, Tick, &[Close(CloseReason::SignOnTooSlow)]),
+                (31, Peer(SIGN_ON), &[]),
+                (90, Tick, &[]),
+            ],
+            LinkState::Closed,
+        );
+        play(
+            "a second sign-on changes nothing",
+            SignOn::Peer,
+            &[(0, Opened, &[]), (1, Peer(SIGN_ON), &[APPROVED, Up]), (2, Peer(SIGN_ON), &[APPROVED])],
+            LinkState::Up,
+        );
+        play(
+            "we sign on",
+            SignOn::Us,
+            &[(0, Opened, &[Ask(SIGN_ON)]), (1, Stray, &[Unmatched]), (2, Approves, &[Up])],
+            LinkState::Up,
+        );
+        play(
+            "we are refused",
+            SignOn::Us,
+            &[(0, Opened, &[Ask(SIGN_ON)]), (2, Declines, &[Close(CloseReason::SignOnRefused)])],
+            LinkState::Closed,
+        );
+        play(
+            "we are ignored",
+            SignOn::Us,
+            &[
+                (0, Opened, &[Ask(SIGN_ON)]),
+                (29, Traffic, &[]),
+                (30, Tick, &[Close(CloseReason::SignOnTooSlow)]),
+            ],
+            LinkState::Closed,
+        );
+        play("nobody signs on", SignOn::Nobody, &[(0, Opened, &[Up])], LinkState::Up);
+    }
+
+    #[test]
+    fn echoes() {
+        play(
+            "an echo only after idle time",
+            SignOn::Nobody,
+            &[
+                (0, Opened, &[Up]),
+                (59, Tick, &[]),
+                (59, Traffic, &[]),
+                (118, Tick, &[]),
+                (119, Tick, &[Ask(ECHO)]),
+                (120, Approves, &[EchoAnswered]),
+                (179, Tick, &[]),
+                (180, Tick, &[Ask(ECHO)]),
+            ],
+            LinkState::Up,
+        );
+        play(
+            "one at a time, and two missed bring it down",
+            SignOn::Nobody,
+            &[
+                (0, Opened, &[Up]),
+                (60, Tick, &[Ask(ECHO)]),
+                (69, Tick, &[]),
+                (70, Tick, &[Ask(ECHO)]),
+                (79, Tick, &[]),
+                (80, Tick, &[Down, Close(CloseReason::EchoesMissed)]),
+                (90, Tick, &[]),
+            ],
+            LinkState::Closed,
+        );
+        play(
+            "a peer that talks is alive, though it answers no echo",
+            SignOn::Nobody,
+            &[
+                (0, Opened, &[Up]),
+                (60, Tick, &[Ask(ECHO)]),
+                (65, Traffic, &[]),
+                (70, Tick, &[]),
+                (124, Tick, &[]),
+                (125, Tick, &[Ask(ECHO)]),
+                (135, Tick, &[Ask(ECHO)]),
+                (136, Traffic, &[]),
+                (145, Tick, &[]),
+                (196, Tick, &[Ask(ECHO)]),
+                (206, Tick, &[Ask(ECHO)]),
+                (216, Tick, &[Down, Close(CloseReason::EchoesMissed)]),
+            ],
+            LinkState::Closed,
+        );
+        play(
+            "an answer after its time matches nothing and still is a sign of life",
+            SignOn::Nobody,
+            &[
+                (0, Opened, &[Up]),
+                (60, Tick, &[Ask(ECHO)]),
+                (70, Tick, &[Ask(ECHO)]),
+                (71, Stray, &[Unmatched]),
+                (80, Tick, &[]),
+                (131, Tick, &[Ask(ECHO)]),
+            ],
+            LinkState::Up,
+        );
+        play(
+            "a probe does not wait for idle time, and there is one at a time",
+            SignOn::Nobody,
+            &[
+                (0, Opened, &[Up]),
+                (5, Probe, &[Ask(ECHO)]),
+                (6, Probe, &[]),
+                (7, Approves, &[EchoAnswered]),
+                (8, Probe, &[Ask(ECHO)]),
+            ],
+            LinkState::Up,
+        );
+        play(
+            "the peer's echoes are answered and are none of ours",
+            SignOn::Peer,
+            &[(0, Opened, &[]), (1, Peer(ECHO), &[APPROVED]), (2, Probe, &[])],
+            LinkState::AwaitingSignOn,
+        );
+    }
+
+    #[test]
+    fn signing_off() {
+        play(
+            "a peer signs off, stays, and comes back",
+            SignOn::Peer,
+            &[
+                (0, Opened, &[]),
+                (1, Peer(SIGN_ON), &[APPROVED, Up]),
+                (2, Peer(SIGN_OFF), &[APPROVED, Down]),
+                (3, Peer(SIGN_OFF), &[APPROVED]),
+                (63, Tick, &[Ask(ECHO)]),
+                (64, Approves, &[EchoAnswered]),
+                (70, Peer(SIGN_ON), &[APPROVED, Up]),
+            ],
+            LinkState::Up,
+        );
+        play(
+            "an issuer that signed off and is back lets us sign on again",
+            SignOn::Us,
+            &[
+                (0, Opened, &[Ask(SIGN_ON)]),
+                (1, Approves, &[Up]),
+                (2, Peer(SIGN_OFF), &[APPROVED, Down]),
+                (50, Peer(SIGN_ON), &[APPROVED, Ask(SIGN_ON)]),
+                (79, Tick, &[]),
+                (79, Approves, &[Up]),
+            ],
+            LinkState::Up,
+        );
+        play(
+            "we sign off before we close",
+            SignOn::Us,
+            &[
+                (0, Opened, &[Ask(SIGN_ON)]),
+                (1, Approves, &[Up]),
+                (2, Leave, &[Down, Ask(SIGN_OFF)]),
+                (3, Leave, &[]),
+                (3, Approves, &[Close(CloseReason::ShuttingDown)]),
+            ],
+            LinkState::Closed,
+        );
+        play(
+            "and do not wait for ever",
+            SignOn::Us,
+            &[
+                (0, Opened, &[Ask(SIGN_ON)]),
+                (1, Approves, &[Up]),
+                (2, Leave, &[Down, Ask(SIGN_OFF)]),
+                (11, Tick, &[]),
+                (12, Tick, &[Close(CloseReason::ShuttingDown)]),
+            ],
+            LinkState::Closed,
+        );
+        play(
+            "a peer's session is closed at once",
+            SignOn::Peer,
+            &[
+                (0, Opened, &[]),
+                (1, Peer(SIGN_ON), &[APPROVED, Up]),
+                (2, Leave, &[Down, Close(CloseReason::ShuttingDown)]),
+            ],
+            LinkState::Closed,
+        );
+        play(
+            "a lost connection is down and asks for nothing",
+            SignOn::Nobody,
+            &[(0, Opened, &[Up]), (1, Lost, &[Down]), (2, Lost, &[]), (100, Tick, &[]), (101, Approves, &[])],
+            LinkState::Closed,
+        );
+    }
+
+    #[test]
+    fn what_is_not_supported_is_said_so() {
+        play(
+            "an unknown DE 70",
+            SignOn::Peer,
+            &[(0, Opened, &[]), (1, Peer(NetworkCode(161)), &[Answer(NetworkAnswer::NotSupported)])],
+            LinkState::AwaitingSignOn,
+        );
+    }
+
+    /// Whatever happens, in whatever order: up and down alternate, nothing follows a close, at most one request
+    /// is unanswered, and a session that is not closed always has a deadline ahead.
+    #[test]
+    fn invariants_hold_for_any_course_of_events() {
+        for seed in 0..3_000 {
+            let mut entropy = Entropy::seeded(seed);
+            let mut draw = |bound: u64| entropy.below(bound).unwrap();
+            let sign_on = [SignOn::Peer, SignOn::Us, SignOn::Nobody][usize::try_from(draw(3)).unwrap()];
+            let mut bench = Bench::new(sign_on);
+            let (mut up, mut closed) = (false, false);
+            let mut steps = vec![Opened];
+            let codes = [SIGN_ON, SIGN_OFF, ECHO, NetworkCode(999)];
+            for _ in 0..60 {
+                steps.push(match draw(20) {
+                    0..4 => Peer(codes[usize::try_from(draw(4)).unwrap()]),
+                    4..8 => Approves,
+                    8 => Declines,
+                    9 => Stray,
+                    10..12 => Traffic,
+                    12 => Probe,
+                    13 if draw(10) == 0 => Lost,
+                    14 if draw(5) == 0 => Leave,
+                    _ => Tick,
+                });
+            }
+            for step in steps {
+                bench.now = bench.now.plus(Duration::from_millis(draw(15_000)));
+                let unanswered = bench.session.asked.is_some();
+                for action in bench.step(step) {
+                    assert!(!closed, "seed {seed}: {action:?} after the close");
+                    match action {
+                        Up => assert!(!std::mem::replace(&mut up, true), "seed {seed}: up twice"),
+                        Down => assert!(std::mem::replace(&mut up, false), "seed {seed}: down twice"),
+                        Ask(ECHO) => assert!(
+                            !unanswered || matches!(step, Tick),
+                            "seed {seed}: a second echo while one is unanswered"
+                        ),
+                        Close(_) => closed = true,
+                        _ => {}
+                    }
+                }
+                closed |= matches!(step, Lost);
+                assert_eq!(up, bench.session.is_up(), "seed {seed}");
+                if matches!(step, Tick) {
+                    let deadline = bench.session.deadline();
+                    assert!(closed == deadline.is_none(), "seed {seed}: {deadline:?}");
+                    assert!(deadline.is_none_or(|at| at > bench.now), "seed {seed}: a tick left work undone");
+                }
+            }
+        }
+    }
+}
