@@ -38,6 +38,7 @@ pub mod codec;
 pub mod crypto;
 pub mod journal;
 pub mod link;
+pub mod sim;
 pub mod stdx;
 pub mod tls;
 pub mod tsp;

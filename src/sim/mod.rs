@@ -1,0 +1,19 @@
+//! The other side of the wire: acquirers, issuers and token requestors, well-behaved or not.
+//!
+//! These are brains without sockets or clocks. The simulation steps them in virtual time; `cli/simulate.rs`
+//! and the demo give them connections.
+
+mod cards;
+mod faults;
+mod ledger;
+mod reconcile;
+mod report;
+
+pub use cards::{CardNumber, PresentedCard, TestCard, TestMerchant, test_cards, test_merchants};
+pub use faults::{Condition, ConditionError, Fault, FaultPlan, FaultRule};
+pub use ledger::{
+    Balance, Decision, Effect, Identity, Known, Ledger, LedgerEntry, LedgerTotals, Posting, ReversalOutcome,
+    ReversalPosting,
+};
+pub use reconcile::{Difference, DifferenceKind, Record, Standing, reconcile};
+pub use report::Report;
