@@ -1,0 +1,357 @@
+//! `Entry`, `TransactionEntry`: what is recorded. Words of `vocab` and sealed card data only, so that the TSP, the
+//! switch and clearing can all read it. What may never be written down has no place here.
+
+use std::fmt;
+
+use crate::crypto::Sealed;
+use crate::stdx::clock::Wall;
+use crate::vocab::{
+    Amount, CounterTaken, Digits, Expiry, InstitutionId, LinkId, Mti, Outcome, Par, Refusal, ResponseCode,
+    ReversalReason, SentAt, SettlementWindow, ShardId, Stan, Token, TokenAssuranceMethod, TokenRequestorId,
+    TransactionId, Verdicts,
+};
+
+/// The place of an entry in the journal. The first is 1, none is left out; 0 stands for "before the first".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct EntryNumber(pub u64);
+
+impl EntryNumber {
+    /// The one that follows.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for EntryNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub number: EntryNumber,
+    /// Who wrote it.
+    pub shard: ShardId,
+    /// When, by the writer's wall clock.
+    pub wall_time: Wall,
+    pub body: Body,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    Transaction(TransactionEntry),
+    /// A token event, in the TSP's own encoding.
+    Token(Vec<u8>),
+    /// From here on requests are stamped with this window.
+    CutOver(SettlementWindow),
+    /// What a person did, in the console's own encoding.
+    Operator(Vec<u8>),
+}
+
+/// One step in the life of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TransactionEntry {
+    /// Journaled before it is forwarded.
+    Request(Box<RequestEntry>),
+    /// How it ended, with its reversal in the same durable entry where one is owed.
+    Outcome(Box<OutcomeEntry>),
+    /// An advice or reversal, acknowledged or owed, that is to be delivered.
+    Stored(Box<StoredEntry>),
+    /// What came of a stored one.
+    Delivered(DeliveredEntry),
+    /// A reversal whose original is not known.
+    Tombstone(Box<TombstoneEntry>),
+    /// An issuer's answer that came too late: it changes nothing.
+    Late(LateEntry),
+}
+
+/// What names a request on the acquirer's link. Further identifiers stand among its elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AcquirerLeg {
+    pub link: LinkId,
+    pub mti: Mti,
+    /// DE 7 as received, with its year.
+    pub sent_at: SentAt,
+    pub stan: Stan,
+}
+
+/// What names it on the issuer's link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IssuerLeg {
+    pub link: LinkId,
+    pub mti: Mti,
+    pub sent_at: SentAt,
+    pub stan: Stan,
+    /// DE 33 as sent.
+    pub forwarder: Option<InstitutionId>,
+}
+
+/// The token of a transaction, as it was when the transaction was judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenRef {
+    pub token: Token,
+    /// As the request had it; none if it had none.
+    pub expiry: Option<Expiry>,
+    pub requestor: TokenRequestorId,
+    pub assurance: TokenAssuranceMethod,
+    pub par: Option<Par>,
+    /// Of the PAN, for the receipt.
+    pub last4: Digits<4>,
+    /// The vault record's id.
+    pub record: u64,
+    /// Which of the record's mappings was used: a token may get a successor PAN.
+    pub mapping_version: u32,
+}
+
+/// The card of a transaction: its PAN, expiry and sequence number, sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CardRef {
+    /// None when the request came with a PAN.
+    pub token: Option<TokenRef>,
+    /// For a token the vault's own envelope; for a PAN sealed on arrival.
+    pub sealed: Sealed,
+}
+
+/// A request that is about to be forwarded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestEntry {
+    pub transaction: TransactionId,
+    pub acquirer: AcquirerLeg,
+    pub issuer: IssuerLeg,
+    /// The acquirer's, as received.
+    pub elements: Elements,
+    pub card: CardRef,
+    pub verdicts: Verdicts,
+    pub counter: Option<CounterTaken>,
+    pub window: SettlementWindow,
+    /// Whether it can move or hold money, hence must be reversed if no outcome follows.
+    pub moves_money: bool,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutcomeEntry {
+    pub transaction: TransactionId,
+    pub outcome: Outcome,
+    /// Why this switch itself said no.
+    pub refusal: Option<Refusal>,
+    /// What the acquirer is told.
+    pub answer: Elements,
+    pub approved: Option<Amount>,
+    /// Owed to the issuer: durable together with the answer that makes it necessary.
+    pub reversal: Option<StoredEntry>,
+}
+
+/// What kind of message is stored and forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoredKind {
+    Advice,
+    /// The acquirer asked for it.
+    AcquirerReversal,
+    /// We owe it.
+    OwnReversal(ReversalReason),
+}
+
+/// A message that the issuer must get, however long it takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEntry {
+    /// Its own.
+    pub transaction: TransactionId,
+    /// The transaction that it completes or reverses.
+    pub original: Option<TransactionId>,
+    pub kind: StoredKind,
+    /// Whose repeat gets the same answer; none when we are the sender.
+    pub acquirer: Option<AcquirerLeg>,
+    /// With the MTI of a 0120, 0220 or 0420.
+    pub issuer: IssuerLeg,
+    pub elements: Elements,
+    /// DE 90 on the issuer's leg.
+    pub original_data: Option<[u8; 42]>,
+    pub card: CardRef,
+    pub verdicts: Verdicts,
+    pub window: SettlementWindow,
+    /// What the acquirer was told.
+    pub answer: Elements,
+}
+
+/// How the delivery of a stored message ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryEnd {
+    Acknowledged(ResponseCode),
+    /// Refused for good: on the operator's exception list.
+    Parked(ResponseCode),
+}
+
+/// The end of a stored message's way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliveredEntry {
+    pub stored: TransactionId,
+    pub end: DeliveryEnd,
+}
+
+/// What a reversal says of its original (DE 90), with the year.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OriginalIdentity {
+    pub mti: Mti,
+    pub stan: Stan,
+    pub sent_at: SentAt,
+    pub acquirer: Option<InstitutionId>,
+}
+
+/// A reversal whose original is not known: should it come later, it is not forwarded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TombstoneEntry {
+    pub transaction: TransactionId,
+    pub acquirer: AcquirerLeg,
+    pub original: OriginalIdentity,
+    /// What the acquirer was told.
+    pub answer: Elements,
+}
+
+/// An issuer's answer that came when the transaction was over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LateEntry {
+    pub transaction: TransactionId,
+    pub outcome: Outcome,
+    pub code: ResponseCode,
+}
+
+/// Data elements that may be written down, and no others: a fixed list decides, so that track data, a PIN block or
+/// chip data cannot get into the journal by mistake.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Elements {
+    /// `(number, length, value)` one after the other.
+    bytes: Vec<u8>,
+}
+
+impl Elements {
+    /// Every data element that the journal keeps.
+    pub const KEPT: [u8; 23] =
+        [3, 4, 7, 11, 12, 13, 15, 18, 19, 22, 25, 32, 33, 37, 38, 39, 41, 42, 43, 49, 54, 90, 95];
+
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Keeps `value` under the data element `de`, in place of an earlier one. False, and nothing kept, when the
+    /// element is not on the list or the value is longer than 255 bytes (the longest on the list is DE 54 with
+    /// 120).
+    pub fn keep(&mut self, de: u8, value: &[u8]) -> bool {
+        let Ok(length) = u8::try_from(value.len()) else { return false };
+        if !Self::KEPT.contains(&de) {
+            return false;
+        }
+        self.drop_element(de);
+        self.bytes.extend_from_slice(&[de, length]);
+        self.bytes.extend_from_slice(value);
+        true
+    }
+
+    #[must_use]
+    pub fn get(&self, de: u8) -> Option<&[u8]> {
+        self.iter().find(|(number, _)| *number == de).map(|(_, value)| value)
+    }
+
+    /// The elements in the order they were kept.
+    pub fn iter(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        let mut rest = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            let (&[de, length], tail) = rest.split_first_chunk()?;
+            let (value, tail) = tail.split_at_checked(usize::from(length))?;
+            rest = tail;
+            Some((de, value))
+        })
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// As they are written down.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// From what `as_bytes` gave; `None` when it is not that.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let found = Self { bytes: bytes.to_vec() };
+        let mut length = 0;
+        for (de, value) in found.iter() {
+            if !Self::KEPT.contains(&de) {
+                return None;
+            }
+            length += 2 + value.len();
+        }
+        (length == bytes.len()).then_some(found)
+    }
+
+    fn drop_element(&mut self, de: u8) {
+        let mut at = 0;
+        let mut found = None;
+        for (number, value) in self.iter() {
+            if number == de {
+                found = Some(at..at + 2 + value.len());
+            }
+            at += 2 + value.len();
+        }
+        if let Some(range) = found {
+            self.bytes.drain(range);
+        }
+    }
+}
+
+impl fmt::Debug for Elements {
+    /// Numbers only: what stands in free text is the peer's, and may be anything.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter().map(|(de, _)| de)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_listed_elements_are_kept() {
+        let mut elements = Elements::new();
+        for de in 0..=u8::MAX {
+            assert_eq!(elements.keep(de, b"x"), Elements::KEPT.contains(&de), "DE {de}");
+        }
+        for never in [2, 14, 23, 34, 35, 36, 45, 48, 52, 53, 55, 62, 63, 64, 120, 128] {
+            assert_eq!(elements.get(never), None, "DE {never}");
+        }
+        assert!(!elements.keep(54, &[b'0'; 256]), "too long to be one");
+    }
+
+    #[test]
+    fn a_later_value_takes_the_place_of_an_earlier_one() {
+        let mut elements = Elements::new();
+        elements.keep(39, b"00");
+        elements.keep(38, b"ABC123");
+        elements.keep(39, b"91");
+        assert_eq!(elements.get(39), Some(&b"91"[..]));
+        assert_eq!(elements.get(38), Some(&b"ABC123"[..]));
+        assert_eq!(elements.iter().count(), 2);
+        assert_eq!(Elements::from_bytes(elements.as_bytes()), Some(elements));
+    }
+
+    #[test]
+    fn bytes_that_are_no_elements_are_refused() {
+        for bad in [&[39][..], &[39, 3, b'0'], &[35, 1, b'0'], &[39, 1, b'0', 7]] {
+            assert_eq!(Elements::from_bytes(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn values_are_not_printed() {
+        let mut elements = Elements::new();
+        elements.keep(43, b"4761739001010119");
+        assert_eq!(format!("{elements:?}"), "{43}");
+    }
+}
