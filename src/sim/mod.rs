@@ -3,12 +3,17 @@
 //! These are brains without sockets or clocks. The simulation steps them in virtual time; `cli/simulate.rs`
 //! and the demo give them connections.
 
+mod book;
 mod cards;
 mod faults;
 mod ledger;
 mod reconcile;
 mod report;
+mod template;
 
+pub use book::{
+    Answer, Book, BookEntry, Payment, PaymentNumber, PaymentState, ReversalEntry, ReversalNumber,
+};
 pub use cards::{CardNumber, PresentedCard, TestCard, TestMerchant, test_cards, test_merchants};
 pub use faults::{Condition, ConditionError, Fault, FaultPlan, FaultRule};
 pub use ledger::{
@@ -17,3 +22,4 @@ pub use ledger::{
 };
 pub use reconcile::{Difference, DifferenceKind, Record, Standing, reconcile};
 pub use report::Report;
+pub use template::{Symbol, Template, TemplateError};
