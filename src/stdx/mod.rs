@@ -5,3 +5,4 @@ pub mod clock;
 pub mod maps;
 pub mod random;
 pub mod secret;
+pub mod wipe;

@@ -1,0 +1,271 @@
+//! `DataElement`, and `Bitmap`: the set of those present, primary and secondary (ISO 8583:1987 4.3).
+
+use std::fmt;
+
+/// A data element by its number, 1 to 128.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DataElement(u8);
+
+macro_rules! elements {
+    ($($(#[$doc:meta])* $name:ident = $number:literal;)*) => {
+        impl DataElement {
+            $($(#[$doc])* pub const $name: Self = Self($number);)*
+        }
+    };
+}
+
+elements! {
+    /// Secondary bitmap; never a value of a message, the codec writes it where it is needed.
+    SECONDARY_BITMAP = 1;
+    /// Primary account number, or the token in its place.
+    PAN = 2;
+    PROCESSING_CODE = 3;
+    /// Amount, transaction.
+    AMOUNT = 4;
+    /// Amount, settlement.
+    SETTLEMENT_AMOUNT = 5;
+    /// Amount, cardholder billing.
+    BILLING_AMOUNT = 6;
+    /// Transmission date and time.
+    SENT_AT = 7;
+    /// System trace audit number.
+    STAN = 11;
+    /// Time, local transaction.
+    LOCAL_TIME = 12;
+    /// Date, local transaction.
+    LOCAL_DATE = 13;
+    /// Date, expiration.
+    EXPIRY = 14;
+    /// Date, settlement.
+    SETTLEMENT_DATE = 15;
+    /// Merchant type.
+    MERCHANT_CATEGORY = 18;
+    /// Acquiring institution country code.
+    COUNTRY = 19;
+    /// Point of service entry mode.
+    ENTRY_MODE = 22;
+    /// Card (PAN) sequence number.
+    SEQUENCE_NUMBER = 23;
+    /// Point of service condition code.
+    CONDITION = 25;
+    /// Acquiring institution identification code.
+    ACQUIRER = 32;
+    /// Forwarding institution identification code.
+    FORWARDER = 33;
+    TRACK_2 = 35;
+    TRACK_3 = 36;
+    /// Retrieval reference number.
+    RRN = 37;
+    /// Authorization identification response.
+    APPROVAL_CODE = 38;
+    RESPONSE_CODE = 39;
+    /// Card acceptor terminal identification.
+    TERMINAL = 41;
+    /// Card acceptor identification code.
+    MERCHANT = 42;
+    /// Card acceptor name and location.
+    MERCHANT_NAME = 43;
+    TRACK_1 = 45;
+    /// Currency code, transaction.
+    CURRENCY = 49;
+    /// Currency code, settlement.
+    SETTLEMENT_CURRENCY = 50;
+    /// Personal identification number data.
+    PIN_BLOCK = 52;
+    /// Security related control information.
+    SECURITY_CONTROL = 53;
+    ADDITIONAL_AMOUNTS = 54;
+    /// Data of the chip, BER-TLV.
+    ICC = 55;
+    /// Payment account reference, where a dialect carries it in an element of its own (EMVCo 9.1, 1987).
+    PAR = 56;
+    /// Private use: the usages with the token data, by default.
+    TOKEN_DATA = 63;
+    /// Message authentication code, when the secondary bitmap is absent.
+    MAC_64 = 64;
+    /// Network management information code.
+    NETWORK_CODE = 70;
+    /// Original data elements.
+    ORIGINAL_DATA = 90;
+    REPLACEMENT_AMOUNTS = 95;
+    /// Message authentication code.
+    MAC_128 = 128;
+}
+
+impl DataElement {
+    /// The highest number that two bitmaps can say.
+    pub const MOST: u8 = 128;
+
+    /// The element of that number; `None` outside 1 to 128.
+    #[must_use]
+    pub const fn new(number: u8) -> Option<Self> {
+        if number >= 1 && number <= Self::MOST { Some(Self(number)) } else { None }
+    }
+
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+
+    /// Its place in a table of 128.
+    pub(super) fn index(self) -> usize {
+        usize::from(self.0 - 1)
+    }
+
+    /// The element at a bitmap's place 0 to 127, counted from the first bit sent.
+    pub(super) fn at(place: u32) -> Option<Self> {
+        u8::try_from(place + 1).ok().and_then(Self::new)
+    }
+}
+
+impl fmt::Display for DataElement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl fmt::Debug for DataElement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DE {}", self.0)
+    }
+}
+
+/// A set of data elements. The first bit sent, element 1, is the highest.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Bitmap(u128);
+
+impl Bitmap {
+    pub const EMPTY: Self = Self(0);
+
+    /// The elements whose bits are set in the primary and secondary map as sent.
+    #[must_use]
+    pub const fn from_halves(primary: u64, secondary: u64) -> Self {
+        Self(((primary as u128) << 64) | secondary as u128)
+    }
+
+    /// Elements 1 to 64 in the first half, 65 to 128 in the second.
+    #[must_use]
+    pub fn halves(self) -> [u64; 2] {
+        let bytes = self.0.to_be_bytes();
+        let (words, _) = bytes.as_chunks::<8>();
+        match words {
+            [primary, secondary] => [u64::from_be_bytes(*primary), u64::from_be_bytes(*secondary)],
+            _ => [0, 0],
+        }
+    }
+
+    #[must_use]
+    pub const fn has(self, element: DataElement) -> bool {
+        self.0 & Self::bit(element) != 0
+    }
+
+    pub const fn insert(&mut self, element: DataElement) {
+        self.0 |= Self::bit(element);
+    }
+
+    pub const fn remove(&mut self, element: DataElement) {
+        self.0 &= !Self::bit(element);
+    }
+
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn len(self) -> u32 {
+        self.0.count_ones()
+    }
+
+    /// Those in both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Those here and not in `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Those with lower numbers than `element`.
+    #[must_use]
+    pub const fn before(self, element: DataElement) -> Self {
+        let bit = Self::bit(element);
+        Self(self.0 & !(bit | (bit - 1)))
+    }
+
+    /// The elements in the order in which a message carries them.
+    pub fn iter(self) -> impl Iterator<Item = DataElement> {
+        let [primary, secondary] = self.halves();
+        Bits(primary).chain(Bits(secondary).map(|place| place + 64)).filter_map(DataElement::at)
+    }
+
+    const fn bit(element: DataElement) -> u128 {
+        1 << (DataElement::MOST - element.0)
+    }
+}
+
+impl FromIterator<DataElement> for Bitmap {
+    fn from_iter<I: IntoIterator<Item = DataElement>>(elements: I) -> Self {
+        let mut bitmap = Self::EMPTY;
+        for element in elements {
+            bitmap.insert(element);
+        }
+        bitmap
+    }
+}
+
+impl fmt::Debug for Bitmap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter().map(DataElement::number)).finish()
+    }
+}
+
+/// The places of the bits set in one half, the first sent first.
+struct Bits(u64);
+
+impl Iterator for Bits {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        if self.0 == 0 {
+            return None;
+        }
+        let place = self.0.leading_zeros();
+        self.0 &= !((1 << 63) >> place);
+        Some(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn de(number: u8) -> DataElement {
+        DataElement::new(number).unwrap()
+    }
+
+    #[test]
+    fn elements_come_in_the_order_of_the_wire() {
+        let bitmap: Bitmap = [128, 2, 64, 65, 39].into_iter().map(de).collect();
+        assert_eq!(bitmap.iter().map(DataElement::number).collect::<Vec<_>>(), [2, 39, 64, 65, 128]);
+        assert_eq!(bitmap.halves(), [0x4000_0000_0200_0001, 0x8000_0000_0000_0001]);
+        let [primary, secondary] = bitmap.halves();
+        assert_eq!(Bitmap::from_halves(primary, secondary), bitmap);
+    }
+
+    #[test]
+    fn sets_are_sets() {
+        let mut bitmap: Bitmap = [2, 4, 70].into_iter().map(de).collect();
+        assert_eq!(bitmap.before(de(4)).iter().collect::<Vec<_>>(), [de(2)]);
+        assert_eq!(bitmap.before(de(1)), Bitmap::EMPTY);
+        bitmap.remove(de(2));
+        assert!(!bitmap.has(de(2)) && bitmap.has(de(70)));
+        assert_eq!(bitmap.len(), 2);
+        assert_eq!(DataElement::new(0), None);
+        assert_eq!(DataElement::new(129), None);
+    }
+}

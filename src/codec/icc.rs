@@ -1,0 +1,205 @@
+//! `IccData`: DE 55 by name (cryptogram, counter, unpredictable number, TVR and the rest of EMV's tags).
+
+use super::bitmap::DataElement;
+use super::error::{DecodeError, DecodeErrorKind, FieldPath, Part};
+use super::tlv::{Items, MOST_ITEMS, Tag, TlvFault, walk, write_head};
+
+/// Tags that may stand in DE 55 once only: what a cryptogram is computed over, and what names the card. A second
+/// one would let two readers of one message see two payments.
+const ONCE: [Tag; 21] = [
+    Tag::CRYPTOGRAM,
+    Tag::CID,
+    Tag::IAD,
+    Tag::UNPREDICTABLE_NUMBER,
+    Tag::ATC,
+    Tag::TVR,
+    Tag::TRANSACTION_DATE,
+    Tag::TRANSACTION_TYPE,
+    Tag::AMOUNT,
+    Tag::CURRENCY,
+    Tag::AIP,
+    Tag::TERMINAL_COUNTRY,
+    Tag::AMOUNT_OTHER,
+    Tag::PAN,
+    Tag::TRACK_2_EQUIVALENT,
+    Tag::TRACK_1_EQUIVALENT,
+    Tag::EXPIRY,
+    Tag::SEQUENCE_NUMBER,
+    Tag::DF_NAME,
+    Tag::PAR,
+    Tag::TOKEN_REQUESTOR,
+];
+
+/// Tags that name the card or its holder; none of them goes from one side of the switch to the other.
+pub const CARD_TAGS: [Tag; 9] = [
+    Tag::PAN,
+    Tag::TRACK_2_EQUIVALENT,
+    Tag::TRACK_1_EQUIVALENT,
+    Tag::EXPIRY,
+    Tag::TRACK_2_DATA,
+    Tag::CARDHOLDER_NAME,
+    Tag::TRACK_1_DISCRETIONARY,
+    Tag::TRACK_2_DISCRETIONARY,
+    Tag::SEQUENCE_NUMBER,
+];
+
+/// The chip's data, read once. Items inside templates count as if they stood outside.
+#[derive(Clone)]
+pub struct IccData<'a> {
+    bytes: &'a [u8],
+    items: [(Option<Tag>, &'a [u8]); MOST_ITEMS],
+}
+
+impl<'a> IccData<'a> {
+    /// Reads all of it. Tags that nobody knows are kept.
+    ///
+    /// # Errors
+    /// Bytes that are no BER-TLV, too deep or too many items, or `Repeated` for a tag that may come once only;
+    /// each at its offset in the value and with the tag in the path.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut items: [(Option<Tag>, &[u8]); MOST_ITEMS] = [(None, &[]); MOST_ITEMS];
+        let mut used = 0;
+        let walked = walk(bytes, &mut |item| {
+            let (before, free) = items.split_at_mut(used);
+            let seen = || before.iter().any(|(tag, _)| *tag == Some(item.tag));
+            if ONCE.contains(&item.tag) && seen() {
+                return Err(DecodeErrorKind::Repeated);
+            }
+            if let Some(place) = free.first_mut() {
+                *place = (Some(item.tag), item.value);
+                used += 1;
+            }
+            Ok(())
+        });
+        walked.map_err(|fault| in_icc(&fault))?;
+        Ok(Self { bytes, items })
+    }
+
+    /// The value of the first item with that tag.
+    #[must_use]
+    pub fn get(&self, tag: Tag) -> Option<&'a [u8]> {
+        self.items().find(|(found, _)| *found == tag).map(|(_, value)| value)
+    }
+
+    /// All items that hold a value, in order.
+    pub fn items(&self) -> impl Iterator<Item = (Tag, &'a [u8])> + '_ {
+        self.items.iter().map_while(|(tag, value)| tag.map(|tag| (tag, *value)))
+    }
+
+    /// The same data without the items of these tags, templates shortened where they held one.
+    #[must_use]
+    pub fn without(&self, tags: &[Tag]) -> Vec<u8> {
+        copy_without(self.bytes, tags)
+    }
+
+    /// Application cryptogram, 9F26.
+    #[must_use]
+    pub fn cryptogram(&self) -> Option<[u8; 8]> {
+        self.get(Tag::CRYPTOGRAM)?.try_into().ok()
+    }
+
+    /// Application transaction counter, 9F36.
+    #[must_use]
+    pub fn atc(&self) -> Option<u16> {
+        self.get(Tag::ATC)?.try_into().ok().map(u16::from_be_bytes)
+    }
+
+    /// Amount authorized, 9F02 `n12`, in minor units.
+    #[must_use]
+    pub fn amount(&self) -> Option<u64> {
+        packed_number(self.get(Tag::AMOUNT)?, 6)
+    }
+
+    /// Transaction currency code, 5F2A `n3`.
+    #[must_use]
+    pub fn currency(&self) -> Option<u16> {
+        packed_number(self.get(Tag::CURRENCY)?, 2).and_then(|number| u16::try_from(number).ok())
+    }
+}
+
+/// The walk cannot fail on bytes that were parsed before; what cannot be read is left out.
+fn copy_without(bytes: &[u8], tags: &[Tag]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    for item in Items::new(bytes, 0).map_while(Result::ok).filter(|item| !tags.contains(&item.tag)) {
+        if item.tag.is_constructed() {
+            let inside = copy_without(item.value, tags);
+            if inside.len() != item.value.len() {
+                write_head(item.tag, inside.len(), &mut out);
+                out.extend_from_slice(&inside);
+                continue;
+            }
+        }
+        out.extend_from_slice(item.whole);
+    }
+    out
+}
+
+/// The error of a fault in DE 55.
+pub(super) fn in_icc(fault: &TlvFault) -> DecodeError {
+    let path = FieldPath::of(DataElement::ICC);
+    let path = fault.tag.map_or(path, |tag| path.part(Part::Tag(tag)));
+    DecodeError::new(path, fault.offset, fault.kind)
+}
+
+/// A number of packed digits (EMV format n) in exactly `length` bytes.
+fn packed_number(bytes: &[u8], length: usize) -> Option<u64> {
+    if bytes.len() != length {
+        return None;
+    }
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 0x0F]).try_fold(0_u64, |sum, digit| {
+        (digit < 10).then(|| sum.wrapping_mul(10).wrapping_add(u64::from(digit)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(text: &str) -> Vec<u8> {
+        hex::decode(text.replace(' ', "")).unwrap()
+    }
+
+    #[test]
+    fn values_by_name() {
+        let de55 = bytes(
+            "9F2608 0102030405060708 9F3602 00FF 9F0206 000000004250 5F2A02 0978 5A08 4761739001010119",
+        );
+        let icc = IccData::parse(&de55).unwrap();
+        assert_eq!(icc.cryptogram(), Some([1, 2, 3, 4, 5, 6, 7, 8]));
+        assert_eq!(icc.atc(), Some(255));
+        assert_eq!(icc.amount(), Some(4_250));
+        assert_eq!(icc.currency(), Some(978));
+        assert_eq!(icc.get(Tag::PAN).map(<[u8]>::len), Some(8));
+        assert_eq!(icc.get(Tag::TVR), None);
+        assert_eq!(icc.items().count(), 5);
+    }
+
+    #[test]
+    fn numbers_of_the_wrong_shape_are_none() {
+        for text in ["9F0205 0000004250", "9F0206 00000000425A", "9F0200"] {
+            let de55 = bytes(text);
+            assert_eq!(IccData::parse(&de55).unwrap().amount(), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn card_tags_leave_also_templates() {
+        let de55 =
+            bytes("9F3602 00FF 5A08 4761739001010119 7010 57084761739001010119 82020000 8400 9F3501 22");
+        let icc = IccData::parse(&de55).unwrap();
+        assert_eq!(icc.without(&CARD_TAGS), bytes("9F3602 00FF 7006 82020000 8400 9F3501 22"));
+        assert_eq!(icc.without(&[]), de55);
+    }
+
+    #[test]
+    fn a_second_core_tag_is_refused_wherever_it_stands() {
+        for (text, path) in [
+            ("9F360200FF 9F36020100", "55.9F36 at byte 5: there twice"),
+            ("9F360200FF 70059F36020100", "55.9F36 at byte 7: there twice"),
+            ("5A00 5A00", "55.5A at byte 2: there twice"),
+        ] {
+            assert_eq!(IccData::parse(&bytes(text)).map(|_| ()).unwrap_err().to_string(), path);
+        }
+        assert!(IccData::parse(&bytes("9F7C00 9F7C00")).is_ok(), "others may repeat");
+    }
+}
