@@ -1,0 +1,294 @@
+//! `TspConfig`: token and PAN ranges, requestors, limits. Resolved values, no serde.
+
+use crate::vocab::{Bin, Pan, Text};
+
+use super::requestor::TokenRequestor;
+
+/// The TSP as configured.
+#[derive(Debug, Clone)]
+pub struct TspConfig {
+    pub token_ranges: Vec<TokenRange>,
+    pub pan_ranges: Vec<PanRange>,
+    pub requestors: Vec<TokenRequestor>,
+    /// Our BIN controller identifier, four characters that EMVCo assigns; without it no PAR is made.
+    pub bin_controller: Option<Text<4>>,
+    pub cryptograms: CryptogramPolicy,
+    /// By how many minor units DE 4 may exceed what the chip signed (9F02).
+    pub amount_tolerance: u64,
+    pub limits: TspLimits,
+}
+
+/// Whole numbers that no run exceeds.
+#[derive(Debug, Clone, Copy)]
+pub struct TspLimits {
+    /// The most tokens the vault holds, deactivated ones included: `vault.capacity`.
+    pub capacity: u32,
+    /// The most different sets of domain controls among them.
+    pub control_sets: u32,
+    /// How many answered requests of requestors are remembered for their repeats.
+    pub remembered_requests: usize,
+    /// How many calls may wait for the vault's writer.
+    pub waiting_calls: usize,
+}
+
+/// What happens to chip transactions as long as their cryptograms cannot be checked (`rules.md` 8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CryptogramPolicy {
+    Refused,
+    /// They pass, and the issuer is told that nobody looked. Only with development keys.
+    Unverified,
+}
+
+/// Digits from which tokens of one product are drawn. One range a product class keeps what a BIN table says of
+/// the card (EMVCo 4.1).
+#[derive(Debug, Clone, Copy)]
+pub struct TokenRange {
+    pub bin: Bin,
+    /// Digits of a whole token, 13 to 19.
+    pub length: u8,
+    pub product: Text<16>,
+    /// How long a token is good for; its expiry does not follow the card's.
+    pub validity_years: u16,
+}
+
+impl TokenRange {
+    /// Whether these digits would be a token of this range.
+    #[must_use]
+    pub fn covers(&self, account: &[u8]) -> bool {
+        account.len() == usize::from(self.length) && self.bin.begins(account)
+    }
+}
+
+/// Digits with which the PANs of one product begin.
+#[derive(Debug, Clone, Copy)]
+pub struct PanRange {
+    pub bin: Bin,
+    pub product: Text<16>,
+    /// Whether we are the BIN controller, and so may make PARs for it.
+    pub controlled: bool,
+}
+
+/// One thing that is wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {reason}")]
+pub struct ConfigFault {
+    pub key: String,
+    pub reason: &'static str,
+}
+
+impl TspConfig {
+    /// Everything that is wrong, at once; empty when it can be started.
+    #[must_use]
+    pub fn faults(&self) -> Vec<ConfigFault> {
+        let mut faults = Vec::new();
+        self.token_range_faults(&mut faults);
+        self.pan_range_faults(&mut faults);
+        self.requestor_faults(&mut faults);
+        let limits = self.limits;
+        for (key, value) in [
+            ("capacity", usize::try_from(limits.capacity).unwrap_or_default()),
+            ("control_sets", usize::try_from(limits.control_sets).unwrap_or_default()),
+            ("remembered_requests", limits.remembered_requests),
+            ("waiting_calls", limits.waiting_calls),
+        ] {
+            check(value > 0, &mut faults, format!("limits.{key}"), "must not be zero");
+        }
+        faults
+    }
+
+    /// The PAN range that says most about `pan`: the longest BIN.
+    #[must_use]
+    pub fn pan_range(&self, pan: &Pan) -> Option<&PanRange> {
+        let fits = self.pan_ranges.iter().filter(|range| range.bin.begins(pan.expose_digits()));
+        fits.max_by_key(|range| range.bin.as_bytes().len())
+    }
+
+    fn token_range_faults(&self, faults: &mut Vec<ConfigFault>) {
+        for (at, range) in self.token_ranges.iter().enumerate() {
+            let key = |name: &str| format!("token_ranges[{at}].{name}");
+            let digits = range.bin.as_bytes().len();
+            // A leading zero would make two tokens of different length the same number.
+            check(!range.bin.as_bytes().starts_with(b"0"), faults, key("bin"), "must not begin with zero");
+            check((13..=19).contains(&range.length), faults, key("length"), "must be 13 to 19");
+            check(
+                digits + 6 < usize::from(range.length),
+                faults,
+                key("length"),
+                "leaves fewer than six digits to draw",
+            );
+            check((1..=50).contains(&range.validity_years), faults, key("validity_years"), "must be 1 to 50");
+            let later = self.token_ranges.iter().skip(at + 1);
+            check(
+                !later.clone().any(|other| other.length == range.length && other.bin.overlaps(&range.bin)),
+                faults,
+                key("bin"),
+                "overlaps a later token range",
+            );
+            check(
+                !self.pan_ranges.iter().any(|pans| pans.bin.overlaps(&range.bin)),
+                faults,
+                key("bin"),
+                "overlaps a PAN range",
+            );
+        }
+    }
+
+    fn pan_range_faults(&self, faults: &mut Vec<ConfigFault>) {
+        for (at, range) in self.pan_ranges.iter().enumerate() {
+            let key = |name: &str| format!("pan_ranges[{at}].{name}");
+            let mut later = self.pan_ranges.iter().skip(at + 1);
+            check(!later.any(|other| other.bin == range.bin), faults, key("bin"), "stands there twice");
+            check(
+                self.token_ranges.iter().any(|tokens| tokens.product == range.product),
+                faults,
+                key("product"),
+                "has no token range",
+            );
+            check(
+                !range.controlled || self.bin_controller.is_some(),
+                faults,
+                key("controlled"),
+                "needs bin_controller",
+            );
+        }
+        if let Some(id) = &self.bin_controller {
+            let shaped = id.as_bytes().len() == 4
+                && id.as_bytes().iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+            check(shaped, faults, "bin_controller".to_owned(), "must be four capitals or digits");
+        }
+    }
+
+    fn requestor_faults(&self, faults: &mut Vec<ConfigFault>) {
+        for (at, requestor) in self.requestors.iter().enumerate() {
+            let key = |name: &str| format!("requestors[{at}].{name}");
+            let mut later = self.requestors.iter().skip(at + 1);
+            check(!later.clone().any(|r| r.id == requestor.id), faults, key("id"), "stands there twice");
+            check(
+                !later.any(|r| r.credential == requestor.credential),
+                faults,
+                key("credential"),
+                "is another requestor's too",
+            );
+            let controls = &requestor.controls;
+            check(!controls.entry_modes.is_empty(), faults, key("entry_modes"), "must name at least one");
+        }
+    }
+}
+
+fn check(holds: bool, faults: &mut Vec<ConfigFault>, key: String, reason: &'static str) {
+    if !holds {
+        faults.push(ConfigFault { key, reason });
+    }
+}
+
+/// A configuration for tests: one product, one requestor, everything small.
+#[cfg(test)]
+pub(crate) fn sample() -> TspConfig {
+    use super::controls::{DomainControls, Merchant};
+    use super::requestor::Activation;
+    use crate::vocab::{
+        EntryMode, LinkId, MerchantId, TokenAssuranceMethod, TokenLocation, TokenRequestorId,
+    };
+
+    let text = |bytes: &[u8]| Text::parse("product", bytes).unwrap();
+    let bin = |digits: &[u8]| Bin::parse(digits).unwrap();
+    let requestor = |id: &[u8], seed: u8, merchants: Vec<Merchant>| TokenRequestor {
+        id: TokenRequestorId::parse(id).unwrap(),
+        name: text(b"wallet"),
+        credential: [seed; 32],
+        controls: DomainControls {
+            entry_modes: [EntryMode::CONTACTLESS_CHIP, EntryMode::parse(b"10").unwrap()]
+                .into_iter()
+                .collect(),
+            merchants,
+            categories: vec![],
+            most_amount: None,
+            expiry_optional: false,
+            chip_amount_binds: true,
+        },
+        location: TokenLocation::DeviceStorage,
+        assurances: vec![TokenAssuranceMethod::parse(b"01").unwrap()],
+        activation: Activation::AtIssue,
+    };
+    let shop = Merchant { acquirer: LinkId(1), id: MerchantId::parse(b"SHOP1").unwrap() };
+    TspConfig {
+        token_ranges: vec![
+            TokenRange { bin: bin(b"489537"), length: 16, product: text(b"credit"), validity_years: 3 },
+            TokenRange { bin: bin(b"623529"), length: 19, product: text(b"debit"), validity_years: 3 },
+        ],
+        pan_ranges: vec![
+            PanRange { bin: bin(b"476173"), product: text(b"credit"), controlled: true },
+            PanRange { bin: bin(b"622848"), product: text(b"debit"), controlled: false },
+        ],
+        requestors: vec![requestor(b"00000000001", 1, vec![]), requestor(b"00000000002", 2, vec![shop])],
+        bin_controller: Some(Text::parse("id", b"Q001").unwrap()),
+        cryptograms: CryptogramPolicy::Unverified,
+        amount_tolerance: 0,
+        limits: TspLimits { capacity: 1000, control_sets: 8, remembered_requests: 1000, waiting_calls: 64 },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_has_no_fault() {
+        assert_eq!(sample().faults(), []);
+    }
+
+    #[test]
+    fn every_fault_is_named_by_its_key() {
+        let bin = |digits: &[u8]| Bin::parse(digits).unwrap();
+        type Change = Box<dyn Fn(&mut TspConfig)>;
+        let cases: Vec<(&str, Change)> = vec![
+            ("token_ranges[0].bin", Box::new(move |c| c.token_ranges[0].bin = bin(b"089537"))),
+            ("token_ranges[0].bin", Box::new(move |c| c.token_ranges[0].bin = bin(b"4761"))),
+            (
+                "token_ranges[0].bin",
+                Box::new(|c| {
+                    let again = c.token_ranges[0];
+                    c.token_ranges.push(again);
+                }),
+            ),
+            ("token_ranges[0].length", Box::new(|c| c.token_ranges[0].length = 12)),
+            ("token_ranges[0].length", Box::new(move |c| c.token_ranges[0].bin = bin(b"489537000000"))),
+            ("token_ranges[1].validity_years", Box::new(|c| c.token_ranges[1].validity_years = 0)),
+            ("pan_ranges[0].bin", Box::new(|c| c.pan_ranges[1] = c.pan_ranges[0])),
+            ("pan_ranges[1].product", Box::new(|c| c.pan_ranges[1].product = Text::default())),
+            ("pan_ranges[0].controlled", Box::new(|c| c.bin_controller = None)),
+            ("bin_controller", Box::new(|c| c.bin_controller = Text::parse("id", b"q001").ok())),
+            ("requestors[0].id", Box::new(|c| c.requestors[1].id = c.requestors[0].id)),
+            ("requestors[0].credential", Box::new(|c| c.requestors[1].credential = [1; 32])),
+            (
+                "requestors[1].entry_modes",
+                Box::new(|c| c.requestors[1].controls.entry_modes = Default::default()),
+            ),
+            ("limits.capacity", Box::new(|c| c.limits.capacity = 0)),
+        ];
+        for (key, change) in cases {
+            let mut config = sample();
+            change(&mut config);
+            let faults = config.faults();
+            assert!(faults.iter().any(|fault| fault.key == key), "{key}: {faults:?}");
+        }
+    }
+
+    #[test]
+    fn the_longest_pan_range_decides() {
+        let mut config = sample();
+        let narrow = PanRange {
+            bin: Bin::parse(b"47617390").unwrap(),
+            product: config.pan_ranges[1].product,
+            controlled: false,
+        };
+        config.pan_ranges.push(narrow);
+        let product = |digits: &[u8]| {
+            let pan = Pan::parse(digits).unwrap();
+            config.pan_range(&pan).map(|range| range.product.as_str().to_owned())
+        };
+        assert_eq!(product(b"4761739001010119").as_deref(), Some("debit"));
+        assert_eq!(product(b"4761730001010119").as_deref(), Some("credit"));
+        assert_eq!(product(b"5555550001010119"), None);
+    }
+}

@@ -1,0 +1,73 @@
+//! What the TSP says no with: `ProvisioningRefusal`, a business answer to a token requestor (a payment's is
+//! `vocab::Refusal`), apart from `TspError`, a fault.
+
+use crate::crypto::CryptoError;
+use crate::stdx::random::NoEntropy;
+
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $recoverable:literal, $text:literal;)*) => {
+        /// Why a token requestor's request was refused.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+        pub enum ProvisioningRefusal { $($(#[$doc])* #[error($text)] $name,)* }
+
+        impl ProvisioningRefusal {
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The machine-readable code, in lower case with hyphens.
+            #[must_use]
+            pub fn code(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// Whether the same request may succeed later.
+            #[must_use]
+            pub fn recoverable(self) -> bool {
+                match self { $(Self::$name => $recoverable,)* }
+            }
+        }
+    };
+}
+
+refusals! {
+    /// Also for a token of somebody else: the two are not to be told apart.
+    UnknownToken = "unknown-token", false, "no such token";
+    /// Its status does not allow what was asked.
+    StatusDoesNotAllow = "status-does-not-allow", false, "the token's status does not allow this";
+    /// A requestor may lift only its own suspensions and the cardholder's.
+    NotYoursToLift = "not-yours-to-lift", false, "somebody else has suspended the token";
+    CardNotValid = "card-not-valid", false, "the card number is not valid";
+    /// Its BIN is in no range that this TSP serves.
+    CardNotEligible = "card-not-eligible", false, "cards of this range get no tokens here";
+    CardExpired = "card-expired", false, "the card has expired";
+    AssuranceNotAllowed = "assurance-not-allowed", false, "this assurance method may not be claimed";
+    /// The same request id came with another body.
+    RequestIdReused = "request-id-reused", false, "this request id was used for a different request";
+    /// The same request is being worked on.
+    RequestInFlight = "request-in-flight", true, "the first request with this id is still being processed";
+    /// About 70 per cent of the range is in use.
+    TokenRangeFull = "token-range-full", false, "no token is left in the range of this product";
+    /// `capacity` or `control_sets` is reached.
+    VaultFull = "vault-full", false, "the vault is full";
+    Overloaded = "overloaded", true, "too many requests are waiting";
+    /// The vault, its log or its keys cannot be used.
+    Unavailable = "unavailable", true, "the vault is not available";
+}
+
+/// The TSP itself failed: the vault's data, keys or log are not as they must be.
+#[derive(Debug, thiserror::Error)]
+pub enum TspError {
+    #[error("{0}")]
+    Config(#[from] super::config::ConfigFault),
+    #[error("token event of entry {entry}: {reason}")]
+    Event { entry: u64, reason: &'static str },
+    #[error("checkpoint part {part}: {reason}")]
+    Checkpoint { part: &'static str, reason: &'static str },
+    #[error("record {record} does not open: it was altered, swapped or sealed under another key")]
+    Envelope { record: u64 },
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+    #[error("the vault's thread could not be started: {0}")]
+    Thread(#[from] std::io::Error),
+}

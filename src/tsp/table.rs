@@ -1,0 +1,459 @@
+//! `TokenTable`: the whole vault in memory; the only read path of a payment.
+//!
+//! A token has two slots. The hot one, a single cache line found by the token's number, holds what opens the card;
+//! the cold one, found by the record's number, holds the rest, what a payment needs in its first line. Slots are
+//! words that one thread writes and any thread reads without a lock: a sequence number, odd while its words are
+//! being changed, tells a reader to look again. Nothing is ever removed, so a probe ends at the first empty slot.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock};
+
+use crate::crypto::Sealed;
+use crate::stdx::clock::Wall;
+use crate::stdx::maps::Map;
+use crate::vocab::{
+    Digits, Expiry, Par, Token, TokenAssuranceMethod, TokenLocation, TokenReferenceId, TokenRequestorId,
+    YearMonth,
+};
+
+use super::controls::DomainControls;
+use super::lifecycle::{Lifecycle, Suspenders, TokenStatus};
+use super::record::VaultRecord;
+
+/// How many slots are asked for at once. Four bring most of what there is to gain, sixteen nearly all
+/// (`facts/limits.md` 3.4).
+pub(super) const BATCH: usize = 16;
+
+/// Looks at a slot that is being written before the reader lets others run: a write takes some ten nanoseconds,
+/// unless its thread was put aside in the middle of it.
+const SPINS: u32 = 64;
+
+/// Words that are read and written as one. The head's upper half is the sequence number, its lower half data.
+#[repr(align(64))]
+struct Slot<const N: usize> {
+    head: AtomicU64,
+    words: [AtomicU64; N],
+}
+
+impl<const N: usize> Slot<N> {
+    fn empty() -> Self {
+        Self { head: AtomicU64::new(0), words: [const { AtomicU64::new(0) }; N] }
+    }
+
+    /// The head's data and the words, as they were at one moment.
+    fn read(&self) -> (u32, [u64; N]) {
+        let mut tries = 0_u32;
+        loop {
+            let before = self.head.load(Ordering::Acquire);
+            if before >> 32 & 1 == 0 {
+                let words = std::array::from_fn(|at| {
+                    self.words.get(at).map_or(0, |word| word.load(Ordering::Relaxed))
+                });
+                // The words must have been read before the head is looked at again.
+                fence(Ordering::Acquire);
+                if self.head.load(Ordering::Relaxed) == before {
+                    return (low(before), words);
+                }
+            }
+            tries = tries.wrapping_add(1);
+            if tries.is_multiple_of(SPINS) { std::thread::yield_now() } else { std::hint::spin_loop() }
+        }
+    }
+
+    /// For the one writer.
+    fn write(&self, data: u32, words: [u64; N]) {
+        let sequence = (self.head.load(Ordering::Relaxed) >> 32).wrapping_add(1);
+        let head = |sequence: u64, data: u32| sequence << 32 | u64::from(data);
+        self.head.store(head(sequence, data), Ordering::Relaxed);
+        // The odd number must be seen before any of the words.
+        fence(Ordering::Release);
+        for (place, word) in self.words.iter().zip(words) {
+            place.store(word, Ordering::Relaxed);
+        }
+        self.head.store(head(sequence.wrapping_add(1), data), Ordering::Release);
+    }
+
+    /// Brings the slot's first line near without waiting for it to be used.
+    fn touch(&self) -> u64 {
+        self.head.load(Ordering::Relaxed)
+    }
+}
+
+/// Head: record. Words: token number; nonce; nonce's end, key version, status and expiry; ciphertext and tag.
+type HotSlot = Slot<7>;
+/// Head: suspenders, assurance, location. Words: requestor and last four; mapping version and controls; PAR (4);
+/// lifecycle's version | reference (2); token number; issued; changed; blind index (2); nothing yet.
+type ColdSlot = Slot<15>;
+
+/// Where a token's hot slot lies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place(usize);
+
+/// What a payment reads of a token.
+pub(super) struct Mapping {
+    pub(super) record: u64,
+    pub(super) status: TokenStatus,
+    pub(super) expiry: Expiry,
+    pub(super) sealed: Sealed,
+    pub(super) requestor: TokenRequestorId,
+    pub(super) assurance: TokenAssuranceMethod,
+    pub(super) par: Option<Par>,
+    pub(super) mapping_version: u32,
+    controls: u32,
+}
+
+/// The table as readers share it.
+pub(super) struct TokenTable {
+    hot: Box<[HotSlot]>,
+    cold: Box<[ColdSlot]>,
+    /// Most tokens of a requestor have the same controls: each set is kept once. Only ever added to.
+    controls: Box<[OnceLock<DomainControls>]>,
+}
+
+impl TokenTable {
+    /// Finds the slots of a batch: first all of them are asked for, then each is looked at. None: not in the table.
+    pub(super) fn touch(
+        &self,
+        tokens: impl Iterator<Item = u64> + Clone,
+    ) -> impl Iterator<Item = Option<Place>> {
+        for token in tokens.clone().take(BATCH) {
+            std::hint::black_box(self.hot.get(self.home(token)).map(Slot::touch));
+        }
+        let mut places = [None; BATCH];
+        let mut count = 0;
+        for (place, token) in places.iter_mut().zip(tokens) {
+            *place = self.find(token);
+            let record = place.and_then(|Place(at)| self.hot.get(at)).map(|slot| low(slot.touch()));
+            let cold = record.and_then(|record| self.cold.get(index(record)));
+            std::hint::black_box(cold.map(Slot::touch));
+            count += 1;
+        }
+        places.into_iter().take(count)
+    }
+
+    /// What stands at a place, as of one moment.
+    pub(super) fn mapping(&self, Place(at): Place) -> Option<Mapping> {
+        let (record, hot) = self.hot.get(at)?.read();
+        let (marks, cold) = self.cold.get(index(record))?.read();
+        let [_, nonce, packed, sealed @ ..] = hot;
+        let [requestor, versions, par @ .., _, _, _, _, _, _, _, _, _] = cold;
+        let (status, expiry) = unpack_status(packed)?;
+        Some(Mapping {
+            record: u64::from(record),
+            status,
+            expiry,
+            sealed: unpack_sealed(nonce, packed, sealed)?,
+            requestor: unpack_requestor(requestor)?,
+            assurance: assurance(marks)?,
+            par: unpack_par(par),
+            mapping_version: high(versions),
+            controls: low(versions),
+        })
+    }
+
+    pub(super) fn controls(&self, mapping: &Mapping) -> Option<&DomainControls> {
+        self.controls.get(index(mapping.controls)).and_then(OnceLock::get)
+    }
+
+    /// Where the search for a token begins: the number spread over all of 64 bits, then scaled to the table.
+    fn home(&self, token: u64) -> usize {
+        let spread = token.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let scaled = (u128::from(spread) * self.hot.len() as u128) >> 64;
+        usize::try_from(scaled).unwrap_or_default()
+    }
+
+    fn find(&self, token: u64) -> Option<Place> {
+        self.probe(token).find_map(|(at, found)| match found {
+            0 => Some(None),
+            found if found == token => Some(Some(Place(at))),
+            _ => None,
+        })?
+    }
+
+    /// Slots in the order of search, each with the token in it.
+    fn probe(&self, token: u64) -> impl Iterator<Item = (usize, u64)> {
+        let home = self.home(token);
+        let (before, from_home) = self.hot.split_at_checked(home).unwrap_or_default();
+        let places = (home..).zip(from_home).chain((0..).zip(before));
+        places.map(|(at, slot)| (at, slot.words.first().map_or(0, |word| word.load(Ordering::Relaxed))))
+    }
+}
+
+/// Why a record does not go into the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TableFault {
+    Full,
+    /// The token, or the record's number, is in use.
+    Taken,
+}
+
+/// The writer's side of the table, with the look-ups that no payment needs.
+pub(super) struct TableWriter {
+    table: Arc<TokenTable>,
+    capacity: usize,
+    count: usize,
+    by_reference: Map<TokenReferenceId, u32>,
+    /// The first record of each PAN: it has the PAR that all share.
+    by_pan: Map<[u8; 16], u32>,
+    controls: Map<DomainControls, u32>,
+}
+
+impl TableWriter {
+    /// Room for `capacity` tokens and `control_sets` different sets of controls, taken at once. A quarter of the
+    /// hot slots stays empty, so that a search is short.
+    pub(super) fn new(capacity: u32, control_sets: u32) -> Self {
+        let capacity = index(capacity);
+        let table = TokenTable {
+            hot: (0..capacity + capacity / 3 + 1).map(|_| Slot::empty()).collect(),
+            cold: (0..capacity).map(|_| Slot::empty()).collect(),
+            controls: (0..control_sets).map(|_| OnceLock::new()).collect(),
+        };
+        Self {
+            table: Arc::new(table),
+            capacity,
+            count: 0,
+            by_reference: Map::default(),
+            by_pan: Map::default(),
+            controls: Map::default(),
+        }
+    }
+
+    pub(super) fn shared(&self) -> Arc<TokenTable> {
+        Arc::clone(&self.table)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    pub(super) fn has_token(&self, token: &Token) -> bool {
+        self.table.find(token.number()).is_some()
+    }
+
+    pub(super) fn by_reference(&self, reference: TokenReferenceId) -> Option<u64> {
+        self.by_reference.get(&reference).map(|record| u64::from(*record))
+    }
+
+    /// The PAR that this PAN's tokens have; none when it has no token or they have none.
+    pub(super) fn par_of(&self, blind_index: &[u8; 16]) -> Option<Par> {
+        let record = self.by_pan.get(blind_index)?;
+        let (_, words) = self.table.cold.get(index(*record))?.read();
+        let [_, _, par @ .., _, _, _, _, _, _, _, _, _] = words;
+        unpack_par(par)
+    }
+
+    /// Puts a set of controls in, if it is not there; none when there is no room for another.
+    pub(super) fn intern(&mut self, controls: &DomainControls) -> Option<u32> {
+        if let Some(at) = self.controls.get(controls) {
+            return Some(*at);
+        }
+        let at = u32::try_from(self.controls.len()).ok()?;
+        self.table.controls.get(index(at))?.set(controls.clone()).ok()?;
+        self.controls.insert(controls.clone(), at);
+        Some(at)
+    }
+
+    /// Adds a token. Its cold slot is written first: who finds the hot one finds both.
+    pub(super) fn insert(&mut self, new: &VaultRecord) -> Result<(), TableFault> {
+        let record = u32::try_from(new.record).map_err(|_| TableFault::Full)?;
+        if self.count >= self.capacity {
+            return Err(TableFault::Full);
+        }
+        let controls = self.intern(&new.controls).ok_or(TableFault::Full)?;
+        let is_next = index(record) == self.count && !self.by_reference.contains_key(&new.reference);
+        let (empty, _) = self
+            .table
+            .probe(new.token.number())
+            .find(|(_, found)| *found == 0 || *found == new.token.number())
+            .filter(|(_, found)| *found == 0 && is_next)
+            .ok_or(TableFault::Taken)?;
+        self.write_cold(record, new, controls);
+        self.write_hot(empty, record, new);
+        self.by_reference.insert(new.reference, record);
+        self.by_pan.entry(new.blind_index).or_insert(record);
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Gives a token another status. Payments that look from now on see it.
+    pub(super) fn set_lifecycle(&mut self, record: u64, lifecycle: Lifecycle, at: Wall) -> bool {
+        let Some(mut found) = self.record(record) else { return false };
+        (found.lifecycle, found.changed_at) = (lifecycle, at);
+        let Some(Place(hot)) = self.table.find(found.token.number()) else { return false };
+        let (Ok(record), Some(controls)) = (u32::try_from(record), self.intern(&found.controls)) else {
+            return false;
+        };
+        self.write_cold(record, &found, controls);
+        self.write_hot(hot, record, &found);
+        true
+    }
+
+    /// The whole record.
+    pub(super) fn record(&self, record: u64) -> Option<VaultRecord> {
+        let at = usize::try_from(record).ok().filter(|at| *at < self.count)?;
+        let (marks, cold) = self.table.cold.get(at)?.read();
+        let [requestor, _, _, _, _, _, version, a, b, token, issued, changed, c, d, _] = cold;
+        let token = Token::parse(token.to_string().as_bytes()).ok()?;
+        let mapping = self.table.mapping(self.table.find(token.number())?)?;
+        let [suspenders, _, location, _] = marks.to_le_bytes();
+        Some(VaultRecord {
+            record,
+            token,
+            expiry: mapping.expiry,
+            reference: TokenReferenceId::from_bytes(join([a, b])),
+            par: mapping.par,
+            requestor: mapping.requestor,
+            assurance: mapping.assurance,
+            location: TokenLocation::ALL.get(usize::from(location)).copied()?,
+            last4: unpack_last4(requestor)?,
+            sealed: mapping.sealed,
+            blind_index: join([c, d]),
+            mapping_version: mapping.mapping_version,
+            controls: self.table.controls(&mapping)?.clone(),
+            lifecycle: Lifecycle {
+                status: mapping.status,
+                suspenders: Suspenders::from_bits(suspenders)?,
+                version: low(version),
+            },
+            issued_at: Wall(issued),
+            changed_at: Wall(changed),
+        })
+    }
+
+    fn write_hot(&self, at: usize, record: u32, from: &VaultRecord) {
+        let [n0, n1, n2, n3, n4, n5, n6, n7, tail @ ..] = *from.sealed.nonce();
+        let packed = u64::from(u32::from_le_bytes(tail)) << 32
+            | u64::from(from.sealed.key_version()) << 16
+            | u64::from(pack_status(from.lifecycle.status, from.expiry));
+        let mut card = [0_u64; 4];
+        for (word, bytes) in card.iter_mut().zip(from.sealed.ciphertext_and_tag().chunks(8)) {
+            *word = bytes.try_into().map_or(0, u64::from_le_bytes);
+        }
+        let [a, b, c, d] = card;
+        let nonce = u64::from_le_bytes([n0, n1, n2, n3, n4, n5, n6, n7]);
+        if let Some(slot) = self.table.hot.get(at) {
+            slot.write(record, [from.token.number(), nonce, packed, a, b, c, d]);
+        }
+    }
+
+    fn write_cold(&self, record: u32, from: &VaultRecord, controls: u32) {
+        let assurance = from.assurance.digits();
+        let assurance = assurance.iter().fold(0, |sum: u8, digit| sum * 10 + (digit - b'0'));
+        let marks = [from.lifecycle.suspenders.bits(), assurance, from.location.code(), 0];
+        let requestor = number(from.requestor.as_bytes()) | number(from.last4.as_bytes()) << 40;
+        let [p0, p1, p2, p3] = pack_par(from.par);
+        let [r0, r1] = split(from.reference.to_bytes());
+        let [b0, b1] = split(from.blind_index);
+        let versions = u64::from(from.mapping_version) << 32 | u64::from(controls);
+        let lifecycle = u64::from(from.lifecycle.version);
+        let (issued, changed) = (from.issued_at.0, from.changed_at.0);
+        let token = from.token.number();
+        if let Some(slot) = self.table.cold.get(index(record)) {
+            let words =
+                [requestor, versions, p0, p1, p2, p3, lifecycle, r0, r1, token, issued, changed, b0, b1, 0];
+            slot.write(u32::from_le_bytes(marks), words);
+        }
+    }
+}
+
+fn index(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn low(word: u64) -> u32 {
+    u32::try_from(word & 0xFFFF_FFFF).unwrap_or_default()
+}
+
+fn high(word: u64) -> u32 {
+    u32::try_from(word >> 32).unwrap_or_default()
+}
+
+fn number(digits: &[u8]) -> u64 {
+    digits.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'))
+}
+
+/// The lowest `N` decimal digits of a number.
+fn digits<const N: usize>(mut number: u64) -> [u8; N] {
+    let mut digits = [b'0'; N];
+    for place in digits.iter_mut().rev() {
+        *place += u8::try_from(number % 10).unwrap_or_default();
+        number /= 10;
+    }
+    digits
+}
+
+fn unpack_requestor(word: u64) -> Option<TokenRequestorId> {
+    TokenRequestorId::parse(&digits::<11>(word & 0xFF_FFFF_FFFF)).ok()
+}
+
+fn unpack_last4(word: u64) -> Option<Digits<4>> {
+    Digits::parse("last four", &digits::<4>(word >> 40), 4).ok()
+}
+
+fn assurance(marks: u32) -> Option<TokenAssuranceMethod> {
+    let [_, assurance, _, _] = marks.to_le_bytes();
+    TokenAssuranceMethod::parse(&digits::<2>(u64::from(assurance))).ok()
+}
+
+/// Three bits of status above eleven of expiry, in months since January 2000.
+fn pack_status(status: TokenStatus, expiry: Expiry) -> u16 {
+    let month = expiry.year_month();
+    let months = (month.year.saturating_sub(2000)) * 12 + u16::from(month.month.saturating_sub(1));
+    u16::from(status.code()) << 11 | months
+}
+
+fn unpack_status(packed: u64) -> Option<(TokenStatus, Expiry)> {
+    let packed = u16::try_from(packed & 0xFFFF).ok()?;
+    let (status, months) = (packed >> 11, packed & 0x7FF);
+    let month = u8::try_from(months % 12 + 1).ok()?;
+    let expiry = Expiry::of(YearMonth { year: 2000 + months / 12, month })?;
+    Some((TokenStatus::from_code(u8::try_from(status).ok()?)?, expiry))
+}
+
+fn unpack_sealed(nonce: u64, packed: u64, words: [u64; 4]) -> Option<Sealed> {
+    let [a, b, c, d, e, f, g, h] = nonce.to_le_bytes();
+    let [i, j, k, l] = high(packed).to_le_bytes();
+    let version = u16::try_from(packed >> 16 & 0xFFFF).ok()?;
+    let mut card = [0_u8; 32];
+    for (place, word) in card.chunks_exact_mut(8).zip(words) {
+        place.copy_from_slice(&word.to_le_bytes());
+    }
+    Sealed::from_parts(version, [a, b, c, d, e, f, g, h, i, j, k, l], &card).ok()
+}
+
+fn pack_par(par: Option<Par>) -> [u64; 4] {
+    let mut bytes = [0_u8; 32];
+    if let Some(par) = par {
+        bytes.iter_mut().zip(par.as_bytes()).for_each(|(place, byte)| *place = *byte);
+    }
+    let mut words = [0; 4];
+    for (word, piece) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+        *word = piece.try_into().map_or(0, u64::from_le_bytes);
+    }
+    words
+}
+
+fn unpack_par(words: [u64; 4]) -> Option<Par> {
+    let mut bytes = [0_u8; 32];
+    for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
+        place.copy_from_slice(&word.to_le_bytes());
+    }
+    let [par @ .., _, _, _] = bytes;
+    if par.starts_with(&[0]) { None } else { Par::parse(&par).ok() }
+}
+
+fn split(bytes: [u8; 16]) -> [u64; 2] {
+    let whole = u128::from_le_bytes(bytes);
+    [
+        u64::try_from(whole & u128::from(u64::MAX)).unwrap_or_default(),
+        u64::try_from(whole >> 64).unwrap_or_default(),
+    ]
+}
+
+fn join([low, high]: [u64; 2]) -> [u8; 16] {
+    (u128::from(high) << 64 | u128::from(low)).to_le_bytes()
+}
