@@ -172,28 +172,28 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+pub(crate) mod testing {
+    //! Certificates for tests.
 
-    use super::*;
+    use super::Identity;
 
     /// A certification authority for one test.
-    struct Authority(rcgen::CertifiedIssuer<'static, rcgen::KeyPair>);
+    pub(crate) struct Authority(rcgen::CertifiedIssuer<'static, rcgen::KeyPair>);
 
     impl Authority {
-        fn new() -> Self {
+        pub(crate) fn new() -> Self {
             let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
             params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
             let key = rcgen::KeyPair::generate().unwrap();
             Self(rcgen::CertifiedIssuer::self_signed(params, key).unwrap())
         }
 
-        fn pem(&self) -> Vec<u8> {
+        pub(crate) fn pem(&self) -> Vec<u8> {
             self.0.pem().into_bytes()
         }
 
         /// Certificate and key for `name`.
-        fn identity(&self, name: &str) -> (Vec<u8>, Vec<u8>) {
+        pub(crate) fn identity(&self, name: &str) -> (Vec<u8>, Vec<u8>) {
             let key = rcgen::KeyPair::generate().unwrap();
             let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
             let certificate = params.signed_by(&key, &self.0).unwrap();
@@ -201,9 +201,17 @@ mod tests {
         }
     }
 
-    fn identity((certificates, key): &(Vec<u8>, Vec<u8>)) -> Identity<'_> {
+    pub(crate) fn identity((certificates, key): &(Vec<u8>, Vec<u8>)) -> Identity<'_> {
         Identity { certificates, key }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::testing::{Authority, identity};
+    use super::*;
 
     /// Whether one byte gets through from the client to the server and back.
     async fn meets(server: &TlsServer, client: &TlsClient, name: &'static str) -> bool {

@@ -6,10 +6,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
-use zeroize::Zeroize;
-
+use crate::stdx::wipe::{WipedBytes, wipe};
 use crate::vocab::LinkId;
+use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
 
 /// One connection, from its opening to its closing; never given twice while the process lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,8 +120,6 @@ close_reasons! {
 
     // Ourselves.
     ShuttingDown = "shutting-down";
-    /// The link is no longer configured.
-    LinkRemoved = "link-removed";
 
     // Dialling.
     DialRefused = "dial-refused";
@@ -156,10 +153,11 @@ pub enum LinkEvent {
     Opened { connection: ConnectionId, link: LinkId, peer: SocketAddr },
     /// A whole frame: `bytes` of the inbox, of which the first `header` are the frame's fixed header.
     Frame { connection: ConnectionId, header: usize, bytes: Range<usize> },
-    /// `total` bytes were handed to the socket since it opened.
+    /// `total` bytes were handed to the socket, all of them, since it opened.
     Written { connection: ConnectionId, total: u64 },
-    /// The connection is gone. What was not reported by `Written` did not leave.
-    Closed { connection: ConnectionId, reason: CloseReason },
+    /// The connection is gone. Of the bytes that were to be written since it opened, those from `begun` on never
+    /// left; whether all before that did is what the last `Written` says.
+    Closed { connection: ConnectionId, reason: CloseReason, begun: u64 },
     /// A connection asked for by `LinkCommand::Dial` does not stand.
     DialFailed { connection: ConnectionId, link: LinkId, reason: CloseReason },
 }
@@ -177,18 +175,24 @@ pub enum LinkCommand {
 }
 
 /// A batch of events and the bytes of their frames.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Inbox {
     pub events: Vec<LinkEvent>,
-    pub bytes: Vec<u8>,
+    pub bytes: WipedBytes,
 }
 
 impl Inbox {
+    /// One whose bytes need not move until there are more than `capacity`.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self { events: Vec::new(), bytes: WipedBytes::with_capacity(capacity) }
+    }
+
     /// Adds a frame: `header` and `message`, one after the other.
     pub fn push_frame(&mut self, connection: ConnectionId, header: &[u8], message: &[u8]) {
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(header);
-        self.bytes.extend_from_slice(message);
+        self.bytes.extend(header);
+        self.bytes.extend(message);
         self.events.push(LinkEvent::Frame {
             connection,
             header: header.len(),
@@ -210,20 +214,7 @@ impl Inbox {
     /// Wipes and empties it; the memory stays for the next batch.
     pub fn clear(&mut self) {
         self.events.clear();
-        wipe(&mut self.bytes);
         self.bytes.clear();
-    }
-}
-
-impl Drop for Inbox {
-    fn drop(&mut self) {
-        self.bytes.zeroize();
-    }
-}
-
-impl fmt::Debug for Inbox {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Inbox({} events, {} bytes)", self.events.len(), self.bytes.len())
     }
 }
 
@@ -256,7 +247,7 @@ impl Outbox {
 
 impl Drop for Outbox {
     fn drop(&mut self) {
-        self.bytes.zeroize();
+        wipe(&mut self.bytes);
     }
 }
 
@@ -264,13 +255,6 @@ impl fmt::Debug for Outbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Outbox({} commands, {} bytes)", self.commands.len(), self.bytes.len())
     }
-}
-
-/// Overwrites bytes of a buffer that stays in use. `Zeroize` writes byte by byte, which per message would cost
-/// more than decoding it; this is one `memset` that the barrier keeps.
-pub(super) fn wipe(bytes: &mut [u8]) {
-    bytes.fill(0);
-    std::hint::black_box(bytes);
 }
 
 #[cfg(test)]
@@ -307,7 +291,6 @@ mod tests {
         inbox.clear();
         assert!(inbox.is_empty());
         assert_eq!(inbox.bytes.capacity(), capacity);
-        inbox.bytes.resize(11, 0xFF);
         assert_eq!(inbox.frame(&(5..12)), b"", "a range beyond its end");
     }
 }

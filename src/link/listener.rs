@@ -1,0 +1,166 @@
+//! Accepts acquirers, and issuers that dial in: a permit first, then a socket, then whose it is.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinHandle, spawn_local};
+
+use super::LinkError;
+use super::config::ListenerConfig;
+use super::connection::Connection;
+use super::event::{CloseReason, ConnectionId};
+use super::metrics::{LinkMetrics, ListenerMetrics, Metrics};
+use super::shared::Shared;
+use super::transport::Transport;
+use crate::vocab::LinkId;
+
+/// How long to wait when the operating system has no socket to give.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listener that accepts, until it is dropped.
+pub(super) struct Listener {
+    pub(super) name: String,
+    pub(super) address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What the accepting task works with.
+struct Site {
+    config: ListenerConfig,
+    metrics: ListenerMetrics,
+    parties: Vec<Seats>,
+    shared: Rc<Shared>,
+    /// Numbers accepted connections, of all listeners.
+    accepted: Rc<Cell<u64>>,
+}
+
+/// One party's places.
+struct Seats {
+    link: LinkId,
+    metrics: Rc<LinkMetrics>,
+    permits: Arc<Semaphore>,
+}
+
+impl Listener {
+    /// Binds and begins to accept.
+    ///
+    /// # Errors
+    /// `LinkError` when the address cannot be had.
+    pub(super) fn start(
+        config: ListenerConfig,
+        metrics: &Metrics,
+        shared: Rc<Shared>,
+        accepted: Rc<Cell<u64>>,
+    ) -> Result<Self, LinkError> {
+        let name = config.name.clone();
+        let failed =
+            |source| LinkError::Listen { name: config.name.clone(), address: config.address, source };
+        let socket = match config.address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }
+        .map_err(failed)?;
+        socket.set_reuseaddr(true).map_err(failed)?;
+        socket.bind(config.address).map_err(failed)?;
+        let listener = socket.listen(config.backlog).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let seats = |party: &super::Party| Seats {
+            link: party.link,
+            metrics: Rc::new(metrics.link(&party.name, config.limits.output_bytes)),
+            permits: Arc::new(Semaphore::new(party.connections)),
+        };
+        let parties = config.parties.iter().map(seats).collect();
+        let metrics = metrics.listener(&config.name, config.connections);
+        let site = Rc::new(Site { config, metrics, parties, shared, accepted });
+        let task = spawn_local(site.accept_all(listener));
+        Ok(Self { name, address, task })
+    }
+}
+
+impl Site {
+    async fn accept_all(self: Rc<Self>, listener: TcpListener) {
+        let permits = Arc::new(Semaphore::new(self.config.connections));
+        loop {
+            let Ok(permit) = self.permit(&permits).await else { return };
+            match listener.accept().await {
+                Ok((stream, peer)) => Rc::clone(&self).admit(stream, peer, permit),
+                Err(error) => {
+                    tracing::warn!(listener = self.config.name, %error, "accepting failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// A place for one more connection; waits until there is one.
+    async fn permit(
+        &self,
+        permits: &Arc<Semaphore>,
+    ) -> Result<OwnedSemaphorePermit, tokio::sync::AcquireError> {
+        if let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
+            return Ok(permit);
+        }
+        self.metrics.full.inc();
+        tracing::warn!(
+            listener = self.config.name,
+            limit = self.config.connections,
+            "no more connections are accepted"
+        );
+        Arc::clone(permits).acquire_owned().await
+    }
+
+    /// Finds out whose connection it is, and serves it in a task of its own.
+    fn admit(self: Rc<Self>, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+        let owner = self.config.parties.iter().zip(&self.parties).find(|(party, _)| party.owns(peer.ip()));
+        let Some((_, seats)) = owner else {
+            return self.refuse(peer, CloseReason::AddressNotAllowed);
+        };
+        let Ok(seat) = Arc::clone(&seats.permits).try_acquire_owned() else {
+            return self.refuse(peer, CloseReason::TooManyConnections);
+        };
+        let (link, metrics) = (seats.link, Rc::clone(&seats.metrics));
+        let number = self.accepted.get();
+        self.accepted.set(number.wrapping_add(1));
+        spawn_local(async move {
+            let _permits = (permit, seat);
+            self.metrics.connections.inc();
+            self.serve(stream, peer, ConnectionId::accepted(number), link, metrics).await;
+            self.metrics.connections.dec();
+        });
+    }
+
+    async fn serve(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        id: ConnectionId,
+        link: LinkId,
+        metrics: Rc<LinkMetrics>,
+    ) {
+        let ListenerConfig { tls, limits, framing, .. } = &self.config;
+        match Transport::accept(stream, tls.as_ref(), limits).await {
+            Ok(transport) => {
+                let now = self.shared.now();
+                let connection = Connection::new(id, peer, transport, *framing, *limits, metrics, now);
+                Rc::new(connection).serve(link, &self.shared).await;
+            }
+            Err(reason) => self.refuse(peer, reason),
+        }
+    }
+
+    fn refuse(&self, peer: SocketAddr, reason: CloseReason) {
+        self.metrics.refused(reason);
+        tracing::warn!(listener = self.config.name, %peer, %reason, "connection refused");
+    }
+}
