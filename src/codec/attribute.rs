@@ -114,9 +114,8 @@ impl Attribute {
         };
         let class = Class::from_notation(class.trim())
             .ok_or_else(|| format!("`{class}` is no class: there are a, n, an, ans, z, x+n and b"))?;
-        let length = match number.trim().parse::<u16>() {
-            Ok(length @ 1..=Self::MOST) => length,
-            _ => return Err(format!("`{number}` is no length of 1 to {}", Self::MOST)),
+        let Ok(length @ 1..=Self::MOST) = number.trim().parse::<u16>() else {
+            return Err(format!("`{number}` is no length of 1 to {}", Self::MOST));
         };
         if varies {
             return Ok(Self { class, extent: Extent::UpTo(length) });

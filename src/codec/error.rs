@@ -107,6 +107,11 @@ impl DecodeError {
         Self { path: path.into(), offset: Some(offset), kind }
     }
 
+    /// Whether every element could be read, and only what follows them is wrong.
+    pub(super) fn is_trailing(&self) -> bool {
+        matches!(self.kind, DecodeErrorKind::Trailing { .. })
+    }
+
     /// An error in a value that is no longer at a place of a frame.
     pub(super) fn in_value(path: impl Into<FieldPath>, kind: DecodeErrorKind) -> Self {
         Self { path: path.into(), offset: None, kind }
@@ -194,6 +199,8 @@ pub enum EncodeErrorKind {
     NoPlace,
     #[error("what stands there already cannot be read")]
     Unreadable,
+    #[error("not made up as the dialect says")]
+    Layout,
 }
 
 /// One fault in a dialect's file.

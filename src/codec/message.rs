@@ -43,7 +43,7 @@ impl Slot {
         Some(Self { at: u16::try_from(at).ok()?, length: u16::try_from(length).ok()? })
     }
 
-    fn range(self) -> std::ops::Range<usize> {
+    pub(super) fn range(self) -> std::ops::Range<usize> {
         usize::from(self.at)..usize::from(self.at) + usize::from(self.length)
     }
 }

@@ -32,12 +32,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The next `count` bytes as a reader of their own.
-    pub(super) fn sub(&mut self, count: usize) -> Result<Self, Shortage> {
-        let offset = self.offset;
-        self.take(count).map(|rest| Self { rest, offset })
-    }
-
     /// How far into the whole the next byte lies.
     #[inline]
     pub(super) fn offset(&self) -> usize {
@@ -70,10 +64,9 @@ mod tests {
     fn it_never_passes_its_end() {
         let mut reader = Reader::new(b"abcdef");
         assert_eq!(reader.take(2), Ok(&b"ab"[..]));
-        let mut sub = reader.sub(3).unwrap();
-        assert_eq!((sub.offset(), sub.byte()), (2, Some(b'c')));
-        assert_eq!(sub.take(3), Err(Shortage { needed: 3, left: 2 }));
-        assert_eq!(reader.take(usize::MAX), Err(Shortage { needed: usize::MAX, left: 1 }));
-        assert_eq!((reader.take(1), reader.is_empty(), reader.byte()), (Ok(&b"f"[..]), true, None));
+        assert_eq!((reader.byte(), reader.offset(), reader.left()), (Some(b'c'), 3, 3));
+        assert_eq!(reader.take(4), Err(Shortage { needed: 4, left: 3 }));
+        assert_eq!(reader.take(usize::MAX), Err(Shortage { needed: usize::MAX, left: 3 }));
+        assert_eq!((reader.take(3), reader.is_empty(), reader.byte()), (Ok(&b"def"[..]), true, None));
     }
 }
