@@ -31,10 +31,9 @@ macro_rules! refusals {
 refusals! {
     /// Also for a token of somebody else: the two are not to be told apart.
     UnknownToken = "unknown-token", false, "no such token";
+    UnknownRequestor = "unknown-requestor", false, "no such token requestor";
     /// Its status does not allow what was asked.
     StatusDoesNotAllow = "status-does-not-allow", false, "the token's status does not allow this";
-    /// A requestor may lift only its own suspensions and the cardholder's.
-    NotYoursToLift = "not-yours-to-lift", false, "somebody else has suspended the token";
     CardNotValid = "card-not-valid", false, "the card number is not valid";
     /// Its BIN is in no range that this TSP serves.
     CardNotEligible = "card-not-eligible", false, "cards of this range get no tokens here";

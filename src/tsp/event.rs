@@ -12,7 +12,7 @@ use crate::vocab::{
 };
 
 use super::controls::{DomainControls, EntryModes, Merchant};
-use super::lifecycle::{Lifecycle, Move, Suspender, Suspenders, TokenStatus};
+use super::lifecycle::{Lifecycle, Move, Suspenders, TokenStatus};
 use super::record::VaultRecord;
 
 const VERSION: u8 = 1;
@@ -110,12 +110,7 @@ impl TokenEvent {
             Change::Moved { record, asked, lifecycle } => {
                 out.byte(2);
                 out.bytes(&record.to_le_bytes());
-                let (kind, by) = match asked {
-                    Move::Activate => (1, 0),
-                    Move::Suspend(by) => (2, by.code()),
-                    Move::Resume(by) => (3, by.code()),
-                    Move::Unlink => (4, 0),
-                };
+                let (kind, by) = asked.code();
                 out.bytes(&[kind, by]);
                 put_lifecycle(&mut out, lifecycle);
             }
@@ -146,7 +141,7 @@ impl TokenEvent {
             1 => Change::Issued(Box::new(take_record(&mut from)?)),
             2 => Change::Moved {
                 record: u64::from_le_bytes(from.array()?),
-                asked: take_move(from.array()?)?,
+                asked: from.array().and_then(|[kind, by]| Move::from_code(kind, by))?,
                 lifecycle: take_lifecycle(&mut from)?,
             },
             _ => return None,
@@ -166,16 +161,6 @@ pub(super) fn decode_record(bytes: &[u8]) -> Option<VaultRecord> {
     let mut from = Reader(bytes);
     let record = (from.byte()? == VERSION).then(|| take_record(&mut from))??;
     from.0.is_empty().then_some(record)
-}
-
-fn take_move([kind, by]: [u8; 2]) -> Option<Move> {
-    Some(match (kind, by) {
-        (1, 0) => Move::Activate,
-        (2, by) => Move::Suspend(Suspender::from_code(by)?),
-        (3, by) => Move::Resume(Suspender::from_code(by)?),
-        (4, 0) => Move::Unlink,
-        _ => return None,
-    })
 }
 
 fn put_lifecycle(out: &mut Writer, lifecycle: &Lifecycle) {
@@ -350,6 +335,7 @@ impl<'a> Reader<'a> {
 pub(crate) mod tests {
     use proptest::prelude::*;
 
+    use super::super::lifecycle::Suspender;
     use super::*;
 
     pub(crate) fn record(number: u64, token: &[u8]) -> VaultRecord {

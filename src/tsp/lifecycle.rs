@@ -148,6 +148,30 @@ pub enum Move {
     Unlink,
 }
 
+impl Move {
+    /// Which move, and whose: 0 where it is nobody's.
+    #[must_use]
+    pub fn code(self) -> (u8, u8) {
+        match self {
+            Self::Activate => (1, 0),
+            Self::Suspend(by) => (2, by.code()),
+            Self::Resume(by) => (3, by.code()),
+            Self::Unlink => (4, 0),
+        }
+    }
+
+    #[must_use]
+    pub fn from_code(kind: u8, by: u8) -> Option<Self> {
+        Some(match (kind, by) {
+            (1, 0) => Self::Activate,
+            (2, by) => Self::Suspend(Suspender::from_code(by)?),
+            (3, by) => Self::Resume(Suspender::from_code(by)?),
+            (4, 0) => Self::Unlink,
+            _ => return None,
+        })
+    }
+}
+
 /// What a move comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moved {

@@ -324,6 +324,15 @@ impl TableWriter {
         })
     }
 
+    /// Writes another envelope into a record, as a new mapping would.
+    #[cfg(test)]
+    pub(super) fn replace_for_test(&mut self, record: u64, sealed: Sealed) {
+        let mut found = self.record(record).unwrap();
+        found.sealed = sealed;
+        let Place(at) = self.table.find(found.token.number()).unwrap();
+        self.write_hot(at, u32::try_from(record).unwrap(), &found);
+    }
+
     fn write_hot(&self, at: usize, record: u32, from: &VaultRecord) {
         let [n0, n1, n2, n3, n4, n5, n6, n7, tail @ ..] = *from.sealed.nonce();
         let packed = u64::from(u32::from_le_bytes(tail)) << 32

@@ -1,0 +1,157 @@
+//! Tests of the vault as a whole, over its state machine: `Bench` is a vault, its log, and a hand on the clock.
+
+mod model;
+mod payments;
+mod provisioning;
+
+use crate::crypto::SecurityModule;
+use crate::stdx::clock::{Now, Wall};
+use crate::stdx::random::Entropy;
+use crate::vocab::{EntryMode, Expiry, LinkId, MerchantId, Pan, Text, TokenReferenceId, TokenRequestorId};
+
+use super::*;
+
+/// 2026-11-22.
+pub(super) const TODAY: Wall = Wall(1_795_305_600_000);
+
+pub(super) const FIRST: &[u8] = b"00000000001";
+/// Its tokens are bound to one merchant.
+pub(super) const SECOND: &[u8] = b"00000000002";
+
+pub(super) struct Bench {
+    pub(super) tsp: Tsp,
+    pub(super) config: TspConfig,
+    pub(super) log: Vec<(Wall, Vec<u8>)>,
+    pub(super) now: Now,
+    entropy: Entropy,
+    waiting: usize,
+    calls: u64,
+}
+
+impl Bench {
+    pub(super) fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    pub(super) fn with(change: impl FnOnce(&mut TspConfig)) -> Self {
+        let mut config = config::sample();
+        change(&mut config);
+        Self {
+            tsp: empty(&config),
+            config,
+            log: Vec::new(),
+            now: Now { wall: TODAY, ..Now::default() },
+            entropy: Entropy::seeded(1),
+            waiting: 0,
+            calls: 0,
+        }
+    }
+
+    /// Hands a command over; what it appends goes into the log. Gives the answers.
+    pub(super) fn apply(&mut self, command: Command) -> Vec<(CallId, Answer)> {
+        let mut actions = Vec::new();
+        self.tsp.apply(command, self.now, &mut self.entropy, &mut actions);
+        let mut answers = Vec::new();
+        for action in actions {
+            match action {
+                Action::Append { at, event } => {
+                    self.log.push((at, event));
+                    self.waiting += 1;
+                }
+                Action::Answer { call, answer } => answers.push((call, answer)),
+            }
+        }
+        answers
+    }
+
+    /// All that waits is on disk.
+    pub(super) fn sync(&mut self) -> Vec<(CallId, Answer)> {
+        let events = std::mem::take(&mut self.waiting);
+        self.apply(Command::Durable { events })
+    }
+
+    pub(super) fn call(&mut self) -> CallId {
+        self.calls += 1;
+        CallId(self.calls)
+    }
+
+    /// A command from question to answer.
+    pub(super) fn ask(&mut self, command: impl FnOnce(CallId) -> Command) -> Answer {
+        let call = self.call();
+        let mut answers = self.apply(command(call));
+        answers.extend(self.sync());
+        let of_call = answers.into_iter().find(|(answered, _)| *answered == call);
+        of_call.expect("every call is answered").1
+    }
+
+    pub(super) fn provision(&mut self, request: ProvisionRequest) -> Answer {
+        self.ask(|call| Command::Provision { call, request: Box::new(request) })
+    }
+
+    pub(super) fn move_to(
+        &mut self,
+        requestor: &[u8],
+        id: &str,
+        reference: TokenReferenceId,
+        asked: Move,
+    ) -> Answer {
+        let request = MoveRequest { asker: asker(requestor, id), reference, asked };
+        self.ask(|call| Command::Move { call, request })
+    }
+
+    pub(super) fn get(&mut self, requestor: &[u8], reference: TokenReferenceId) -> Answer {
+        let requestor = TokenRequestorId::parse(requestor).unwrap();
+        self.ask(|call| Command::Get { call, requestor, reference })
+    }
+
+    /// What a crash leaves: a vault made from the first `entries` of the log.
+    pub(super) fn recovered(&self, entries: usize) -> Tsp {
+        let mut tsp = empty(&self.config);
+        for (entry, (at, bytes)) in self.log.iter().take(entries).enumerate() {
+            tsp.replay_event(entry as u64 + 1, *at, bytes).unwrap();
+        }
+        tsp
+    }
+}
+
+pub(super) fn empty(config: &TspConfig) -> Tsp {
+    let module = SecurityModule::sample().unwrap();
+    Tsp::new(config.clone(), module.data_sealer(), module.blind_index()).unwrap()
+}
+
+pub(super) fn asker(requestor: &[u8], id: &str) -> Asker {
+    Asker {
+        actor: Actor::TokenRequestor,
+        requestor: TokenRequestorId::parse(requestor).unwrap(),
+        request_id: RequestId::parse(id.as_bytes()).unwrap(),
+        reason: Text::default(),
+    }
+}
+
+pub(super) fn wanted(requestor: &[u8], id: &str, pan: &[u8]) -> ProvisionRequest {
+    ProvisionRequest {
+        asker: asker(requestor, id),
+        pan: Pan::parse(pan).unwrap(),
+        pan_expiry: Expiry::parse(b"2712").unwrap(),
+        sequence: None,
+        assurance: None,
+        location: None,
+        par: None,
+    }
+}
+
+/// A tap of a token at the shop to which the second requestor's tokens are bound.
+pub(super) fn tap(token: &TokenView, atc: u16) -> DetokenizeRequest {
+    DetokenizeRequest {
+        token: token.token,
+        expiry: Some(token.expiry),
+        requestor: None,
+        entry_mode: Some(EntryMode::CONTACTLESS_CHIP),
+        acquirer: LinkId(1),
+        merchant: Some(MerchantId::parse(b"SHOP1          ").unwrap()),
+        category: None,
+        amount: None,
+        chip: Some(ChipData { atc, cryptogram: [1; 8], amount: None, currency: None }),
+        purpose: Purpose::Purchase,
+    }
+}

@@ -1,0 +1,334 @@
+//! What a payment asks of the vault, and what it is told.
+
+use super::super::table::{BATCH, TableWriter};
+use super::*;
+use crate::vocab::{Amount, Currency, Refusal, Service, VerdictResult};
+
+fn one(bench: &Bench, request: DetokenizeRequest) -> Result<Detokenized, Refusal> {
+    let mut out = Vec::new();
+    bench.tsp.detokenizer().detokenize_batch(bench.now, &[request], &mut out);
+    out.pop().unwrap()
+}
+
+fn issued(bench: &mut Bench) -> TokenView {
+    bench.provision(wanted(SECOND, "issue", b"4761739001010119")).unwrap()
+}
+
+fn euro(minor: u64) -> Option<Amount> {
+    Some(Amount::new(minor, Currency::parse(b"978").unwrap()))
+}
+
+#[test]
+fn a_good_token_leads_to_its_card() {
+    let mut bench = Bench::new();
+    let token = issued(&mut bench);
+    let found = one(&bench, tap(&token, 1)).unwrap();
+    assert_eq!(found.card.pan.expose_digits(), b"4761739001010119");
+    assert_eq!(found.card.expiry, Expiry::parse(b"2712").ok());
+    assert_eq!((found.requestor.as_bytes(), found.par), (SECOND, token.par));
+    assert_eq!(found.counter.map(|c| c.atc), Some(1));
+    assert_eq!(found.verdicts.letters(), b"MVRNDVSVEVCUAN");
+    let aad = CardAad::vault(&token.token, found.record, found.mapping_version);
+    let sealer = crate::crypto::SecurityModule::sample().unwrap().data_sealer();
+    assert_eq!(open_card(&sealer, &aad, &found.sealed).unwrap(), found.card, "the envelope for the journal");
+}
+
+/// What happens to the token before the payment.
+type Before = fn(&mut Bench, &TokenView);
+/// How the payment differs from a good one.
+type Change = fn(&mut DetokenizeRequest);
+
+fn nothing(_: &mut Bench, _: &TokenView) {}
+
+fn suspended(bench: &mut Bench, token: &TokenView) {
+    let by = Suspender::TokenRequestor;
+    bench.move_to(SECOND, "suspend", token.reference, Move::Suspend(by)).unwrap();
+}
+
+fn unlinked(bench: &mut Bench, token: &TokenView) {
+    bench.move_to(SECOND, "unlink", token.reference, Move::Unlink).unwrap();
+}
+
+fn years_later(bench: &mut Bench, _: &TokenView) {
+    bench.now.wall = Wall(TODAY.0 + 4 * 366 * 86_400_000);
+}
+
+fn tapped(bench: &mut Bench, token: &TokenView) {
+    one(bench, tap(token, 1)).unwrap();
+}
+
+/// Each finding with the service under which an issuer hears of it when the payment is a past event.
+const FINDINGS: [(Before, Change, Refusal, Option<Service>); 15] = {
+    use Refusal as R;
+    use Service as S;
+    [
+        (nothing, |r| r.token = other_token(), R::UnknownToken, None),
+        (nothing, |r| r.requestor = requestor(FIRST), R::WrongRequestor, Some(S::Requestor)),
+        (nothing, |r| r.merchant = None, R::MerchantNotAllowed, Some(S::Domain)),
+        (nothing, |r| r.acquirer = LinkId(2), R::MerchantNotAllowed, Some(S::Domain)),
+        (suspended, |_| (), R::TokenSuspended, Some(S::Status)),
+        (unlinked, |_| (), R::TokenDeactivated, Some(S::Status)),
+        (nothing, |r| r.expiry = Expiry::parse(b"2712").ok(), R::ExpiryMismatch, Some(S::Expiry)),
+        (nothing, |r| r.expiry = None, R::ExpiryMissing, Some(S::Expiry)),
+        (years_later, |_| (), R::TokenExpired, Some(S::Expiry)),
+        (nothing, |r| r.entry_mode = None, R::EntryModeNotAllowed, Some(S::Domain)),
+        (nothing, |r| r.entry_mode = EntryMode::parse(b"01").ok(), R::EntryModeNotAllowed, Some(S::Domain)),
+        (nothing, |r| r.chip = None, R::CryptogramMissing, None),
+        (
+            nothing,
+            |r| (r.amount, r.chip) = (euro(101), chip(100, 978)),
+            R::ChipAmountDiffers,
+            Some(S::ChipAmount),
+        ),
+        (
+            nothing,
+            |r| (r.amount, r.chip) = (euro(100), chip(100, 392)),
+            R::ChipAmountDiffers,
+            Some(S::ChipAmount),
+        ),
+        (tapped, |_| (), R::CryptogramReplayed, None),
+    ]
+};
+
+fn other_token() -> crate::vocab::Token {
+    crate::vocab::Token::parse(b"4895370000000005").unwrap()
+}
+
+fn requestor(id: &[u8]) -> Option<TokenRequestorId> {
+    TokenRequestorId::parse(id).ok()
+}
+
+fn chip(amount: u64, currency: u16) -> Option<ChipData> {
+    Some(ChipData { atc: 1, cryptogram: [1; 8], amount: Some(amount), currency: Some(currency) })
+}
+
+#[test]
+fn every_refusal_of_a_purchase() {
+    for (before, change, refusal, _) in FINDINGS {
+        let mut bench = Bench::new();
+        let token = issued(&mut bench);
+        before(&mut bench, &token);
+        let mut request = tap(&token, 1);
+        change(&mut request);
+        assert_eq!(one(&bench, request).map(|_| ()), Err(refusal));
+    }
+}
+
+#[test]
+fn what_has_happened_is_never_refused_and_the_issuer_hears_what_was_found() {
+    for (before, change, refusal, service) in FINDINGS {
+        let mut bench = Bench::new();
+        let token = issued(&mut bench);
+        before(&mut bench, &token);
+        let mut request = DetokenizeRequest { purpose: Purpose::PastEvent, ..tap(&token, 1) };
+        change(&mut request);
+        let answer = one(&bench, request);
+        if refusal == Refusal::UnknownToken {
+            assert_eq!(answer.map(|_| ()), Err(refusal), "there is no card to lead to");
+            continue;
+        }
+        let found = answer.unwrap();
+        assert_eq!(found.card.pan.expose_digits(), b"4761739001010119");
+        assert_eq!(found.counter, None, "a past event takes no counter");
+        let bad: Vec<Service> =
+            found.verdicts.iter().filter(|v| v.result == VerdictResult::Bad).map(|v| v.service).collect();
+        assert_eq!(bad, service.into_iter().collect::<Vec<_>>(), "{refusal}");
+    }
+}
+
+#[test]
+fn a_refund_is_checked_but_needs_no_cryptogram() {
+    for (before, change, refusal, _) in FINDINGS {
+        let mut bench = Bench::new();
+        let token = issued(&mut bench);
+        before(&mut bench, &token);
+        let mut request = DetokenizeRequest { purpose: Purpose::Refund, ..tap(&token, 1) };
+        change(&mut request);
+        let expected = if refusal == Refusal::CryptogramMissing { Ok(()) } else { Err(refusal) };
+        assert_eq!(one(&bench, request).map(|_| ()), expected);
+    }
+}
+
+#[test]
+fn who_asks_comes_before_status_and_status_before_expiry() {
+    let mut bench = Bench::new();
+    let token = issued(&mut bench);
+    suspended(&mut bench, &token);
+    let mut request = DetokenizeRequest {
+        requestor: requestor(FIRST),
+        merchant: None,
+        expiry: None,
+        entry_mode: None,
+        chip: None,
+        ..tap(&token, 1)
+    };
+    type Repair = fn(&mut DetokenizeRequest, &TokenView);
+    let steps: [(Refusal, Repair); 2] = [
+        (Refusal::WrongRequestor, |r, _| r.requestor = None),
+        (Refusal::MerchantNotAllowed, |r, t| r.merchant = tap(t, 1).merchant),
+    ];
+    for (refusal, repair) in steps {
+        assert_eq!(one(&bench, request.clone()).map(|_| ()), Err(refusal));
+        repair(&mut request, &token);
+    }
+    assert_eq!(one(&bench, request.clone()).map(|_| ()), Err(Refusal::TokenSuspended));
+    let by = Suspender::TokenRequestor;
+    bench.move_to(SECOND, "resume", token.reference, Move::Resume(by)).unwrap();
+    let steps: [(Refusal, Repair); 3] = [
+        (Refusal::ExpiryMissing, |r, t| r.expiry = Some(t.expiry)),
+        (Refusal::EntryModeNotAllowed, |r, _| r.entry_mode = Some(EntryMode::CONTACTLESS_CHIP)),
+        (Refusal::CryptogramMissing, |r, t| r.chip = tap(t, 1).chip),
+    ];
+    for (refusal, repair) in steps {
+        assert_eq!(one(&bench, request.clone()).map(|_| ()), Err(refusal));
+        repair(&mut request, &token);
+    }
+    assert!(one(&bench, request).is_ok());
+}
+
+#[test]
+fn chip_transactions_pass_unverified_only_by_policy() {
+    let mut bench = Bench::with(|config| config.cryptograms = CryptogramPolicy::Refused);
+    let token = issued(&mut bench);
+    assert_eq!(one(&bench, tap(&token, 1)).map(|_| ()), Err(Refusal::CryptogramUnverifiable));
+    let card_on_file =
+        DetokenizeRequest { entry_mode: EntryMode::parse(b"10").ok(), chip: None, ..tap(&token, 1) };
+    let found = one(&bench, card_on_file).unwrap();
+    assert_eq!(found.verdicts.of(Service::Cryptogram), Some(VerdictResult::Absent));
+}
+
+#[test]
+fn a_refusal_burns_no_counter() {
+    let mut bench = Bench::new();
+    let token = issued(&mut bench);
+    let wrong = DetokenizeRequest { expiry: None, ..tap(&token, 1) };
+    assert!(one(&bench, wrong).is_err());
+    assert!(one(&bench, tap(&token, 1)).is_ok());
+    assert_eq!(one(&bench, tap(&token, 1)).map(|_| ()), Err(Refusal::CryptogramReplayed));
+}
+
+#[test]
+fn the_amount_signed_may_be_exceeded_by_the_tolerance_or_only_told() {
+    let mut bench = Bench::with(|config| {
+        config.amount_tolerance = 5;
+        config.requestors[0].controls.chip_amount_binds = false;
+    });
+    let token = issued(&mut bench);
+    let request = |minor, atc| DetokenizeRequest {
+        amount: euro(minor),
+        chip: Some(ChipData { atc, ..chip(100, 978).unwrap() }),
+        ..tap(&token, 1)
+    };
+    assert_eq!(
+        one(&bench, request(105, 1)).unwrap().verdicts.of(Service::ChipAmount),
+        Some(VerdictResult::Good)
+    );
+    assert_eq!(one(&bench, request(106, 2)).map(|_| ()), Err(Refusal::ChipAmountDiffers));
+    let free = bench.provision(wanted(FIRST, "free", b"4761739001010119")).unwrap();
+    let told = DetokenizeRequest { amount: euro(999), chip: chip(100, 978), ..tap(&free, 1) };
+    assert_eq!(one(&bench, told).unwrap().verdicts.of(Service::ChipAmount), Some(VerdictResult::Bad));
+}
+
+#[test]
+fn a_batch_of_any_size_is_answered_in_order() {
+    let mut bench = Bench::new();
+    let tokens: Vec<TokenView> = (0..40)
+        .map(|id| {
+            let body = format!("47617300{id:07}");
+            let check = crate::vocab::luhn_check_digit(body.as_bytes()).unwrap();
+            let pan = [body.as_bytes(), &[check]].concat();
+            bench.provision(wanted(FIRST, &format!("t{id}"), &pan)).unwrap()
+        })
+        .collect();
+    for size in [0, 1, BATCH - 1, BATCH, BATCH + 1, 40] {
+        let mut requests: Vec<DetokenizeRequest> = tokens[..size]
+            .iter()
+            .map(|token| DetokenizeRequest { purpose: Purpose::PastEvent, ..tap(token, 1) })
+            .collect();
+        if let Some(request) = requests.get_mut(3) {
+            request.token = other_token();
+        }
+        let mut out = Vec::new();
+        bench.tsp.detokenizer().detokenize_batch(bench.now, &requests, &mut out);
+        assert_eq!(out.len(), size);
+        for (at, (answer, token)) in out.iter().zip(&tokens).enumerate() {
+            match answer {
+                Ok(found) => assert_eq!(found.card.pan.last4(), token.last4),
+                Err(refusal) => assert_eq!((at, *refusal), (3, Refusal::UnknownToken)),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_range_is_covered_whether_or_not_the_token_is_known() {
+    let bench = Bench::new();
+    let detokenizer = bench.tsp.detokenizer();
+    for (account, expected) in [
+        (&b"4895370000000005"[..], true),
+        (b"489537000000005", false),
+        (b"6235290000000000013", true),
+        (b"4761739001010119", false),
+        (b"0004895370000000005", false),
+    ] {
+        assert_eq!(detokenizer.covers(account), expected, "{}", String::from_utf8_lossy(account));
+    }
+}
+
+#[test]
+fn an_envelope_in_the_wrong_place_is_never_approved() {
+    let mut bench = Bench::new();
+    let token = issued(&mut bench);
+    let mut swapped = bench.tsp.table.record(0).unwrap();
+    swapped.sealed = event::tests::record(0, b"4895370000000005").sealed;
+    let mut damaged = empty(&bench.config);
+    damaged.add(&swapped).unwrap();
+    bench.tsp = damaged;
+    assert_eq!(one(&bench, tap(&token, 1)).map(|_| ()), Err(Refusal::VaultUnavailable));
+}
+
+/// Readers never see a record half written: expiry and assurance change together here, in different slots' words.
+#[test]
+fn readers_and_the_writer_do_not_disturb_each_other() {
+    let mut writer = TableWriter::new(2_000, 4);
+    let table = writer.shared();
+    let token = |at: u64| {
+        let body = format!("489537{at:09}");
+        let check = crate::vocab::luhn_check_digit(body.as_bytes()).unwrap();
+        crate::vocab::Token::parse(&[body.as_bytes(), &[check]].concat()).unwrap()
+    };
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut seen = 0_u64;
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    for at in 0..1_000_u64 {
+                        let number = token(at).number();
+                        let Some(place) = table.touch([number].into_iter()).next().unwrap() else { continue };
+                        let mapping = table.mapping(place).expect("a slot that is found is whole");
+                        assert_eq!(mapping.record, at);
+                        let [nonce, ..] = *mapping.sealed.nonce();
+                        let whole = [nonce; 32];
+                        assert_eq!(mapping.sealed.ciphertext_and_tag(), whole, "one write, never two mixed");
+                        seen += 1;
+                    }
+                }
+                assert!(seen > 0);
+            });
+        }
+        let sealed = |mark: u8| crate::crypto::Sealed::from_parts(1, [mark; 12], &[mark; 32]).unwrap();
+        for at in 0..1_000 {
+            let mut record = event::tests::record(at, token(at).as_bytes());
+            record.sealed = sealed(1);
+            writer.insert(&record).unwrap();
+        }
+        for round in 2..200_u8 {
+            for at in 0..50 {
+                writer.replace_for_test(at, sealed(round));
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(writer.len(), 1_000);
+}

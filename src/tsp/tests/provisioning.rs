@@ -1,0 +1,266 @@
+//! What a token requestor can ask, and what it is told.
+
+use super::super::event::TokenEvent;
+use super::*;
+use crate::vocab::{Par, TokenAssuranceMethod, TokenLocation, luhn_valid};
+
+const CREDIT: &[u8] = b"4761739001010119";
+const DEBIT: &[u8] = b"6228480000000000026";
+
+#[test]
+fn a_card_gets_a_token_of_its_product() {
+    let mut bench = Bench::new();
+    let token = bench.provision(wanted(FIRST, "1", CREDIT)).unwrap();
+    assert!(token.token.as_str().starts_with("489537") && luhn_valid(token.token.as_bytes()));
+    assert_eq!(token.expiry.digits(), *b"2911", "its own, counted from today");
+    assert_eq!(token.last4.as_str(), "0119");
+    assert_eq!(token.assurance, TokenAssuranceMethod::NOT_PERFORMED);
+    assert_eq!(token.location, TokenLocation::DeviceStorage);
+    assert_eq!(token.lifecycle, Lifecycle::issued(TokenStatus::Active));
+    assert!(token.par.unwrap().as_str().starts_with("Q001"));
+    let debit = bench.provision(wanted(FIRST, "2", DEBIT)).unwrap();
+    assert!(debit.token.as_str().starts_with("623529") && debit.token.as_bytes().len() == 19);
+    assert_eq!(debit.par, None, "we are not its BIN controller");
+    assert_eq!(bench.get(FIRST, token.reference), Ok(token));
+}
+
+#[test]
+fn every_refusal_of_a_provisioning() {
+    use ProvisioningRefusal as R;
+    type Change = fn(&mut ProvisionRequest);
+    let cases: [(Change, R); 6] = [
+        (|r| r.asker.requestor = TokenRequestorId::parse(b"00000000009").unwrap(), R::UnknownRequestor),
+        (|r| r.pan = Pan::parse(b"4761739001010118").unwrap(), R::CardNotValid),
+        (|r| r.pan = Pan::parse(b"5413330089601109").unwrap(), R::CardNotEligible),
+        (|r| r.pan = Pan::parse(b"4895370000000007").unwrap(), R::CardNotEligible),
+        (|r| r.pan_expiry = Expiry::parse(b"2610").unwrap(), R::CardExpired),
+        (|r| r.assurance = TokenAssuranceMethod::parse(b"12").ok(), R::AssuranceNotAllowed),
+    ];
+    let mut bench = Bench::new();
+    for (change, expected) in cases {
+        let mut request = wanted(FIRST, "1", CREDIT);
+        change(&mut request);
+        assert_eq!(bench.provision(request), Err(expected));
+    }
+    assert!(bench.log.is_empty(), "a refusal leaves nothing behind");
+    assert!(bench.provision(wanted(FIRST, "1", CREDIT)).is_ok(), "and does not use up the request id");
+}
+
+#[test]
+fn a_pan_and_all_its_tokens_share_one_par() {
+    let mut bench = Bench::new();
+    let first = bench.provision(wanted(FIRST, "1", CREDIT)).unwrap();
+    // Decided while the first is applied and while both wait.
+    let calls: Vec<CallId> = (2..4).map(|_| bench.call()).collect();
+    for (call, id) in calls.iter().zip(["2", "3"]) {
+        let request = Box::new(wanted(SECOND, id, CREDIT));
+        assert!(bench.apply(Command::Provision { call: *call, request }).is_empty());
+    }
+    for (_, answer) in bench.sync() {
+        let token = answer.unwrap();
+        assert_eq!(token.par, first.par);
+        assert_ne!(token.token, first.token);
+    }
+    let other = bench.provision(wanted(FIRST, "4", b"4761730000000011")).unwrap();
+    assert_ne!(other.par, first.par);
+    let supplied = Par::parse(b"V0010013020315513942420893974").ok();
+    let foreign = bench.provision(ProvisionRequest { par: supplied, ..wanted(FIRST, "5", DEBIT) }).unwrap();
+    assert_eq!(foreign.par, supplied);
+    let own = bench.provision(ProvisionRequest { par: supplied, ..wanted(FIRST, "6", b"4761730000000029") });
+    assert_ne!(own.unwrap().par, supplied, "where we are the BIN controller, ours counts");
+}
+
+#[test]
+fn the_same_request_gets_the_same_answer_also_after_a_crash() {
+    let mut bench = Bench::new();
+    let first = bench.provision(wanted(FIRST, "1", CREDIT)).unwrap();
+    bench.move_to(FIRST, "2", first.reference, Move::Suspend(Suspender::Cardholder)).unwrap();
+    for crashed in [false, true] {
+        if crashed {
+            bench.tsp = bench.recovered(bench.log.len());
+        }
+        let entries = bench.log.len();
+        assert_eq!(
+            bench.provision(wanted(FIRST, "1", CREDIT)),
+            Ok(first),
+            "as it was then, not as it is now"
+        );
+        let other_body = wanted(FIRST, "1", DEBIT);
+        assert_eq!(bench.provision(other_body), Err(ProvisioningRefusal::RequestIdReused));
+        assert_eq!(bench.log.len(), entries, "nothing new happened");
+    }
+    let other_requestor = bench.provision(wanted(SECOND, "1", CREDIT)).unwrap();
+    assert_ne!(other_requestor.token, first.token, "request ids are each requestor's own");
+}
+
+#[test]
+fn a_request_in_flight_says_so() {
+    let mut bench = Bench::new();
+    let (first, again, other) = (bench.call(), bench.call(), bench.call());
+    let command = |call, pan| Command::Provision { call, request: Box::new(wanted(FIRST, "1", pan)) };
+    assert!(bench.apply(command(first, CREDIT)).is_empty(), "no answer before it is durable");
+    let in_flight = Err(ProvisioningRefusal::RequestInFlight);
+    assert_eq!(bench.apply(command(again, CREDIT)), [(again, in_flight)]);
+    let reused = Err(ProvisioningRefusal::RequestIdReused);
+    assert_eq!(bench.apply(command(other, DEBIT)), [(other, reused)]);
+    assert_eq!(bench.sync().len(), 1);
+}
+
+#[test]
+fn unknown_and_not_yours_answer_alike() {
+    let mut bench = Bench::new();
+    let token = bench.provision(wanted(FIRST, "1", CREDIT)).unwrap();
+    let nobodys = TokenReferenceId::from_bytes([0; 16]);
+    let unknown = Err(ProvisioningRefusal::UnknownToken);
+    for reference in [token.reference, nobodys] {
+        assert_eq!(bench.get(SECOND, reference), unknown);
+        assert_eq!(bench.move_to(SECOND, "x", reference, Move::Unlink), unknown);
+    }
+    assert_eq!(bench.get(FIRST, token.reference).unwrap().lifecycle.status, TokenStatus::Active);
+}
+
+#[test]
+fn moves_are_idempotent_and_ordered_by_version() {
+    use Suspender::{Cardholder, TokenRequestor};
+    use TokenStatus::{Active, Deactivated, Suspended};
+    let mut bench = Bench::new();
+    let reference = bench.provision(wanted(FIRST, "0", CREDIT)).unwrap().reference;
+    let illegal = Err(ProvisioningRefusal::StatusDoesNotAllow);
+    for (id, (asked, expected)) in [
+        (Move::Resume(Cardholder), Ok((Active, 1))),
+        (Move::Suspend(Cardholder), Ok((Suspended, 2))),
+        (Move::Suspend(Cardholder), Ok((Suspended, 2))),
+        (Move::Suspend(TokenRequestor), Ok((Suspended, 3))),
+        (Move::Resume(Cardholder), Ok((Suspended, 4))),
+        (Move::Activate, illegal),
+        (Move::Resume(TokenRequestor), Ok((Active, 5))),
+        (Move::Activate, Ok((Active, 5))),
+        (Move::Unlink, Ok((Deactivated, 6))),
+        (Move::Unlink, Ok((Deactivated, 6))),
+        (Move::Resume(TokenRequestor), illegal),
+        (Move::Suspend(TokenRequestor), illegal),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let answer = bench.move_to(FIRST, &format!("m{id}"), reference, asked);
+        assert_eq!(answer.map(|t| (t.lifecycle.status, t.lifecycle.version)), expected, "{asked:?}");
+    }
+}
+
+#[test]
+fn decisions_see_what_waits() {
+    let mut bench = Bench::new();
+    let reference = bench.provision(wanted(FIRST, "0", CREDIT)).unwrap().reference;
+    let by = Suspender::TokenRequestor;
+    for (id, asked) in [("1", Move::Suspend(by)), ("2", Move::Unlink), ("3", Move::Resume(by))] {
+        let call = bench.call();
+        let request = MoveRequest { asker: asker(FIRST, id), reference, asked };
+        let answers = bench.apply(Command::Move { call, request });
+        let refused = matches!(answers.as_slice(), [(_, Err(ProvisioningRefusal::StatusDoesNotAllow))]);
+        assert_eq!(refused, id == "3", "after an unlink that is not durable yet, too");
+    }
+    let versions: Vec<u32> =
+        bench.sync().into_iter().map(|(_, answer)| answer.unwrap().lifecycle.version).collect();
+    assert_eq!(versions, [2, 3]);
+}
+
+#[test]
+fn a_requestor_may_have_to_confirm() {
+    let mut bench = Bench::with(|config| config.requestors[0].activation = Activation::Confirmed);
+    let token = bench.provision(wanted(FIRST, "0", CREDIT)).unwrap();
+    assert_eq!(token.lifecycle.status, TokenStatus::Inactive);
+    let active = bench.move_to(FIRST, "1", token.reference, Move::Activate).unwrap();
+    assert_eq!(active.lifecycle.status, TokenStatus::Active);
+}
+
+#[test]
+fn the_vault_refuses_what_it_has_no_room_for() {
+    let mut bench = Bench::with(|config| config.limits.capacity = 2);
+    for (id, expected) in [("1", true), ("2", true), ("3", false)] {
+        let answer = bench.provision(wanted(FIRST, id, CREDIT));
+        assert_eq!(answer.is_ok(), expected, "{answer:?}");
+    }
+    assert_eq!(bench.provision(wanted(FIRST, "3", CREDIT)), Err(ProvisioningRefusal::VaultFull));
+    let mut bench = Bench::with(|config| config.limits.control_sets = 1);
+    assert!(bench.provision(wanted(FIRST, "1", CREDIT)).is_ok());
+    assert_eq!(bench.provision(wanted(SECOND, "1", CREDIT)), Err(ProvisioningRefusal::VaultFull));
+}
+
+#[test]
+fn a_range_is_left_at_seventy_per_cent() {
+    let mut bench = Bench::new();
+    bench.config.token_ranges[0].bin = crate::vocab::Bin::parse(b"489537001234").unwrap();
+    bench.config.token_ranges[0].length = 14;
+    // Ten numbers: a range so small that the configuration would not let it in.
+    bench.tsp.narrow_for_test(bench.config.clone());
+    let given = (0..10).filter(|id| bench.provision(wanted(FIRST, &id.to_string(), CREDIT)).is_ok()).count();
+    assert_eq!(given, 7);
+    assert_eq!(bench.provision(wanted(FIRST, "x", CREDIT)), Err(ProvisioningRefusal::TokenRangeFull));
+}
+
+#[test]
+fn requests_are_remembered_in_bounded_number() {
+    let mut bench = Bench::with(|config| config.limits.remembered_requests = 2);
+    let first = bench.provision(wanted(FIRST, "1", CREDIT)).unwrap();
+    for id in ["2", "3"] {
+        bench.provision(wanted(FIRST, id, CREDIT)).unwrap();
+    }
+    assert_ne!(bench.provision(wanted(FIRST, "1", CREDIT)).unwrap().token, first.token);
+}
+
+#[test]
+fn a_failed_log_stops_acknowledging() {
+    let mut bench = Bench::new();
+    let before = bench.provision(wanted(FIRST, "0", CREDIT)).unwrap();
+    let call = bench.call();
+    bench.apply(Command::Provision { call, request: Box::new(wanted(FIRST, "1", CREDIT)) });
+    let unavailable = Err(ProvisioningRefusal::Unavailable);
+    assert_eq!(bench.apply(Command::Failed), [(call, unavailable)]);
+    assert_eq!(bench.provision(wanted(FIRST, "2", CREDIT)), unavailable);
+    assert_eq!(bench.get(FIRST, before.reference), Ok(before), "reading goes on");
+}
+
+#[test]
+fn after_a_conflict_the_same_request_may_come_again() {
+    let mut bench = Bench::new();
+    let call = bench.call();
+    bench.apply(Command::Provision { call, request: Box::new(wanted(FIRST, "1", CREDIT)) });
+    bench.log.clear();
+    bench.waiting = 0;
+    assert_eq!(bench.apply(Command::Conflict), [(call, Err(ProvisioningRefusal::Unavailable))]);
+    assert!(bench.provision(wanted(FIRST, "1", CREDIT)).is_ok());
+}
+
+#[test]
+fn events_that_cannot_follow_are_named() {
+    let mut bench = Bench::new();
+    let token = bench.provision(wanted(FIRST, "0", CREDIT)).unwrap();
+    bench.move_to(FIRST, "1", token.reference, Move::Suspend(Suspender::Cardholder)).unwrap();
+    bench.move_to(FIRST, "2", token.reference, Move::Resume(Suspender::Cardholder)).unwrap();
+    let events: Vec<&[u8]> = bench.log.iter().map(|(_, bytes)| bytes.as_slice()).collect();
+    let outside = Bench::with(|config| config.token_ranges[0].length = 15).config;
+    for (config, order, reason) in [
+        (&bench.config, vec![events[0], events[0]], "the token or its place is in use"),
+        (&bench.config, vec![events[1]], "no such record"),
+        (&bench.config, vec![events[0], events[2]], "a change of status is missing before it"),
+        (&bench.config, vec![events[0], b"junk"], "cannot be read"),
+        (&outside, vec![events[0]], "the token lies in no configured token range"),
+    ] {
+        let mut tsp = empty(config);
+        let results = order.iter().enumerate().map(|(at, bytes)| tsp.replay_event(at as u64, TODAY, bytes));
+        let last = results.last().unwrap();
+        assert!(matches!(&last, Err(TspError::Event { reason: found, .. }) if *found == reason), "{last:?}");
+    }
+}
+
+#[test]
+fn an_event_names_its_cause_and_no_pan() {
+    let mut bench = Bench::new();
+    bench.provision(wanted(FIRST, "request-77", CREDIT)).unwrap();
+    let (_, bytes) = &bench.log[0];
+    let cause = TokenEvent::decode(bytes).unwrap().cause;
+    assert_eq!(cause.request_id.as_str(), "request-77");
+    assert_eq!(cause.requestor.as_bytes(), FIRST);
+    assert!(!bytes.windows(12).any(|part| CREDIT.windows(12).any(|digits| digits == part)));
+}
