@@ -109,6 +109,28 @@ impl std::fmt::Debug for TlsClient {
     }
 }
 
+/// SHA-256 over a certificate's DER: a certificate's name where a configuration lists which are allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CertificateDigest(pub [u8; 32]);
+
+impl CertificateDigest {
+    /// Of the first certificate in `pem`.
+    ///
+    /// # Errors
+    /// `TlsError` when there is none.
+    pub fn of_pem(pem: &[u8]) -> Result<Self, TlsError> {
+        let chain = certificates("certificate", pem)?;
+        chain.first().map(Self::of).ok_or(TlsError::NoCertificate { what: "certificate" })
+    }
+
+    /// Of a peer's certificate.
+    #[must_use]
+    pub fn of(certificate: &CertificateDer<'_>) -> Self {
+        let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
+        Self(digest.as_ref().try_into().unwrap_or_default())
+    }
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::codec::FrameFormat;
-use crate::tls::{ServerName, TlsClient, TlsServer};
+use crate::tls::{CertificateDigest, ServerName, TlsClient, TlsServer};
 use crate::vocab::LinkId;
 
 /// All links, and the room between them and the switch.
@@ -43,8 +43,8 @@ pub struct ListenerConfig {
     pub tls: Option<TlsServer>,
 }
 
-/// Whose connections a listener takes. A connection's identity is the listener and the peer's address, never
-/// what a message says.
+/// Whose connections a listener takes. A connection's identity is the listener, the peer's address and, with TLS,
+/// its certificate; never what a message says.
 #[derive(Debug, Clone)]
 pub struct Party {
     pub link: LinkId,
@@ -52,16 +52,24 @@ pub struct Party {
     pub name: String,
     /// Addresses it may come from; none listed: any.
     pub peers: Vec<IpAddr>,
+    /// Certificates it may show; none listed: any that the listener's TLS lets in.
+    pub certificates: Vec<CertificateDigest>,
     /// Connections that it may have at a time.
     pub connections: usize,
 }
 
 impl Party {
-    /// Whether a connection from `peer` is this party's.
+    /// Whether it may come from `peer`.
     #[must_use]
-    pub fn owns(&self, peer: IpAddr) -> bool {
+    pub fn has_address(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.peers.is_empty() || self.peers.iter().any(|allowed| allowed.to_canonical() == peer)
+    }
+
+    /// Whether it may show this certificate, or none.
+    #[must_use]
+    pub fn has_certificate(&self, shown: Option<CertificateDigest>) -> bool {
+        self.certificates.is_empty() || shown.is_some_and(|shown| self.certificates.contains(&shown))
     }
 }
 
@@ -122,12 +130,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_party_with_certificates_must_show_one() {
+        let (ours, theirs) = (CertificateDigest([1; 32]), CertificateDigest([2; 32]));
+        let mut party = Party {
+            link: LinkId(1),
+            name: "a".to_owned(),
+            peers: vec![],
+            certificates: vec![],
+            connections: 1,
+        };
+        assert!(party.has_certificate(None) && party.has_certificate(Some(theirs)));
+        party.certificates.push(ours);
+        assert!(party.has_certificate(Some(ours)));
+        assert!(!party.has_certificate(Some(theirs)) && !party.has_certificate(None));
+    }
+
+    #[test]
     fn a_party_is_known_by_its_address() {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         let party = |peers: &[&str]| Party {
             link: LinkId(1),
             name: "a".to_owned(),
             peers: peers.iter().map(|text| ip(text)).collect(),
+            certificates: vec![],
             connections: 1,
         };
         for (peers, peer, owns) in [
@@ -138,7 +163,7 @@ mod tests {
             (&["::ffff:192.0.2.1"], "192.0.2.1", true),
             (&["192.0.2.1", "2001:db8::1"], "2001:db8::1", true),
         ] {
-            assert_eq!(party(peers).owns(ip(peer)), owns, "{peer} of {peers:?}");
+            assert_eq!(party(peers).has_address(ip(peer)), owns, "{peer} of {peers:?}");
         }
     }
 }

@@ -82,6 +82,8 @@ close_reasons! {
     // Whom we did not let in.
     /// Its address belongs to no party of the listener.
     AddressNotAllowed = "address-not-allowed";
+    /// Its certificate belongs to no party of the listener that has its address.
+    CertificateNotAllowed = "certificate-not-allowed";
     /// Its party has as many connections as it may.
     TooManyConnections = "too-many-connections";
     TlsHandshakeFailed = "tls-handshake-failed";

@@ -120,43 +120,40 @@ impl Site {
         Arc::clone(permits).acquire_owned().await
     }
 
-    /// Finds out whose connection it is, and serves it in a task of its own.
+    /// Serves a connection in a task of its own, if its address is anybody's.
     fn admit(self: Rc<Self>, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
-        let owner = self.config.parties.iter().zip(&self.parties).find(|(party, _)| party.owns(peer.ip()));
-        let Some((_, seats)) = owner else {
+        if !self.config.parties.iter().any(|party| party.has_address(peer.ip())) {
             return self.refuse(peer, CloseReason::AddressNotAllowed);
-        };
-        let Ok(seat) = Arc::clone(&seats.permits).try_acquire_owned() else {
-            return self.refuse(peer, CloseReason::TooManyConnections);
-        };
-        let (link, metrics) = (seats.link, Rc::clone(&seats.metrics));
-        let number = self.accepted.get();
-        self.accepted.set(number.wrapping_add(1));
+        }
         spawn_local(async move {
-            let _permits = (permit, seat);
+            let _permit = permit;
             self.metrics.connections.inc();
-            self.serve(stream, peer, ConnectionId::accepted(number), link, metrics).await;
+            if let Err(reason) = self.serve(stream, peer).await {
+                self.refuse(peer, reason);
+            }
             self.metrics.connections.dec();
         });
     }
 
-    async fn serve(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        id: ConnectionId,
-        link: LinkId,
-        metrics: Rc<LinkMetrics>,
-    ) {
-        let ListenerConfig { tls, limits, framing, .. } = &self.config;
-        match Transport::accept(stream, tls.as_ref(), limits).await {
-            Ok(transport) => {
-                let now = self.shared.now();
-                let connection = Connection::new(id, peer, transport, *framing, *limits, metrics, now);
-                Rc::new(connection).serve(link, &self.shared).await;
-            }
-            Err(reason) => self.refuse(peer, reason),
-        }
+    /// Finds out whose connection it is, and serves it until it ends.
+    async fn serve(&self, stream: TcpStream, peer: SocketAddr) -> Result<(), CloseReason> {
+        let ListenerConfig { tls, limits, framing, parties, .. } = &self.config;
+        let transport = Transport::accept(stream, tls.as_ref(), limits).await?;
+        let shown = transport.certificate();
+        let (_, seats) = parties
+            .iter()
+            .zip(&self.parties)
+            .find(|(party, _)| party.has_address(peer.ip()) && party.has_certificate(shown))
+            .ok_or(CloseReason::CertificateNotAllowed)?;
+        let _seat =
+            Arc::clone(&seats.permits).try_acquire_owned().map_err(|_| CloseReason::TooManyConnections)?;
+        let number = self.accepted.get();
+        self.accepted.set(number.wrapping_add(1));
+        let (id, metrics, now) =
+            (ConnectionId::accepted(number), Rc::clone(&seats.metrics), self.shared.now());
+        let connection = Connection::new(id, peer, transport, *framing, *limits, metrics, now);
+        Rc::new(connection).serve(seats.link, &self.shared).await;
+        Ok(())
     }
 
     fn refuse(&self, peer: SocketAddr, reason: CloseReason) {

@@ -76,8 +76,12 @@ impl Shared {
         self.waiting.borrow_mut().push(task.clone());
     }
 
-    /// Waits until there is something in the inbox.
+    /// Waits until there is something in the inbox. What the switch's last batch itself left there (`Written`, as
+    /// a rule) is not worth a batch of its own, so the sockets may add to it first.
     pub(super) async fn filled(&self) {
+        if !self.inbox.borrow().is_empty() {
+            tokio::task::yield_now().await;
+        }
         while self.inbox.borrow().is_empty() {
             self.filled.notified().await;
         }

@@ -16,7 +16,7 @@ use super::*;
 use crate::codec::FrameFormat;
 use crate::stdx::clock::{Clock, ManualClock, Wall};
 use crate::tls::testing::{Authority, identity};
-use crate::tls::{ServerName, TlsClient, TlsServer};
+use crate::tls::{CertificateDigest, ServerName, TlsClient, TlsServer};
 use crate::vocab::LinkId;
 
 const ACQUIRER: LinkId = LinkId(1);
@@ -172,8 +172,13 @@ fn framing() -> FrameFormat {
 }
 
 fn listener() -> ListenerConfig {
-    let party =
-        Party { link: ACQUIRER, name: "acquirer".to_owned(), peers: vec![], connections: usize::MAX >> 4 };
+    let party = Party {
+        link: ACQUIRER,
+        name: "acquirer".to_owned(),
+        peers: vec![],
+        certificates: vec![],
+        connections: 10_000,
+    };
     ListenerConfig {
         name: "front".to_owned(),
         address: "127.0.0.1:0".parse().unwrap(),
@@ -688,10 +693,10 @@ async fn no_new_connections_after_stop_accepting() {
 }
 
 /// A switch that listens with TLS and dials itself.
-fn with_tls(server: TlsServer, client: TlsClient, handshake: Duration) -> Bench {
+fn with_tls(server: TlsServer, client: TlsClient, change: impl FnOnce(&mut ListenerConfig)) -> Bench {
     let mut front = listener();
     front.tls = Some(server);
-    front.limits.handshake = handshake;
+    change(&mut front);
     // The port is known only once it listens, so the one to dial is asked for first.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     front.address = port.local_addr().unwrap();
@@ -709,7 +714,7 @@ async fn links_over_tls_carry_frames_both_ways() {
     let server = TlsServer::new(identity(&server_id), Some(&ours.pem())).unwrap();
     let client = TlsClient::new(&ours.pem(), Some(identity(&client_id))).unwrap();
     local(async {
-        let mut bench = with_tls(server, client, PATIENCE);
+        let mut bench = with_tls(server, client, |_| {});
         let (near, far) = (ConnectionId::dialled(ISSUER, 0), ConnectionId::accepted(0));
         bench.dial(0, near);
         bench.apply();
@@ -754,7 +759,7 @@ async fn peers_that_fail_the_tls_handshake_never_become_connections() {
     let trusted = TlsClient::new(&ours.pem(), None).unwrap();
     let distrustful = TlsClient::new(&strangers.pem(), None).unwrap();
     local(async {
-        let mut bench = with_tls(server.clone(), distrustful, PATIENCE);
+        let mut bench = with_tls(server.clone(), distrustful, |_| {});
         let id = ConnectionId::dialled(ISSUER, 0);
         bench.dial(0, id);
         bench.apply();
@@ -766,12 +771,45 @@ async fn peers_that_fail_the_tls_handshake_never_become_connections() {
             tokio::task::yield_now().await;
         }
 
-        let bench = with_tls(server, trusted, Duration::from_millis(20));
+        let bench = with_tls(server, trusted, |front| front.limits.handshake = Duration::from_millis(20));
         let _silent = bench.connect().await;
         while bench.refused_for(CloseReason::TlsHandshakeTooSlow) < 1 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(bench.links.connections(), 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn with_tls_the_certificate_says_whose_connection_it_is() {
+    let ours = Authority::new();
+    let server_id = ours.identity("switch.test");
+    let clients: Vec<_> = ["one.test", "two.test", "three.test"].map(|name| ours.identity(name)).into();
+    let digest = |number: usize| vec![CertificateDigest::of_pem(&clients[number].0).unwrap()];
+    let server = TlsServer::new(identity(&server_id), Some(&ours.pem())).unwrap();
+    local(async {
+        for (number, expected) in [(0, Some(LinkId(10))), (1, Some(LinkId(11))), (2, None)] {
+            let client = TlsClient::new(&ours.pem(), Some(identity(&clients[number]))).unwrap();
+            let mut bench = with_tls(server.clone(), client, |front| {
+                let any = front.parties[0].clone();
+                let party =
+                    |link, number| Party { link: LinkId(link), certificates: digest(number), ..any.clone() };
+                front.parties = vec![party(10, 0), party(11, 1)];
+            });
+            let id = ConnectionId::dialled(ISSUER, 0);
+            bench.dial(0, id);
+            bench.apply();
+            assert_eq!(bench.next().await, Seen::Opened(id, ISSUER));
+            let next = bench.next().await;
+            match expected {
+                Some(link) => assert_eq!(next, Seen::Opened(ConnectionId::accepted(0), link)),
+                None => {
+                    assert!(matches!(next, Seen::Closed(..)), "{next:?}");
+                    assert_eq!(bench.refused_for(CloseReason::CertificateNotAllowed), 1);
+                }
+            }
+        }
     })
     .await;
 }

@@ -14,7 +14,7 @@ use tokio_rustls::TlsStream;
 
 use super::config::{ConnectionLimits, IssuerLinkConfig};
 use super::event::CloseReason;
-use crate::tls::TlsServer;
+use crate::tls::{CertificateDigest, TlsServer};
 
 /// A connected peer.
 pub(super) enum Transport {
@@ -58,6 +58,14 @@ impl Transport {
         match tls.connector().connect(name.clone(), stream).await {
             Ok(stream) => Ok(Self::Tls(Box::new(stream.into()))),
             Err(_) => Err(CloseReason::TlsHandshakeFailed),
+        }
+    }
+
+    /// The certificate that the peer showed.
+    pub(super) fn certificate(&self) -> Option<CertificateDigest> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Tls(stream) => stream.get_ref().1.peer_certificates()?.first().map(CertificateDigest::of),
         }
     }
 
