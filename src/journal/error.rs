@@ -32,9 +32,6 @@ pub enum JournalError {
     Config { key: &'static str, reason: &'static str },
     #[error("journal keys: {0}")]
     Keys(#[from] CryptoError),
-    /// A checkpoint's own trouble; the checkpoint is rebuilt, the journal is not touched.
-    #[error("checkpoint: {0}")]
-    Checkpoint(String),
 }
 
 impl JournalError {

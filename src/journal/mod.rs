@@ -4,6 +4,7 @@
 //! them back, each block checked against the chain. A `Checkpoint` is a view folded from the entries, and may be
 //! thrown away at any time.
 
+mod checkpoint;
 mod config;
 mod disk;
 mod entry;
@@ -23,6 +24,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+pub use checkpoint::{
+    Changes, Checkpoint, CheckpointError, CheckpointKeeper, CheckpointKind, Fold, OpenedCheckpoint, Pending,
+    catch_up,
+};
 pub use config::JournalConfig;
 pub use disk::{Disk, RealDisk};
 pub use entry::{

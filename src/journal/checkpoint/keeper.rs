@@ -1,0 +1,161 @@
+//! `CheckpointKeeper`: the thread that folds durable entries into the checkpoint. It reads the journal, never what
+//! is in memory, so that the checkpoint cannot know anything that is not on disk.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::{Changes, Checkpoint, CheckpointError, full_key};
+use crate::journal::entry::{Entry, EntryNumber};
+use crate::journal::reader::Reader;
+
+/// Records changed in one transaction of the store, at most (but for those of the last entry).
+const RECORDS_MOST: usize = 50_000;
+
+/// What a module makes of an entry for the checkpoint.
+pub trait Fold: Send {
+    /// Notes in `changes` what `entry` changes in this module's parts.
+    ///
+    /// # Errors
+    /// `Damaged` or `Store` from reading what is there.
+    fn fold(&mut self, entry: &Entry, changes: &mut Pending<'_>) -> Result<(), CheckpointError>;
+}
+
+/// A checkpoint's records as they will be once what was folded is written.
+pub struct Pending<'a> {
+    checkpoint: &'a Checkpoint,
+    changes: Changes,
+}
+
+impl<'a> Pending<'a> {
+    #[must_use]
+    pub fn on(checkpoint: &'a Checkpoint) -> Self {
+        Self { checkpoint, changes: Changes::new() }
+    }
+
+    /// As `Changes::put`.
+    ///
+    /// # Errors
+    /// `PartName`.
+    pub fn put(&mut self, part: &str, key: &[u8], value: Vec<u8>) -> Result<(), CheckpointError> {
+        self.changes.put(part, key, value)
+    }
+
+    /// As `Changes::remove`.
+    ///
+    /// # Errors
+    /// `PartName`.
+    pub fn remove(&mut self, part: &str, key: &[u8]) -> Result<(), CheckpointError> {
+        self.changes.remove(part, key)
+    }
+
+    /// The record as of the entries folded so far.
+    ///
+    /// # Errors
+    /// As `Checkpoint::get`.
+    pub fn get(&self, part: &str, key: &[u8]) -> Result<Option<Vec<u8>>, CheckpointError> {
+        match self.changes.records.get(&full_key(part, key)?) {
+            Some(changed) => Ok(changed.clone()),
+            None => self.checkpoint.get(part, key),
+        }
+    }
+
+    /// The keys of a part that begin with `prefix`, as of the entries folded so far.
+    ///
+    /// # Errors
+    /// As `Checkpoint::scan`.
+    pub fn keys(&self, part: &str, prefix: &[u8]) -> Result<Vec<Vec<u8>>, CheckpointError> {
+        let full = full_key(part, prefix)?;
+        let head = full.len() - prefix.len();
+        let mut keys = std::collections::BTreeSet::new();
+        self.checkpoint.scan(part, prefix, |key, _| {
+            keys.insert(key.to_vec());
+            Ok(())
+        })?;
+        let changed = self.changes.records.range(full.clone()..);
+        for (key, value) in changed.take_while(|(key, _)| key.starts_with(&full)) {
+            let key = key.get(head..).unwrap_or_default();
+            match value {
+                Some(_) => keys.insert(key.to_vec()),
+                None => keys.remove(key),
+            };
+        }
+        Ok(keys.into_iter().collect())
+    }
+}
+
+/// Folds what is durable and not in the checkpoint yet, and gives the entry where it then stands.
+///
+/// # Errors
+/// `Journal` for damage in the journal, `Store`, `Damaged`. What was written before that stays.
+pub fn catch_up(
+    checkpoint: &Checkpoint,
+    reader: &mut Reader,
+    folds: &mut [Box<dyn Fold>],
+) -> Result<EntryNumber, CheckpointError> {
+    loop {
+        let mut pending = Pending::on(checkpoint);
+        let mut last = None;
+        while pending.changes.len() < RECORDS_MOST {
+            let Some(entry) = reader.next().transpose()? else { break };
+            for fold in folds.iter_mut() {
+                fold.fold(&entry, &mut pending)?;
+            }
+            last = Some(entry.number);
+        }
+        let Some(last) = last else { return Ok(checkpoint.entry_number()) };
+        checkpoint.write(pending.changes, last)?;
+    }
+}
+
+/// A thread that catches up now and then.
+pub struct CheckpointKeeper {
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    thread: JoinHandle<Result<EntryNumber, CheckpointError>>,
+}
+
+impl CheckpointKeeper {
+    /// Starts the thread. `reader` must stand at the entry after the checkpoint's; between two looks `every` passes.
+    ///
+    /// # Errors
+    /// `Store` when there is no thread to be had.
+    pub fn start(
+        checkpoint: Arc<Checkpoint>,
+        mut reader: Reader,
+        mut folds: Vec<Box<dyn Fold>>,
+        every: Duration,
+    ) -> Result<Self, CheckpointError> {
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let stopping = Arc::clone(&stop);
+        let keep = move || {
+            loop {
+                let stopped = stopping.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let waited = stopping.1.wait_timeout_while(stopped, every, |stopped| !*stopped);
+                let stopped = *waited.unwrap_or_else(PoisonError::into_inner).0;
+                let number = catch_up(&checkpoint, &mut reader, &mut folds)?;
+                if stopped {
+                    return Ok(number);
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(keep);
+        Ok(Self { stop, thread: thread.map_err(CheckpointError::store("start its thread"))? })
+    }
+
+    /// Whether the thread has ended by itself, which it only does over an error.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Catches up a last time and ends the thread; gives the entry where the checkpoint then stands.
+    ///
+    /// # Errors
+    /// What ended it early.
+    pub fn stop(self) -> Result<EntryNumber, CheckpointError> {
+        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.stop.1.notify_all();
+        let panicked = |_| Err(CheckpointError::Damaged("its thread ended early"));
+        self.thread.join().unwrap_or_else(panicked)
+    }
+}

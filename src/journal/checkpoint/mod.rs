@@ -1,0 +1,405 @@
+//! `Checkpoint`: a view of the journal on disk, as opaque `(part, key, value)` records that all stand at one entry
+//! number. It only saves time at start: it may lag behind the journal, never lead it, and may be thrown away.
+//!
+//! The stores behind it give back wrong values, or none, without an error when a bit of their file turns over. So
+//! each record carries a seal of its own, and count and sum of all seals show what is missing.
+
+mod keeper;
+mod redb_checkpoint;
+mod sled_checkpoint;
+
+#[cfg(test)]
+mod conformance;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use keeper::{CheckpointKeeper, Fold, Pending, catch_up};
+
+use super::entry::EntryNumber;
+use super::error::JournalError;
+use crate::crypto::{CryptoError, JournalKeys, SegmentKey, same};
+
+/// Why a checkpoint does not do what was asked. Never a reason to doubt the journal.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    #[error("checkpoint: cannot {action}: {reason}")]
+    Store { action: &'static str, reason: String },
+    #[error("checkpoint: {0}")]
+    Damaged(&'static str),
+    #[error("checkpoint: it stands at entry {at} and cannot go back to {to}")]
+    Backwards { at: EntryNumber, to: EntryNumber },
+    #[error("checkpoint: a part's name has 1 to 255 bytes")]
+    PartName,
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error("checkpoint keys: {0}")]
+    Keys(#[from] CryptoError),
+}
+
+impl CheckpointError {
+    /// For `map_err`.
+    fn store<E: ToString>(action: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self::Store { action, reason: error.to_string() }
+    }
+}
+
+/// Which store keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CheckpointKind {
+    #[default]
+    Redb,
+    Sled,
+}
+
+impl CheckpointKind {
+    pub const ALL: [Self; 2] = [Self::Redb, Self::Sled];
+
+    /// As configuration and file names write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Redb => "redb",
+            Self::Sled => "sled",
+        }
+    }
+
+    fn open(self, path: &Path) -> Result<Box<dyn Store>, CheckpointError> {
+        Ok(match self {
+            Self::Redb => Box::new(redb_checkpoint::RedbStore::open(path)?),
+            Self::Sled => Box::new(sled_checkpoint::SledStore::open(path)?),
+        })
+    }
+}
+
+/// A change of one record: its new value, or none to remove it.
+type Change = (Vec<u8>, Option<Vec<u8>>);
+/// What `scan` calls for each key and value.
+type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), CheckpointError> + 'a;
+
+/// What a store behind a checkpoint must be able to do.
+trait Store: Send + Sync {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, CheckpointError>;
+    /// Visits all records whose keys begin with `prefix`, in the order of their keys.
+    fn scan(&self, prefix: &[u8], visit: &mut Visit<'_>) -> Result<(), CheckpointError>;
+    /// All changes or none, on disk when it returns.
+    fn apply(&self, changes: Vec<Change>) -> Result<(), CheckpointError>;
+}
+
+/// How many records a part has, and the sum of their seals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Summary {
+    count: u64,
+    digest: u128,
+}
+
+impl Summary {
+    fn add(&mut self, seal: u128) {
+        self.count = self.count.wrapping_add(1);
+        self.digest = self.digest.wrapping_add(seal);
+    }
+
+    fn remove(&mut self, seal: u128) {
+        self.count = self.count.wrapping_sub(1);
+        self.digest = self.digest.wrapping_sub(seal);
+    }
+}
+
+/// Where the whole stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct State {
+    number: EntryNumber,
+    parts: BTreeMap<Vec<u8>, Summary>,
+}
+
+/// The key of the record that holds `State`. Every other key begins with a part's length, which is not 0.
+const STATE_KEY: [u8; 1] = [0];
+const STATE_VERSION: u8 = 1;
+/// Bytes of a record's seal.
+const SEAL: usize = 16;
+
+/// Records by part and key. Reading it waits for the disk: never on a payment's thread.
+pub struct Checkpoint {
+    store: Box<dyn Store>,
+    key: SegmentKey,
+    state: Mutex<State>,
+}
+
+/// A checkpoint, and whether another had to make room for it.
+pub struct OpenedCheckpoint {
+    pub checkpoint: Checkpoint,
+    /// Where a damaged one was moved to, and what was wrong with it. The new one is empty and stands at 0.
+    pub quarantined: Option<(PathBuf, CheckpointError)>,
+}
+
+impl Checkpoint {
+    /// Opens the checkpoint of that kind in `directory` and checks every record of it. A damaged one is moved aside
+    /// and an empty one begun, which the journal fills again.
+    ///
+    /// # Errors
+    /// `Store` when not even an empty one can be begun, `Keys`.
+    pub fn open(
+        kind: CheckpointKind,
+        directory: &Path,
+        keys: &JournalKeys,
+    ) -> Result<OpenedCheckpoint, CheckpointError> {
+        let path = directory.join(format!("checkpoint.{}", kind.name()));
+        if !path.exists() {
+            return Ok(OpenedCheckpoint { checkpoint: Self::create(kind, &path, keys)?, quarantined: None });
+        }
+        match guarded(kind, &path, keys) {
+            Ok(checkpoint) => Ok(OpenedCheckpoint { checkpoint, quarantined: None }),
+            Err(error) => {
+                let aside = quarantine(&path).map_err(CheckpointError::store("move a damaged one aside"))?;
+                let checkpoint = Self::create(kind, &path, keys)?;
+                Ok(OpenedCheckpoint { checkpoint, quarantined: Some((aside, error)) })
+            }
+        }
+    }
+
+    fn create(kind: CheckpointKind, path: &Path, keys: &JournalKeys) -> Result<Self, CheckpointError> {
+        let created = Self { store: kind.open(path)?, key: checkpoint_key(keys)?, state: Mutex::default() };
+        // From here on a store without its state is a damaged one, not a new one.
+        created.store.apply(vec![(STATE_KEY.to_vec(), Some(created.encode_state(&State::default())))])?;
+        Ok(created)
+    }
+
+    fn open_verified(kind: CheckpointKind, path: &Path, keys: &JournalKeys) -> Result<Self, CheckpointError> {
+        let found = Self { store: kind.open(path)?, key: checkpoint_key(keys)?, state: Mutex::default() };
+        let bytes = found.store.get(&STATE_KEY)?.ok_or(CheckpointError::Damaged("its state is missing"))?;
+        let state = found.decode_state(&bytes).ok_or(CheckpointError::Damaged("its state is not valid"))?;
+        *found.lock() = state;
+        found.verify()?;
+        Ok(found)
+    }
+
+    /// The last entry that is in it; 0 when there is none.
+    #[must_use]
+    pub fn entry_number(&self) -> EntryNumber {
+        self.lock().number
+    }
+
+    /// How many records a part has.
+    #[must_use]
+    pub fn count(&self, part: &str) -> u64 {
+        self.lock().parts.get(part.as_bytes()).map_or(0, |summary| summary.count)
+    }
+
+    /// One record.
+    ///
+    /// # Errors
+    /// `Store`, or `Damaged` when its seal does not hold: never a value that was not written.
+    pub fn get(&self, part: &str, key: &[u8]) -> Result<Option<Vec<u8>>, CheckpointError> {
+        let key = full_key(part, key)?;
+        match self.store.get(&key)? {
+            Some(record) => Ok(Some(self.unsealed(&key, &record)?.0.to_vec())),
+            None => Ok(None),
+        }
+    }
+
+    /// All records of a part whose keys begin with `prefix`, in the order of their keys.
+    ///
+    /// # Errors
+    /// `Store`, `Damaged`, or what `visit` says, which ends it.
+    pub fn scan(
+        &self,
+        part: &str,
+        prefix: &[u8],
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), CheckpointError>,
+    ) -> Result<(), CheckpointError> {
+        let full = full_key(part, prefix)?;
+        let head = full.len() - prefix.len();
+        self.store.scan(&full, &mut |key, record| {
+            let (value, _) = self.unsealed(key, record)?;
+            visit(key.get(head..).unwrap_or_default(), value)
+        })
+    }
+
+    /// Changes records and moves to entry `number`, in one transaction that is on disk when this returns.
+    ///
+    /// # Errors
+    /// `Backwards`, `Store`; then nothing was changed.
+    pub fn write(&self, changes: Changes, number: EntryNumber) -> Result<(), CheckpointError> {
+        let mut state = self.lock();
+        if number < state.number {
+            return Err(CheckpointError::Backwards { at: state.number, to: number });
+        }
+        let mut next = State { number, parts: state.parts.clone() };
+        let mut batch = Vec::with_capacity(changes.records.len() + 1);
+        for (key, value) in changes.records {
+            let before = match self.store.get(&key)? {
+                Some(record) => Some(self.unsealed(&key, &record)?.1),
+                None => None,
+            };
+            let after = value.map(|value| self.sealed(&key, &value));
+            let summary = next.parts.entry(part_of(&key).to_vec()).or_default();
+            if let Some(seal) = before {
+                summary.remove(seal);
+            }
+            if let Some((_, seal)) = &after {
+                summary.add(*seal);
+            }
+            batch.push((key, after.map(|(record, _)| record)));
+        }
+        batch.push((STATE_KEY.to_vec(), Some(self.encode_state(&next))));
+        self.store.apply(batch)?;
+        *state = next;
+        Ok(())
+    }
+
+    /// Looks at every record: each seal, and count and sum of each part.
+    ///
+    /// # Errors
+    /// `Damaged`, `Store`.
+    pub fn verify(&self) -> Result<(), CheckpointError> {
+        let mut found: BTreeMap<Vec<u8>, Summary> = BTreeMap::new();
+        self.store.scan(&[], &mut |key, record| {
+            if key != STATE_KEY {
+                let (_, seal) = self.unsealed(key, record)?;
+                found.entry(part_of(key).to_vec()).or_default().add(seal);
+            }
+            Ok(())
+        })?;
+        let empty = Summary::default();
+        let expected = self.lock();
+        let agrees =
+            |part: &Vec<u8>| expected.parts.get(part).unwrap_or(&empty) == found.get(part).unwrap_or(&empty);
+        if expected.parts.keys().chain(found.keys()).all(agrees) {
+            Ok(())
+        } else {
+            Err(CheckpointError::Damaged("records are missing or should not be there"))
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The seal covers the key, too: a record found under another's key does not hold.
+    fn seal(&self, key: &[u8], value: &[u8]) -> u128 {
+        let length = u64::try_from(key.len()).unwrap_or(u64::MAX).to_le_bytes();
+        let mac = self.key.chain(&[0; 32], &[&length, key, value]);
+        mac.first_chunk::<SEAL>().map_or(0, |seal| u128::from_le_bytes(*seal))
+    }
+
+    fn sealed(&self, key: &[u8], value: &[u8]) -> (Vec<u8>, u128) {
+        let seal = self.seal(key, value);
+        ([&seal.to_le_bytes(), value].concat(), seal)
+    }
+
+    fn unsealed<'a>(&self, key: &[u8], record: &'a [u8]) -> Result<(&'a [u8], u128), CheckpointError> {
+        let wrong = CheckpointError::Damaged("the seal of a record does not hold");
+        let Some((seal, value)) = record.split_first_chunk::<SEAL>() else { return Err(wrong) };
+        if !same(seal, &self.seal(key, value).to_le_bytes()) {
+            return Err(wrong);
+        }
+        Ok((value, u128::from_le_bytes(*seal)))
+    }
+
+    fn encode_state(&self, state: &State) -> Vec<u8> {
+        let mut out = vec![STATE_VERSION];
+        out.extend_from_slice(&state.number.0.to_le_bytes());
+        for (part, summary) in &state.parts {
+            out.push(u8::try_from(part.len()).unwrap_or_default());
+            out.extend_from_slice(part);
+            out.extend_from_slice(&summary.count.to_le_bytes());
+            out.extend_from_slice(&summary.digest.to_le_bytes());
+        }
+        self.sealed(&STATE_KEY, &out).0
+    }
+
+    fn decode_state(&self, bytes: &[u8]) -> Option<State> {
+        let (value, _) = self.unsealed(&STATE_KEY, bytes).ok()?;
+        let (&[STATE_VERSION], rest) = value.split_first_chunk::<1>()? else { return None };
+        let (number, mut rest) = rest.split_first_chunk()?;
+        let mut parts = BTreeMap::new();
+        while let Some((length, tail)) = rest.split_first() {
+            let (part, tail) = tail.split_at_checked(usize::from(*length))?;
+            let (count, tail) = tail.split_first_chunk()?;
+            let (digest, tail) = tail.split_first_chunk()?;
+            let summary = Summary { count: u64::from_le_bytes(*count), digest: u128::from_le_bytes(*digest) };
+            parts.insert(part.to_vec(), summary);
+            rest = tail;
+        }
+        Some(State { number: EntryNumber(u64::from_le_bytes(*number)), parts })
+    }
+}
+
+/// Changes on their way into a checkpoint; a later one of the same record takes the earlier one's place.
+#[derive(Debug, Default)]
+pub struct Changes {
+    records: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+impl Changes {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Writes a record.
+    ///
+    /// # Errors
+    /// `PartName`.
+    pub fn put(&mut self, part: &str, key: &[u8], value: Vec<u8>) -> Result<(), CheckpointError> {
+        self.records.insert(full_key(part, key)?, Some(value));
+        Ok(())
+    }
+
+    /// Removes a record; one that is not there is no error.
+    ///
+    /// # Errors
+    /// `PartName`.
+    pub fn remove(&mut self, part: &str, key: &[u8]) -> Result<(), CheckpointError> {
+        self.records.insert(full_key(part, key)?, None);
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// How many records would change.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+}
+
+fn full_key(part: &str, key: &[u8]) -> Result<Vec<u8>, CheckpointError> {
+    let length = u8::try_from(part.len()).ok().filter(|length| *length > 0);
+    let length = length.ok_or(CheckpointError::PartName)?;
+    Ok([&[length], part.as_bytes(), key].concat())
+}
+
+fn part_of(key: &[u8]) -> &[u8] {
+    let length = key.first().map_or(0, |length| usize::from(*length));
+    key.get(1..=length).unwrap_or_default()
+}
+
+/// No journal's mark or segment has this stream and number.
+fn checkpoint_key(keys: &JournalKeys) -> Result<SegmentKey, CheckpointError> {
+    Ok(keys.segment(b"checkpoint", 0)?)
+}
+
+/// Opens and verifies on a thread of its own: a store that panics over a damaged file is a damaged one.
+fn guarded(kind: CheckpointKind, path: &Path, keys: &JournalKeys) -> Result<Checkpoint, CheckpointError> {
+    let (path, keys) = (path.to_owned(), keys.clone());
+    let thread = std::thread::Builder::new().name("checkpoint-open".to_owned());
+    let opening = thread.spawn(move || Checkpoint::open_verified(kind, &path, &keys));
+    let opening = opening.map_err(CheckpointError::store("start a thread"))?;
+    opening.join().unwrap_or(Err(CheckpointError::Damaged("its store could not read it")))
+}
+
+fn quarantine(path: &Path) -> io::Result<PathBuf> {
+    let aside = (1_u32..)
+        .map(|number| path.with_extension(format!("quarantine-{number}")))
+        .find(|aside| !aside.exists())
+        .ok_or(io::ErrorKind::AlreadyExists)?;
+    fs::rename(path, &aside)?;
+    Ok(aside)
+}
