@@ -11,6 +11,7 @@ mod error;
 mod frame;
 mod icc;
 mod layout;
+mod leak_scan;
 mod length;
 mod message;
 mod padding;
@@ -35,6 +36,7 @@ pub use error::{
 pub use frame::{FormatError, Frame, FrameFormat, FrameReader, LengthHeader, MOST_FRAME, MOST_HEADER, TPDU};
 pub use icc::{CARD_TAGS, IccData};
 pub use layout::{Layout, PartSpec, UsageSpec};
+pub use leak_scan::{Leak, LeakClass, LeakScan};
 pub use length::{LengthEncoding, LengthPrefix};
 pub use message::{MOST_MESSAGE, MOST_VALUE, Message};
 pub use padding::Padding;
