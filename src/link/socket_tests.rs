@@ -491,6 +491,50 @@ async fn a_peer_that_stops_reading_is_closed_in_time_also_while_closing() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_peer_that_reads_slowly_is_let_to() {
+    local(async {
+        let mut bench = Bench::listening(|listener| listener.limits.output_bytes = 64 << 20);
+        let (mut client, connection) = bench.client().await;
+        client.write_all(&framed(b"hello")).await.unwrap();
+        bench.next_frame().await;
+        bench.write(connection, &vec![7; 60 << 20]);
+        bench.apply();
+        let mut piece = vec![0; 8 << 20];
+        for _ in 0..4 {
+            let before = bench.metric("link_output_waiting_bytes{link=\"acquirer\"}");
+            client.read_exact(&mut piece).await.unwrap();
+            while bench.metric("link_output_waiting_bytes{link=\"acquirer\"}") >= before {
+                tokio::task::yield_now().await;
+            }
+            bench.clock.advance(Duration::from_secs(6));
+            // Time for the watch to look at it.
+            tokio::time::sleep(Duration::from_millis(150)).await;
+        }
+        assert_eq!(bench.links.connections(), 1);
+    })
+    .await;
+}
+
+/// A window that stays shut is, to the kernel, the same as a peer that is no longer there.
+#[tokio::test(flavor = "current_thread")]
+async fn a_half_open_peer_is_given_up_by_the_operating_system() {
+    local(async {
+        let mut bench = Bench::listening(|listener| {
+            listener.limits.output_bytes = 64 << 20;
+            listener.limits.tcp_user_timeout = Duration::from_millis(50);
+        });
+        let (_client, connection) = bench.client().await;
+        bench.write(connection, &vec![7; 32 << 20]);
+        bench.apply();
+        let (reason, begun) = bench.closed(connection).await;
+        assert_eq!(reason, CloseReason::PeerUnreachable);
+        assert!(begun < 32 << 20);
+        assert_eq!(bench.closed_for(reason), 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_peer_that_leaves() {
     local(async {
         let mut bench = Bench::listening(|_| {});
