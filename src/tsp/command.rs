@@ -88,8 +88,10 @@ pub enum Command {
     Durable {
         events: usize,
     },
-    /// The log has entries that this writer did not know of: nothing that waits was appended.
-    Conflict,
+    /// The newest `events` of those appended did not get into the log.
+    Refused {
+        events: usize,
+    },
     /// The log takes no more; what waits may or may not be in it.
     Failed,
 }

@@ -2,7 +2,6 @@
 //! `vocab::Refusal`), apart from `TspError`, a fault.
 
 use crate::crypto::CryptoError;
-use crate::stdx::random::NoEntropy;
 
 macro_rules! refusals {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $recoverable:literal, $text:literal;)*) => {
@@ -65,8 +64,6 @@ pub enum TspError {
     Envelope { record: u64 },
     #[error(transparent)]
     Crypto(#[from] CryptoError),
-    #[error(transparent)]
-    Entropy(#[from] NoEntropy),
     #[error("the vault's thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
 }

@@ -1,7 +1,5 @@
 //! The token service provider: vault, lifecycle, controls, requestors. It never sees ISO 8583.
 
-#![allow(dead_code, reason = "the state machine that uses the rest comes with the next commit")]
-
 mod command;
 mod config;
 mod controls;
@@ -11,12 +9,15 @@ mod error;
 mod event;
 mod generate;
 mod lifecycle;
+mod log;
 mod record;
 mod requestor;
+mod service;
 mod table;
 #[allow(clippy::module_inception, reason = "the state machine is what the module is named after")]
 mod tsp;
 mod verify;
+mod writer;
 
 pub use command::{Action, Answer, Asker, CallId, Command, MoveRequest, ProvisionRequest, TokenView};
 pub use config::{ConfigFault, CryptogramPolicy, PanRange, TokenRange, TspConfig, TspLimits};
@@ -25,9 +26,12 @@ pub use detokenize::{ChipData, DetokenizeRequest, Detokenized, Detokenizer, Purp
 pub use error::{ProvisioningRefusal, TspError};
 pub use event::{Actor, Cause, Change, RequestId, TokenEvent};
 pub use lifecycle::{Lifecycle, Move, Moved, Suspender, Suspenders, TokenStatus};
+pub use log::{JournalLog, LogNotifier, LogPosition, LogRefusal, LogState, LogWatch, TokenLog, log_watch};
 pub use record::{CardAad, CardData, VaultRecord, open_card, seal_card};
 pub use requestor::{Activation, TokenRequestor};
+pub use service::TokenService;
 pub use tsp::Tsp;
+pub use writer::WriterThread;
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::crypto::{BlindIndexer, DataSealer};
+use crate::journal::{Body, Entry, TransactionEntry};
 use crate::stdx::bounded::BoundedMap;
 use crate::stdx::clock::{Now, Wall};
 use crate::stdx::maps::{Map, Set};
@@ -118,6 +119,12 @@ impl Tsp {
         self.table.len()
     }
 
+    /// How many calls may wait for this writer.
+    #[must_use]
+    pub fn waiting_calls(&self) -> usize {
+        self.config.limits.waiting_calls
+    }
+
     /// One step: decides, or applies what became durable. What is to be done stands at the end of `actions`.
     pub fn apply(&mut self, command: Command, now: Now, entropy: &mut Entropy, actions: &mut Vec<Action>) {
         match command {
@@ -140,10 +147,12 @@ impl Tsp {
                     actions.push(Action::Answer { call: waiting.call, answer });
                 }
             }
-            Command::Conflict => self.drop_waiting(actions),
+            Command::Refused { events } => {
+                self.drop_newest(events, ProvisioningRefusal::Overloaded, actions);
+            }
             Command::Failed => {
                 self.failed = true;
-                self.drop_waiting(actions);
+                self.drop_newest(self.waiting.len(), ProvisioningRefusal::Unavailable, actions);
             }
         }
     }
@@ -156,6 +165,23 @@ impl Tsp {
         let wrong = |reason| TspError::Event { entry, reason };
         let event = TokenEvent::decode(bytes).ok_or(wrong("cannot be read"))?;
         self.apply_event(&event, at).map_err(wrong)
+    }
+
+    /// Applies what an entry of the journal means to the vault: a token event, or the counter that a request took.
+    ///
+    /// # Errors
+    /// `Event`, as `replay_event`.
+    pub fn replay(&mut self, entry: &Entry) -> Result<(), TspError> {
+        match &entry.body {
+            Body::Token(bytes) => self.replay_event(entry.number.0, entry.wall_time, bytes),
+            Body::Transaction(TransactionEntry::Request(request)) => {
+                if let (Some(token), Some(counter)) = (&request.card.token, request.counter) {
+                    self.counters.take(token.record, counter);
+                }
+                Ok(())
+            }
+            Body::Transaction(_) | Body::CutOver(_) | Body::Operator(_) => Ok(()),
+        }
     }
 
     fn carry_out(
@@ -402,12 +428,15 @@ impl Tsp {
             .ok_or(ProvisioningRefusal::Unavailable)
     }
 
-    fn drop_waiting(&mut self, actions: &mut Vec<Action>) {
+    fn drop_newest(&mut self, events: usize, refusal: ProvisioningRefusal, actions: &mut Vec<Action>) {
+        let dropped = self.waiting.split_off(self.waiting.len().saturating_sub(events));
+        actions.extend(
+            dropped.iter().map(|waiting| Action::Answer { call: waiting.call, answer: Err(refusal) }),
+        );
         self.ahead = Ahead::default();
-        for waiting in self.waiting.drain(..) {
-            let answer = Err(ProvisioningRefusal::Unavailable);
-            actions.push(Action::Answer { call: waiting.call, answer });
-        }
+        let left = std::mem::take(&mut self.waiting);
+        left.iter().for_each(|waiting| self.look_ahead(&waiting.event));
+        self.waiting = left;
     }
 
     /// The only way in which the vault's state changes.

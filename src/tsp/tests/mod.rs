@@ -3,6 +3,7 @@
 mod model;
 mod payments;
 mod provisioning;
+mod service;
 
 use crate::crypto::SecurityModule;
 use crate::stdx::clock::{Now, Wall};

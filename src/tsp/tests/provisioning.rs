@@ -222,14 +222,19 @@ fn a_failed_log_stops_acknowledging() {
 }
 
 #[test]
-fn after_a_conflict_the_same_request_may_come_again() {
+fn what_the_log_refused_may_come_again_and_the_rest_goes_on() {
     let mut bench = Bench::new();
-    let call = bench.call();
-    bench.apply(Command::Provision { call, request: Box::new(wanted(FIRST, "1", CREDIT)) });
-    bench.log.clear();
-    bench.waiting = 0;
-    assert_eq!(bench.apply(Command::Conflict), [(call, Err(ProvisioningRefusal::Unavailable))]);
-    assert!(bench.provision(wanted(FIRST, "1", CREDIT)).is_ok());
+    let (first, second) = (bench.call(), bench.call());
+    for (call, id) in [(first, "1"), (second, "2")] {
+        bench.apply(Command::Provision { call, request: Box::new(wanted(FIRST, id, CREDIT)) });
+    }
+    bench.log.pop();
+    bench.waiting = 1;
+    let refused = bench.apply(Command::Refused { events: 1 });
+    assert_eq!(refused, [(second, Err(ProvisioningRefusal::Overloaded))]);
+    assert!(matches!(bench.sync().as_slice(), [(call, Ok(_))] if *call == first));
+    assert!(bench.provision(wanted(FIRST, "2", CREDIT)).is_ok());
+    assert_eq!(bench.recovered(bench.log.len()).tokens(), 2);
 }
 
 #[test]

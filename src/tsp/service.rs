@@ -1,0 +1,82 @@
+//! `TokenService`: the async handle on the vault's writer, for the API. Calls wait in a bounded channel; what does
+//! not fit is refused at once.
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::stdx::clock::Clock;
+use crate::stdx::random::Entropy;
+use crate::vocab::{TokenReferenceId, TokenRequestorId};
+
+use super::command::{Answer, MoveRequest, ProvisionRequest};
+use super::error::{ProvisioningRefusal, TspError};
+use super::log::TokenLog;
+use super::tsp::Tsp;
+use super::writer::{Writer, WriterThread};
+
+/// A question on its way to the writer, with the way back.
+pub(super) struct Call {
+    pub(super) question: Question,
+    pub(super) reply: oneshot::Sender<Answer>,
+}
+
+pub(super) enum Question {
+    Provision(Box<ProvisionRequest>),
+    Move(MoveRequest),
+    Get(TokenRequestorId, TokenReferenceId),
+}
+
+/// Asks the vault's writer. Clones ask the same one; when the last is gone, the writer ends.
+#[derive(Clone)]
+pub struct TokenService {
+    calls: mpsc::Sender<Call>,
+}
+
+impl TokenService {
+    /// Starts the thread that owns `tsp`, which must have been recovered by now.
+    ///
+    /// # Errors
+    /// `Thread` when the system gives none.
+    pub fn start(
+        tsp: Tsp,
+        log: impl TokenLog,
+        clock: Clock,
+        entropy: Entropy,
+    ) -> Result<(Self, WriterThread), TspError> {
+        let (calls, receiver) = mpsc::channel(tsp.waiting_calls());
+        let thread = Writer::new(tsp, log, clock, entropy, receiver).spawn()?;
+        Ok((Self { calls }, thread))
+    }
+
+    /// A token for a card. The answer comes once the token is durable.
+    ///
+    /// # Errors
+    /// Every `ProvisioningRefusal` but `UnknownToken` and `StatusDoesNotAllow`.
+    pub async fn provision(&self, request: ProvisionRequest) -> Answer {
+        self.ask(Question::Provision(Box::new(request))).await
+    }
+
+    /// Another status for a token. The answer comes once it is durable and every payment sees it.
+    ///
+    /// # Errors
+    /// `UnknownToken`, `StatusDoesNotAllow`, `RequestIdReused`, `RequestInFlight`, `Overloaded`, `Unavailable`.
+    pub async fn change(&self, request: MoveRequest) -> Answer {
+        self.ask(Question::Move(request)).await
+    }
+
+    /// What is known of a token.
+    ///
+    /// # Errors
+    /// `UnknownToken`, `Overloaded`, `Unavailable`.
+    pub async fn get(&self, requestor: TokenRequestorId, reference: TokenReferenceId) -> Answer {
+        self.ask(Question::Get(requestor, reference)).await
+    }
+
+    async fn ask(&self, question: Question) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        self.calls.try_send(Call { question, reply }).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => ProvisioningRefusal::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => ProvisioningRefusal::Unavailable,
+        })?;
+        answer.await.unwrap_or(Err(ProvisioningRefusal::Unavailable))
+    }
+}

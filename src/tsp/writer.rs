@@ -1,0 +1,154 @@
+//! The thread that owns `Tsp`: hands it what was asked, submits its events to the log, and has them applied and
+//! answered in entry order once they are durable.
+
+use std::collections::VecDeque;
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::stdx::clock::{Clock, Now, Wall};
+use crate::stdx::maps::Map;
+use crate::stdx::random::Entropy;
+
+use super::command::{Action, Answer, CallId, Command};
+use super::error::TspError;
+use super::log::{LogPosition, LogRefusal, LogState, LogWatch, TokenLog};
+use super::service::{Call, Question};
+use super::tsp::Tsp;
+
+/// How many calls are decided in one step, so that a burst is one entry group and not a hundred.
+const BATCH: usize = 256;
+
+pub(super) struct Writer<L> {
+    tsp: Tsp,
+    log: L,
+    watch: LogWatch,
+    clock: Clock,
+    entropy: Entropy,
+    calls: mpsc::Receiver<Call>,
+    replies: Map<CallId, oneshot::Sender<Answer>>,
+    next_call: u64,
+    /// Of events that were submitted and not yet applied, the oldest first.
+    submitted: VecDeque<LogPosition>,
+    most_submitted: usize,
+}
+
+/// The running thread.
+#[derive(Debug)]
+pub struct WriterThread(JoinHandle<()>);
+
+impl WriterThread {
+    /// Waits for the end: after the last `TokenService` is gone and all that it asked was answered.
+    pub fn join(self) {
+        // A panic in the thread was reported where it happened; whoever waited for an answer heard `Unavailable`.
+        let _ = self.0.join();
+    }
+}
+
+impl<L: TokenLog> Writer<L> {
+    pub(super) fn new(tsp: Tsp, log: L, clock: Clock, entropy: Entropy, calls: mpsc::Receiver<Call>) -> Self {
+        let most_submitted = tsp.waiting_calls();
+        Self {
+            tsp,
+            watch: log.watch(),
+            log,
+            clock,
+            entropy,
+            calls,
+            replies: Map::default(),
+            next_call: 0,
+            submitted: VecDeque::new(),
+            most_submitted,
+        }
+    }
+
+    pub(super) fn spawn(self) -> Result<WriterThread, TspError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let run = move || runtime.block_on(self.run());
+        Ok(WriterThread(std::thread::Builder::new().name("vault".to_owned()).spawn(run)?))
+    }
+
+    /// Until nobody can ask any more and nothing waits.
+    async fn run(mut self) {
+        let (mut batch, mut asked) = (Vec::new(), true);
+        while asked || !self.submitted.is_empty() {
+            let room = self.most_submitted.saturating_sub(self.submitted.len()).min(BATCH);
+            tokio::select! {
+                biased;
+                // Looked at only when something waits: the journal's other entries do not wake this thread.
+                state = self.watch.changed(), if !self.submitted.is_empty() => self.log_is(state),
+                count = self.calls.recv_many(&mut batch, room), if asked && room > 0 => {
+                    asked = count > 0;
+                    self.decide(&mut batch);
+                }
+            }
+        }
+    }
+
+    fn decide(&mut self, batch: &mut Vec<Call>) {
+        let now = self.clock.now();
+        let mut actions = Vec::new();
+        for Call { question, reply } in batch.drain(..) {
+            self.next_call += 1;
+            let call = CallId(self.next_call);
+            self.replies.insert(call, reply);
+            let command = match question {
+                Question::Provision(request) => Command::Provision { call, request },
+                Question::Move(request) => Command::Move { call, request },
+                Question::Get(requestor, reference) => Command::Get { call, requestor, reference },
+            };
+            self.tsp.apply(command, now, &mut self.entropy, &mut actions);
+        }
+        self.carry_out(now, actions);
+    }
+
+    fn log_is(&mut self, state: LogState) {
+        let durable = self.submitted.iter().take_while(|position| **position <= state.durable).count();
+        self.submitted.drain(..durable);
+        self.apply(Command::Durable { events: durable });
+        if state.failed {
+            self.submitted.clear();
+            self.apply(Command::Failed);
+        }
+    }
+
+    fn apply(&mut self, command: Command) {
+        let now = self.clock.now();
+        let mut actions = Vec::new();
+        self.tsp.apply(command, now, &mut self.entropy, &mut actions);
+        self.carry_out(now, actions);
+    }
+
+    fn carry_out(&mut self, now: Now, actions: Vec<Action>) {
+        let mut events = Vec::new();
+        for action in actions {
+            match action {
+                // All of one step have its time, so that replay, which knows the entry's, comes to the same.
+                Action::Append { event, .. } => events.push(event),
+                Action::Answer { call, answer } => self.answer(call, answer),
+            }
+        }
+        if !events.is_empty() {
+            self.submit(now.wall, events);
+        }
+    }
+
+    fn submit(&mut self, at: Wall, events: Vec<Vec<u8>>) {
+        let count = events.len();
+        match self.log.submit(at, events) {
+            Ok(positions) => self.submitted.extend(positions),
+            Err(LogRefusal::Full) => self.apply(Command::Refused { events: count }),
+            Err(LogRefusal::Closed) => {
+                self.submitted.clear();
+                self.apply(Command::Failed);
+            }
+        }
+    }
+
+    fn answer(&mut self, call: CallId, answer: Answer) {
+        if let Some(reply) = self.replies.remove(&call) {
+            // Whoever asked may have gone; a repeat of the request gets the same answer.
+            let _ = reply.send(answer);
+        }
+    }
+}
