@@ -34,9 +34,7 @@
     )
 )]
 
-pub mod cli;
 pub mod codec;
-pub mod config;
 pub mod crypto;
 pub mod journal;
 pub mod link;

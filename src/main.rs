@@ -1,5 +1,3 @@
 //! The command `tokenswitch`.
 
-fn main() -> std::process::ExitCode {
-    tokenswitch::cli::run()
-}
+fn main() {}

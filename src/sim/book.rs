@@ -73,6 +73,8 @@ pub struct BookEntry {
     pub repeats: u16,
     pub answers: u16,
     pub mismatches: u16,
+    /// The connection whose share of the load it is, until it is answered or given up.
+    pub load_on: Option<usize>,
 }
 
 /// A reversal that the acquirer sent.
@@ -82,6 +84,8 @@ pub struct ReversalEntry {
     pub mti: Mti,
     pub stan: Stan,
     pub sent_at: TransmissionTime,
+    /// What is to stand in the end, in minor units; nothing where it is not said (DE 95).
+    pub keep: Option<u64>,
     pub repeats: u16,
     pub code: Option<ResponseCode>,
 }
@@ -270,6 +274,7 @@ mod tests {
             repeats: 0,
             answers: 0,
             mismatches: 0,
+            load_on: None,
         }
     }
 

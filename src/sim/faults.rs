@@ -25,12 +25,14 @@ pub enum Fault {
     HangUp,
 }
 
-/// When a rule holds: all that is stated must be true. Written `mti=0200,ends=13,odds=1/50`, or `all`.
+/// When a rule holds: all that is stated must be true. Written `mti=0200,ends=13,odds=1/50,first`, or `all`;
+/// `first` leaves repeats (xxx1) alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Condition {
     mti: Option<Mti>,
     ending: Option<Ending>,
     one_in: Option<u64>,
+    first_only: bool,
 }
 
 /// The last digits of an amount in minor units.
@@ -42,18 +44,19 @@ struct Ending {
 
 /// What is wrong with a written condition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{part}` is none of `all`, `mti=NNNN`, `ends=DIGITS`, `odds=1/N`")]
+#[error("`{part}` is none of `all`, `mti=NNNN`, `ends=DIGITS`, `odds=1/N`, `first`")]
 pub struct ConditionError {
     part: String,
 }
 
 impl Condition {
     /// Holds always.
-    pub const ALL: Self = Self { mti: None, ending: None, one_in: None };
+    pub const ALL: Self = Self { mti: None, ending: None, one_in: None, first_only: false };
 
     /// Whether this holds for a message of that type (repeats count as their first) and amount.
     pub fn holds(&self, mti: Mti, amount: Option<u64>, entropy: &mut Entropy) -> bool {
-        self.mti.is_none_or(|wanted| wanted == mti.first())
+        !(self.first_only && mti.is_repeat())
+            && self.mti.is_none_or(|wanted| wanted == mti.first())
             && self.ending.is_none_or(|ending| amount.is_some_and(|a| a % ending.modulus == ending.value))
             && self.one_in.is_none_or(|n| entropy.below(n).is_ok_and(|drawn| drawn == 0))
     }
@@ -61,8 +64,9 @@ impl Condition {
     fn part(&mut self, part: &str) -> Option<()> {
         match part.trim().split_once('=') {
             None if part.trim() == "all" => {}
+            None if part.trim() == "first" => self.first_only = true,
             Some(("mti", digits)) => self.mti = Some(Mti::parse(digits.as_bytes()).ok()?.first()),
-            Some(("ends", digits)) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+            Some(("ends", digits)) if digits.bytes().all(|digit| digit.is_ascii_digit()) => {
                 let modulus = 10_u64.checked_pow(u32::try_from(digits.len()).ok()?)?;
                 self.ending = Some(Ending { value: digits.parse().ok()?, modulus });
             }
@@ -95,8 +99,12 @@ impl fmt::Display for Condition {
             let width = usize::try_from(e.modulus.ilog10()).unwrap_or_default();
             format!("ends={:0width$}", e.value)
         });
-        let parts =
-            [self.mti.map(|m| format!("mti={m}")), ending, self.one_in.map(|n| format!("odds=1/{n}"))];
+        let parts = [
+            self.mti.map(|m| format!("mti={m}")),
+            ending,
+            self.one_in.map(|n| format!("odds=1/{n}")),
+            self.first_only.then(|| "first".to_owned()),
+        ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         f.write_str(if parts.is_empty() { "all" } else { "" })?;
         f.write_str(&parts.join(","))
@@ -170,6 +178,8 @@ mod tests {
             ("mti=0200,ends=13", "0200", Some(2_513), true),
             ("mti=0200,ends=13", "0100", Some(2_513), false),
             ("odds=1/1", "0100", Some(1), true),
+            ("mti=0420,first", "0420", Some(1), true),
+            ("mti=0420,first", "0421", Some(1), false),
         ] {
             let condition: Condition = text.parse().unwrap();
             assert_eq!(condition.holds(mti(kind), amount, &mut entropy), holds, "{text} {kind} {amount:?}");
@@ -179,8 +189,16 @@ mod tests {
 
     #[test]
     fn what_is_no_condition_is_named() {
-        for bad in ["", "mti=9", "ends=1x", "odds=1/0", "odds=2/3", "all,never", "ends=999999999999999999999"]
-        {
+        for bad in [
+            "",
+            "mti=9",
+            "ends=",
+            "ends=1x",
+            "odds=1/0",
+            "odds=2/3",
+            "all,never",
+            "ends=999999999999999999999",
+        ] {
             assert!(bad.parse::<Condition>().is_err(), "{bad}");
         }
         assert!("all,never".parse::<Condition>().unwrap_err().to_string().contains("`never`"));

@@ -24,7 +24,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// All of it in one number: class 3 bits, DE 11 20, DE 7 40, DE 32 44 and its length 4, from the top.
+    /// All of it in one number: class 3 bits, DE 11 20, DE 7 40, DE 32 44, from the top. Leading zeros of DE 32
+    /// do not count: DE 90 cannot keep them.
     fn key(self) -> u128 {
         let class = match self.class {
             MessageClass::Authorization => 1,
@@ -38,12 +39,10 @@ impl Identity {
         };
         let packed = |digits: &[u8]| digits.iter().fold(0_u128, |sum, d| sum << 4 | u128::from(d & 0x0F));
         let acquirer = self.acquirer.as_ref().map_or(&b""[..], InstitutionId::as_bytes);
-        let length = u128::try_from(acquirer.len()).unwrap_or_default();
         let mut key: u128 = class;
         key = key << 20 | u128::from(self.stan.get());
         key = key << 40 | packed(&self.sent_at.digits());
-        key = key << 44 | packed(acquirer);
-        key << 4 | length
+        key << 44 | packed(acquirer)
     }
 }
 
@@ -65,6 +64,8 @@ pub struct Decision {
     pub approved: bool,
     /// DE 38, on the approval of a request; an advice gets none.
     pub approval: Option<ApprovalCode>,
+    /// What was approved, in minor units: less than the amount asked for when it was approved in part.
+    pub minor: u64,
 }
 
 /// What a posting did to its card.
@@ -194,8 +195,7 @@ impl Ledger {
     /// Writes down what was decided on a new posting.
     pub fn post(&mut self, posting: Posting, decision: Decision) {
         let effect = posting.effect(&decision);
-        let minor = posting.amount.minor();
-        let standing = if effect == Effect::None { 0 } else { minor };
+        let standing = if effect == Effect::None { 0 } else { decision.minor };
         if decision.approved {
             self.totals.approved += 1;
         } else {
@@ -229,7 +229,7 @@ impl Ledger {
         }
     }
 
-    /// Undoes an original, at most once. A reversal that was answered "unknown original" is looked at afresh
+    /// Undoes an original, at most once: whole, or down to `final_minor`. A reversal that was answered "unknown original" is looked at afresh
     /// when it comes again; any other gets its first answer again.
     pub fn reverse(&mut self, reversal: &ReversalPosting) -> ReversalOutcome {
         let key = reversal.identity.key();
@@ -265,8 +265,9 @@ impl Ledger {
         };
         let balance = self.balances.entry(reversal.pan.clone()).or_default();
         let Some(place) = balance.place(entry.effect) else { return ReversalOutcome::NothingToDo };
-        *place = place.saturating_sub(entry.standing).saturating_add(reversal.final_minor);
-        entry.standing = reversal.final_minor;
+        let stands = reversal.final_minor.min(entry.standing);
+        *place = place.saturating_sub(entry.standing).saturating_add(stands);
+        entry.standing = stands;
         entry.effect = Effect::Reversed;
         ReversalOutcome::Undone
     }
@@ -405,7 +406,8 @@ mod tests {
 
     fn said(code: &str) -> Decision {
         let approval = (code == "00").then(|| ApprovalCode::parse(b"A00001").unwrap());
-        Decision { code: ResponseCode::parse(code.as_bytes()).unwrap(), approved: code == "00", approval }
+        let code = ResponseCode::parse(code.as_bytes()).unwrap();
+        Decision { code, approved: code.as_str() == "00", approval, minor: 50 }
     }
 
     fn reversal(stan: u32, original: Identity, minor: u64, final_minor: u64) -> ReversalPosting {
@@ -461,9 +463,11 @@ mod tests {
     #[test]
     fn a_reversal_undoes_once_and_only_its_original() {
         let original = identity("0200", 7);
+        let shortened = Identity { acquirer: InstitutionId::parse(b"12345678").ok(), ..original };
         let cases = [
             ("all of it", reversal(9, original, 50, 0), ReversalOutcome::Undone, 0),
             ("part of it", reversal(9, original, 50, 20), ReversalOutcome::Undone, 20),
+            ("as DE 90 names it", reversal(9, shortened, 50, 0), ReversalOutcome::Undone, 0),
             ("another amount", reversal(9, original, 60, 0), ReversalOutcome::UnknownOriginal, 50),
             ("more than there was", reversal(9, original, 50, 70), ReversalOutcome::UnknownOriginal, 50),
             ("another class", reversal(9, identity("0100", 7), 50, 0), ReversalOutcome::UnknownOriginal, 50),
@@ -506,7 +510,7 @@ mod tests {
         let mut ledger = Ledger::new();
         ledger.post(posting("0100", 7, 50), said("00"));
         let rrn = posting("0100", 7, 50).rrn;
-        ledger.post(Posting { rrn, ..posting("0220", 8, 42) }, said("00"));
+        ledger.post(Posting { rrn, ..posting("0220", 8, 42) }, Decision { minor: 42, ..said("00") });
         assert_eq!(balance(&ledger), (0, 42, 0));
         assert_eq!(ledger.entries()[0].effect, Effect::Completed);
         assert_eq!(
