@@ -34,7 +34,9 @@
     )
 )]
 
+pub mod cli;
 pub mod codec;
+pub mod config;
 pub mod crypto;
 pub mod journal;
 pub mod link;

@@ -1,3 +1,5 @@
 //! The command `tokenswitch`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    tokenswitch::cli::run()
+}

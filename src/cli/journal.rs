@@ -1,0 +1,231 @@
+//! `journal`: verify the chain from the first entry to the last, list entries. Neither changes anything.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::path::PathBuf;
+
+use super::{Failure, say};
+use crate::config::Config;
+use crate::journal::{
+    AcquirerLeg, Body, CardRef, DeliveryEnd, Entry, IssuerLeg, JournalError, Reader, RealDisk, Recovered,
+    StoredKind, TransactionEntry,
+};
+use crate::stdx::clock::Wall;
+use crate::vocab::{BusinessDate, TransmissionTime};
+
+/// The journal of a daemon that is not running.
+#[derive(Debug, clap::Args)]
+pub(super) struct JournalCommand {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Read everything, checking each seal and the chain; name the place of any damage.
+    Verify {
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Print entries, one a line, account numbers masked.
+    List {
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The first entry to print.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+        /// How many to print at most.
+        #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
+        count: u64,
+    },
+}
+
+pub(super) fn run(arguments: &JournalCommand) -> Result<(), Failure> {
+    match &arguments.what {
+        What::Verify { config } => verify(&Config::load(config)?),
+        What::List { config, from, count } => list(&Config::load(config)?, *from, *count),
+    }
+}
+
+fn open(config: &Config) -> Result<(Reader, Recovered), Failure> {
+    let directory = config.node.journal_directory();
+    let opened =
+        File::open(&directory).map_err(|error| Failure::file(&directory, "cannot be opened", &error))?;
+    let disk = RealDisk::lock(opened).map_err(|error| match error {
+        JournalError::InUse => Failure::new(format!("{error}: stop the daemon first")),
+        _ => failed(error),
+    })?;
+    let keys = config.security.journal_keys();
+    Reader::offline(Box::new(disk), keys, &config.journal.journal.stream).map_err(failed)
+}
+
+fn verify(config: &Config) -> Result<(), Failure> {
+    let (reader, recovered) = open(config)?;
+    let mut counts = Counts::default();
+    for entry in reader {
+        counts.add(&entry.map_err(failed)?);
+    }
+    say(&format!("The journal is whole: {} entries, the last is number {}.", counts.all, recovered.last));
+    say(&counts.to_string());
+    if let Some(torn) = recovered.torn {
+        let (segment, offset) = (torn.segment, torn.offset);
+        say(&format!(
+            "Segment {segment} ends at byte {offset} with a block that was being written when the power went; \
+             nobody was told that it was durable."
+        ));
+    }
+    Ok(())
+}
+
+fn list(config: &Config, from: u64, count: u64) -> Result<(), Failure> {
+    let (reader, _) = open(config)?;
+    let mut left = count;
+    for entry in reader {
+        let entry = entry.map_err(failed)?;
+        if entry.number.0 < from {
+            continue;
+        }
+        if left == 0 {
+            break;
+        }
+        left -= 1;
+        say(&line(&entry));
+    }
+    Ok(())
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    all: u64,
+    requests: u64,
+    outcomes: u64,
+    stored: u64,
+    tokens: u64,
+}
+
+impl Counts {
+    fn add(&mut self, entry: &Entry) {
+        self.all += 1;
+        match &entry.body {
+            Body::Transaction(TransactionEntry::Request(_)) => self.requests += 1,
+            Body::Transaction(TransactionEntry::Outcome(outcome)) => {
+                self.outcomes += 1;
+                self.stored += u64::from(outcome.reversal.is_some());
+            }
+            Body::Transaction(TransactionEntry::Stored(_)) => self.stored += 1,
+            Body::Token(_) => self.tokens += 1,
+            Body::Transaction(_) | Body::CutOver(_) | Body::Operator(_) => {}
+        }
+    }
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { requests, outcomes, stored, tokens, .. } = self;
+        write!(f, "{requests} requests, {outcomes} outcomes, {stored} stored messages, {tokens} token events")
+    }
+}
+
+/// One entry as a person reads it. Cards are sealed in it, and tokens print masked.
+fn line(entry: &Entry) -> String {
+    let mut line = format!("{:>10} {} shard {} ", entry.number.0, timestamp(entry.wall_time), entry.shard.0);
+    let text = match &entry.body {
+        Body::Transaction(transaction) => transaction_text(transaction),
+        Body::Token(bytes) => format!("token event, {} bytes", bytes.len()),
+        Body::CutOver(window) => format!("cut-over to {window:?}"),
+        Body::Operator(bytes) => format!("operator, {} bytes", bytes.len()),
+    };
+    line.push_str(&text);
+    line
+}
+
+fn transaction_text(entry: &TransactionEntry) -> String {
+    match entry {
+        TransactionEntry::Request(request) => format!(
+            "request {} {} -> {} {} window {:?}",
+            request.transaction,
+            asked(&request.acquirer),
+            forwarded(&request.issuer),
+            card(&request.card),
+            request.window
+        ),
+        TransactionEntry::Outcome(outcome) => {
+            let mut text = format!("outcome {} {:?}", outcome.transaction, outcome.outcome);
+            // Writing to a `String` cannot fail.
+            if let Some(refusal) = outcome.refusal {
+                let _ = write!(text, ", {refusal}");
+            }
+            if let Some(reversal) = &outcome.reversal {
+                let _ = write!(text, ", with reversal {}", reversal.transaction);
+            }
+            text
+        }
+        TransactionEntry::Stored(stored) => {
+            let kind = match stored.kind {
+                StoredKind::Advice => "advice",
+                StoredKind::AcquirerReversal => "acquirer's reversal",
+                StoredKind::OwnReversal(reason) => reason.name(),
+            };
+            format!(
+                "stored {} ({kind}) -> {} {}",
+                stored.transaction,
+                forwarded(&stored.issuer),
+                card(&stored.card)
+            )
+        }
+        TransactionEntry::Delivered(delivered) => match delivered.end {
+            DeliveryEnd::Acknowledged(code) => format!("delivered {}, answered {code}", delivered.stored),
+            DeliveryEnd::Parked(code) => {
+                format!("parked {} for the operator, answered {code}", delivered.stored)
+            }
+        },
+        TransactionEntry::Tombstone(tombstone) => {
+            format!("tombstone {} {}", tombstone.transaction, asked(&tombstone.acquirer))
+        }
+        TransactionEntry::Late(late) => format!("late answer {} to {}", late.code, late.transaction),
+    }
+}
+
+fn asked(leg: &AcquirerLeg) -> String {
+    format!("link {} {} {}", leg.link, leg.mti, leg.stan)
+}
+
+fn forwarded(leg: &IssuerLeg) -> String {
+    format!("link {} {} {}", leg.link, leg.mti, leg.stan)
+}
+
+fn card(card: &CardRef) -> String {
+    card.token.map_or_else(|| "card".to_owned(), |token| format!("token {}", token.token.masked()))
+}
+
+/// As RFC 3339 writes it, in UTC.
+fn timestamp(wall: Wall) -> String {
+    let BusinessDate { year, month, day } = BusinessDate::of(wall);
+    let digits = TransmissionTime::of(wall).digits();
+    let part = |from: usize| {
+        digits.get(from..from + 2).and_then(|two| std::str::from_utf8(two).ok()).unwrap_or("??")
+    };
+    format!("{year:04}-{month:02}-{day:02}T{}:{}:{}.{:03}Z", part(4), part(6), part(8), wall.0 % 1_000)
+}
+
+fn failed(error: JournalError) -> Failure {
+    Failure::new(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::EntryNumber;
+    use crate::vocab::ShardId;
+
+    #[test]
+    fn an_entry_is_one_line() {
+        let entry = Entry {
+            number: EntryNumber(7),
+            shard: ShardId(0),
+            wall_time: Wall(1_763_800_000_123),
+            body: Body::Token(vec![0; 40]),
+        };
+        assert_eq!(line(&entry), "         7 2025-11-22T08:26:40.123Z shard 0 token event, 40 bytes");
+    }
+}

@@ -1,0 +1,134 @@
+//! `keys`: make a key store, show check values, rotate the data key.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::init::create;
+use super::{Failure, say};
+use crate::config::{Config, KeysSection};
+use crate::crypto::{CryptoError, KeyPolicy, MasterKey, SecurityModule, StorePurpose};
+use crate::stdx::random::Entropy;
+
+/// Keys: make, list, rotate. No command shows a key.
+#[derive(Debug, clap::Args)]
+pub(super) struct Keys {
+    #[command(subcommand)]
+    command: KeysCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum KeysCommand {
+    /// Make a fresh master key and a store of fresh production keys wrapped under it.
+    Generate {
+        /// The store to write; it must not exist yet.
+        #[arg(long, value_name = "FILE")]
+        store: PathBuf,
+        /// The master key to write; it must not exist yet. Keep it apart from the store.
+        #[arg(long, value_name = "FILE")]
+        master_key: PathBuf,
+    },
+    /// Show label, usage, version and check value of every key.
+    List {
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Add a new version of the data key. It seals from the daemon's next start on; older versions go on opening.
+    Rotate {
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+pub(super) fn run(arguments: &Keys) -> Result<(), Failure> {
+    match &arguments.command {
+        KeysCommand::Generate { store, master_key } => generate(store, master_key),
+        KeysCommand::List { config } => {
+            list(&Config::load(config)?.security);
+            Ok(())
+        }
+        KeysCommand::Rotate { config } => rotate(&Config::load(config)?.keys),
+    }
+}
+
+fn generate(store: &Path, master_key: &Path) -> Result<(), Failure> {
+    let mut entropy = Entropy::system();
+    let master = MasterKey::generate(&mut entropy).map_err(failed)?;
+    let text =
+        SecurityModule::create_store(&mut entropy, &master, StorePurpose::Production).map_err(failed)?;
+    for (path, text) in [(master_key, master.to_text().as_str()), (store, text.as_str())] {
+        create(path, 0o600, text).map_err(|error| Failure::file(path, "cannot be written", &error))?;
+    }
+    say(&format!("master key: check value {}", master.check_value()));
+    list(&SecurityModule::open(&text, &master, KeyPolicy::PRODUCTION).map_err(failed)?);
+    Ok(())
+}
+
+fn list(security: &SecurityModule) {
+    say(&format!("{:<20} {:<16} {:>7}  {}", "LABEL", "USAGE", "VERSION", "CHECK VALUE"));
+    for key in security.keys() {
+        // `pad` fields print as strings, so that widths count.
+        let (label, usage) = (key.label.to_string(), key.usage.to_string());
+        say(&format!("{label:<20} {usage:<16} {:>7}  {}", key.version, key.check));
+    }
+}
+
+/// Writes the new store beside the old one and then takes its place, so that there is a whole store at any moment.
+fn rotate(keys: &KeysSection) -> Result<(), Failure> {
+    let read = |path: &Path| {
+        let text = fs::read_to_string(path).map(Zeroizing::new);
+        text.map_err(|error| Failure::file(path, "cannot be read", &error))
+    };
+    let master = MasterKey::parse(&read(&keys.master_key)?).map_err(failed)?;
+    let policy = if keys.development { KeyPolicy::DEVELOPMENT } else { KeyPolicy::PRODUCTION };
+    let old = read(&keys.store)?;
+    let new =
+        SecurityModule::rotate_data_key(&old, &master, policy, &mut Entropy::system()).map_err(failed)?;
+    let fresh = keys.store.with_extension("store.new");
+    create(&fresh, 0o600, &new).map_err(|error| Failure::file(&fresh, "cannot be written", &error))?;
+    fs::rename(&fresh, &keys.store)
+        .and_then(|()| fs::File::open(keys.store.parent().unwrap_or(Path::new(".")))?.sync_all())
+        .map_err(|error| Failure::file(&keys.store, "cannot be replaced", &error))?;
+    list(&SecurityModule::open(&new, &master, policy).map_err(failed)?);
+    say("Restart the daemon to seal under the new version.");
+    Ok(())
+}
+
+fn failed(error: CryptoError) -> Failure {
+    Failure::new(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::init;
+
+    #[test]
+    fn rotation_leaves_one_whole_store_with_a_new_version() {
+        let kept = tempfile::tempdir().unwrap();
+        let any = "127.0.0.1:1".parse().unwrap();
+        let api = "127.0.0.1:0".parse().unwrap();
+        let addresses = init::Addresses { acquirer: api, issuer_1: any, issuer_2: any, api };
+        init::write(kept.path(), addresses, &mut Entropy::system()).unwrap();
+        let file = kept.path().join(init::CONFIG_FILE);
+        for version in 2..=3 {
+            rotate(&Config::load(&file).unwrap().keys).unwrap();
+            let sealer = Config::load(&file).unwrap().security.data_sealer();
+            assert_eq!(sealer.newest_version(), version);
+        }
+        assert_eq!(fs::read_dir(kept.path().join("keys")).unwrap().count(), 2, "no file is left over");
+    }
+
+    #[test]
+    fn generated_keys_are_production_keys_and_are_not_written_over() {
+        let kept = tempfile::tempdir().unwrap();
+        let (store, master) = (kept.path().join("keys.store"), kept.path().join("master.key"));
+        generate(&store, &master).unwrap();
+        let key = MasterKey::parse(&fs::read_to_string(&master).unwrap()).unwrap();
+        let text = fs::read_to_string(&store).unwrap();
+        assert!(!SecurityModule::open(&text, &key, KeyPolicy::PRODUCTION).unwrap().is_development());
+        assert!(generate(&store, &master).is_err());
+        assert_eq!(fs::read_to_string(&store).unwrap(), text);
+    }
+}

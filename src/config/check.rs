@@ -1,0 +1,198 @@
+//! What no section can see by itself: identifiers given twice, ranges that overlap, time-outs in the wrong order,
+//! keys that do not open.
+
+use std::fmt::Debug;
+use std::fs;
+use std::path::Path;
+
+use super::Sections;
+use super::file::Notes;
+use super::links::{ListenSection, PartyConfig, Reach};
+use super::node::KeysSection;
+use crate::crypto::{CryptoError, KeyPolicy, MasterKey, SecurityModule};
+use crate::tsp::CryptogramPolicy;
+
+/// Everything between sections except keys.
+pub(super) fn across(sections: &Sections, notes: &Notes) {
+    parties(sections, notes);
+    listeners(sections, notes);
+    routes(sections, notes);
+    timeouts(sections, notes);
+    merchants(sections, notes);
+    for fault in sections.tsp.faults() {
+        notes.note(&sections.tsp_paths.key(&fault.key), fault.reason);
+    }
+    if let Err(error) = sections.journal.journal.check() {
+        notes.note("journal", error);
+    }
+}
+
+fn all_parties(sections: &Sections) -> Vec<&PartyConfig> {
+    let acquirers = sections.acquirers.iter().map(|acquirer| &acquirer.party);
+    acquirers.chain(sections.issuers.iter().map(|issuer| &issuer.party)).collect()
+}
+
+fn parties(sections: &Sections, notes: &Notes) {
+    for (kind, there) in
+        [("acquirer", !sections.acquirers.is_empty()), ("issuer", !sections.issuers.is_empty())]
+    {
+        if !there && !notes.found(kind) {
+            notes.note(kind, format!("at least one [[{kind}]] must be there"));
+        }
+    }
+    let parties = all_parties(sections);
+    twice(notes, "id", parties.iter().map(|party| (party.path.as_str(), party.link)));
+    twice(notes, "name", parties.iter().map(|party| (party.path.as_str(), &party.name)));
+}
+
+/// Notes each value that stands under an earlier path, too.
+fn twice<'p, T: PartialEq + Debug>(notes: &Notes, name: &str, values: impl Iterator<Item = (&'p str, T)>) {
+    let mut seen: Vec<(&str, T)> = Vec::new();
+    for (path, value) in values {
+        if let Some((first, _)) = seen.iter().find(|(_, known)| *known == value) {
+            notes.note(&format!("{path}.{name}"), format!("is {first}.{name} already"));
+        }
+        seen.push((path, value));
+    }
+}
+
+/// Parties on one address must be told apart by where they come from, and speak one framing.
+fn listeners(sections: &Sections, notes: &Notes) {
+    let acquirers = sections.acquirers.iter().map(|acquirer| (&acquirer.party, &acquirer.listen));
+    let dial_in = sections.issuers.iter().filter_map(|issuer| match &issuer.reach {
+        Reach::Listen(listen) => Some((&issuer.party, listen)),
+        Reach::Dial { .. } => None,
+    });
+    let all: Vec<(&PartyConfig, &ListenSection)> = acquirers.chain(dial_in).collect();
+    let api = sections.api.as_ref().map(|api| api.listen);
+    for (number, (party, listen)) in all.iter().enumerate() {
+        let key = |name: &str| format!("{}.{name}", party.path);
+        if listen.address.port() == 0 {
+            continue;
+        }
+        if api == Some(listen.address) {
+            notes.note(&key("listen"), "is api.listen already");
+        }
+        let earlier = all.iter().take(number).filter(|(_, other)| other.address == listen.address);
+        for (other, their) in earlier {
+            let other_path = &other.path;
+            if listen.peers.is_empty() || their.peers.is_empty() {
+                let reason =
+                    format!("is {other_path}.listen already: both must name `peers` to be told apart");
+                notes.note(&key("listen"), reason);
+            } else if listen.peers.iter().any(|peer| their.peers.contains(peer)) {
+                notes.note(
+                    &key("peers"),
+                    format!("shares an address with {other_path}.peers on the same listener"),
+                );
+            }
+            if other.framing != party.framing || other.limits != party.limits {
+                notes
+                    .note(&key("framing"), format!("must be as {other_path} has it, whose listener this is"));
+            }
+        }
+    }
+}
+
+fn routes(sections: &Sections, notes: &Notes) {
+    for (number, route) in sections.routes.iter().enumerate() {
+        let key = |name: &str| format!("{}.{name}", route.path);
+        let known = sections.issuers.iter().any(|issuer| issuer.party.link == route.issuer);
+        if !known && sections.all_parties_read {
+            notes.note(&key("issuer"), format!("no [[issuer]] has id {}", route.issuer));
+        }
+        if sections.routes.iter().take(number).any(|earlier| earlier.bin == route.bin) {
+            notes.note(&key("bin"), "has a route already");
+        }
+        if sections.tsp.token_ranges.iter().any(|range| range.bin.begins(route.bin.as_bytes())) {
+            notes.note(&key("bin"), "lies in a token range; tokens are routed by the PAN behind them");
+        }
+    }
+    if sections.routes.is_empty() && !notes.found("route") {
+        notes.note("route", "at least one [[route]] must be there");
+    }
+    for issuer in &sections.issuers {
+        let led_to = sections.routes.iter().any(|route| route.issuer == issuer.party.link);
+        if !led_to && !sections.routes.is_empty() {
+            notes.note(&issuer.party.path, "no [[route]] leads to it");
+        }
+    }
+}
+
+/// An issuer's silence must be known, and answered, before the acquirer stops waiting.
+fn timeouts(sections: &Sections, notes: &Notes) {
+    let Some(node) = &sections.node else { return };
+    for issuer in &sections.issuers {
+        let latest = issuer.switch.timeout.saturating_add(node.timeout_margin);
+        for acquirer in sections.acquirers.iter().filter(|acquirer| latest >= acquirer.timeout) {
+            let reason = format!(
+                "{:?} and node.timeout_margin {:?} are not less than {}.timeout {:?}",
+                issuer.switch.timeout, node.timeout_margin, acquirer.party.path, acquirer.timeout
+            );
+            notes.note(&format!("{}.timeout", issuer.party.path), reason);
+        }
+    }
+}
+
+fn merchants(sections: &Sections, notes: &Notes) {
+    for (requestor, path) in sections.tsp.requestors.iter().zip(&sections.tsp_paths.requestors) {
+        for (number, merchant) in requestor.controls.merchants.iter().enumerate() {
+            let known = sections.acquirers.iter().any(|acquirer| acquirer.party.link == merchant.acquirer);
+            if !known && sections.all_parties_read {
+                let key = format!("{path}.merchant[{number}].acquirer");
+                notes.note(&key, format!("no [[acquirer]] has id {}", merchant.acquirer));
+            }
+        }
+    }
+}
+
+/// Opens the key store; what stands in the way is noted.
+pub(super) fn open_keys(keys: &KeysSection, notes: &Notes) -> Option<SecurityModule> {
+    let store = read(&keys.store, "keys.store", notes);
+    private(&keys.master_key, notes);
+    let master = read(&keys.master_key, "keys.master_key", notes)
+        .and_then(|text| MasterKey::parse(&text).map_err(|error| notes.note("keys.master_key", error)).ok());
+    let policy = if keys.development { KeyPolicy::DEVELOPMENT } else { KeyPolicy::PRODUCTION };
+    SecurityModule::open(&store?, &master?, policy)
+        .map_err(|error| match error {
+            CryptoError::DevelopmentKeys => {
+                notes.note("keys.development", format!("{error}: it is not true"))
+            }
+            CryptoError::SampleMaster { .. } => notes.note("keys.master_key", error),
+            _ => notes.note("keys.store", error),
+        })
+        .ok()
+}
+
+fn read(path: &Path, key: &str, notes: &Notes) -> Option<zeroize::Zeroizing<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Some(zeroize::Zeroizing::new(text)),
+        Err(error) => {
+            notes.note(key, format!("{} cannot be read: {error}", path.display()));
+            None
+        }
+    }
+}
+
+/// A master key that other users can read is no secret.
+fn private(path: &Path, notes: &Notes) {
+    use std::os::unix::fs::PermissionsExt;
+
+    let Ok(about) = fs::metadata(path) else { return };
+    let mode = about.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        let path = path.display();
+        notes.note(
+            "keys.master_key",
+            format!("{path} has mode {mode:03o}; other users can read it: chmod 600"),
+        );
+    }
+}
+
+/// Cryptograms that nobody checks may pass only where no real card is.
+pub(super) fn cryptograms(sections: &Sections, security: Option<&SecurityModule>, notes: &Notes) {
+    let unverified = sections.tsp.cryptograms == CryptogramPolicy::Unverified;
+    if unverified && security.is_some_and(|security| !security.is_development()) {
+        notes.note("tsp.cryptograms", "\"unverified\" goes only with development keys");
+    }
+}

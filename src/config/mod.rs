@@ -1,0 +1,222 @@
+//! `Config`: one TOML file, its dialects and its keys, resolved to what the daemon is started with. All that is
+//! wrong is told at once, each fault with file, line, key and reason, before anything is opened.
+
+mod check;
+mod dialects;
+mod file;
+mod links;
+mod node;
+mod switching;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::rc::Rc;
+
+pub use file::Fault;
+pub use links::{AcquirerSection, IssuerSection, ListenSection, PartyConfig, Reach, RouteSection};
+pub use node::{ApiSection, CheckpointKind, JournalSection, KeysSection, NodeConfig, SettlementSection};
+pub use switching::{AcquirerConfig, Identifiers, IssuerConfig, Limits, StoreForwardConfig, TrackTwo};
+
+use crate::crypto::SecurityModule;
+use crate::link::{IssuerLinkConfig, LinksConfig, ListenerConfig, Party};
+use crate::tsp::TspConfig;
+use dialects::Dialects;
+use file::{Notes, Section};
+use tokens::TspPaths;
+
+/// Every key there is, with its default and what it means.
+pub const REFERENCE: &str = include_str!("../../docs/reference.toml");
+
+/// The whole configuration, resolved and checked.
+#[derive(Debug)]
+pub struct Config {
+    pub node: NodeConfig,
+    pub journal: JournalSection,
+    pub keys: KeysSection,
+    /// The keys themselves, unwrapped.
+    pub security: SecurityModule,
+    pub acquirers: Vec<AcquirerSection>,
+    pub issuers: Vec<IssuerSection>,
+    pub routes: Vec<RouteSection>,
+    pub tsp: TspConfig,
+    pub api: ApiSection,
+    pub settlement: SettlementSection,
+    pub limits: Limits,
+    pub store_forward: StoreForwardConfig,
+}
+
+/// Why a configuration cannot be used: at least one fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Faults(pub Vec<Fault>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, fault) in self.0.iter().enumerate() {
+            write!(f, "{}{fault}", if number > 0 { "\n" } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Faults {}
+
+/// What the tables say, each `None` where a fault was noted.
+struct Sections {
+    /// Whether no acquirer or issuer had to be left out: only then is a missing one the fault of who names it.
+    all_parties_read: bool,
+    node: Option<NodeConfig>,
+    journal: JournalSection,
+    keys: Option<KeysSection>,
+    acquirers: Vec<AcquirerSection>,
+    issuers: Vec<IssuerSection>,
+    routes: Vec<RouteSection>,
+    tsp: TspConfig,
+    tsp_paths: TspPaths,
+    api: Option<ApiSection>,
+    settlement: Option<SettlementSection>,
+    limits: Limits,
+    store_forward: StoreForwardConfig,
+}
+
+impl Config {
+    /// Reads a configuration file and what it names: dialect files, key store and master key. Paths in it count
+    /// from its own directory.
+    ///
+    /// # Errors
+    /// All faults, in the order of the file.
+    pub fn load(path: &Path) -> Result<Self, Faults> {
+        let file = path.display().to_string();
+        let text = fs::read_to_string(path).map_err(|error| {
+            let reason = format!("cannot be read: {error}");
+            Faults(vec![Fault { file: file.clone(), line: None, key: String::new(), reason }])
+        })?;
+        Self::parse(&file, path.parent().unwrap_or(Path::new(".")), &text)
+    }
+
+    /// As `load`, from a text that stands in `base`; `file` is its name in faults.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub fn parse(file: &str, base: &Path, text: &str) -> Result<Self, Faults> {
+        let notes = Notes::new(file, text);
+        let mut dialects = Dialects::new(base);
+        let sections = sections(text, &notes, base, &mut dialects);
+        check::across(&sections, &notes);
+        let security = sections.keys.as_ref().and_then(|keys| check::open_keys(keys, &notes));
+        check::cryptograms(&sections, security.as_ref(), &notes);
+        let mut faults = notes.faults();
+        faults.extend(dialects.into_faults());
+        let whole = sections.whole(security);
+        whole.filter(|_| faults.is_empty()).ok_or(Faults(faults))
+    }
+
+    /// The links as `link` starts them. Parties that listen on one address share one listener.
+    #[must_use]
+    pub fn links(&self) -> LinksConfig {
+        let acquirers = self.acquirers.iter().map(|acquirer| (&acquirer.party, &acquirer.listen));
+        let dial_in = self.issuers.iter().filter_map(|issuer| match &issuer.reach {
+            Reach::Listen(listen) => Some((&issuer.party, listen)),
+            Reach::Dial { .. } => None,
+        });
+        let mut listeners: Vec<ListenerConfig> = Vec::new();
+        for (party, listen) in acquirers.chain(dial_in) {
+            let shared = listeners.iter_mut().find(|l| l.address == listen.address && l.address.port() != 0);
+            match shared {
+                Some(listener) => {
+                    listener.connections += listen.connections;
+                    listener.parties.push(party_of(party, listen));
+                }
+                None => listeners.push(listener_of(party, listen)),
+            }
+        }
+        LinksConfig::new(listeners, self.issuers.iter().filter_map(dialled).collect())
+    }
+}
+
+fn sections(text: &str, notes: &Rc<Notes>, base: &Path, dialects: &mut Dialects) -> Sections {
+    let table = file::parse(text, notes);
+    let mut top = Section::top(&table, notes);
+    let parties = (top.tables("acquirer"), top.tables("issuer"));
+    let rows = (parties.0.len(), parties.1.len());
+    let (acquirers, _) = file::rows(parties.0, |section| links::acquirer(section, dialects));
+    let (issuers, _) = file::rows(parties.1, |section| links::issuer(section, dialects));
+    let requestors = top.tables("requestor");
+    let (tsp, tsp_paths) = tokens::tsp(top.table("tsp"), requestors);
+    let sections = Sections {
+        all_parties_read: rows == (acquirers.len(), issuers.len()),
+        node: node::node(top.table("node"), base),
+        journal: node::journal(top.table("journal")),
+        keys: node::keys(top.table("keys"), base),
+        acquirers,
+        issuers,
+        routes: top.tables("route").into_iter().filter_map(links::route).collect(),
+        tsp,
+        tsp_paths,
+        api: node::api(top.table("api")),
+        settlement: node::settlement(top.table("settlement")),
+        limits: node::limits(top.table("limits")),
+        store_forward: node::store_forward(top.table("store_forward")),
+    };
+    top.finish();
+    sections
+}
+
+impl Sections {
+    /// Everything, when nothing is missing.
+    fn whole(self, security: Option<SecurityModule>) -> Option<Config> {
+        Some(Config {
+            node: self.node?,
+            journal: self.journal,
+            keys: self.keys?,
+            security: security?,
+            acquirers: self.acquirers,
+            issuers: self.issuers,
+            routes: self.routes,
+            tsp: self.tsp,
+            api: self.api?,
+            settlement: self.settlement?,
+            limits: self.limits,
+            store_forward: self.store_forward,
+        })
+    }
+}
+
+fn listener_of(party: &PartyConfig, listen: &ListenSection) -> ListenerConfig {
+    ListenerConfig {
+        name: party.name.clone(),
+        address: listen.address,
+        parties: vec![party_of(party, listen)],
+        connections: listen.connections,
+        backlog: 1_024,
+        framing: party.framing,
+        limits: party.limits,
+        tls: None,
+    }
+}
+
+fn party_of(party: &PartyConfig, listen: &ListenSection) -> Party {
+    Party {
+        link: party.link,
+        name: party.name.clone(),
+        peers: listen.peers.clone(),
+        certificates: Vec::new(),
+        connections: listen.connections,
+    }
+}
+
+fn dialled(issuer: &IssuerSection) -> Option<IssuerLinkConfig> {
+    let Reach::Dial { addresses, timeout } = &issuer.reach else { return None };
+    Some(IssuerLinkConfig {
+        link: issuer.party.link,
+        name: issuer.party.name.clone(),
+        addresses: addresses.clone(),
+        dial_timeout: *timeout,
+        framing: issuer.party.framing,
+        limits: issuer.party.limits,
+        tls: None,
+    })
+}

@@ -1,0 +1,169 @@
+//! `[node]`, `[journal]`, `[keys]`, `[limits]`, `[store_forward]`, `[api]`, `[settlement]`: what there is one of.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::file::{Section, address, boolean, bytes, choice, count, duration, size, text, time_of_day, word};
+use super::switching::{Limits, StoreForwardConfig};
+use crate::journal::JournalConfig;
+use crate::vocab::InstitutionId;
+
+/// The daemon itself.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// For logs, metrics and the console.
+    pub name: String,
+    /// This switch's own institution id, DE 33 towards issuers.
+    pub institution: InstitutionId,
+    /// Where journal and checkpoint live.
+    pub data_directory: PathBuf,
+    /// How long shutting down waits for what is in flight.
+    pub drain_limit: Duration,
+    /// How much earlier than the acquirer an issuer's time-out must come.
+    pub timeout_margin: Duration,
+    pub undelivered_grace: Duration,
+    pub repeat_window: Duration,
+}
+
+impl NodeConfig {
+    /// The journal's own directory; nothing else is in it.
+    #[must_use]
+    pub fn journal_directory(&self) -> PathBuf {
+        self.data_directory.join("journal")
+    }
+
+    /// The checkpoint's own directory. It may be deleted while the daemon is down.
+    #[must_use]
+    pub fn checkpoint_directory(&self) -> PathBuf {
+        self.data_directory.join("checkpoint")
+    }
+}
+
+/// Which store holds the checkpoint. It may be changed at any time: a checkpoint is rebuilt from the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckpointKind {
+    Redb,
+    Sled,
+}
+
+/// The journal and its checkpoint.
+#[derive(Debug, Clone)]
+pub struct JournalSection {
+    pub journal: JournalConfig,
+    pub checkpoint: CheckpointKind,
+    /// How long closed segments are kept once nothing needs them.
+    pub retention: Duration,
+}
+
+/// Where the keys are, and whether they may be development keys.
+#[derive(Debug, Clone)]
+pub struct KeysSection {
+    pub store: PathBuf,
+    pub master_key: PathBuf,
+    pub development: bool,
+}
+
+/// The provisioning API and the pages beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiSection {
+    pub listen: SocketAddr,
+    pub connections: usize,
+    /// The longest body of a request, in bytes.
+    pub body_bytes: usize,
+    /// From a request's first byte to its answer.
+    pub request_timeout: Duration,
+}
+
+/// When a settlement window ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SettlementSection {
+    /// Since midnight, UTC.
+    pub cut_over: Duration,
+}
+
+pub(super) fn node(mut section: Section<'_>, base: &Path) -> Option<NodeConfig> {
+    let name = section.need("name", text);
+    let institution = section.need("institution", word(InstitutionId::parse));
+    let data_directory = section.need("data_directory", text);
+    let node = NodeConfig {
+        drain_limit: section.or("drain_limit", Duration::from_secs(30), duration),
+        timeout_margin: section.or("timeout_margin", Duration::from_secs(1), duration),
+        undelivered_grace: section.or("undelivered_grace", Duration::from_secs(10), duration),
+        repeat_window: section.or("repeat_window", Duration::from_secs(86_400), duration),
+        name: name.unwrap_or_default(),
+        institution: institution?,
+        data_directory: base.join(data_directory?),
+    };
+    section.finish();
+    Some(node)
+}
+
+pub(super) fn journal(mut section: Section<'_>) -> JournalSection {
+    let usual = JournalConfig::default();
+    let journal = JournalConfig {
+        segment_bytes: section.or("segment_bytes", usual.segment_bytes, bytes),
+        queue_bytes: section.or("queue_bytes", usual.queue_bytes, size),
+        min_free_bytes: section.or("min_free_bytes", usual.min_free_bytes, bytes),
+        ..usual
+    };
+    let kinds = choice(&[("redb", CheckpointKind::Redb), ("sled", CheckpointKind::Sled)]);
+    let checkpoint = section.or("checkpoint", CheckpointKind::Redb, kinds);
+    let retention = section.or("retention", Duration::from_secs(30 * 86_400), duration);
+    section.finish();
+    JournalSection { journal, checkpoint, retention }
+}
+
+pub(super) fn keys(mut section: Section<'_>, base: &Path) -> Option<KeysSection> {
+    let store = section.need("store", text);
+    let master_key = section.need("master_key", text);
+    let development = section.or("development", false, boolean);
+    section.finish();
+    Some(KeysSection { store: base.join(store?), master_key: base.join(master_key?), development })
+}
+
+pub(super) fn limits(mut section: Section<'_>) -> Limits {
+    let usual = Limits::default();
+    let limits = Limits {
+        in_flight: section.or("in_flight", usual.in_flight, count(1, 10_000_000)),
+        answered: section.or("answered", usual.answered, count(1, 100_000_000)),
+        tombstones: section.or("tombstones", usual.tombstones, count(1, 100_000_000)),
+        stored: section.or("stored", usual.stored, count(1, 100_000_000)),
+    };
+    section.finish();
+    limits
+}
+
+pub(super) fn store_forward(mut section: Section<'_>) -> StoreForwardConfig {
+    let usual = StoreForwardConfig::default();
+    let store_forward = StoreForwardConfig {
+        timeout: section.or("timeout", usual.timeout, duration),
+        pause_least: section.or("pause_least", usual.pause_least, duration),
+        pause_most: section.or("pause_most", usual.pause_most, duration),
+        at_once: section.or("at_once", usual.at_once, count(1, 100_000)),
+    };
+    if store_forward.pause_least > store_forward.pause_most {
+        section.fault("pause_least", "is longer than pause_most");
+    }
+    section.finish();
+    store_forward
+}
+
+pub(super) fn api(mut section: Section<'_>) -> Option<ApiSection> {
+    let listen = section.need("listen", address);
+    let connections = section.or("connections", 256, count(1, 100_000));
+    let body_bytes = section.or("body_bytes", 64 << 10, size);
+    let request_timeout = section.or("request_timeout", Duration::from_secs(10), duration);
+    if listen.is_some_and(|listen| !listen.ip().is_loopback()) {
+        let why = "must be a loopback address: the API has no TLS yet, and credentials would cross the network in clear";
+        section.fault("listen", why);
+    }
+    section.finish();
+    Some(ApiSection { listen: listen?, connections, body_bytes, request_timeout })
+}
+
+pub(super) fn settlement(mut section: Section<'_>) -> Option<SettlementSection> {
+    let cut_over = section.need("cut_over", time_of_day);
+    section.finish();
+    Some(SettlementSection { cut_over: cut_over? })
+}

@@ -1,0 +1,302 @@
+//! A configuration as `init` writes it, changed in one place at a time.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use toml::de::{DeTable, DeValue};
+
+use super::*;
+use crate::crypto::{KeyPolicy, MasterKey, StorePurpose};
+use crate::stdx::random::Entropy;
+use crate::tsp::CryptogramPolicy;
+
+const TEMPLATE: &str = include_str!("../cli/init.toml");
+
+const FILE: &str = "tokenswitch.toml";
+
+struct Directory {
+    _kept: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl Directory {
+    fn new() -> Self {
+        use std::os::unix::fs::PermissionsExt;
+
+        let kept = tempfile::tempdir().unwrap();
+        let path = kept.path().to_owned();
+        let mut entropy = Entropy::system();
+        let master = MasterKey::generate(&mut entropy).unwrap();
+        let store = SecurityModule::create_store(&mut entropy, &master, StorePurpose::Development).unwrap();
+        let text = TEMPLATE
+            .replace("{acquirer}", "127.0.0.1:7001")
+            .replace("{issuer_1}", "127.0.0.1:8101")
+            .replace("{issuer_2}", "127.0.0.1:8102")
+            .replace("{api}", "127.0.0.1:9001")
+            .replace("{credential_digest}", &"5a".repeat(32));
+        fs::create_dir(path.join("keys")).unwrap();
+        fs::write(path.join("keys/keys.store"), store).unwrap();
+        fs::write(path.join("keys/master.key"), &*master.to_text()).unwrap();
+        fs::set_permissions(path.join("keys/master.key"), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(path.join(FILE), text).unwrap();
+        Self { _kept: kept, path }
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(self.path.join(FILE)).unwrap()
+    }
+
+    fn parse(&self, text: &str) -> Result<Config, Faults> {
+        Config::parse("f", &self.path, text)
+    }
+
+    /// The faults of the configuration with `from` changed to `to`.
+    fn faults(&self, from: &str, to: &str) -> Vec<String> {
+        let text = self.text();
+        assert!(text.contains(from), "{from}");
+        match self.parse(&text.replacen(from, to, 1)) {
+            Ok(_) => Vec::new(),
+            Err(Faults(faults)) => faults.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+#[test]
+fn what_init_writes_has_no_fault() {
+    let directory = Directory::new();
+    let config = Config::load(&directory.path.join(FILE)).unwrap();
+    assert!(config.security.is_development());
+    assert_eq!(config.tsp.cryptograms, CryptogramPolicy::Unverified);
+    assert_eq!(config.node.data_directory, directory.path.join("data"));
+    let links = config.links();
+    assert_eq!((links.listeners.len(), links.issuers.len()), (1, 2));
+}
+
+#[test]
+fn each_fault_is_named_by_its_key() {
+    let directory = Directory::new();
+    for (from, to, fault) in [
+        ("id = 102", "id = 101", "issuer[1].id: is issuer[0].id already"),
+        ("id = 102", "id = 1", "issuer[1].id: is acquirer[0].id already"),
+        ("\"issuer-2\"", "\"issuer-1\"", "issuer[1].name: is issuer[0].name already"),
+        ("\"issuer-2\"", "7", "issuer[1].name: must be a string in quotes, not 7"),
+        (
+            "timeout = \"10s\"",
+            "timeout = \"29s\"",
+            "issuer[0].timeout: 29s and node.timeout_margin 1s are not",
+        ),
+        (
+            "timeout = \"30s\"",
+            "timeout = \"11s\"",
+            "issuer[0].timeout: 10s and node.timeout_margin 1s are not",
+        ),
+        ("127.0.0.1:9001", "0.0.0.0:9001", "api.listen: must be a loopback address"),
+        ("127.0.0.1:9001", "127.0.0.1:7001", "acquirer[0].listen: is api.listen already"),
+        ("\"iso87-bcd\"", "\"iso87-bcc\"", "issuer[1].dialect: is neither one of \"iso87-ascii\""),
+        ("\"iso87-bcd\"", "\"mine.toml\"", "issuer[1].dialect: cannot be read: No such file"),
+        ("\"binary-2\"", "\"binary-3\"", "acquirer[0].framing: `binary-3` is no length header"),
+        ("issuer = 102", "issuer = 103", "route[1].issuer: no [[issuer]] has id 103"),
+        ("issuer = 102", "issuer = 101", "issuer[1]: no [[route]] leads to it"),
+        ("bin = \"622848\"\nissuer", "bin = \"476173\"\nissuer", "route[1].bin: has a route already"),
+        ("bin = \"622848\"\nissuer", "bin = \"489537\"\nissuer", "route[1].bin: lies in a token range"),
+        ("bin = \"489537\"", "bin = \"476173\"", "tsp.token_range[0].bin: overlaps a PAN range"),
+        (
+            "bin = \"623529\"\nlength = 19",
+            "bin = \"489537\"\nlength = 16",
+            "tsp.token_range[0].bin: overlaps a later",
+        ),
+        (
+            "length = 19",
+            "length = 20",
+            "tsp.token_range[1].length: must be a whole number from 13 to 19, not 20",
+        ),
+        (
+            "product = \"debit\"\ncontrolled",
+            "product = \"x\"\ncontrolled",
+            "tsp.pan_range[1].product: has no token range",
+        ),
+        ("bin_controller = \"Q001\"", "", "tsp.pan_range[0].controlled: needs bin_controller"),
+        ("capacity = 1000000", "capacity = 0", "tsp.capacity: must be a whole number from 1"),
+        ("[\"07\", \"10\"]", "[]", "requestor[0].entry_modes: must name at least one"),
+        ("[\"07\", \"10\"]", "[\"07\", \"1\"]", "requestor[0].entry_modes[1]: entry mode: 1 characters"),
+        (
+            "[api]",
+            "[[requestor.merchant]]\nacquirer = 9\nid = \"S\"\n[api]",
+            "requestor[0].merchant[0].acquirer: no [[acquirer]]",
+        ),
+        (
+            "checkpoint = \"redb\"",
+            "checkpoint = \"rdb\"",
+            "journal.checkpoint: must be one of \"redb\", \"sled\", not \"rdb\"",
+        ),
+        ("checkpoint = \"redb\"", "segment_bytes = \"1001 B\"", "journal"),
+        (
+            "development = true",
+            "development = false",
+            "keys.development: the key store was made for development",
+        ),
+        ("keys/keys.store", "keys/none.store", "keys.store: "),
+        ("keys/keys.store", "keys/master.key", "keys.store: key store, line 1"),
+        ("keys/master.key", "keys/keys.store", "keys.master_key: master key: 64 hexadecimal"),
+        ("cut_over = \"22:00\"", "", "settlement.cut_over: is missing"),
+        ("[settlement]", "[setlement]", "setlement: there is no such key; is `settlement` meant?"),
+        ("dial = [", "listen = \"127.0.0.1:1\"\ndial = [", "issuer[0].dial: either"),
+        ("dial = [", "#", "issuer[0].dial: either"),
+    ] {
+        let faults = directory.faults(from, to);
+        assert!(faults.iter().any(|f| f.contains(&format!(": {fault}"))), "{to}: {fault}\n{faults:#?}");
+        assert!(!faults.iter().any(|f| f.starts_with("f:1:")), "the line is known: {faults:#?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_in_a_dialect_file_is_told_with_its_file() {
+    let directory = Directory::new();
+    fs::write(directory.path.join("mine.toml"), "name = \"mine\"\nbase = \"iso87-bcd\"\nfield = 1\n")
+        .unwrap();
+    let faults = directory.faults("\"iso87-bcd\"", "\"mine.toml\"");
+    assert_eq!(faults.len(), 1, "{faults:#?}");
+    assert!(faults[0].starts_with("mine.toml:3: "), "{faults:#?}");
+    fs::write(directory.path.join("mine.toml"), "name = \"mine\"\nbase = \"iso87-bcd\"\n").unwrap();
+    assert_eq!(directory.faults("\"iso87-bcd\"", "\"mine.toml\""), Vec::<String>::new());
+}
+
+#[test]
+fn all_faults_come_at_once() {
+    let directory = Directory::new();
+    let text = directory.text();
+    let text =
+        text.replace("id = 102", "id = 101").replace("[settlement]", "[settle]").replace("22:00", "25:00");
+    let text = text.replace("keys/keys.store", "none").replace("0.1:9001", "0.1").replace("\"10s\"", "10");
+    let Err(Faults(faults)) = directory.parse(&text) else { panic!("no fault") };
+    let keys: Vec<&str> = faults.iter().map(|fault| fault.key.as_str()).collect();
+    for key in [
+        "issuer[0].timeout",
+        "issuer[1].timeout",
+        "api.listen",
+        "settle",
+        "settlement.cut_over",
+        "keys.store",
+    ] {
+        assert!(keys.contains(&key), "{key}: {faults:#?}");
+    }
+}
+
+#[test]
+fn an_empty_file_names_what_must_be_there() {
+    let directory = Directory::new();
+    let Err(Faults(faults)) = directory.parse("") else { panic!("no fault") };
+    let keys: BTreeSet<&str> = faults.iter().map(|fault| fault.key.as_str()).collect();
+    for key in ["node.name", "node.institution", "keys.store", "acquirer", "issuer", "route", "api.listen"] {
+        assert!(keys.contains(key), "{key}: {keys:?}");
+    }
+}
+
+#[test]
+fn a_master_key_that_others_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = Directory::new();
+    let open = fs::Permissions::from_mode(0o640);
+    fs::set_permissions(directory.path.join("keys/master.key"), open).unwrap();
+    let faults = directory.faults("[node]", "[node]");
+    assert!(faults.iter().any(|f| f.contains("keys.master_key") && f.contains("mode 640")), "{faults:#?}");
+}
+
+#[test]
+fn unchecked_cryptograms_go_only_with_development_keys() {
+    let directory = Directory::new();
+    let mut entropy = Entropy::system();
+    let master =
+        MasterKey::parse(&fs::read_to_string(directory.path.join("keys/master.key")).unwrap()).unwrap();
+    let store = SecurityModule::create_store(&mut entropy, &master, StorePurpose::Production).unwrap();
+    assert!(SecurityModule::open(&store, &master, KeyPolicy::PRODUCTION).is_ok());
+    fs::write(directory.path.join("keys/keys.store"), store).unwrap();
+    let faults = directory.faults("development = true", "development = false");
+    assert_eq!(faults.len(), 1, "{faults:#?}");
+    assert!(faults[0].contains("tsp.cryptograms: \"unverified\" goes only with development keys"));
+    assert_eq!(directory.faults("cryptograms = \"unverified\"", ""), Vec::<String>::new());
+}
+
+#[test]
+fn parties_share_an_address_when_their_peers_differ() {
+    let directory = Directory::new();
+    let second = |peers: &str, framing: &str| {
+        format!(
+            "[[acquirer]]\nid = 2\nname = \"acquirer-2\"\nlisten = \"127.0.0.1:7001\"\n{peers}\n\
+             dialect = \"iso87-ascii\"\nframing = \"{framing}\"\ntimeout = \"30s\"\n[[acquirer]]\npeers = [\"127.0.0.1\"]"
+        )
+    };
+    let faults = |peers: &str, framing: &str| directory.faults("[[acquirer]]", &second(peers, framing));
+    assert_eq!(faults("peers = [\"127.0.0.2\"]", "binary-2"), Vec::<String>::new());
+    for (peers, framing, fault) in [
+        ("", "binary-2", "both must name `peers`"),
+        ("peers = [\"127.0.0.1\"]", "binary-2", "acquirer[1].peers: shares an address"),
+        ("peers = [\"127.0.0.2\"]", "ascii-4", "acquirer[1].framing: must be as acquirer[0]"),
+    ] {
+        let found = faults(peers, framing);
+        assert!(found.iter().any(|f| f.contains(fault)), "{fault}: {found:#?}");
+    }
+    let text = directory.text().replacen("[[acquirer]]", &second("peers = [\"127.0.0.2\"]", "binary-2"), 1);
+    let links = directory.parse(&text).unwrap().links();
+    assert_eq!(links.listeners.len(), 1);
+    assert_eq!(links.listeners[0].parties.len(), 2);
+}
+
+/// Every key in a table and below, without numbers: `issuer.dial`.
+fn keys(table: &DeTable<'_>, path: &str, into: &mut BTreeSet<String>) {
+    for (name, value) in table {
+        let key =
+            if path.is_empty() { name.get_ref().to_string() } else { format!("{path}.{}", name.get_ref()) };
+        match value.get_ref() {
+            DeValue::Table(inner) => keys(inner, &key, into),
+            DeValue::Array(rows) => {
+                rows.iter().filter_map(|row| row.get_ref().as_table()).for_each(|row| keys(row, &key, into));
+            }
+            _ => {}
+        }
+        into.insert(key);
+    }
+}
+
+#[test]
+fn the_reference_parses_and_has_every_key() {
+    let directory = Directory::new();
+    let notes = Notes::new("reference.toml", REFERENCE);
+    let table = file::parse(REFERENCE, &notes);
+    let read = sections(REFERENCE, &notes, &directory.path, &mut Dialects::new(&directory.path));
+    check::across(&read, &notes);
+    assert_eq!(notes.faults(), []);
+    let mut written = BTreeSet::new();
+    keys(table.get_ref(), "", &mut written);
+    let missing: Vec<String> = notes.asked().difference(&written).cloned().collect();
+    assert_eq!(missing, Vec::<String>::new(), "keys that the reference does not have");
+}
+
+#[test]
+fn the_reference_tells_the_defaults_as_they_are() {
+    let directory = Directory::new();
+    let reference = REFERENCE.replace("development = false", "development = true");
+    let full = directory.parse(&reference).unwrap();
+    let bare = directory.parse(&directory.text()).unwrap();
+    assert_eq!(full.node.drain_limit, bare.node.drain_limit);
+    assert_eq!(full.node.timeout_margin, bare.node.timeout_margin);
+    assert_eq!(full.node.undelivered_grace, bare.node.undelivered_grace);
+    assert_eq!(full.node.repeat_window, bare.node.repeat_window);
+    assert_eq!(full.journal.retention, bare.journal.retention);
+    assert_eq!(full.journal.journal.segment_bytes, bare.journal.journal.segment_bytes);
+    assert_eq!(full.journal.journal.queue_bytes, bare.journal.journal.queue_bytes);
+    assert_eq!(full.api, bare.api);
+    assert_eq!(format!("{:?}", full.limits), format!("{:?}", bare.limits));
+    assert_eq!(format!("{:?}", full.store_forward), format!("{:?}", bare.store_forward));
+    assert_eq!(format!("{:?}", full.tsp.limits), format!("{:?}", bare.tsp.limits));
+    let (acquirer, plain) = (&full.acquirers[0], &bare.acquirers[0]);
+    assert_eq!((acquirer.party.session, acquirer.party.limits), (plain.party.session, plain.party.limits));
+    assert_eq!(
+        (acquirer.party.framing, acquirer.listen.connections),
+        (plain.party.framing, plain.listen.connections)
+    );
+    let (issuer, plain) = (&full.issuers[0], &bare.issuers[0]);
+    assert_eq!((issuer.party.session, issuer.party.limits), (plain.party.session, plain.party.limits));
+    assert_eq!((issuer.pool, &issuer.reach), (plain.pool, &plain.reach));
+}
