@@ -197,6 +197,12 @@ impl<'t> Section<'t> {
         array.iter().enumerate().filter_map(element).collect()
     }
 
+    /// Whether the key is there and is a list with nothing in it.
+    pub(super) fn is_empty_list(&self, name: &str) -> bool {
+        let value = self.table.and_then(|table| table.get(name));
+        value.and_then(|value| value.get_ref().as_array()).is_some_and(|array| array.is_empty())
+    }
+
     /// A table in this one; when it is not there, one in which every key is absent.
     pub(super) fn table(&mut self, name: &'static str) -> Self {
         let found = self.look(name);

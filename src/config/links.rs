@@ -202,11 +202,10 @@ fn reach(section: &mut Section<'_>) -> Option<Reach> {
     let addresses = section.list("dial", address);
     let timeout = section.or("dial_timeout", Duration::from_secs(10), duration);
     match (section.has("dial"), section.has("listen")) {
-        (true, false) if addresses.is_empty() => {
-            section.fault("dial", "must name at least one address");
-            None
-        }
         (true, false) => {
+            if section.is_empty_list("dial") {
+                section.fault("dial", "must name at least one address");
+            }
             for (number, _) in addresses.iter().enumerate().filter(|(_, address)| address.port() == 0) {
                 section.fault(&format!("dial[{number}]"), "must have a port other than 0");
             }

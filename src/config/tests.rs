@@ -142,6 +142,8 @@ fn each_fault_is_named_by_its_key() {
         ("[settlement]", "[setlement]", "setlement: there is no such key; is `settlement` meant?"),
         ("dial = [", "listen = \"127.0.0.1:1\"\ndial = [", "issuer[0].dial: either"),
         ("dial = [", "#", "issuer[0].dial: either"),
+        ("[\"127.0.0.1:8101\"]", "[]", "issuer[0].dial: must name at least one"),
+        ("127.0.0.1:8101", "127.0.0.1:0", "issuer[0].dial[0]: must have a port other than 0"),
     ] {
         let faults = directory.faults(from, to);
         assert!(faults.iter().any(|f| f.contains(&format!(": {fault}"))), "{to}: {fault}\n{faults:#?}");
