@@ -2,6 +2,7 @@
 //! `vocab::Refusal`), apart from `TspError`, a fault.
 
 use crate::crypto::CryptoError;
+use crate::journal::CheckpointError;
 
 macro_rules! refusals {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $recoverable:literal, $text:literal;)*) => {
@@ -62,6 +63,8 @@ pub enum TspError {
     Checkpoint { part: &'static str, reason: &'static str },
     #[error("record {record} does not open: it was altered, swapped or sealed under another key")]
     Envelope { record: u64 },
+    #[error(transparent)]
+    Store(#[from] CheckpointError),
     #[error(transparent)]
     Crypto(#[from] CryptoError),
     #[error("the vault's thread could not be started: {0}")]

@@ -112,7 +112,7 @@ impl TokenEvent {
                 out.bytes(&record.to_le_bytes());
                 let (kind, by) = asked.code();
                 out.bytes(&[kind, by]);
-                put_lifecycle(&mut out, lifecycle);
+                out.bytes(&write_lifecycle(lifecycle));
             }
         }
         out.0
@@ -142,7 +142,7 @@ impl TokenEvent {
             2 => Change::Moved {
                 record: u64::from_le_bytes(from.array()?),
                 asked: from.array().and_then(|[kind, by]| Move::from_code(kind, by))?,
-                lifecycle: take_lifecycle(&mut from)?,
+                lifecycle: from.array().and_then(read_lifecycle)?,
             },
             _ => return None,
         };
@@ -163,16 +163,17 @@ pub(super) fn decode_record(bytes: &[u8]) -> Option<VaultRecord> {
     from.0.is_empty().then_some(record)
 }
 
-fn put_lifecycle(out: &mut Writer, lifecycle: &Lifecycle) {
-    out.bytes(&[lifecycle.status.code(), lifecycle.suspenders.bits()]);
-    out.bytes(&lifecycle.version.to_le_bytes());
+/// Status, suspenders and version, in six bytes.
+pub(super) fn write_lifecycle(lifecycle: &Lifecycle) -> [u8; 6] {
+    let [a, b, c, d] = lifecycle.version.to_le_bytes();
+    [lifecycle.status.code(), lifecycle.suspenders.bits(), a, b, c, d]
 }
 
-fn take_lifecycle(from: &mut Reader<'_>) -> Option<Lifecycle> {
+pub(super) fn read_lifecycle([status, suspenders, version @ ..]: [u8; 6]) -> Option<Lifecycle> {
     Some(Lifecycle {
-        status: TokenStatus::from_code(from.byte()?)?,
-        suspenders: Suspenders::from_bits(from.byte()?)?,
-        version: u32::from_le_bytes(from.array()?),
+        status: TokenStatus::from_code(status)?,
+        suspenders: Suspenders::from_bits(suspenders)?,
+        version: u32::from_le_bytes(version),
     })
 }
 
@@ -190,7 +191,7 @@ fn put_record(out: &mut Writer, record: &VaultRecord) {
     out.bytes(&record.blind_index);
     out.bytes(&record.mapping_version.to_le_bytes());
     put_controls(out, &record.controls);
-    put_lifecycle(out, &record.lifecycle);
+    out.bytes(&write_lifecycle(&record.lifecycle));
     out.bytes(&record.issued_at.0.to_le_bytes());
     out.bytes(&record.changed_at.0.to_le_bytes());
 }
@@ -210,7 +211,7 @@ fn take_record(from: &mut Reader<'_>) -> Option<VaultRecord> {
         blind_index: from.array()?,
         mapping_version: u32::from_le_bytes(from.array()?),
         controls: take_controls(from)?,
-        lifecycle: take_lifecycle(from)?,
+        lifecycle: from.array().and_then(read_lifecycle)?,
         issued_at: Wall(u64::from_le_bytes(from.array()?)),
         changed_at: Wall(u64::from_le_bytes(from.array()?)),
     })

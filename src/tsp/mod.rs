@@ -1,5 +1,6 @@
 //! The token service provider: vault, lifecycle, controls, requestors. It never sees ISO 8583.
 
+mod checkpoint;
 mod command;
 mod config;
 mod controls;
@@ -19,6 +20,7 @@ mod tsp;
 mod verify;
 mod writer;
 
+pub use checkpoint::TspFold;
 pub use command::{Action, Answer, Asker, CallId, Command, MoveRequest, ProvisionRequest, TokenView};
 pub use config::{ConfigFault, CryptogramPolicy, PanRange, TokenRange, TspConfig, TspLimits};
 pub use controls::{DomainContext, DomainControls, EntryModes, Merchant};

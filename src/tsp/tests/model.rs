@@ -244,7 +244,7 @@ fn crash_everywhere(bench: &Bench) {
     assert_eq!(snapshot(&grown), snapshot(&bench.tsp));
 }
 
-fn snapshot(tsp: &Tsp) -> (Vec<VaultRecord>, Vec<String>) {
+pub(super) fn snapshot(tsp: &Tsp) -> (Vec<VaultRecord>, Vec<String>) {
     let records = (0..tsp.tokens() as u64).map(|record| tsp.table.record(record).unwrap()).collect();
     let remembered = tsp.remembered.iter().map(|entry| format!("{entry:?}")).collect();
     (records, remembered)

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use super::*;
 use crate::journal::{EntryNumber, Journal, JournalConfig, JournalSetup, MemoryDisk};
 use crate::stdx::clock::{Clock, ManualClock};
-use crate::vocab::{CounterTaken, ShardId};
+use crate::vocab::ShardId;
 
 const CREDIT: &[u8] = b"4761739001010119";
 
@@ -136,7 +136,7 @@ async fn calls_past_the_limit_are_refused_at_once() {
     thread.join();
 }
 
-fn setup(disk: &MemoryDisk) -> JournalSetup {
+pub(super) fn setup(disk: &MemoryDisk) -> JournalSetup {
     JournalSetup {
         disk: Box::new(disk.clone()),
         keys: crate::crypto::SecurityModule::sample().unwrap().journal_keys(),
@@ -195,7 +195,7 @@ fn counters_come_back_from_the_requests_that_took_them() {
     assert!(out[1].is_ok(), "what was never journaled was never forwarded");
 }
 
-fn request_entry(token: &TokenView, found: &Detokenized) -> crate::journal::Entry {
+pub(super) fn request_entry(token: &TokenView, found: &Detokenized) -> crate::journal::Entry {
     use crate::journal::*;
     use crate::vocab::*;
     let mti = Mti::parse(b"0100").unwrap();
@@ -218,7 +218,7 @@ fn request_entry(token: &TokenView, found: &Detokenized) -> crate::journal::Entr
         elements: Elements::new(),
         card: CardRef { token: Some(token), sealed: found.sealed },
         verdicts: found.verdicts,
-        counter: Some(CounterTaken { atc: 1, cryptogram: [1; 8] }),
+        counter: found.counter,
         window: SettlementWindow { date: BusinessDate::of(TODAY), sequence: 1 },
         moves_money: true,
     };

@@ -1,0 +1,180 @@
+//! What the vault keeps in the checkpoint: folded from the journal by `TspFold`, read back by `Tsp::restore`. It
+//! only saves time at start; the journal has it all.
+
+use crate::journal::{Body, Checkpoint, CheckpointError, Entry, Fold, Pending, TransactionEntry};
+use crate::stdx::clock::Wall;
+use crate::vocab::{CounterTaken, TokenRequestorId};
+
+use super::counters::TokenCounters;
+use super::error::TspError;
+use super::event::{
+    Change, RequestId, TokenEvent, decode_record, encode_record, read_lifecycle, write_lifecycle,
+};
+use super::tsp::{Remembered, RequestKey, Tsp};
+
+/// By record number, big end first: scanned in order of issue.
+const TOKENS: &str = "token";
+/// By place in a ring, each with its number in order of answering: a new one takes the place of the oldest.
+const REQUESTS: &str = "token-request";
+/// How many requests were ever put into the ring; one record.
+const REQUESTS_SEEN: &str = "token-request-count";
+/// By record number.
+const COUNTERS: &str = "token-counter";
+
+/// Folds token events and taken counters.
+#[derive(Debug)]
+pub struct TspFold {
+    /// How many answered requests are to be remembered.
+    remembered_most: u64,
+}
+
+impl TspFold {
+    /// `remembered_most` as `TspLimits::remembered_requests`.
+    #[must_use]
+    pub fn new(remembered_most: usize) -> Self {
+        Self { remembered_most: u64::try_from(remembered_most).unwrap_or(u64::MAX).max(1) }
+    }
+
+    fn fold_event(
+        &self,
+        entry: &Entry,
+        event: &TokenEvent,
+        changes: &mut Pending<'_>,
+    ) -> Result<(), CheckpointError> {
+        let record = event.change.record();
+        let (lifecycle, changed_at) = match &event.change {
+            Change::Issued(issued) => {
+                changes.put(TOKENS, &record.to_be_bytes(), encode_record(issued))?;
+                (issued.lifecycle, issued.changed_at)
+            }
+            Change::Moved { lifecycle, .. } => {
+                let found = changes.get(TOKENS, &record.to_be_bytes())?;
+                let damaged = CheckpointError::Damaged("a token's record is missing or cannot be read");
+                let mut moved = found.and_then(|bytes| decode_record(&bytes)).ok_or(damaged)?;
+                if moved.lifecycle != *lifecycle {
+                    (moved.lifecycle, moved.changed_at) = (*lifecycle, entry.wall_time);
+                    changes.put(TOKENS, &record.to_be_bytes(), encode_record(&moved))?;
+                }
+                (*lifecycle, moved.changed_at)
+            }
+        };
+        let cause = &event.cause;
+        let remembered = Remembered { body_digest: cause.body_digest, record, lifecycle, changed_at };
+        let seen = match changes.get(REQUESTS_SEEN, &[])? {
+            Some(bytes) => bytes
+                .try_into()
+                .map(u64::from_be_bytes)
+                .map_err(|_| CheckpointError::Damaged("the number of requests cannot be read"))?,
+            None => 0,
+        };
+        let request = encode_request(seen, &(cause.requestor, cause.request_id), &remembered);
+        changes.put(REQUESTS, &(seen % self.remembered_most).to_be_bytes(), request)?;
+        changes.put(REQUESTS_SEEN, &[], seen.saturating_add(1).to_be_bytes().to_vec())
+    }
+}
+
+impl Fold for TspFold {
+    fn fold(&mut self, entry: &Entry, changes: &mut Pending<'_>) -> Result<(), CheckpointError> {
+        match &entry.body {
+            Body::Token(bytes) => {
+                let unread = CheckpointError::Damaged("a token event of the journal cannot be read");
+                let event = TokenEvent::decode(bytes).ok_or(unread)?;
+                self.fold_event(entry, &event, changes)
+            }
+            Body::Transaction(TransactionEntry::Request(request)) => {
+                match (&request.card.token, request.counter) {
+                    (Some(token), Some(counter)) => fold_counter(token.record, counter, changes),
+                    _ => Ok(()),
+                }
+            }
+            Body::Transaction(_) | Body::CutOver(_) | Body::Operator(_) => Ok(()),
+        }
+    }
+}
+
+fn fold_counter(
+    record: u64,
+    counter: CounterTaken,
+    changes: &mut Pending<'_>,
+) -> Result<(), CheckpointError> {
+    let key = record.to_be_bytes();
+    let mut counters = match changes.get(COUNTERS, &key)? {
+        Some(bytes) => TokenCounters::decode(&bytes)
+            .ok_or(CheckpointError::Damaged("a token's counters cannot be read"))?,
+        None => TokenCounters::default(),
+    };
+    counters.take(counter);
+    changes.put(COUNTERS, &key, counters.encode())
+}
+
+impl Tsp {
+    /// Fills an empty vault with what a checkpoint has; the journal's entries after it are for `replay`.
+    ///
+    /// # Errors
+    /// `Checkpoint` for what cannot be read, or does not fit this configuration. The vault is then of no use.
+    pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), TspError> {
+        let mut fault = None;
+        let mut check = |part: &'static str, result: Result<(), &'static str>| {
+            result.map_err(|reason| {
+                fault = Some(TspError::Checkpoint { part, reason });
+                CheckpointError::Damaged(reason)
+            })
+        };
+        let unread = "a record cannot be read";
+        let mut requests = Vec::new();
+        let done = checkpoint
+            .scan(TOKENS, &[], |_, value| {
+                let record = decode_record(value).ok_or(unread);
+                check(TOKENS, record.and_then(|record| self.add(&record)))
+            })
+            .and_then(|()| {
+                checkpoint.scan(REQUESTS, &[], |_, value| {
+                    check(REQUESTS, decode_request(value).ok_or(unread).map(|request| requests.push(request)))
+                })
+            })
+            .and_then(|()| {
+                checkpoint.scan(COUNTERS, &[], |key, value| {
+                    let record = key.try_into().map(u64::from_be_bytes).ok();
+                    let counters = record.zip(TokenCounters::decode(value)).ok_or(unread);
+                    check(COUNTERS, counters.map(|(record, counters)| self.counters.put(record, counters)))
+                })
+            });
+        match fault {
+            Some(fault) => return Err(fault),
+            None => done?,
+        }
+        requests.sort_by_key(|(number, _, _)| *number);
+        for (_, key, remembered) in requests {
+            self.remembered.insert(key, remembered);
+        }
+        Ok(())
+    }
+}
+
+fn encode_request(number: u64, (requestor, request_id): &RequestKey, remembered: &Remembered) -> Vec<u8> {
+    let mut out = number.to_be_bytes().to_vec();
+    out.extend_from_slice(requestor.as_bytes());
+    out.extend_from_slice(&remembered.body_digest);
+    out.extend_from_slice(&remembered.record.to_be_bytes());
+    out.extend_from_slice(&write_lifecycle(&remembered.lifecycle));
+    out.extend_from_slice(&remembered.changed_at.0.to_be_bytes());
+    out.extend_from_slice(request_id.as_str().as_bytes());
+    out
+}
+
+fn decode_request(bytes: &[u8]) -> Option<(u64, RequestKey, Remembered)> {
+    let (number, rest) = bytes.split_first_chunk::<8>()?;
+    let (requestor, rest) = rest.split_first_chunk::<11>()?;
+    let (body_digest, rest) = rest.split_first_chunk::<32>()?;
+    let (record, rest) = rest.split_first_chunk::<8>()?;
+    let (lifecycle, rest) = rest.split_first_chunk::<6>()?;
+    let (changed_at, request_id) = rest.split_first_chunk::<8>()?;
+    let key = (TokenRequestorId::parse(requestor).ok()?, RequestId::parse(request_id).ok()?);
+    let remembered = Remembered {
+        body_digest: *body_digest,
+        record: u64::from_be_bytes(*record),
+        lifecycle: read_lifecycle(*lifecycle)?,
+        changed_at: Wall(u64::from_be_bytes(*changed_at)),
+    };
+    Some((u64::from_be_bytes(*number), key, remembered))
+}

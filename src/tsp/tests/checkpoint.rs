@@ -1,0 +1,116 @@
+//! A vault restored from a checkpoint at any entry, and replayed from there, is the vault that never went down.
+
+use super::model::snapshot;
+use super::service::{request_entry, setup};
+use super::*;
+use crate::crypto::SecurityModule;
+use crate::journal::{
+    Body, Checkpoint, CheckpointKind, Entry, EntryNumber, Fold, Journal, MemoryDisk, catch_up,
+};
+use crate::vocab::{Refusal, ShardId};
+
+/// A log with everything in it: tokens, moves, one that changes nothing, counters.
+fn eventful() -> (Bench, Vec<Entry>) {
+    let mut bench = Bench::new();
+    let mut tokens = Vec::new();
+    for (id, requestor) in [(0, FIRST), (1, SECOND), (2, FIRST)] {
+        tokens.push(bench.provision(wanted(requestor, &format!("p{id}"), b"4761739001010119")).unwrap());
+        bench.now.wall.0 += 1_000;
+    }
+    let by = Suspender::Cardholder;
+    for (id, asked) in
+        [Move::Suspend(by), Move::Suspend(by), Move::Resume(by), Move::Unlink].into_iter().enumerate()
+    {
+        bench.now.wall.0 += 1_000;
+        bench.move_to(FIRST, &format!("m{id}"), tokens[0].reference, asked).unwrap();
+    }
+    let mut entries = token_entries(&bench);
+    for atc in 1..=12 {
+        let mut out = Vec::new();
+        bench.tsp.detokenizer().detokenize_batch(bench.now, &[tap(&tokens[1], atc)], &mut out);
+        let mut request = request_entry(&tokens[1], &out.remove(0).unwrap());
+        request.number = EntryNumber(entries.len() as u64 + 1);
+        entries.push(request);
+    }
+    (bench, entries)
+}
+
+fn token_entries(bench: &Bench) -> Vec<Entry> {
+    let entry = |(at, (wall_time, bytes)): (usize, &(Wall, Vec<u8>))| Entry {
+        number: EntryNumber(at as u64 + 1),
+        shard: ShardId(0),
+        wall_time: *wall_time,
+        body: Body::Token(bytes.clone()),
+    };
+    bench.log.iter().enumerate().map(entry).collect()
+}
+
+/// The checkpoint of a journal that has these entries.
+fn folded(config: &TspConfig, entries: &[Entry], kind: CheckpointKind) -> (tempfile::TempDir, Checkpoint) {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = SecurityModule::sample().unwrap().journal_keys();
+    let checkpoint = Checkpoint::open(kind, directory.path(), &keys).unwrap().checkpoint;
+    let (journal, mut writer, _) = Journal::stepped(setup(&MemoryDisk::new())).unwrap();
+    let mut reader = journal.reader(EntryNumber(1)).unwrap();
+    let mut folds: Vec<Box<dyn Fold>> = vec![Box::new(TspFold::new(config.limits.remembered_requests))];
+    for entry in entries {
+        journal.appender().append(entry.shard, entry.wall_time, &entry.body).unwrap();
+        while writer.step().is_some() {}
+        catch_up(&checkpoint, &mut reader, &mut folds).unwrap();
+    }
+    assert_eq!(checkpoint.entry_number(), EntryNumber(entries.len() as u64));
+    (directory, checkpoint)
+}
+
+fn restored(bench: &Bench, entries: &[Entry], kept: usize, kind: CheckpointKind) -> Tsp {
+    let (_directory, checkpoint) = folded(&bench.config, &entries[..kept], kind);
+    let mut tsp = empty(&bench.config);
+    tsp.restore(&checkpoint).unwrap();
+    entries[kept..].iter().for_each(|entry| tsp.replay(entry).unwrap());
+    tsp
+}
+
+#[test]
+fn restore_and_replay_from_every_entry_come_to_the_same() {
+    let (mut bench, entries) = eventful();
+    let never_down = snapshot(&bench.tsp);
+    let unlinked = never_down.0[0].clone();
+    assert_eq!(unlinked.lifecycle.status, TokenStatus::Deactivated);
+    for kind in CheckpointKind::ALL {
+        for kept in 0..=entries.len() {
+            bench.tsp = restored(&bench, &entries, kept, kind);
+            assert_eq!(snapshot(&bench.tsp), never_down, "{kept}");
+            let token = TokenView::from(&never_down.0[1]);
+            let mut out = Vec::new();
+            let taps: Vec<DetokenizeRequest> = (1..=13).map(|atc| tap(&token, atc)).collect();
+            bench.tsp.detokenizer().detokenize_batch(bench.now, &taps, &mut out);
+            let replayed =
+                |answer: &Result<Detokenized, Refusal>| matches!(answer, Err(Refusal::CryptogramReplayed));
+            assert_eq!(out.iter().map(replayed).collect::<Vec<_>>(), [vec![true; 12], vec![false]].concat());
+        }
+    }
+}
+
+#[test]
+fn the_oldest_requests_are_forgotten_in_the_checkpoint_too() {
+    let mut bench = Bench::with(|config| config.limits.remembered_requests = 8);
+    for id in 0..20 {
+        bench.provision(wanted(FIRST, &format!("p{id}"), b"4761739001010119")).unwrap();
+    }
+    let entries = token_entries(&bench);
+    let (_directory, checkpoint) = folded(&bench.config, &entries, CheckpointKind::Redb);
+    assert_eq!(checkpoint.count("token-request"), 8);
+    let mut tsp = empty(&bench.config);
+    tsp.restore(&checkpoint).unwrap();
+    assert_eq!(snapshot(&tsp), snapshot(&bench.tsp));
+}
+
+#[test]
+fn a_checkpoint_of_another_configuration_is_refused() {
+    let (bench, entries) = eventful();
+    let (_directory, checkpoint) = folded(&bench.config, &entries, CheckpointKind::Redb);
+    let mut other = bench.config.clone();
+    other.token_ranges[0].length = 15;
+    let refused = empty(&other).restore(&checkpoint);
+    assert!(matches!(refused, Err(TspError::Checkpoint { part: "token", .. })), "{refused:?}");
+}
