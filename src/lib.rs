@@ -42,6 +42,7 @@ pub mod journal;
 pub mod link;
 pub mod sim;
 pub mod stdx;
+pub mod switch;
 pub mod tls;
 pub mod tsp;
 pub mod vocab;

@@ -252,6 +252,13 @@ impl Elements {
         true
     }
 
+    /// Takes over all of `other`, in place of what is here under the same numbers.
+    pub fn extend(&mut self, other: &Self) {
+        for (de, value) in other.iter() {
+            self.keep(de, value);
+        }
+    }
+
     #[must_use]
     pub fn get(&self, de: u8) -> Option<&[u8]> {
         self.iter().find(|(number, _)| *number == de).map(|(_, value)| value)

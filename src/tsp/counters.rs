@@ -82,6 +82,16 @@ impl Counters {
         self.with(record, |tokens| tokens.entry(record).or_default().take(counter)).unwrap_or(false)
     }
 
+    /// Gives a counter back that led to nothing.
+    pub(super) fn release(&self, record: u64, counter: CounterTaken) {
+        self.with(record, |tokens| {
+            let taken = tokens.get_mut(&record).map(|tokens| &mut tokens.taken);
+            if let Some(place) = taken.into_iter().flatten().find(|place| **place == Some(counter)) {
+                *place = None;
+            }
+        });
+    }
+
     /// Puts back what a checkpoint kept.
     pub(super) fn put(&self, record: u64, counters: TokenCounters) {
         self.with(record, |tokens| tokens.insert(record, counters));

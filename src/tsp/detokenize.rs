@@ -128,6 +128,11 @@ impl Detokenizer {
         }
     }
 
+    /// Forgets that a counter was taken: its request was not forwarded, so it led to no approval.
+    pub fn release(&self, record: u64, counter: CounterTaken) {
+        self.counters.release(record, counter);
+    }
+
     /// The order of checks is that of a live national TSP (`facts/tokenisation.md` 5.1): known, who asks, status,
     /// expiry, way of use, chip. The envelope is opened last, the counter taken after that: nothing that is refused
     /// burns one.

@@ -10,6 +10,14 @@ pub struct Stan(u32);
 
 impl Stan {
     pub const MOST: u32 = 999_999;
+    /// 000001. 000000 is never given out: some hosts read it as absent.
+    pub const FIRST: Self = Self(1);
+
+    /// The number after this one; after 999999 comes 000001.
+    #[must_use]
+    pub fn next(self) -> Self {
+        if self.0 >= Self::MOST { Self::FIRST } else { Self(self.0 + 1) }
+    }
 
     /// Takes exactly six digits.
     ///

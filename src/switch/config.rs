@@ -1,0 +1,115 @@
+//! `SwitchConfig`: what the core and the node need to know, resolved; no serde, no files.
+
+use std::time::Duration;
+
+use crate::stdx::maps::Map;
+use crate::vocab::{InstitutionId, LinkId};
+
+use super::route::RouteTable;
+
+/// Everything the switch was told.
+#[derive(Debug, Clone)]
+pub struct SwitchConfig {
+    /// This switch's own institution id, DE 33 towards issuers.
+    pub institution: InstitutionId,
+    pub acquirers: Map<LinkId, AcquirerConfig>,
+    pub issuers: Map<LinkId, IssuerConfig>,
+    pub routes: RouteTable,
+    pub limits: Limits,
+    pub store_forward: StoreForwardConfig,
+    /// How long an answer that could not be given waits for a repeat before it is reversed.
+    pub undelivered_grace: Duration,
+    /// How long repeats are remembered; a request whose DE 7 is older is declined.
+    pub repeat_window: Duration,
+}
+
+/// One acquirer.
+#[derive(Debug, Clone)]
+pub struct AcquirerConfig {
+    pub name: String,
+    /// What DE 32 and DE 33 may say; empty lets everything pass.
+    pub institutions: Vec<InstitutionId>,
+    /// Whether DE 39 = 10 (approved in part) may be given to it.
+    pub partial_approvals: bool,
+    /// Whether an answer may go to another connection of the link when the asking one is gone.
+    pub answer_on_any: bool,
+    /// Whether one signed-on connection lets all connections of the link ask.
+    pub sign_on_per_institution: bool,
+}
+
+/// Which identifiers a request carries on the issuer's side (`own` is the default).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identifiers {
+    /// DE 11 from the link's counter, DE 7 the time of sending.
+    Own,
+    /// DE 7 and DE 11 as the acquirer sent them.
+    Pass,
+}
+
+/// What becomes of track 2 of a token on the way to the issuer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrackTwo {
+    Drop,
+    Rebuild,
+}
+
+/// One issuer.
+#[derive(Debug, Clone)]
+pub struct IssuerConfig {
+    pub name: String,
+    /// From the receipt of the acquirer's frame to the time-out answer.
+    pub timeout: Duration,
+    pub identifiers: Identifiers,
+    pub track_two: TrackTwo,
+}
+
+/// The bounds of everything that could grow. Past each a new request is refused; answers, reversals and advices
+/// have room of their own.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Requests between receipt and answer.
+    pub in_flight: usize,
+    /// Answers remembered for repeats and reversals.
+    pub answered: usize,
+    /// Reversals of unknown originals remembered.
+    pub tombstones: usize,
+    /// Advices and reversals waiting for one issuer, places reserved for reversals included.
+    pub stored: usize,
+}
+
+/// How advices and reversals are brought to an issuer.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreForwardConfig {
+    /// How long an acknowledgement is waited for.
+    pub timeout: Duration,
+    /// The first pause after a failed attempt; it doubles up to `pause_most`.
+    pub pause_least: Duration,
+    pub pause_most: Duration,
+    /// How many may be unacknowledged at one issuer at once.
+    pub at_once: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { in_flight: 65_536, answered: 1_000_000, tombstones: 100_000, stored: 1_000_000 }
+    }
+}
+
+impl Default for StoreForwardConfig {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(10),
+            pause_least: Duration::from_secs(1),
+            pause_most: Duration::from_secs(60),
+            at_once: 64,
+        }
+    }
+}
+
+impl SwitchConfig {
+    /// The longest time that any issuer is waited for: tombstones and retired numbers are kept past it.
+    #[must_use]
+    pub fn longest_timeout(&self) -> Duration {
+        self.issuers.values().map(|issuer| issuer.timeout).max().unwrap_or_default()
+    }
+}

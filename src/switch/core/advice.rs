@@ -1,0 +1,186 @@
+//! Advices from acquirers, and store and forward: what was taken over is delivered until the issuer acknowledges.
+
+use crate::journal::{
+    DeliveredEntry, DeliveryEnd, Elements, IssuerLeg, StoredEntry, StoredKind, TransactionEntry,
+};
+use crate::link::ConnectionId;
+use crate::stdx::clock::Now;
+use crate::vocab::{LinkId, Outcome, Refusal, ResponseCode, TransactionId};
+
+use super::super::event::{Action, CardMark, Delivery, IssuerAnswer};
+use super::super::request::Request;
+use super::super::transaction::{Found, Routed, Transaction};
+use super::{Outstanding, SwitchCore, Then};
+
+/// What an issuer's answer to a stored message means for it.
+enum Acknowledgement {
+    /// It arrived, or had arrived before.
+    Done,
+    /// The issuer will never take it: a person must look.
+    Parked,
+    Again,
+}
+
+impl SwitchCore {
+    /// An 0120 or 0220, not seen before: what it tells has happened, so only its card is looked up.
+    pub(super) fn advice_received(
+        &mut self,
+        mut request: Request,
+        from: ConnectionId,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        self.counts.advices += 1;
+        let id = request.transaction;
+        let (detokenize, card) = (request.detokenize.take(), request.card.clone());
+        self.in_flight.insert(id, Box::new(Transaction::new(request, from, now.moment)));
+        match (detokenize, card) {
+            (Some(request), _) => actions.push(Action::Detokenize { transaction: id, request }),
+            (None, Some(card)) => self.advice_found(id, Found::from(card), now, actions),
+            (None, None) => self.refuse(id, Refusal::FormatError, actions),
+        }
+    }
+
+    /// Its card is known: journal it for delivery. Without room it stays unanswered, so that it comes again.
+    pub(super) fn advice_found(
+        &mut self,
+        id: TransactionId,
+        found: Found,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(issuer) = found.issuer.filter(|issuer| self.issuer(*issuer).is_some()) else {
+            return self.refuse(id, Refusal::NoRoute, actions);
+        };
+        let Some(transaction) = self.in_flight.remove(&id) else { return };
+        let Transaction { request, asking, .. } = *transaction;
+        let leg = if self.stored.has_room(issuer) { self.advice_leg(&request, issuer, now) } else { None };
+        let Some(leg) = leg else {
+            self.counts.unanswered += 1;
+            self.index.remove(&request.key, &request.leg, id);
+            return actions.push(Action::Forget { transaction: id });
+        };
+        let routed = Routed {
+            card: found.card,
+            mark: found.mark,
+            verdicts: found.verdicts,
+            counter: found.counter,
+            leg,
+            window: self.window,
+        };
+        let entry = StoredEntry {
+            transaction: id,
+            original: None,
+            kind: StoredKind::Advice,
+            acquirer: Some(request.leg),
+            issuer: leg,
+            elements: request.elements.clone(),
+            original_data: None,
+            card: routed.card.clone(),
+            verdicts: routed.verdicts,
+            window: routed.window,
+            answer: Elements::default(),
+        };
+        self.take_over(request, asking, (entry, routed), None, actions);
+    }
+
+    fn advice_leg(&mut self, request: &Request, issuer: LinkId, now: Now) -> Option<IssuerLeg> {
+        let identifiers = self.issuer(issuer)?.identifiers;
+        let acquirers = (request.leg.stan, request.leg.sent_at);
+        let (stan, sent_at) = self.issuer_identifiers(issuer, identifiers, acquirers, now).ok()?;
+        let mti = request.leg.mti.first();
+        Some(IssuerLeg { link: issuer, mti, sent_at, stan, forwarder: Some(self.config.institution) })
+    }
+
+    /// Puts a durable message into its issuer's queue and sends what may be sent.
+    pub(super) fn store(
+        &mut self,
+        entry: StoredEntry,
+        mark: CardMark,
+        held: bool,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let issuer = entry.issuer.link;
+        self.outstanding.insert((issuer, entry.issuer.stan), Outstanding::Stored(entry.transaction));
+        self.stored.push(entry, mark, now.moment, held);
+        self.deliver_due(issuer, now, actions);
+    }
+
+    /// Sends what is due at an issuer.
+    pub(super) fn deliver_due(&mut self, issuer: LinkId, now: Now, actions: &mut Vec<Action>) {
+        for id in self.stored.due(issuer, now.moment) {
+            if let Some(item) = self.stored.get(id) {
+                let delivery = Delivery { entry: item.entry.clone(), repeat: item.attempts > 0 };
+                // Until the node says how it went it counts as sent, lest it be sent twice in one batch.
+                self.stored.sent(id, now.moment);
+                actions.push(Action::Deliver(Box::new(delivery)));
+            }
+        }
+    }
+
+    /// Everything that waits for its moment, or waited in vain for its acknowledgement.
+    pub(super) fn retry_stored(&mut self, now: Now, actions: &mut Vec<Action>) {
+        for id in self.stored.overdue(now.moment) {
+            self.stored.again(id, now.moment);
+        }
+        for issuer in self.stored.issuers() {
+            self.deliver_due(issuer, now, actions);
+        }
+    }
+
+    /// An issuer answered an advice or reversal.
+    pub(super) fn stored_answered(
+        &mut self,
+        id: TransactionId,
+        answer: &IssuerAnswer,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(item) = self.stored.get(id) else { return };
+        let leg = item.entry.issuer;
+        if answer.sent_at != leg.sent_at || !answer.mti.answers(leg.mti) {
+            self.counts.unmatched += 1;
+            return;
+        }
+        let waited = item.first_sent.map(|sent| now.moment.since(sent)).unwrap_or_default();
+        let settled = item.attempts > 1 && waited > self.config.longest_timeout();
+        match meaning(answer, settled) {
+            Acknowledgement::Done => self.delivered(id, DeliveryEnd::Acknowledged(answer.code), now, actions),
+            Acknowledgement::Parked => self.delivered(id, DeliveryEnd::Parked(answer.code), now, actions),
+            Acknowledgement::Again => self.stored.again(id, now.moment),
+        }
+    }
+
+    fn delivered(&mut self, id: TransactionId, end: DeliveryEnd, now: Now, actions: &mut Vec<Action>) {
+        match end {
+            DeliveryEnd::Acknowledged(_) => self.counts.delivered += 1,
+            DeliveryEnd::Parked(_) => self.counts.parked += 1,
+        }
+        let entry = TransactionEntry::Delivered(DeliveredEntry { stored: id, end });
+        self.append(entry, Then::Nothing, actions);
+        let Some(item) = self.stored.remove(id, now.moment) else { return };
+        let leg = item.entry.issuer;
+        self.outstanding.remove(&(leg.link, leg.stan));
+        self.give_number_back(leg.link, leg.stan, now.moment);
+        self.deliver_due(leg.link, now, actions);
+    }
+}
+
+/// 00 and 21 acknowledge; 25 only once the original can no longer be on its way; 30, 12 and 40 will never do; all
+/// else is tried again.
+fn meaning(answer: &IssuerAnswer, settled: bool) -> Acknowledgement {
+    if !answer.believable {
+        return Acknowledgement::Again;
+    }
+    match (answer.outcome, response(answer.code)) {
+        (Some(Outcome::Approved), _) | (_, "21") => Acknowledgement::Done,
+        (_, "25") if settled => Acknowledgement::Done,
+        (_, "30" | "12" | "40") => Acknowledgement::Parked,
+        _ => Acknowledgement::Again,
+    }
+}
+
+fn response(code: ResponseCode) -> &'static str {
+    ["21", "25", "30", "12", "40"].into_iter().find(|known| code.as_str() == *known).unwrap_or_default()
+}

@@ -1,0 +1,226 @@
+//! The way back: the issuer's answer matched to its request, the outcome journaled, the acquirer told.
+
+use crate::codec::DataElement;
+use crate::journal::{Elements, LateEntry, OutcomeEntry, StoredEntry, TransactionEntry};
+use crate::stdx::clock::Now;
+use crate::vocab::{Outcome, Refusal, ReversalReason, TransactionId};
+
+use super::super::answered::agrees;
+use super::super::event::{Action, AnswerKind, IssuerAnswer};
+use super::super::transaction::{Conclusion, Routed, Transaction, TransactionState};
+use super::reversal::Owing;
+use super::{Outstanding, SwitchCore, Then};
+
+impl SwitchCore {
+    /// An issuer answered something; a message that matches nothing is counted and goes nowhere.
+    pub(super) fn issuer_answered(&mut self, answer: IssuerAnswer, now: Now, actions: &mut Vec<Action>) {
+        match self.outstanding.get(&(answer.link, answer.stan)) {
+            Some(Outstanding::Payment(id)) => self.payment_answered(*id, answer, now, actions),
+            Some(Outstanding::Late(id)) => self.answered_late(*id, &answer, actions),
+            Some(Outstanding::Stored(id)) => self.stored_answered(*id, &answer, now, actions),
+            None => self.counts.unmatched += 1,
+        }
+    }
+
+    fn payment_answered(
+        &mut self,
+        id: TransactionId,
+        answer: IssuerAnswer,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(transaction) = self.in_flight.get(&id) else { return };
+        if transaction.state != TransactionState::Forwarded || !names(transaction, &answer) {
+            self.counts.unmatched += 1;
+            return;
+        }
+        let (conclusion, reason) = self.judge(transaction, answer);
+        self.conclude(id, conclusion, reason, now, actions);
+    }
+
+    /// What the answer comes to, and why it must be reversed if it must.
+    fn judge(&self, transaction: &Transaction, answer: IssuerAnswer) -> (Conclusion, Option<ReversalReason>) {
+        let moves = transaction.request.moves_money;
+        let amount = transaction.request.compared.amount;
+        let reverse = |reason| moves.then_some(reason);
+        if !answer.believable || !amount_agrees(transaction, &answer) {
+            let conclusion = Conclusion::refused(Refusal::IssuerAnswerInvalid, Outcome::Unknown);
+            return (conclusion, reverse(ReversalReason::AnswerInvalid));
+        }
+        let approved = matches!(answer.outcome, Some(Outcome::Approved | Outcome::ApprovedPartly));
+        if transaction.reversal.is_some() {
+            // The acquirer's own reversal waits behind this outcome and undoes it.
+            return (
+                Conclusion::refused(Refusal::ReversedInFlight, answer.outcome.unwrap_or(Outcome::Unknown)),
+                None,
+            );
+        }
+        let partial_refused = answer.outcome == Some(Outcome::ApprovedPartly)
+            && !self
+                .acquirer(transaction.request.leg.link)
+                .is_some_and(|acquirer| acquirer.partial_approvals);
+        if partial_refused {
+            let conclusion = Conclusion::refused(Refusal::PartialNotSupported, Outcome::Declined);
+            return (conclusion, reverse(ReversalReason::PartialNotSupported));
+        }
+        let reason = if answer.outcome.is_none() { reverse(ReversalReason::UnlistedCode) } else { None };
+        let conclusion = Conclusion {
+            outcome: answer.outcome.unwrap_or(Outcome::Declined),
+            kind: AnswerKind::Passed,
+            approved: if approved { answer.amount.or(amount) } else { None },
+            elements: answer.elements,
+            reversal: None,
+        };
+        (conclusion, reason)
+    }
+
+    /// Journals how it ended; the acquirer is told once that is durable.
+    pub(super) fn conclude(
+        &mut self,
+        id: TransactionId,
+        mut conclusion: Conclusion,
+        reason: Option<ReversalReason>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(mut transaction) = self.in_flight.remove(&id) else { return };
+        if let (Some(reason), Some(routed)) = (reason, transaction.routed.as_ref()) {
+            let owing = Owing { original: id, elements: transaction.request.elements.clone() };
+            let owed = self.own_reversal(owing, routed, reason, now);
+            conclusion.reversal = Some(Box::new(owed));
+        }
+        if let Some(routed) = transaction.routed.as_ref() {
+            let mut elements = Self::settlement_elements(routed.window);
+            elements.extend(&conclusion.elements);
+            conclusion.elements = elements;
+        }
+        let entry = OutcomeEntry {
+            transaction: id,
+            outcome: conclusion.outcome,
+            refusal: conclusion.refusal(),
+            answer: conclusion.elements.clone(),
+            approved: conclusion.approved,
+            reversal: conclusion.reversal.as_deref().cloned(),
+        };
+        self.counts.concluded(&conclusion);
+        self.retire(id, &transaction, conclusion.outcome, now);
+        transaction.conclusion = Some(conclusion);
+        transaction.state = TransactionState::Concluding;
+        self.in_flight.insert(id, transaction);
+        self.append_outcome(entry, Then::Give(id), actions);
+    }
+
+    /// Ends a journaled payment of which nothing left the house.
+    pub(super) fn conclude_unsent(
+        &mut self,
+        id: TransactionId,
+        refusal: Refusal,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        self.counts.refused(refusal);
+        let taken = self.in_flight.get(&id).and_then(|transaction| transaction.taken());
+        actions.extend(taken.map(|(record, counter)| Action::ReleaseCounter { record, counter }));
+        self.conclude(id, Conclusion::refused(refusal, Outcome::Declined), None, now, actions);
+    }
+
+    /// Frees the issuer's number, or leaves it to catch a late answer.
+    fn retire(&mut self, id: TransactionId, transaction: &Transaction, outcome: Outcome, now: Now) {
+        let Some(routed) = transaction.routed.as_ref() else { return };
+        let place = (routed.leg.link, routed.leg.stan);
+        if outcome == Outcome::Unknown {
+            self.outstanding.insert(place, Outstanding::Late(id));
+            let until = now.moment.plus(self.config.longest_timeout().saturating_mul(2));
+            self.late.push_back((until, place, id));
+        } else {
+            self.outstanding.remove(&place);
+        }
+        self.give_number_back(place.0, place.1, now.moment);
+    }
+
+    /// The outcome is durable: tell the acquirer, deliver the reversal if one is owed.
+    pub(super) fn give(&mut self, id: TransactionId, now: Now, actions: &mut Vec<Action>) {
+        let Some(transaction) = self.in_flight.remove(&id) else { return };
+        let routed = transaction.routed.clone();
+        let (owed, waiting) =
+            (transaction.conclusion.as_ref().and_then(|c| c.reversal.clone()), transaction.reversal);
+        self.remember(id, *transaction);
+        if let Some(answered) = self.answered.get(id) {
+            actions.push(Action::Answer(Box::new(answered.again(id, id))));
+        }
+        if let Some(routed) = routed {
+            self.settle_reversals(&routed, owed, waiting, now, actions);
+        }
+    }
+
+    /// What waited for the outcome goes on: our own reversal into its queue, the acquirer's out of its hold.
+    fn settle_reversals(
+        &mut self,
+        routed: &Routed,
+        owed: Option<Box<StoredEntry>>,
+        waiting: Option<TransactionId>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        self.stored.release(routed.leg.link);
+        if let Some(owed) = owed {
+            self.store(*owed, routed.mark, false, now, actions);
+        }
+        if let Some(waiting) = waiting {
+            self.stored.unhold(waiting, now.moment);
+            self.deliver_due(routed.leg.link, now, actions);
+        }
+    }
+
+    /// An answer after the time-out: the reversal is on its way already, so this only annotates.
+    fn answered_late(&mut self, id: TransactionId, answer: &IssuerAnswer, actions: &mut Vec<Action>) {
+        let leg =
+            self.answered.get(id).and_then(|answered| answered.routed.as_ref()).map(|routed| routed.leg);
+        if leg.is_none_or(|leg| leg.sent_at != answer.sent_at || !answer.mti.answers(leg.mti)) {
+            self.counts.unmatched += 1;
+            return;
+        }
+        self.counts.late += 1;
+        self.outstanding.remove(&(answer.link, answer.stan));
+        let entry = LateEntry {
+            transaction: id,
+            outcome: answer.outcome.unwrap_or(Outcome::Unknown),
+            code: answer.code,
+        };
+        self.append(TransactionEntry::Late(entry), Then::Nothing, actions);
+    }
+}
+
+/// Whether the answer's identifiers are the request's: MTI, DE 7, and each of DE 32, 37, 41 that both carry.
+fn names(transaction: &Transaction, answer: &IssuerAnswer) -> bool {
+    let Some(routed) = transaction.routed.as_ref() else { return false };
+    let request = &transaction.request;
+    answer.mti.answers(routed.leg.mti)
+        && answer.sent_at == routed.leg.sent_at
+        && agrees(answer.acquirer, request.key.institution)
+        && same_text(&request.elements, DataElement::RRN, answer.rrn.as_ref().map(|rrn| rrn.as_bytes()))
+        && same_text(
+            &request.elements,
+            DataElement::TERMINAL,
+            answer.terminal.as_ref().map(|terminal| terminal.as_bytes()),
+        )
+}
+
+/// An element that both messages carry must be the same.
+fn same_text(request: &Elements, element: DataElement, answered: Option<&[u8]>) -> bool {
+    match (request.get(element.number()), answered) {
+        (Some(asked), Some(answered)) => asked == answered,
+        _ => true,
+    }
+}
+
+/// DE 4 must be the request's, except in a partial approval, which may only be less.
+fn amount_agrees(transaction: &Transaction, answer: &IssuerAnswer) -> bool {
+    match (transaction.request.compared.amount, answer.amount) {
+        (Some(asked), Some(answered)) if answer.outcome == Some(Outcome::ApprovedPartly) => {
+            asked.currency() == answered.currency() && answered.minor() <= asked.minor()
+        }
+        (Some(asked), Some(answered)) => asked == answered,
+        _ => true,
+    }
+}

@@ -1,0 +1,104 @@
+//! What happens because time passes: issuers that stay silent, answers that nobody collects, the next window.
+
+use crate::journal::TransactionEntry;
+use crate::stdx::clock::Now;
+use crate::vocab::{BusinessDate, Outcome, Refusal, ReversalReason, SettlementWindow, TransactionId};
+
+use super::super::event::Action;
+use super::super::transaction::{Conclusion, TransactionState};
+use super::{Outstanding, SwitchCore, Then};
+
+impl SwitchCore {
+    /// Does everything that is due.
+    pub(super) fn tick(&mut self, now: Now, actions: &mut Vec<Action>) {
+        self.open_next_window(now, actions);
+        self.time_out_requests(now, actions);
+        self.reverse_undelivered(now, actions);
+        self.forget_late(now);
+        self.retry_stored(now, actions);
+    }
+
+    /// The window in which requests count from now on.
+    fn open_next_window(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let date = BusinessDate::of(now.wall);
+        if date > self.window.date {
+            self.window = SettlementWindow { date, sequence: 1 };
+            actions.push(Action::CutOver(self.window));
+        }
+    }
+
+    fn time_out_requests(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let mut issuers: Vec<_> = self.deadlines.keys().copied().collect();
+        issuers.sort_unstable();
+        for issuer in issuers {
+            while let Some(id) = self.next_expired(issuer, now) {
+                self.timed_out(id, now, actions);
+            }
+        }
+    }
+
+    fn next_expired(&mut self, issuer: crate::vocab::LinkId, now: Now) -> Option<TransactionId> {
+        let ring = self.deadlines.get_mut(&issuer)?;
+        loop {
+            let (at, id) = *ring.front()?;
+            let waits = self.in_flight.get(&id).is_some_and(|t| t.state <= TransactionState::Forwarded);
+            if waits && at > now.moment {
+                return None;
+            }
+            ring.pop_front();
+            if waits {
+                return Some(id);
+            }
+        }
+    }
+
+    /// The issuer was silent for too long: the time-out answer and its reversal are one durable entry.
+    fn timed_out(&mut self, id: TransactionId, now: Now, actions: &mut Vec<Action>) {
+        let Some(transaction) = self.in_flight.get(&id) else { return };
+        match transaction.state {
+            TransactionState::Forwarded => {
+                self.counts.refused(Refusal::IssuerTimedOut);
+                let reverse = transaction.request.moves_money && transaction.reversal.is_none();
+                let conclusion = Conclusion::refused(Refusal::IssuerTimedOut, Outcome::Unknown);
+                let reason = reverse.then_some(ReversalReason::TimedOut);
+                actions.push(Action::Silent { transaction: id });
+                self.conclude(id, conclusion, reason, now, actions);
+            }
+            // `forward` sees the deadline itself once the entry is durable.
+            TransactionState::Detokenizing | TransactionState::Journaling | TransactionState::Concluding => {}
+        }
+    }
+
+    /// Approvals that no repeat collected within the grace are reversed.
+    fn reverse_undelivered(&mut self, now: Now, actions: &mut Vec<Action>) {
+        while self.undelivered.front().is_some_and(|(due, _)| *due <= now.moment) {
+            let Some((_, id)) = self.undelivered.pop_front() else { break };
+            self.reverse_answered(id, ReversalReason::Undelivered, now, actions);
+        }
+    }
+
+    /// Late answers are listened for no longer than their numbers rest.
+    fn forget_late(&mut self, now: Now) {
+        while self.late.front().is_some_and(|(until, _, _)| *until <= now.moment) {
+            let Some((_, place, id)) = self.late.pop_front() else { break };
+            if self.outstanding.get(&place) == Some(&Outstanding::Late(id)) {
+                self.outstanding.remove(&place);
+            }
+        }
+    }
+
+    /// Reverses something that was answered with an approval.
+    pub(super) fn reverse_answered(
+        &mut self,
+        id: TransactionId,
+        reason: ReversalReason,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some((owing, routed)) = self.undo(id) else { return };
+        let stored = self.own_reversal(owing, &routed, reason, now);
+        let entry = TransactionEntry::Stored(Box::new(stored.clone()));
+        let then = Then::Release { stored: Box::new(stored), mark: routed.mark };
+        self.append(entry, then, actions);
+    }
+}

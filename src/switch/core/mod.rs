@@ -1,0 +1,264 @@
+//! `SwitchCore::apply`: the whole life of a transaction as decisions, without I/O, clock, key or runtime.
+//!
+//! One authorization, step by step; each handler is one file, in this order:
+//!
+//! | event                | handler                       | what it asks for                                |
+//! |----------------------|-------------------------------|-------------------------------------------------|
+//! | `Received`           | `request::received`           | a repeat: its answer; a token: `Detokenize`     |
+//! | `Detokenized`        | `request::detokenized`        | routed: `Append` the request; or a refusal      |
+//! | `Durable`            | `request::forward`            | `Forward`, and nothing before                   |
+//! | `NotSent`            | `network::not_sent`           | refused: nothing left the house                 |
+//! | `Answered`           | `answer::answered`            | `Append` the outcome                            |
+//! | `Durable`            | `answer::give`                | `Answer`, and nothing before                    |
+//! | `Tick`: silence      | `deadline::timed_out`         | `Append` the outcome with its reversal          |
+//! | `IssuerLost`         | `network::issuer_lost`        | the same, or forwards what never left           |
+//! | `Received` 0400/0420 | `reversal::received`          | `Append` it, or a tombstone                     |
+//! | `Received` 0120/0220 | `advice::received`            | `Append` it                                     |
+//! | `Tick`: stored       | `advice::deliver_due`         | `Deliver`, until the issuer acknowledges        |
+
+mod advice;
+mod answer;
+mod deadline;
+mod network;
+mod recall;
+mod request;
+mod reversal;
+
+use std::collections::VecDeque;
+
+use crate::journal::{Elements, OutcomeEntry, StoredEntry, TombstoneEntry, TransactionEntry};
+use crate::stdx::bounded::BoundedMap;
+use crate::stdx::clock::{Moment, Now};
+use crate::stdx::maps::Map;
+use crate::vocab::{LinkId, SettlementWindow, Stan, TransactionId};
+
+use super::answered::{AnsweredTable, OriginalKey, RequestIndex};
+use super::config::{AcquirerConfig, IssuerConfig, SwitchConfig};
+use super::event::{Action, Answer, CardMark, Event, Ticket};
+use super::numbers::Numbers;
+use super::status::Counts;
+use super::store_forward::StoreForward;
+use super::transaction::Transaction;
+
+/// All transactions, and what is to be done about them.
+#[derive(Debug)]
+pub struct SwitchCore {
+    config: SwitchConfig,
+    window: SettlementWindow,
+    next_transaction: u64,
+    next_ticket: u64,
+    draining: bool,
+    /// Payments between receipt and answer.
+    in_flight: Map<TransactionId, Box<Transaction>>,
+    answered: AnsweredTable,
+    /// Finds both again.
+    index: RequestIndex,
+    tombstones: BoundedMap<OriginalKey, Moment>,
+    /// Who waits for an answer on an issuer's link, by DE 11.
+    outstanding: Map<(LinkId, Stan), Outstanding>,
+    numbers: Map<LinkId, Numbers>,
+    stored: StoreForward,
+    /// When each issuer's requests run out, in order of receipt.
+    deadlines: Map<LinkId, VecDeque<(Moment, TransactionId)>>,
+    /// What to do once an entry is durable, in order of appending.
+    waiting: VecDeque<(Ticket, Then)>,
+    /// Approvals that could not be given, until a repeat collects them or the grace is over.
+    undelivered: VecDeque<(Moment, TransactionId)>,
+    /// Numbers on which late answers are listened for, and until when.
+    late: VecDeque<(Moment, (LinkId, Stan), TransactionId)>,
+    counts: Counts,
+}
+
+/// Whose answer a number on an issuer's link stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outstanding {
+    /// A payment in flight.
+    Payment(TransactionId),
+    /// A payment that was answered without the issuer; a late answer is only noted.
+    Late(TransactionId),
+    /// A stored advice or reversal.
+    Stored(TransactionId),
+}
+
+/// What an appended entry holds back.
+#[derive(Debug)]
+enum Then {
+    Forward(TransactionId),
+    Give(TransactionId),
+    /// Acknowledge an advice or reversal, and let it be delivered.
+    Acknowledge(Box<Acknowledgement>),
+    /// A reversal of our own may be delivered.
+    Release {
+        stored: Box<StoredEntry>,
+        mark: CardMark,
+    },
+    Nothing,
+}
+
+/// A message taken over, to be acknowledged and delivered once durable.
+#[derive(Debug)]
+struct Acknowledgement {
+    answer: Answer,
+    /// What is delivered, if anything is.
+    stored: Option<(StoredEntry, CardMark)>,
+    /// The payment in flight whose outcome it waits for.
+    behind: Option<TransactionId>,
+}
+
+impl SwitchCore {
+    /// An empty core; `recovery` fills it.
+    #[must_use]
+    pub fn new(config: SwitchConfig, window: SettlementWindow) -> Self {
+        let limits = config.limits;
+        let stored = StoreForward::new(config.store_forward, limits.stored);
+        Self {
+            window,
+            next_transaction: 1,
+            next_ticket: 0,
+            draining: false,
+            in_flight: Map::default(),
+            answered: AnsweredTable::with_capacity(limits.answered),
+            index: RequestIndex::default(),
+            tombstones: BoundedMap::with_capacity(limits.tombstones),
+            outstanding: Map::default(),
+            numbers: Map::default(),
+            stored,
+            deadlines: Map::default(),
+            waiting: VecDeque::new(),
+            undelivered: VecDeque::new(),
+            late: VecDeque::new(),
+            counts: Counts::default(),
+            config,
+        }
+    }
+
+    /// The number of the message that came in just now.
+    pub fn next_transaction(&mut self) -> TransactionId {
+        let id = TransactionId(self.next_transaction);
+        self.next_transaction += 1;
+        id
+    }
+
+    /// Takes one event and says what is to be done about it, in order.
+    pub fn apply(&mut self, event: Event, now: Now, actions: &mut Vec<Action>) {
+        match event {
+            Event::Received { request, from, signed_on } => {
+                self.received(*request, from, signed_on, now, actions);
+            }
+            Event::Detokenized { transaction, result } => self.detokenized(transaction, result, now, actions),
+            Event::Durable(ticket) => self.durable(ticket, now, actions),
+            Event::Answered(answer) => self.issuer_answered(*answer, now, actions),
+            Event::NotSent { transaction } => self.not_sent(transaction, now, actions),
+            Event::IssuerLost { transaction, written } => {
+                self.issuer_lost(transaction, written, now, actions);
+            }
+            Event::Undelivered { transaction } => self.answer_undelivered(transaction, now),
+            Event::Leaked { transaction } => self.leaked(transaction, now, actions),
+            Event::IssuerUp(issuer) => self.deliver_due(issuer, now, actions),
+            Event::Tick => self.tick(now, actions),
+        }
+    }
+
+    /// From here on new requests are refused; what is in flight goes on.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Payments without an answer, and answers not yet durable.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.in_flight.len() + self.waiting.len()
+    }
+
+    /// Advices and reversals not yet acknowledged by their issuers.
+    #[must_use]
+    pub fn stored(&self) -> &StoreForward {
+        &self.stored
+    }
+
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    #[must_use]
+    pub fn window(&self) -> SettlementWindow {
+        self.window
+    }
+
+    /// A payment in flight, for whoever has to encode it.
+    #[must_use]
+    pub fn transaction(&self, id: TransactionId) -> Option<&Transaction> {
+        self.in_flight.get(&id).map(Box::as_ref)
+    }
+
+    /// How many payments are in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// The next moment at which `Tick` has something to do.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Moment> {
+        let timeouts = self.deadlines.values().filter_map(|ring| ring.front().map(|(at, _)| *at));
+        let grace = self.undelivered.front().map(|(at, _)| *at);
+        timeouts.chain(grace).chain(self.stored.next_due()).min()
+    }
+
+    /// Everything up to `ticket` is on disk.
+    fn durable(&mut self, ticket: Ticket, now: Now, actions: &mut Vec<Action>) {
+        while self.waiting.front().is_some_and(|(waiting, _)| *waiting <= ticket) {
+            let Some((_, then)) = self.waiting.pop_front() else { break };
+            match then {
+                Then::Forward(transaction) => self.forward(transaction, now, actions),
+                Then::Give(transaction) => self.give(transaction, now, actions),
+                Then::Acknowledge(acknowledgement) => self.acknowledge(*acknowledgement, now, actions),
+                Then::Release { stored, mark } => self.store(*stored, mark, false, now, actions),
+                Then::Nothing => {}
+            }
+        }
+    }
+
+    fn append(&mut self, entry: TransactionEntry, then: Then, actions: &mut Vec<Action>) {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        actions.push(Action::Append { ticket, entry });
+        self.waiting.push_back((ticket, then));
+    }
+
+    fn append_outcome(&mut self, entry: OutcomeEntry, then: Then, actions: &mut Vec<Action>) {
+        self.append(TransactionEntry::Outcome(Box::new(entry)), then, actions);
+    }
+
+    fn append_tombstone(&mut self, entry: TombstoneEntry, then: Then, actions: &mut Vec<Action>) {
+        self.append(TransactionEntry::Tombstone(Box::new(entry)), then, actions);
+    }
+
+    fn acquirer(&self, link: LinkId) -> Option<&AcquirerConfig> {
+        self.config.acquirers.get(&link)
+    }
+
+    fn issuer(&self, link: LinkId) -> Option<&IssuerConfig> {
+        self.config.issuers.get(&link)
+    }
+
+    /// A number for DE 11 on an issuer's link.
+    fn take_number(&mut self, issuer: LinkId, now: Moment) -> Option<Stan> {
+        let rest = self.config.longest_timeout().saturating_mul(2);
+        self.numbers.entry(issuer).or_insert_with(|| Numbers::after(None, rest)).take(now)
+    }
+
+    fn give_number_back(&mut self, issuer: LinkId, stan: Stan, now: Moment) {
+        if let Some(numbers) = self.numbers.get_mut(&issuer) {
+            numbers.give_back(stan, now);
+        }
+    }
+
+    /// The elements that every answer has of its own: the day on which it counts.
+    fn settlement_elements(window: SettlementWindow) -> Elements {
+        let mut elements = Elements::default();
+        elements.keep(crate::codec::DataElement::SETTLEMENT_DATE.number(), &window.date.month_day());
+        elements
+    }
+}

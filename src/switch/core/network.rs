@@ -1,0 +1,70 @@
+//! What becomes of the connections: messages that were handed over or were not, lost links, answers that never
+//! left.
+
+use crate::journal::{Elements, TransactionEntry};
+use crate::stdx::clock::Now;
+use crate::vocab::{Outcome, Refusal, ReversalReason, TransactionId};
+
+use super::super::event::{Action, AnswerKind};
+use super::super::transaction::{Conclusion, TransactionState};
+use super::{Acknowledgement, SwitchCore, Then};
+
+impl SwitchCore {
+    /// No connection of the issuer took it, and not a byte of it left.
+    pub(super) fn not_sent(&mut self, id: TransactionId, now: Now, actions: &mut Vec<Action>) {
+        if self.stored.get(id).is_some() {
+            return self.stored.again(id, now.moment);
+        }
+        let forwarded = self.in_flight.get(&id).is_some_and(|t| t.state == TransactionState::Forwarded);
+        if forwarded {
+            self.conclude_unsent(id, Refusal::IssuerUnavailable, now, actions);
+        }
+    }
+
+    /// The connection that had it is gone. What may have left is an unknown outcome; what did not may try another.
+    pub(super) fn issuer_lost(
+        &mut self,
+        id: TransactionId,
+        written: bool,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.stored.get(id).is_some() {
+            return self.stored.again(id, now.moment);
+        }
+        let Some(transaction) = self.in_flight.get(&id) else { return };
+        if transaction.state != TransactionState::Forwarded {
+            return;
+        }
+        if !written {
+            return actions.push(Action::Forward { transaction: id });
+        }
+        self.counts.refused(Refusal::IssuerLinkLost);
+        let reverse = transaction.request.moves_money && transaction.reversal.is_none();
+        let conclusion = Conclusion::refused(Refusal::IssuerLinkLost, Outcome::Unknown);
+        self.conclude(id, conclusion, reverse.then_some(ReversalReason::LinkLost), now, actions);
+    }
+
+    /// An answer did not reach its acquirer's socket: it waits for a repeat, and is reversed when none comes.
+    pub(super) fn answer_undelivered(&mut self, id: TransactionId, now: Now) {
+        if self.answered.get(id).is_some_and(|answered| answered.stands()) {
+            self.counts.undelivered += 1;
+            self.undelivered.push_back((now.moment.plus(self.config.undelivered_grace), id));
+        }
+    }
+
+    /// The answer could not be built without the PAN: 96, and what was approved is reversed, as one durable entry.
+    pub(super) fn leaked(&mut self, id: TransactionId, now: Now, actions: &mut Vec<Action>) {
+        self.counts.refused(Refusal::LeakSuppressed);
+        let undone = self.undo(id);
+        let Some(answered) = self.answered.get_mut(id) else { return };
+        answered.answer = AnswerKind::Refused(Refusal::LeakSuppressed);
+        answered.elements = Elements::default();
+        let answer = answered.again(id, id);
+        let Some((owing, routed)) = undone else { return actions.push(Action::Answer(Box::new(answer))) };
+        let stored = self.own_reversal(owing, &routed, ReversalReason::LeakSuppressed, now);
+        let entry = TransactionEntry::Stored(Box::new(stored.clone()));
+        let taken = Acknowledgement { answer, stored: Some((stored, routed.mark)), behind: None };
+        self.append(entry, Then::Acknowledge(Box::new(taken)), actions);
+    }
+}

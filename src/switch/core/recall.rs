@@ -1,0 +1,89 @@
+//! The core's state put back from the journal, entry by entry, before the first event.
+
+use crate::journal::{RequestEntry, StoredEntry, TombstoneEntry};
+use crate::stdx::clock::Now;
+use crate::stdx::maps::Map;
+use crate::vocab::{LinkId, Outcome, ReversalReason, SettlementWindow, Stan, TransactionId};
+
+use super::super::answered::{Answered, OriginalKey};
+use super::super::event::{Action, CardMark};
+use super::super::numbers::Numbers;
+use super::super::recovery::{NOBODY, WITHHELD};
+use super::super::request::{Compared, Request};
+use super::super::transaction::{Conclusion, Routed, Transaction, TransactionState};
+use super::{Outstanding, SwitchCore};
+
+impl SwitchCore {
+    pub(in super::super) fn set_window(&mut self, window: SettlementWindow) {
+        self.window = window;
+    }
+
+    pub(in super::super) fn count_parked(&mut self) {
+        self.counts.parked += 1;
+    }
+
+    pub(in super::super) fn answered_count(&self) -> usize {
+        self.answered.len()
+    }
+
+    /// Something that was answered before.
+    pub(in super::super) fn recall(&mut self, id: TransactionId, answered: Answered) {
+        self.index.insert(&answered.key, &answered.leg, id);
+        self.answered.insert(id, answered, &mut self.index);
+    }
+
+    /// A reversal of it was stored.
+    pub(in super::super) fn recall_reversed(&mut self, original: TransactionId) {
+        if let Some(answered) = self.answered.get_mut(original) {
+            answered.reversed = true;
+        }
+    }
+
+    pub(in super::super) fn recall_tombstone(&mut self, tombstone: &TombstoneEntry) {
+        let key = OriginalKey {
+            link: tombstone.acquirer.link,
+            class: tombstone.original.mti.class,
+            stan: tombstone.original.stan,
+            sent_at: tombstone.original.sent_at,
+        };
+        let rest = self.config.longest_timeout().saturating_mul(2);
+        self.tombstones.insert(key, crate::stdx::clock::Moment::default().plus(rest));
+    }
+
+    /// Numbers go on where the journal ends.
+    pub(in super::super) fn continue_after(&mut self, last: TransactionId, numbers: &Map<LinkId, Stan>) {
+        self.next_transaction = last.0 + 1;
+        let rest = self.config.longest_timeout().saturating_mul(2);
+        for (link, stan) in numbers {
+            self.numbers.insert(*link, Numbers::after(Some(*stan), rest));
+        }
+    }
+
+    /// A stored message that its issuer has not acknowledged.
+    pub(in super::super) fn restore_stored(&mut self, entry: StoredEntry, mark: CardMark, now: Now) {
+        let place = (entry.issuer.link, entry.issuer.stan);
+        self.outstanding.insert(place, Outstanding::Stored(entry.transaction));
+        self.stored.restore(entry, mark, now.moment);
+    }
+
+    /// A request without an outcome: nobody waits for its answer any more, and what it may have moved is undone.
+    pub(in super::super) fn close_unfinished(
+        &mut self,
+        entry: &RequestEntry,
+        routed: Routed,
+        compared: Compared,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let id = entry.transaction;
+        let request = Request::recalled(entry, compared);
+        self.index.insert(&request.key, &request.leg, id);
+        let _ = self.stored.reserve(routed.leg.link);
+        let mut transaction = Transaction::new(request, NOBODY, now.moment);
+        transaction.state = TransactionState::Forwarded;
+        transaction.routed = Some(routed);
+        self.in_flight.insert(id, Box::new(transaction));
+        let reason = entry.moves_money.then_some(ReversalReason::Recovered);
+        self.conclude(id, Conclusion::refused(WITHHELD, Outcome::Unknown), reason, now, actions);
+    }
+}

@@ -1,0 +1,297 @@
+//! The way in: who asks, whether it was asked before, which card it is, and the journal before the issuer.
+
+use crate::journal::{IssuerLeg, TransactionEntry};
+use crate::link::ConnectionId;
+use crate::stdx::clock::Now;
+use crate::vocab::{InstitutionId, LinkId, Outcome, Refusal, SentAt, Stan, TransactionId};
+
+use super::super::answered::{Answered, OriginalKey};
+use super::super::config::Identifiers;
+use super::super::event::{Action, Answer, AnswerKind, Mapped};
+use super::super::request::{Request, RequestKind};
+use super::super::transaction::{Conclusion, Found, Routed, Transaction, TransactionState};
+use super::{Outstanding, SwitchCore, Then};
+
+impl SwitchCore {
+    /// A request, advice or reversal came in.
+    pub(super) fn received(
+        &mut self,
+        request: Request,
+        from: ConnectionId,
+        signed_on: bool,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        self.counts.received += 1;
+        if let Some(known) = self.find_repeat(&request) {
+            return self.repeated(known, &request, from, actions);
+        }
+        if let Err(refusal) = self.admit(&request, signed_on, now) {
+            return self.refuse_unseen(&request, from, refusal, actions);
+        }
+        self.index.insert(&request.key, &request.leg, request.transaction);
+        match request.kind {
+            RequestKind::Payment => self.payment_received(request, from, now, actions),
+            RequestKind::Reversal => self.reversal_received(request, from, now, actions),
+            RequestKind::Advice => self.advice_received(request, from, now, actions),
+        }
+    }
+
+    /// The request that this repeats: the same name, and the same DE 7 unless it says it is a repeat.
+    fn find_repeat(&self, request: &Request) -> Option<TransactionId> {
+        self.index.named(&request.key).find(|id| {
+            let leg = match self.in_flight.get(id) {
+                Some(transaction) => Some(transaction.request.leg),
+                None => self.answered.get(*id).map(|answered| answered.leg),
+            };
+            leg.is_some_and(|leg| {
+                let same_time = request.leg.mti.is_repeat() || leg.sent_at == request.leg.sent_at;
+                same_time && leg.mti.function == request.leg.mti.function
+            })
+        })
+    }
+
+    /// Something known is asked again: altered it is refused, in flight the answer goes to the newest asker,
+    /// answered it gets the same answer.
+    fn repeated(
+        &mut self,
+        known: TransactionId,
+        request: &Request,
+        from: ConnectionId,
+        actions: &mut Vec<Action>,
+    ) {
+        self.counts.repeats += 1;
+        if let Some(transaction) = self.in_flight.get_mut(&known) {
+            if transaction.request.compared != request.compared {
+                return self.refuse_unseen(request, from, Refusal::AlteredDuplicate, actions);
+            }
+            transaction.asking = from;
+            return actions.push(Action::Forget { transaction: request.transaction });
+        }
+        let Some(answered) = self.answered.get_mut(known) else { return };
+        if answered.compared != request.compared && !answered.was_illegible() {
+            return self.refuse_unseen(request, from, Refusal::AlteredDuplicate, actions);
+        }
+        if answered.is_withheld() {
+            return self.refuse_unseen(request, from, Refusal::AnswerWithheld, actions);
+        }
+        answered.asked_on = from;
+        actions.push(Action::Answer(Box::new(answered.again(known, request.transaction))));
+        self.undelivered.retain(|(_, id)| *id != known);
+    }
+
+    /// Whether this peer may ask this now.
+    fn admit(&self, request: &Request, signed_on: bool, now: Now) -> Result<(), Refusal> {
+        let Some(acquirer) = self.acquirer(request.leg.link) else {
+            return Err(Refusal::InstitutionNotAllowed);
+        };
+        let is_payment = request.kind == RequestKind::Payment;
+        if !signed_on && is_payment {
+            return Err(Refusal::NotSignedOn);
+        }
+        let listed = |institution: Option<InstitutionId>| {
+            institution
+                .is_none_or(|id| acquirer.institutions.is_empty() || acquirer.institutions.contains(&id))
+        };
+        if !listed(request.key.institution) || !listed(request.forwarder) {
+            return Err(Refusal::InstitutionNotAllowed);
+        }
+        if let Some(refusal) = request.refused {
+            return Err(refusal);
+        }
+        if !is_payment {
+            return Ok(());
+        }
+        if self.draining {
+            return Err(Refusal::ShuttingDown);
+        }
+        self.admit_new(request, now)
+    }
+
+    /// Whether a payment that nobody has seen may be new.
+    fn admit_new(&self, request: &Request, now: Now) -> Result<(), Refusal> {
+        let oldest = now.wall.seconds().saturating_sub(self.config.repeat_window.as_secs());
+        let link = request.leg.link;
+        if request.leg.sent_at < SentAt(oldest) || self.answered.may_have_forgotten(link, request.leg.sent_at)
+        {
+            return Err(Refusal::TooOld);
+        }
+        if self.tombstones.get(&OriginalKey::of(&request.leg)).is_some() {
+            return Err(Refusal::ReversedBefore);
+        }
+        if self.in_flight.len() >= self.config.limits.in_flight {
+            return Err(Refusal::Overloaded);
+        }
+        Ok(())
+    }
+
+    /// Says no to something that was never entered: its repeat is looked at afresh.
+    fn refuse_unseen(
+        &mut self,
+        request: &Request,
+        from: ConnectionId,
+        refusal: Refusal,
+        actions: &mut Vec<Action>,
+    ) {
+        self.counts.refused(refusal);
+        actions.push(Action::Answer(Box::new(Answer::to(request, from, AnswerKind::Refused(refusal)))));
+    }
+
+    /// Enters the payment before anything is looked up, so that its duplicate in the same batch finds it.
+    fn payment_received(
+        &mut self,
+        mut request: Request,
+        from: ConnectionId,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let id = request.transaction;
+        let (detokenize, card) = (request.detokenize.take(), request.card.clone());
+        self.in_flight.insert(id, Box::new(Transaction::new(request, from, now.moment)));
+        match (detokenize, card) {
+            (Some(request), _) => actions.push(Action::Detokenize { transaction: id, request }),
+            (None, Some(card)) => self.card_found(id, Found::from(card), now, actions),
+            (None, None) => self.refuse(id, Refusal::FormatError, actions),
+        }
+    }
+
+    /// The TSP has answered, for a payment or for an advice.
+    pub(super) fn detokenized(
+        &mut self,
+        id: TransactionId,
+        result: Result<Box<Mapped>, Refusal>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        match result {
+            Ok(mapped) => self.card_found(id, Found::from(*mapped), now, actions),
+            Err(refusal) => self.refuse(id, refusal, actions),
+        }
+    }
+
+    /// The card is known: route it, keep its reversal's place, and journal it.
+    fn card_found(&mut self, id: TransactionId, found: Found, now: Now, actions: &mut Vec<Action>) {
+        let Some(transaction) = self.in_flight.get(&id) else { return };
+        if transaction.state != TransactionState::Detokenizing {
+            return;
+        }
+        if transaction.request.kind == RequestKind::Advice {
+            return self.advice_found(id, found, now, actions);
+        }
+        let taken = found.taken();
+        match self.route(id, found, now) {
+            Ok(routed) => self.journal_request(id, routed, actions),
+            Err(refusal) => {
+                actions.extend(taken.map(|(record, counter)| Action::ReleaseCounter { record, counter }));
+                self.refuse(id, refusal, actions);
+            }
+        }
+    }
+
+    /// The issuer's leg of a payment. On success the issuer's number and the reversal's place are taken.
+    fn route(&mut self, id: TransactionId, found: Found, now: Now) -> Result<Routed, Refusal> {
+        let issuer = found.issuer.ok_or(Refusal::NoRoute)?;
+        let config = self.issuer(issuer).ok_or(Refusal::NoRoute)?;
+        let (identifiers, timeout) = (config.identifiers, config.timeout);
+        let transaction = self.in_flight.get_mut(&id).ok_or(Refusal::InternalFault)?;
+        let leg = transaction.request.leg;
+        transaction.deadline = transaction.deadline.plus(timeout);
+        let deadline = transaction.deadline;
+        let (stan, sent_at) = self.issuer_identifiers(issuer, identifiers, (leg.stan, leg.sent_at), now)?;
+        if !self.stored.reserve(issuer) {
+            self.give_number_back(issuer, stan, now.moment);
+            return Err(Refusal::Overloaded);
+        }
+        self.outstanding.insert((issuer, stan), Outstanding::Payment(id));
+        self.deadlines.entry(issuer).or_default().push_back((deadline, id));
+        Ok(Routed {
+            card: found.card,
+            mark: found.mark,
+            verdicts: found.verdicts,
+            counter: found.counter,
+            leg: IssuerLeg {
+                link: issuer,
+                mti: leg.mti.first(),
+                sent_at,
+                stan,
+                forwarder: Some(self.config.institution),
+            },
+            window: self.window,
+        })
+    }
+
+    /// DE 11 and DE 7 for the issuer's side: our own, or the acquirer's where they must pass and are free.
+    pub(super) fn issuer_identifiers(
+        &mut self,
+        issuer: LinkId,
+        identifiers: Identifiers,
+        acquirers: (Stan, SentAt),
+        now: Now,
+    ) -> Result<(Stan, SentAt), Refusal> {
+        match identifiers {
+            Identifiers::Own => {
+                let stan = self.take_number(issuer, now.moment).ok_or(Refusal::Overloaded)?;
+                Ok((stan, SentAt(now.wall.seconds())))
+            }
+            Identifiers::Pass if self.outstanding.contains_key(&(issuer, acquirers.0)) => {
+                Err(Refusal::IdentifiersInUse)
+            }
+            Identifiers::Pass => Ok(acquirers),
+        }
+    }
+
+    fn journal_request(&mut self, id: TransactionId, routed: Routed, actions: &mut Vec<Action>) {
+        let Some(transaction) = self.in_flight.get_mut(&id) else { return };
+        let entry = transaction.request_entry(&routed);
+        transaction.routed = Some(routed);
+        transaction.state = TransactionState::Journaling;
+        self.append(TransactionEntry::Request(Box::new(entry)), Then::Forward(id), actions);
+    }
+
+    /// The request is durable: now, and not before, it may leave.
+    pub(super) fn forward(&mut self, id: TransactionId, now: Now, actions: &mut Vec<Action>) {
+        let Some(transaction) = self.in_flight.get_mut(&id) else { return };
+        if transaction.state != TransactionState::Journaling {
+            return;
+        }
+        if transaction.deadline <= now.moment {
+            return self.conclude_unsent(id, Refusal::NotDurableInTime, now, actions);
+        }
+        if transaction.reversal.is_some() {
+            return self.conclude_unsent(id, Refusal::ReversedInFlight, now, actions);
+        }
+        transaction.state = TransactionState::Forwarded;
+        actions.push(Action::Forward { transaction: id });
+    }
+
+    /// Says no to something that is in no journal and went nowhere.
+    pub(super) fn refuse(&mut self, id: TransactionId, refusal: Refusal, actions: &mut Vec<Action>) {
+        let Some(mut transaction) = self.in_flight.remove(&id) else { return };
+        self.counts.refused(refusal);
+        actions.push(Action::Answer(Box::new(transaction.answer(AnswerKind::Refused(refusal)))));
+        transaction.conclusion = Some(Conclusion::refused(refusal, Outcome::Declined));
+        self.remember(id, *transaction);
+    }
+
+    /// Moves a payment that has its answer to where repeats and reversals find it.
+    pub(super) fn remember(&mut self, id: TransactionId, transaction: Transaction) {
+        let Transaction { request, routed, conclusion, reversal, asking, .. } = transaction;
+        let Some(conclusion) = conclusion else { return };
+        let answered = Answered {
+            kind: request.kind,
+            leg: request.leg,
+            key: request.key,
+            asked_on: asking,
+            compared: request.compared,
+            request: request.elements,
+            moves_money: request.moves_money,
+            routed,
+            outcome: conclusion.outcome,
+            answer: conclusion.kind,
+            elements: conclusion.elements,
+            approved: conclusion.approved,
+            reversed: reversal.is_some() || conclusion.reversal.is_some(),
+        };
+        self.answered.insert(id, answered, &mut self.index);
+    }
+}

@@ -1,0 +1,300 @@
+//! Reversals: an acquirer's, found or not; our own, owed for a request whose outcome cannot stand.
+
+use crate::codec::OriginalData;
+use crate::journal::{
+    Elements, IssuerLeg, OriginalIdentity, StoredEntry, StoredKind, TombstoneEntry, TransactionEntry,
+};
+use crate::link::ConnectionId;
+use crate::stdx::clock::Now;
+use crate::vocab::{
+    InstitutionId, MessageClass, MessageFunction, Mti, Outcome, Refusal, ReversalReason, SentAt,
+    TransactionId, Verdicts,
+};
+
+use super::super::answered::{Answered, OriginalKey, agrees};
+use super::super::event::{Action, Answer, AnswerKind};
+use super::super::request::{Compared, Request};
+use super::super::transaction::Routed;
+use super::{Acknowledgement, SwitchCore, Then};
+
+/// What a reversal needs of its original.
+#[derive(Debug, Clone)]
+pub(super) struct Owing {
+    pub(super) original: TransactionId,
+    pub(super) elements: Elements,
+}
+
+/// What an acquirer's reversal found.
+enum Original {
+    InFlight(TransactionId),
+    Answered(TransactionId),
+    Unknown,
+}
+
+impl SwitchCore {
+    /// An acquirer's 0400 or 0420, not seen before: taken over once durable, whatever became of the original.
+    pub(super) fn reversal_received(
+        &mut self,
+        request: Request,
+        from: ConnectionId,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(data) = request.original else { return };
+        self.counts.reversals += 1;
+        let key = OriginalKey::from_data(request.leg.link, &data, now.wall);
+        match self.find_original(&request, &key, &data) {
+            Original::InFlight(original) => self.reverse_in_flight(request, from, original, now, actions),
+            Original::Answered(original) => self.reverse_known(request, from, original, now, actions),
+            Original::Unknown => self.reversal_unmatched(request, from, key, &data, now, actions),
+        }
+    }
+
+    /// The one request that DE 90, card, currency and amount agree on; several are as good as none.
+    fn find_original(&self, request: &Request, key: &OriginalKey, data: &OriginalData) -> Original {
+        let mut found = self.index.originals(key).filter_map(|id| {
+            let (compared, institution, in_flight) = match self.in_flight.get(&id) {
+                Some(t) => (&t.request.compared, t.request.key.institution, true),
+                None => self.answered.get(id).map(|a| (&a.compared, a.key.institution, false))?,
+            };
+            let fits = undoes(&request.compared, compared) && agrees(data.acquirer, institution);
+            fits.then_some(if in_flight { Original::InFlight(id) } else { Original::Answered(id) })
+        });
+        match (found.next(), found.next()) {
+            (Some(original), None) => original,
+            _ => Original::Unknown,
+        }
+    }
+
+    /// The original is still with the issuer, or on its way there: our 0420 must not overtake it.
+    fn reverse_in_flight(
+        &mut self,
+        request: Request,
+        from: ConnectionId,
+        original: TransactionId,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(transaction) = self.in_flight.get(&original) else { return };
+        let elements = transaction.request.elements.clone();
+        let Some(routed) = transaction.routed.clone() else {
+            // Not routed yet, hence not forwarded: it will not be, and there is nothing to deliver.
+            if let Some(transaction) = self.in_flight.get_mut(&original) {
+                transaction.reversal = Some(request.transaction);
+            }
+            return self.acknowledge_only(request, from, actions);
+        };
+        if transaction.reversal.is_some() {
+            return self.acknowledge_only(request, from, actions);
+        }
+        let owing = Owing { original, elements };
+        let entry = self.acquirers_reversal(&request, owing, &routed, now);
+        if let Some(transaction) = self.in_flight.get_mut(&original) {
+            transaction.reversal = Some(request.transaction);
+        }
+        self.take_over(request, from, (entry, routed), Some(original), actions);
+    }
+
+    /// The original has its answer: an approval is undone, anything else needs no undoing.
+    fn reverse_known(
+        &mut self,
+        request: Request,
+        from: ConnectionId,
+        original: TransactionId,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some((owing, routed)) = self.undo(original) else {
+            return self.acknowledge_only(request, from, actions);
+        };
+        let entry = self.acquirers_reversal(&request, owing, &routed, now);
+        self.undelivered.retain(|(_, id)| *id != original);
+        self.take_over(request, from, (entry, routed), None, actions);
+    }
+
+    /// Marks an approval as reversed and says what its reversal needs; `None` when nothing is left to undo.
+    pub(super) fn undo(&mut self, original: TransactionId) -> Option<(Owing, Routed)> {
+        let answered = self.answered.get_mut(original).filter(|answered| answered.stands())?;
+        answered.reversed = true;
+        let owing = Owing { original, elements: answered.request.clone() };
+        Some((owing, answered.routed.clone()?))
+    }
+
+    /// Nothing here fits: say so, and remember, lest the original come later.
+    fn reversal_unmatched(
+        &mut self,
+        request: Request,
+        from: ConnectionId,
+        key: OriginalKey,
+        data: &OriginalData,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        self.counts.refused(Refusal::UnknownOriginal);
+        let until = now.moment.plus(self.config.longest_timeout().saturating_mul(2));
+        self.tombstones.insert(key, until);
+        let entry = TombstoneEntry {
+            transaction: request.transaction,
+            acquirer: request.leg,
+            original: OriginalIdentity {
+                mti: data.mti,
+                stan: data.stan,
+                sent_at: key.sent_at,
+                acquirer: data.acquirer,
+            },
+            answer: Elements::default(),
+        };
+        let answer = Answer::to(&request, from, AnswerKind::Refused(Refusal::UnknownOriginal));
+        self.remember_message(request, from, None, answer.kind);
+        let acknowledgement = Acknowledgement { answer, stored: None, behind: None };
+        self.append_tombstone(entry, Then::Acknowledge(Box::new(acknowledgement)), actions);
+    }
+
+    /// Already undone, or never done: 00, and nothing to deliver.
+    fn acknowledge_only(&mut self, request: Request, from: ConnectionId, actions: &mut Vec<Action>) {
+        let answer = Answer::to(&request, from, AnswerKind::Accepted);
+        self.remember_message(request, from, None, AnswerKind::Accepted);
+        actions.push(Action::Answer(Box::new(answer)));
+    }
+
+    /// Journals a message to be delivered; its sender is told once it is durable.
+    pub(super) fn take_over(
+        &mut self,
+        request: Request,
+        from: ConnectionId,
+        (entry, routed): (StoredEntry, Routed),
+        behind: Option<TransactionId>,
+        actions: &mut Vec<Action>,
+    ) {
+        let card = Some(routed.card.clone());
+        let answer = Answer { card, ..Answer::to(&request, from, AnswerKind::Accepted) };
+        let mark = routed.mark;
+        self.remember_message(request, from, Some(routed), AnswerKind::Accepted);
+        let acknowledgement = Acknowledgement { answer, stored: Some((entry.clone(), mark)), behind };
+        let then = Then::Acknowledge(Box::new(acknowledgement));
+        self.append(TransactionEntry::Stored(Box::new(entry)), then, actions);
+    }
+
+    /// Durable: acknowledge it, and let it be delivered.
+    pub(super) fn acknowledge(&mut self, taken: Acknowledgement, now: Now, actions: &mut Vec<Action>) {
+        actions.push(Action::Answer(Box::new(taken.answer)));
+        let Some((entry, mark)) = taken.stored else { return };
+        let held = taken.behind.is_some_and(|original| self.in_flight.contains_key(&original));
+        self.store(entry, mark, held, now, actions);
+    }
+
+    /// Remembers an advice or reversal, so that its repeat gets the same answer.
+    fn remember_message(
+        &mut self,
+        request: Request,
+        asked_on: ConnectionId,
+        routed: Option<Routed>,
+        answer: AnswerKind,
+    ) {
+        let answered = Answered {
+            kind: request.kind,
+            leg: request.leg,
+            key: request.key,
+            asked_on,
+            compared: request.compared,
+            request: request.elements,
+            moves_money: request.moves_money,
+            routed,
+            outcome: Outcome::Approved,
+            answer,
+            elements: Elements::default(),
+            approved: None,
+            reversed: false,
+        };
+        self.answered.insert(request.transaction, answered, &mut self.index);
+    }
+
+    fn acquirers_reversal(
+        &mut self,
+        request: &Request,
+        owing: Owing,
+        routed: &Routed,
+        now: Now,
+    ) -> StoredEntry {
+        let leg = self.reversal_leg(routed, now);
+        let mut elements = owing.elements;
+        elements.extend(&request.elements);
+        StoredEntry {
+            transaction: request.transaction,
+            original: Some(owing.original),
+            kind: StoredKind::AcquirerReversal,
+            acquirer: Some(request.leg),
+            issuer: leg,
+            elements,
+            original_data: Some(original_data(routed, request.key.institution)),
+            card: routed.card.clone(),
+            verdicts: Verdicts::default(),
+            window: self.window,
+            answer: Elements::default(),
+        }
+    }
+
+    /// The reversal that this switch owes for a request.
+    pub(super) fn own_reversal(
+        &mut self,
+        owing: Owing,
+        routed: &Routed,
+        reason: ReversalReason,
+        now: Now,
+    ) -> StoredEntry {
+        self.counts.own_reversals += 1;
+        let institution = institution(&owing.elements);
+        StoredEntry {
+            transaction: self.next_transaction(),
+            original: Some(owing.original),
+            kind: StoredKind::OwnReversal(reason),
+            acquirer: None,
+            issuer: self.reversal_leg(routed, now),
+            elements: owing.elements,
+            original_data: Some(original_data(routed, institution)),
+            card: routed.card.clone(),
+            verdicts: Verdicts::default(),
+            window: self.window,
+            answer: Elements::default(),
+        }
+    }
+
+    /// A 0420 on the original's issuer link, with a number of its own.
+    fn reversal_leg(&mut self, routed: &Routed, now: Now) -> IssuerLeg {
+        let issuer = routed.leg.link;
+        let mti = Mti::of(MessageClass::Reversal, MessageFunction::Advice);
+        let stan = self.take_number(issuer, now.moment).unwrap_or(routed.leg.stan);
+        IssuerLeg {
+            mti: mti.with_version(routed.leg.mti.version),
+            sent_at: SentAt(now.wall.seconds()),
+            stan,
+            ..routed.leg
+        }
+    }
+}
+
+/// Whether a reversal may be of that original: same card, same currency, no more money.
+fn undoes(reversal: &Compared, original: &Compared) -> bool {
+    let amounts = match (reversal.amount, original.amount) {
+        (Some(undone), Some(done)) => undone.currency() == done.currency() && undone.minor() <= done.minor(),
+        _ => false,
+    };
+    reversal.account == original.account && amounts
+}
+
+/// DE 90 of the issuer's leg: what the issuer knows the original by.
+fn original_data(routed: &Routed, acquirer: Option<InstitutionId>) -> [u8; 42] {
+    OriginalData {
+        mti: routed.leg.mti,
+        stan: routed.leg.stan,
+        sent_at: routed.leg.sent_at.transmission_time(),
+        acquirer,
+        forwarder: routed.leg.forwarder,
+    }
+    .digits()
+}
+
+fn institution(elements: &Elements) -> Option<InstitutionId> {
+    let value = elements.get(crate::codec::DataElement::ACQUIRER.number())?;
+    InstitutionId::parse(value).ok()
+}

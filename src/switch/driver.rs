@@ -1,0 +1,262 @@
+//! The only async file of the switch: moves bytes between the sockets and `Node`, wakes it when entries are durable
+//! or time has passed, and drains it at the end.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use tokio::sync::{Notify, watch};
+use tokio::task::LocalSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::journal::{Appender, Body, Durability, EntryNumber};
+use crate::link::{Inbox, LinkError, Links, LinksConfig, Outbox};
+use crate::stdx::clock::{Clock, Moment, Now};
+use crate::vocab::ShardId;
+
+use super::node::{EntryLog, Happened, LogFault, Node, NodeParts};
+use super::status::SwitchStatus;
+
+/// How often time-outs, echoes and retries are looked at.
+const TICK: Duration = Duration::from_millis(10);
+/// Ticks between two pictures for the console and the metrics.
+const TICKS_PER_STATUS: u32 = 10;
+
+/// Why the switch stopped by itself, or did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SwitchError {
+    #[error("{}", list(.0))]
+    Links(Vec<LinkError>),
+    #[error(transparent)]
+    Log(#[from] LogFault),
+    #[error("the journal's disk failed, so nothing more can be promised: {0}")]
+    Disk(String),
+    #[error("the switch's thread cannot be started: {0}")]
+    Thread(std::io::Error),
+    #[error("the switch's thread ended early")]
+    Ended,
+}
+
+fn list(errors: &[LinkError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// The journal's word to the switch: given on the journal's thread, heard on the switch's.
+#[derive(Debug, Default)]
+pub struct DurableSignal {
+    watermark: AtomicU64,
+    failed: OnceLock<String>,
+    changed: Notify,
+}
+
+impl DurableSignal {
+    /// Notes what the journal says; waits for nothing.
+    pub fn tell(&self, durability: Durability) {
+        match durability {
+            Durability::Durable(number) => self.watermark.store(number.0, Ordering::Release),
+            Durability::Failed(reason) => {
+                let _ = self.failed.set(reason);
+            }
+        }
+        self.changed.notify_one();
+    }
+
+    fn watermark(&self) -> Result<EntryNumber, SwitchError> {
+        match self.failed.get() {
+            Some(reason) => Err(SwitchError::Disk(reason.clone())),
+            None => Ok(EntryNumber(self.watermark.load(Ordering::Acquire))),
+        }
+    }
+}
+
+impl EntryLog for Appender {
+    fn append(&mut self, shard: ShardId, now: Now, bodies: &[Body]) -> Result<EntryNumber, LogFault> {
+        self.append_batch(shard, now.wall, bodies).map_err(|error| LogFault(error.to_string()))
+    }
+
+    fn has_room(&self) -> bool {
+        Self::has_room(self)
+    }
+}
+
+/// What a switch is started with.
+pub struct SwitchParts {
+    pub node: NodeParts,
+    pub links: LinksConfig,
+    pub durable: Arc<DurableSignal>,
+    pub clock: Clock,
+    pub registry: Arc<Mutex<Registry>>,
+    /// How long a stop may wait for requests in flight.
+    pub drain_limit: Duration,
+}
+
+/// A running switch.
+pub struct Switch {
+    addresses: Vec<(String, SocketAddr)>,
+    status: SwitchStatus,
+    stop: watch::Sender<bool>,
+    ended: watch::Receiver<bool>,
+    thread: Option<JoinHandle<Result<(), SwitchError>>>,
+}
+
+impl Switch {
+    /// Starts the switch on a thread of its own; it listens when this returns.
+    ///
+    /// # Errors
+    /// Every listener that cannot be bound.
+    pub fn start(parts: SwitchParts) -> Result<Self, SwitchError> {
+        let (stop, stopping) = watch::channel(false);
+        let (ending, ended) = watch::channel(false);
+        let (started, listening) = std::sync::mpsc::channel();
+        let status = SwitchStatus::default();
+        let board = status.clone();
+        let run = move || {
+            let result = run(parts, &board, stopping, &started);
+            let _ = ending.send(true);
+            result
+        };
+        let thread = std::thread::Builder::new().name("switch".to_owned()).spawn(run);
+        let thread = thread.map_err(SwitchError::Thread)?;
+        match listening.recv() {
+            Ok(addresses) => Ok(Self { addresses, status, stop, ended, thread: Some(thread) }),
+            Err(_) => {
+                Err(thread.join().map_or(SwitchError::Ended, |r| r.err().unwrap_or(SwitchError::Ended)))
+            }
+        }
+    }
+
+    /// Where each listener listens, by name.
+    #[must_use]
+    pub fn addresses(&self) -> &[(String, SocketAddr)] {
+        &self.addresses
+    }
+
+    #[must_use]
+    pub fn status(&self) -> SwitchStatus {
+        self.status.clone()
+    }
+
+    /// Waits until the switch ended by itself, as it does when the disk fails.
+    pub async fn ended(&self) {
+        let mut ended = self.ended.clone();
+        let _ = ended.wait_for(|ended| *ended).await;
+    }
+
+    /// Refuses new requests, finishes or reverses what is in flight within the limit, and ends.
+    ///
+    /// # Errors
+    /// What made it end by itself, if it did.
+    pub fn stop(mut self) -> Result<(), SwitchError> {
+        let _ = self.stop.send(true);
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        thread.join().unwrap_or(Err(SwitchError::Ended))
+    }
+}
+
+fn run(
+    parts: SwitchParts,
+    status: &SwitchStatus,
+    stopping: watch::Receiver<bool>,
+    started: &std::sync::mpsc::Sender<Vec<(String, SocketAddr)>>,
+) -> Result<(), SwitchError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(SwitchError::Thread)?;
+    LocalSet::new().block_on(&runtime, async move {
+        let links = {
+            let mut registry = parts.registry.lock().unwrap_or_else(PoisonError::into_inner);
+            Links::start(parts.links, parts.clock.clone(), &mut registry).map_err(SwitchError::Links)?
+        };
+        let addresses = links.addresses().map(|(name, address)| (name.to_owned(), address)).collect();
+        let driver = Driver {
+            node: Node::new(parts.node),
+            links,
+            durable: parts.durable,
+            clock: parts.clock,
+            inbox: Inbox::default(),
+            outbox: Outbox::default(),
+        };
+        let _ = started.send(addresses);
+        driver.drive(status, stopping, parts.drain_limit).await
+    })
+}
+
+/// What happens in one turn of the loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    Work,
+    Tick,
+    Stop,
+}
+
+struct Driver {
+    node: Node,
+    links: Links,
+    durable: Arc<DurableSignal>,
+    clock: Clock,
+    inbox: Inbox,
+    outbox: Outbox,
+}
+
+impl Driver {
+    async fn drive(
+        mut self,
+        status: &SwitchStatus,
+        mut stopping: watch::Receiver<bool>,
+        drain_limit: Duration,
+    ) -> Result<(), SwitchError> {
+        let mut beat = interval(TICK);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut until: Option<Moment> = None;
+        let mut ticks = 0_u32;
+        loop {
+            let woken = tokio::select! {
+                () = self.links.ready() => Woken::Work,
+                () = self.durable.changed.notified() => Woken::Work,
+                _ = beat.tick() => Woken::Tick,
+                _ = stopping.wait_for(|stop| *stop), if until.is_none() => Woken::Stop,
+            };
+            let now = self.turn(woken)?;
+            match woken {
+                Woken::Work => {}
+                Woken::Tick => {
+                    ticks = ticks.wrapping_add(1);
+                    if ticks.is_multiple_of(TICKS_PER_STATUS) {
+                        status.publish(&self.node);
+                    }
+                }
+                Woken::Stop => {
+                    self.links.stop_accepting();
+                    self.node.drain();
+                    until = Some(now.moment.plus(drain_limit));
+                }
+            }
+            if until.is_some_and(|until| self.node.is_idle() || until <= now.moment) {
+                status.publish(&self.node);
+                return self.part(now);
+            }
+        }
+    }
+
+    /// One step of the node over everything that came, and one write to each connection that has output.
+    fn turn(&mut self, woken: Woken) -> Result<Now, SwitchError> {
+        self.links.take(&mut self.inbox);
+        let now = self.clock.now();
+        let durable = Some(self.durable.watermark()?);
+        self.node.step(Happened { inbox: Some(&self.inbox), durable }, now, &mut self.outbox)?;
+        if woken == Woken::Tick {
+            self.node.tick(now, &mut self.outbox)?;
+        }
+        self.links.apply(&mut self.outbox);
+        Ok(now)
+    }
+
+    /// What is left in flight at the limit has its request in the journal, and is reversed at the next start.
+    fn part(mut self, now: Now) -> Result<(), SwitchError> {
+        self.node.sign_off(now, &mut self.outbox);
+        self.links.apply(&mut self.outbox);
+        Ok(())
+    }
+}

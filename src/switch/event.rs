@@ -1,0 +1,167 @@
+//! Everything that can happen to the core and everything it can ask for: reading `Event` and `Action` is reading
+//! the switch.
+
+use crate::journal::{CardRef, Elements, TransactionEntry};
+use crate::link::ConnectionId;
+use crate::tsp::DetokenizeRequest;
+use crate::vocab::{
+    Amount, CounterTaken, LinkId, Mti, Outcome, Refusal, ResponseCode, Rrn, SentAt, SettlementWindow, Stan,
+    TerminalId, TransactionId, Verdicts,
+};
+
+use super::request::Request;
+
+/// Names an appended entry until the journal has made it durable. Tickets are given in the order of appending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// What can happen to the core.
+#[derive(Debug)]
+pub enum Event {
+    /// An acquirer's request, advice or reversal, parsed. `signed_on` says whether its session may ask.
+    Received { request: Box<Request>, from: ConnectionId, signed_on: bool },
+    /// The TSP has looked at the token.
+    Detokenized { transaction: TransactionId, result: Result<Box<Mapped>, Refusal> },
+    /// All entries up to this ticket are on disk.
+    Durable(Ticket),
+    /// An issuer's answer, parsed.
+    Answered(Box<IssuerAnswer>),
+    /// No connection of the issuer could take it; nothing left the house.
+    NotSent { transaction: TransactionId },
+    /// The connection it was on is gone. `written` says whether a byte of it may have left.
+    IssuerLost { transaction: TransactionId, written: bool },
+    /// An answer's connection went down before the answer's last byte was handed to the socket.
+    Undelivered { transaction: TransactionId },
+    /// The answer could not be built without the PAN.
+    Leaked { transaction: TransactionId },
+    /// An issuer has a connection that takes messages again.
+    IssuerUp(LinkId),
+    /// Time has passed.
+    Tick,
+}
+
+/// What the core can ask the node to do, in this order.
+#[derive(Debug)]
+pub enum Action {
+    /// Look the token up; answered by `Event::Detokenized`.
+    Detokenize { transaction: TransactionId, request: DetokenizeRequest },
+    /// Forget that this counter was taken: its request was not forwarded.
+    ReleaseCounter { record: u64, counter: CounterTaken },
+    /// Put an entry in the journal; `Event::Durable` with this ticket follows.
+    Append { ticket: Ticket, entry: TransactionEntry },
+    /// Send the request to its issuer; `NotSent` when no connection takes it.
+    Forward { transaction: TransactionId },
+    /// Send a stored advice or reversal; `NotSent` when no connection takes it.
+    Deliver(Box<Delivery>),
+    /// Answer an acquirer.
+    Answer(Box<Answer>),
+    /// The issuer left the request unanswered: its connection may be dead.
+    Silent { transaction: TransactionId },
+    /// The next settlement window begins.
+    CutOver(SettlementWindow),
+    /// This message gets no answer of its own: wipe what is held for it.
+    Forget { transaction: TransactionId },
+}
+
+/// An account as requests are compared and cards kept in order: a token as sent, or a mark of a PAN that means
+/// nothing outside this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Account {
+    Token(crate::vocab::Token),
+    Pan(CardMark),
+}
+
+/// A number that stands for a PAN within one run of this process: keyed at random, never written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CardMark(pub u64);
+
+/// A token mapped to its card.
+#[derive(Debug, Clone)]
+pub struct Mapped {
+    pub card: CardRef,
+    pub mark: CardMark,
+    /// The issuer that the PAN routes to.
+    pub issuer: Option<LinkId>,
+    pub verdicts: Verdicts,
+    pub counter: Option<CounterTaken>,
+}
+
+/// What an issuer answered, with the fields by which it is matched to what was asked.
+#[derive(Debug, Clone)]
+pub struct IssuerAnswer {
+    pub link: LinkId,
+    pub mti: Mti,
+    pub sent_at: SentAt,
+    pub stan: Stan,
+    pub acquirer: Option<crate::vocab::InstitutionId>,
+    pub rrn: Option<Rrn>,
+    pub terminal: Option<TerminalId>,
+    pub amount: Option<Amount>,
+    /// `None`: the code is in no table.
+    pub outcome: Option<Outcome>,
+    pub code: ResponseCode,
+    /// The issuer's elements that may go back to an acquirer.
+    pub elements: Elements,
+    /// Whether it could be read without a fault; a faulty one is an unknown outcome.
+    pub believable: bool,
+}
+
+/// A stored message to be sent now.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    pub entry: crate::journal::StoredEntry,
+    /// Sent before: as 0421, 0121 or 0221.
+    pub repeat: bool,
+}
+
+/// How an answer turns out: this switch says no, or the issuer's word is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerKind {
+    Refused(Refusal),
+    /// The issuer's own DE 39 stands among the elements.
+    Passed,
+    /// An advice or reversal is taken over: the dialect's code for approved.
+    Accepted,
+}
+
+/// An answer to an acquirer, dialect-free and without the account number.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// What is answered.
+    pub transaction: TransactionId,
+    /// The message that asks: `transaction` itself, or a repeat of it.
+    pub asked_by: TransactionId,
+    pub link: LinkId,
+    pub to: ConnectionId,
+    /// The MTI that was asked with.
+    pub asked: Mti,
+    /// The request's elements, to be echoed.
+    pub request: Elements,
+    pub card: Option<CardRef>,
+    pub account: Account,
+    pub kind: AnswerKind,
+    /// The answer's own elements.
+    pub elements: Elements,
+    /// Whether money would stay moved if this answer were lost.
+    pub must_arrive: bool,
+}
+
+impl Answer {
+    /// An answer to a message as it was received, with nothing of its own yet.
+    #[must_use]
+    pub fn to(request: &Request, connection: ConnectionId, kind: AnswerKind) -> Self {
+        Self {
+            transaction: request.transaction,
+            asked_by: request.transaction,
+            link: request.leg.link,
+            to: connection,
+            asked: request.leg.mti,
+            request: request.elements.clone(),
+            card: None,
+            account: request.compared.account,
+            kind,
+            elements: Elements::default(),
+            must_arrive: false,
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The issuer's side: a request in the issuer's dialect with the PAN in the token's place, stored messages, and
+//! what issuers answer.
+
+use crate::codec::{CARD_TAGS, DataElement, EncodeError, Message, TokenData};
+use crate::journal::{CardRef, Elements, IssuerLeg};
+use crate::link::{ConnectionId, Outbox};
+use crate::stdx::clock::Now;
+use crate::tsp::CardData;
+use crate::vocab::{
+    LinkId, Refusal, Service, SettlementWindow, Track2, TransactionId, VerdictResult, Verdicts,
+};
+
+use super::super::config::TrackTwo;
+use super::super::event::{Delivery, Event, IssuerAnswer};
+use super::super::transaction::Routed;
+use super::{Node, Sent, Wire};
+
+/// What never goes from one side to the other: the first three are secrets of a zone, the rest is made anew.
+const NOT_PASSED: [DataElement; 6] = [
+    DataElement::PIN_BLOCK,
+    DataElement::SECURITY_CONTROL,
+    DataElement::MAC_64,
+    DataElement::MAC_128,
+    DataElement::FORWARDER,
+    DataElement::SETTLEMENT_DATE,
+];
+
+/// What holds the token and would contradict the PAN.
+const OF_THE_TOKEN: [DataElement; 7] = [
+    DataElement::PAN,
+    DataElement::EXPIRY,
+    DataElement::SEQUENCE_NUMBER,
+    DataElement::TRACK_2,
+    DataElement::TRACK_3,
+    DataElement::TRACK_1,
+    DataElement::ICC,
+];
+
+impl Node {
+    /// Sends a durable request to its issuer, on the connection with the fewest unanswered.
+    pub(super) fn forward(&mut self, id: TransactionId, out: &mut Outbox) {
+        if self.try_forward(id, out).is_none() {
+            self.events.push_back(Event::NotSent { transaction: id });
+        }
+    }
+
+    fn try_forward(&mut self, id: TransactionId, out: &mut Outbox) -> Option<()> {
+        let routed = self.core.transaction(id)?.routed.as_ref()?;
+        let issuer = routed.leg.link;
+        let wire = self.wire(issuer)?.clone();
+        let held = self.held.get(&id)?;
+        let track_two = self.config.issuers.get(&issuer)?.track_two;
+        let message = issuer_message(&held.message, held.card.as_ref()?, routed, track_two, &wire);
+        let message = match message {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::error!(transaction = %id, %error, "a request cannot be said in the issuer's dialect");
+                self.counts.unencodable += 1;
+                return None;
+            }
+        };
+        self.send_to_issuer(id, issuer, &wire, &message, out)
+    }
+
+    fn send_to_issuer(
+        &mut self,
+        id: TransactionId,
+        issuer: LinkId,
+        wire: &Wire,
+        message: &Message,
+        out: &mut Outbox,
+    ) -> Option<()> {
+        let connection = self.issuers.get_mut(&issuer)?.pool.pick()?;
+        let start = self.connections.get(&connection)?.queued;
+        let header = vec![0; wire.format.header_length()];
+        if !self.write(connection, wire, &header, message, out) {
+            return None;
+        }
+        let pool = &mut self.issuers.get_mut(&issuer)?.pool;
+        pool.taken(connection);
+        if let Some(before) = self.sent.insert(id, Sent { link: issuer, connection, start }) {
+            pool.answered(before.connection);
+        }
+        Some(())
+    }
+
+    /// Sends a stored advice or reversal, built from what the journal keeps and nothing else.
+    pub(super) fn deliver(&mut self, delivery: &Delivery, out: &mut Outbox) {
+        let id = delivery.entry.transaction;
+        if self.try_deliver(delivery, out).is_none() {
+            self.events.push_back(Event::NotSent { transaction: id });
+        }
+    }
+
+    fn try_deliver(&mut self, delivery: &Delivery, out: &mut Outbox) -> Option<()> {
+        let entry = &delivery.entry;
+        let issuer = entry.issuer.link;
+        if !self.issuers.get(&issuer)?.pool.is_available() {
+            return None;
+        }
+        let wire = self.wire(issuer)?.clone();
+        let sealed_for = entry.original.unwrap_or(entry.transaction);
+        let card = self.open(&entry.card, sealed_for)?;
+        match stored_message(delivery, &card, &wire) {
+            Ok(message) => self.send_to_issuer(entry.transaction, issuer, &wire, &message, out),
+            Err(error) => {
+                tracing::error!(transaction = %entry.transaction, %error, "a stored message cannot be written");
+                self.counts.unencodable += 1;
+                None
+            }
+        }
+    }
+
+    /// A message from an issuer: an answer, or nothing that is expected here.
+    pub(super) fn issuer_says(&mut self, link: LinkId, message: &Message, believable: bool, now: Now) {
+        let answer = message.mti().is_answer().then(|| self.issuer_answer(link, message, believable, now));
+        match answer.flatten() {
+            Some(answer) => self.events.push_back(Event::Answered(Box::new(answer))),
+            None => self.counts.unexpected += 1,
+        }
+    }
+
+    /// Its identifiers, its code, and those of its elements that an acquirer may see. `None` when it names nothing.
+    fn issuer_answer(
+        &self,
+        link: LinkId,
+        message: &Message,
+        believable: bool,
+        now: Now,
+    ) -> Option<IssuerAnswer> {
+        let wire = self.wire(link)?;
+        let stan = message.stan().ok().flatten()?;
+        let sent_at = message.sent_at().ok().flatten()?.resolve(now.wall);
+        let code = message.response_code().ok().flatten();
+        let amount = message.amount();
+        let allowed = wire.dialect.answer_elements();
+        let mut elements = Elements::default();
+        for element in message.elements().filter(|element| allowed.has(*element)) {
+            if let Some(value) = message.get(element) {
+                elements.keep(element.number(), value);
+            }
+        }
+        Some(IssuerAnswer {
+            link,
+            mti: message.mti(),
+            sent_at,
+            stan,
+            acquirer: message.acquirer().ok().flatten(),
+            rrn: message.rrn().ok().flatten(),
+            terminal: message.terminal().ok().flatten(),
+            believable: believable && code.is_some() && amount.is_ok(),
+            amount: amount.ok().flatten(),
+            outcome: code.and_then(|code| wire.dialect.outcome(code)),
+            code: code.unwrap_or_else(|| wire.dialect.response_code(Refusal::IssuerAnswerInvalid)),
+            elements,
+        })
+    }
+
+    /// The message is over with an answer: its connection has room again.
+    pub(super) fn issuer_done(&mut self, id: TransactionId) {
+        let Some(sent) = self.sent.remove(&id) else { return };
+        if let Some(issuer) = self.issuers.get_mut(&sent.link) {
+            issuer.pool.answered(sent.connection);
+        }
+    }
+
+    /// The request is over without an answer: its connection may be dead.
+    pub(super) fn issuer_silent(&mut self, id: TransactionId, now: Now) {
+        let Some(sent) = self.sent.remove(&id) else { return };
+        if let Some(issuer) = self.issuers.get_mut(&sent.link) {
+            issuer.pool.silent(sent.connection, now.moment, &mut self.entropy);
+        }
+    }
+
+    /// Connections that may be asked for the issuer's requests.
+    pub fn issuer_connections(&self, issuer: LinkId) -> impl Iterator<Item = ConnectionId> + '_ {
+        self.issuers.get(&issuer).into_iter().flat_map(|side| side.pool.connections())
+    }
+}
+
+/// The request as its issuer gets it.
+fn issuer_message(
+    asked: &Message,
+    card: &CardData,
+    routed: &Routed,
+    track_two: TrackTwo,
+    wire: &Wire,
+) -> Result<Message, EncodeError> {
+    let mut message = Message::new(asked.mti().first().with_version(wire.dialect.version()));
+    let of_token = routed.card.token.is_some();
+    let mut verdicts = routed.verdicts;
+    let wanted = |element: &DataElement| {
+        let kept_back = NOT_PASSED.contains(element) || (of_token && OF_THE_TOKEN.contains(element));
+        !kept_back && wire.dialect.field(*element).is_some()
+    };
+    for element in asked.elements().filter(wanted) {
+        message.copy(element, asked)?;
+    }
+    if of_token {
+        set_card(&mut message, card)?;
+        set_chip(&mut message, asked)?;
+        if track_two == TrackTwo::Rebuild && rebuild_track(&mut message, asked, card)? {
+            verdicts.note(Service::VerificationValue, VerdictResult::Bad);
+        }
+    }
+    set_leg(&mut message, &routed.leg, routed.window)?;
+    wire.dialect.set_token_data(&mut message, &token_data(&routed.card, verdicts, routed.window))?;
+    Ok(message)
+}
+
+/// A stored message as its issuer gets it.
+fn stored_message(delivery: &Delivery, card: &CardData, wire: &Wire) -> Result<Message, EncodeError> {
+    let entry = &delivery.entry;
+    let mti = entry.issuer.mti.with_version(wire.dialect.version());
+    let mut message = Message::new(if delivery.repeat { mti.repeat() } else { mti.first() });
+    for (number, value) in entry.elements.iter() {
+        let element = DataElement::new(number).filter(|element| wire.dialect.field(*element).is_some());
+        if let Some(element) = element.filter(|element| !NOT_PASSED.contains(element)) {
+            message.set(element, value)?;
+        }
+    }
+    set_card(&mut message, card)?;
+    if let Some(original) = entry.original_data {
+        message.set(DataElement::ORIGINAL_DATA, &original)?;
+    }
+    set_leg(&mut message, &entry.issuer, entry.window)?;
+    wire.dialect.set_token_data(&mut message, &token_data(&entry.card, entry.verdicts, entry.window))?;
+    Ok(message)
+}
+
+/// PAN, its expiry and its sequence number.
+fn set_card(message: &mut Message, card: &CardData) -> Result<(), EncodeError> {
+    message.set(DataElement::PAN, card.pan.expose_digits())?;
+    if let Some(expiry) = card.expiry {
+        message.set(DataElement::EXPIRY, &expiry.digits())?;
+    }
+    if let Some(sequence) = card.sequence {
+        message.set(DataElement::SEQUENCE_NUMBER, &sequence.digits())?;
+    }
+    Ok(())
+}
+
+/// DE 55 without what names the token.
+fn set_chip(message: &mut Message, asked: &Message) -> Result<(), EncodeError> {
+    let Ok(Some(chip)) = asked.icc() else { return Ok(()) };
+    let rest = chip.without(&CARD_TAGS);
+    if rest.is_empty() { Ok(()) } else { message.set(DataElement::ICC, &rest) }
+}
+
+/// Track 2 over the PAN, where the token had one. Its verification value is gone, which the issuer must be told.
+fn rebuild_track(message: &mut Message, asked: &Message, card: &CardData) -> Result<bool, EncodeError> {
+    let (Ok(Some(track)), Some(expiry)) = (asked.track2(), card.expiry) else { return Ok(false) };
+    let rebuilt = Track2::rebuilt(&card.pan, expiry, track.service_code);
+    message.set(DataElement::TRACK_2, &rebuilt).map(|()| true)
+}
+
+/// What this switch calls the message on the issuer's link, and the day on which it counts.
+fn set_leg(message: &mut Message, leg: &IssuerLeg, window: SettlementWindow) -> Result<(), EncodeError> {
+    message.set(DataElement::SENT_AT, &leg.sent_at.transmission_time().digits())?;
+    message.set(DataElement::STAN, &leg.stan.digits())?;
+    message.set(DataElement::SETTLEMENT_DATE, &window.date.month_day())?;
+    match leg.forwarder {
+        Some(forwarder) => message.set(DataElement::FORWARDER, forwarder.as_bytes()),
+        None => Ok(()),
+    }
+}
+
+fn token_data(card: &CardRef, verdicts: Verdicts, window: SettlementWindow) -> TokenData {
+    let Some(token) = &card.token else {
+        return TokenData { window: Some(window.sequence), ..TokenData::default() };
+    };
+    TokenData {
+        token: Some(token.token),
+        token_expiry: token.expiry,
+        requestor: Some(token.requestor),
+        assurance: Some(token.assurance),
+        par: token.par,
+        verdicts,
+        window: Some(window.sequence),
+        ..TokenData::default()
+    }
+}

@@ -1,0 +1,377 @@
+//! `Node::step`: the core with everything it asks for at its side — dialects, sessions, pools, the vault's read
+//! handle, keys and the journal's front. No sockets, no clock, no thread: the driver and the simulation run it.
+//!
+//! A step takes a batch of what happened and gives a batch of what to send. Within it all frames are decoded and
+//! entered first, then all their tokens are looked up together, then all their entries are appended: one wake-up,
+//! one look at the vault, one group on the disk.
+
+mod acquirer_side;
+mod connections;
+mod issuer_side;
+mod links;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::codec::{Dialect, FrameFormat, Message};
+use crate::journal::{Body, CardRef, EntryNumber, TokenRef, TransactionEntry};
+use crate::link::{
+    ConnectionId, Inbox, LinkCommand, Outbox, Pool, PoolAction, PoolConfig, SessionAction, SessionConfig,
+};
+use crate::stdx::clock::{Moment, Now};
+use crate::stdx::maps::Map;
+use crate::stdx::random::Entropy;
+use crate::tsp::{CardData, DetokenizeRequest, Detokenized, Detokenizer};
+use crate::vocab::{LinkId, Refusal, ShardId, TransactionId};
+
+use self::connections::Connection;
+use super::cards::Cards;
+use super::config::SwitchConfig;
+use super::core::SwitchCore;
+use super::event::{Action, Event, Mapped, Ticket};
+use super::status::{LinkStatus, NodeCounts};
+
+/// Where entries go: the journal, or the simulation's.
+pub trait EntryLog: Send {
+    /// Takes entries, all or none, and gives the number of the first; the others follow without a gap. Each is
+    /// durable once the watermark reaches its number.
+    ///
+    /// # Errors
+    /// When nothing more can be written: the node must stop.
+    fn append(&mut self, shard: ShardId, now: Now, bodies: &[Body]) -> Result<EntryNumber, LogFault>;
+
+    /// Whether a new request may be taken in; answers and reversals have room of their own.
+    fn has_room(&self) -> bool;
+}
+
+/// The journal takes nothing more.
+#[derive(Debug, thiserror::Error)]
+#[error("the journal takes no entry: {0}")]
+pub struct LogFault(pub String);
+
+/// How messages lie on a link's wire.
+#[derive(Debug, Clone)]
+pub struct Wire {
+    pub dialect: Arc<Dialect>,
+    pub format: FrameFormat,
+    pub session: SessionConfig,
+}
+
+/// An acquirer's side of the node.
+#[derive(Debug)]
+struct AcquirerSide {
+    wire: Wire,
+}
+
+/// An issuer's side of the node.
+#[derive(Debug)]
+struct IssuerSide {
+    wire: Wire,
+    pool: Pool,
+}
+
+/// What a node is built from.
+pub struct NodeParts {
+    pub config: SwitchConfig,
+    pub core: SwitchCore,
+    pub acquirers: Vec<(LinkId, Wire)>,
+    pub issuers: Vec<(LinkId, Wire, PoolConfig)>,
+    pub detokenizer: Detokenizer,
+    pub cards: Cards,
+    pub log: Box<dyn EntryLog>,
+    pub entropy: Entropy,
+    /// What the core wants done first: `Recovery::finish` says.
+    pub first: Vec<Action>,
+}
+
+/// What has happened since the last step.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Happened<'a> {
+    pub inbox: Option<&'a Inbox>,
+    /// The journal's watermark.
+    pub durable: Option<EntryNumber>,
+}
+
+/// The switch without sockets.
+pub struct Node {
+    shard: ShardId,
+    config: SwitchConfig,
+    core: SwitchCore,
+    acquirers: Map<LinkId, AcquirerSide>,
+    issuers: Map<LinkId, IssuerSide>,
+    connections: Map<ConnectionId, Connection>,
+    detokenizer: Detokenizer,
+    cards: Cards,
+    log: Box<dyn EntryLog>,
+    entropy: Entropy,
+    /// Messages whose answer is owed, with their clear card while it is needed; wiped when let go.
+    held: Map<TransactionId, Held>,
+    /// On which issuer connection a message went out, and where in its stream it begins.
+    sent: Map<TransactionId, Sent>,
+    /// Appended entries that are not durable yet.
+    tickets: VecDeque<(EntryNumber, Ticket)>,
+    counts: NodeCounts,
+    /// What this step wants written.
+    to_append: Vec<(Body, Option<Ticket>)>,
+    /// What recovery left to do, until the first step.
+    first: Vec<Action>,
+    // Kept from step to step for their memory.
+    events: VecDeque<Event>,
+    actions: Vec<Action>,
+    asked: Vec<(TransactionId, DetokenizeRequest)>,
+    session_actions: Vec<SessionAction>,
+    pool_actions: Vec<PoolAction>,
+}
+
+/// A message between receipt and answer.
+struct Held {
+    message: Message,
+    header: Vec<u8>,
+    /// The card, once the vault has named it or the message did.
+    card: Option<CardData>,
+}
+
+/// A message that an issuer's connection took.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    link: LinkId,
+    connection: ConnectionId,
+    start: u64,
+}
+
+impl Node {
+    /// A node with all links down; the first `step` dials.
+    #[must_use]
+    pub fn new(parts: NodeParts) -> Self {
+        let acquirers = parts.acquirers.into_iter().map(|(id, wire)| (id, AcquirerSide { wire })).collect();
+        let issuers = parts
+            .issuers
+            .into_iter()
+            .map(|(id, wire, pool)| (id, IssuerSide { wire, pool: Pool::new(pool) }))
+            .collect();
+        Self {
+            shard: ShardId::default(),
+            config: parts.config,
+            core: parts.core,
+            acquirers,
+            issuers,
+            connections: Map::default(),
+            detokenizer: parts.detokenizer,
+            cards: parts.cards,
+            log: parts.log,
+            entropy: parts.entropy,
+            held: Map::default(),
+            sent: Map::default(),
+            tickets: VecDeque::new(),
+            counts: NodeCounts::default(),
+            to_append: Vec::new(),
+            events: VecDeque::new(),
+            first: parts.first,
+            actions: Vec::new(),
+            asked: Vec::new(),
+            session_actions: Vec::new(),
+            pool_actions: Vec::new(),
+        }
+    }
+
+    /// Takes what happened and says what to do, in `out`.
+    ///
+    /// # Errors
+    /// The journal takes nothing more: nothing that was asked may be answered from here on.
+    pub fn step(&mut self, happened: Happened<'_>, now: Now, out: &mut Outbox) -> Result<(), LogFault> {
+        for action in std::mem::take(&mut self.first) {
+            self.act(action, now, out);
+        }
+        if let Some(watermark) = happened.durable {
+            self.made_durable(watermark, now, out);
+        }
+        if let Some(inbox) = happened.inbox {
+            self.links_moved(inbox, now, out);
+        }
+        self.settle(now, out);
+        self.flush_entries(now)
+    }
+
+    /// Does what is due: time-outs, echoes, dials, retries.
+    ///
+    /// # Errors
+    /// As `step`.
+    pub fn tick(&mut self, now: Now, out: &mut Outbox) -> Result<(), LogFault> {
+        self.tick_links(now, out);
+        self.events.push_back(Event::Tick);
+        self.settle(now, out);
+        self.flush_entries(now)
+    }
+
+    /// No new payments from here on; what is in flight is finished or reversed.
+    pub fn drain(&mut self) {
+        self.core.drain();
+    }
+
+    /// Whether everything that was asked has its durable answer.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.core.unfinished() == 0
+    }
+
+    /// Each link's connections, and how many of them are signed on.
+    #[must_use]
+    pub fn links(&self) -> Vec<LinkStatus> {
+        let acquirers = self.config.acquirers.iter().map(|(id, config)| (*id, config.name.as_str(), false));
+        let issuers = self.config.issuers.iter().map(|(id, config)| (*id, config.name.as_str(), true));
+        let mut links: Vec<LinkStatus> = acquirers
+            .chain(issuers)
+            .map(|(link, name, is_issuer)| {
+                let of_link = self.connections.values().filter(|connection| connection.link == link);
+                let (connections, up) = of_link.fold((0, 0), |(all, up), connection| {
+                    (all + 1, up + usize::from(connection.session.is_up()))
+                });
+                LinkStatus { link, name: name.to_owned(), is_issuer, connections, up }
+            })
+            .collect();
+        links.sort_unstable_by_key(|status| status.link);
+        links
+    }
+
+    #[must_use]
+    pub fn core(&self) -> &SwitchCore {
+        &self.core
+    }
+
+    #[must_use]
+    pub fn counts(&self) -> &NodeCounts {
+        &self.counts
+    }
+
+    /// When `tick` has something to do next.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Moment> {
+        let sessions = self.connections.values().filter_map(|connection| connection.session.deadline());
+        let pools = self.issuers.values().filter_map(|issuer| issuer.pool.deadline());
+        sessions.chain(pools).chain(self.core.deadline()).min()
+    }
+
+    fn made_durable(&mut self, watermark: EntryNumber, now: Now, out: &mut Outbox) {
+        let mut last = None;
+        while self.tickets.front().is_some_and(|(number, _)| *number <= watermark) {
+            last = self.tickets.pop_front().map(|(_, ticket)| ticket);
+        }
+        if let Some(ticket) = last {
+            self.events.push_back(Event::Durable(ticket));
+            self.settle(now, out);
+        }
+    }
+
+    /// Lets the core see every event, does what it asks, and goes on until nothing is left to do.
+    fn settle(&mut self, now: Now, out: &mut Outbox) {
+        loop {
+            while let Some(event) = self.events.pop_front() {
+                let mut actions = std::mem::take(&mut self.actions);
+                self.core.apply(event, now, &mut actions);
+                for action in actions.drain(..) {
+                    self.act(action, now, out);
+                }
+                self.actions = actions;
+            }
+            if self.asked.is_empty() {
+                return;
+            }
+            self.detokenize(now);
+        }
+    }
+
+    fn act(&mut self, action: Action, now: Now, out: &mut Outbox) {
+        match action {
+            Action::Detokenize { transaction, request } => self.asked.push((transaction, request)),
+            Action::ReleaseCounter { record, counter } => self.detokenizer.release(record, counter),
+            Action::Append { ticket, entry } => self.append(ticket, entry),
+            Action::CutOver(window) => self.to_append.push((Body::CutOver(window), None)),
+            Action::Forward { transaction } => self.forward(transaction, out),
+            Action::Deliver(delivery) => self.deliver(&delivery, out),
+            Action::Answer(answer) => self.answer(&answer, out),
+            Action::Silent { transaction } => self.issuer_silent(transaction, now),
+            Action::Forget { transaction } => {
+                self.held.remove(&transaction);
+            }
+        }
+    }
+
+    fn append(&mut self, ticket: Ticket, entry: TransactionEntry) {
+        if let TransactionEntry::Outcome(outcome) = &entry {
+            self.issuer_done(outcome.transaction);
+        }
+        if let TransactionEntry::Delivered(delivered) = &entry {
+            self.issuer_done(delivered.stored);
+        }
+        self.to_append.push((Body::Transaction(entry), Some(ticket)));
+    }
+
+    /// Everything that this step wants written, as one batch.
+    fn flush_entries(&mut self, now: Now) -> Result<(), LogFault> {
+        if self.to_append.is_empty() {
+            return Ok(());
+        }
+        let (bodies, tickets): (Vec<Body>, Vec<Option<Ticket>>) = self.to_append.drain(..).unzip();
+        let mut number = self.log.append(self.shard, now, &bodies)?;
+        for ticket in tickets {
+            self.tickets.extend(ticket.map(|ticket| (number, ticket)));
+            number = number.next();
+        }
+        Ok(())
+    }
+
+    /// All tokens of this batch, in one look at the vault.
+    fn detokenize(&mut self, now: Now) {
+        let asked = std::mem::take(&mut self.asked);
+        let requests: Vec<DetokenizeRequest> = asked.iter().map(|(_, request)| request.clone()).collect();
+        let mut found = Vec::with_capacity(requests.len());
+        self.detokenizer.detokenize_batch(now, &requests, &mut found);
+        for ((transaction, request), found) in asked.into_iter().zip(found) {
+            let result = found.map(|found| Box::new(self.mapped(transaction, &request, found)));
+            self.events.push_back(Event::Detokenized { transaction, result });
+        }
+    }
+
+    /// What the core needs of a token's card; the card itself stays here.
+    fn mapped(&mut self, id: TransactionId, request: &DetokenizeRequest, found: Detokenized) -> Mapped {
+        let token = TokenRef {
+            token: request.token,
+            expiry: request.expiry,
+            requestor: found.requestor,
+            assurance: found.assurance,
+            par: found.par,
+            last4: found.card.pan.last4(),
+            record: found.record,
+            mapping_version: found.mapping_version,
+        };
+        let mapped = Mapped {
+            card: CardRef { token: Some(token), sealed: found.sealed },
+            mark: self.cards.mark(&found.card.pan),
+            issuer: self.config.routes.issuer(found.card.pan.expose_digits()),
+            verdicts: found.verdicts,
+            counter: found.counter,
+        };
+        if let Some(held) = self.held.get_mut(&id) {
+            held.card = Some(found.card);
+        }
+        mapped
+    }
+
+    /// The card behind a journaled reference. Without it nothing can be sent for it.
+    fn open(&mut self, card: &CardRef, sealed_for: TransactionId) -> Option<CardData> {
+        let opened = self.cards.open(card, sealed_for);
+        if opened.is_err() {
+            self.counts.unopened += 1;
+            tracing::error!(transaction = %sealed_for, "a journaled card envelope does not open");
+        }
+        opened.ok()
+    }
+
+    fn close(&mut self, connection: ConnectionId, reason: crate::link::CloseReason, out: &mut Outbox) {
+        out.commands.push(LinkCommand::Close { connection, reason });
+    }
+
+    fn refused_for_room(&self) -> Option<Refusal> {
+        (!self.log.has_room()).then_some(Refusal::Overloaded)
+    }
+}

@@ -1,0 +1,248 @@
+//! The journal read back into a core: what was answered, what is to be delivered, and what had no outcome when the
+//! process ended.
+
+use std::collections::BTreeMap;
+
+use crate::journal::{
+    AcquirerLeg, Body, CardRef, DeliveryEnd, Elements, Entry, OutcomeEntry, RequestEntry, StoredEntry,
+    StoredKind, TombstoneEntry, TransactionEntry,
+};
+use crate::link::ConnectionId;
+use crate::stdx::clock::Now;
+use crate::stdx::maps::Map;
+use crate::vocab::{LinkId, Outcome, Refusal, SettlementWindow, Stan, TransactionId};
+
+use super::answered::Answered;
+use super::cards::Cards;
+use super::config::SwitchConfig;
+use super::core::SwitchCore;
+use super::event::{Account, Action, AnswerKind, CardMark};
+use super::request::{Compared, RequestKey, RequestKind};
+use super::transaction::Routed;
+
+/// Why the journal does not lead back to a state.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    #[error("the card of transaction {0} does not open: its key is missing, or the entry was altered")]
+    CardSealed(TransactionId),
+    #[error("transaction {0} is in the journal without its processing code or amount")]
+    Incomplete(TransactionId),
+}
+
+/// Takes entries in their order, and gives the core that they lead to.
+pub struct Recovery<'a> {
+    core: SwitchCore,
+    cards: &'a Cards,
+    open: BTreeMap<TransactionId, RequestEntry>,
+    stored: BTreeMap<TransactionId, StoredEntry>,
+    last_number: Map<LinkId, Stan>,
+    last_transaction: u64,
+}
+
+/// What was found, for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recovered {
+    /// Requests that had no outcome.
+    pub without_outcome: usize,
+    /// Advices and reversals still to be delivered.
+    pub to_deliver: usize,
+    /// Answers remembered for repeats.
+    pub answered: usize,
+}
+
+impl<'a> Recovery<'a> {
+    #[must_use]
+    pub fn new(config: SwitchConfig, window: SettlementWindow, cards: &'a Cards) -> Self {
+        Self {
+            core: SwitchCore::new(config, window),
+            cards,
+            open: BTreeMap::new(),
+            stored: BTreeMap::new(),
+            last_number: Map::default(),
+            last_transaction: 0,
+        }
+    }
+
+    /// Takes the next entry.
+    ///
+    /// # Errors
+    /// The entry is authentic and yet cannot be used: nothing may start on it.
+    pub fn observe(&mut self, entry: &Entry) -> Result<(), RecoveryError> {
+        match &entry.body {
+            Body::Transaction(transaction) => self.transaction(transaction),
+            Body::CutOver(window) => {
+                self.core.set_window(*window);
+                Ok(())
+            }
+            Body::Token(_) | Body::Operator(_) => Ok(()),
+        }
+    }
+
+    fn transaction(&mut self, entry: &TransactionEntry) -> Result<(), RecoveryError> {
+        match entry {
+            TransactionEntry::Request(request) => {
+                self.seen(request.transaction, request.issuer.link, request.issuer.stan);
+                self.open.insert(request.transaction, (**request).clone());
+                Ok(())
+            }
+            TransactionEntry::Outcome(outcome) => self.outcome(outcome),
+            TransactionEntry::Stored(stored) => self.stored(stored),
+            TransactionEntry::Delivered(delivered) => {
+                self.stored.remove(&delivered.stored);
+                if matches!(delivered.end, DeliveryEnd::Parked(_)) {
+                    self.core.count_parked();
+                }
+                Ok(())
+            }
+            TransactionEntry::Tombstone(tombstone) => self.tombstone(tombstone),
+            TransactionEntry::Late(_) => Ok(()),
+        }
+    }
+
+    fn outcome(&mut self, outcome: &OutcomeEntry) -> Result<(), RecoveryError> {
+        if let Some(reversal) = &outcome.reversal {
+            self.seen(reversal.transaction, reversal.issuer.link, reversal.issuer.stan);
+            self.stored.insert(reversal.transaction, reversal.clone());
+        }
+        let Some(request) = self.open.remove(&outcome.transaction) else { return Ok(()) };
+        let answered = self.answered(&request, outcome)?;
+        self.core.recall(outcome.transaction, answered);
+        Ok(())
+    }
+
+    /// A request with its outcome, as repeats and reversals look for it.
+    fn answered(&self, request: &RequestEntry, outcome: &OutcomeEntry) -> Result<Answered, RecoveryError> {
+        let id = request.transaction;
+        let mark = self.mark(&request.card, id)?;
+        let compared = compared(&request.card, mark, &request.elements);
+        if compared.processing.is_none() || compared.amount.is_none() {
+            return Err(RecoveryError::Incomplete(id));
+        }
+        Ok(Answered {
+            kind: RequestKind::Payment,
+            leg: request.acquirer,
+            key: RequestKey::recalled(&request.acquirer, &request.elements),
+            asked_on: NOBODY,
+            compared,
+            request: request.elements.clone(),
+            moves_money: request.moves_money,
+            routed: Some(routed(request, mark)),
+            outcome: outcome.outcome,
+            answer: outcome.refusal.map_or(AnswerKind::Passed, AnswerKind::Refused),
+            elements: outcome.answer.clone(),
+            approved: outcome.approved,
+            reversed: outcome.reversal.is_some() || self.is_reversed(id),
+        })
+    }
+
+    /// Whether a stored reversal names it as its original.
+    fn is_reversed(&self, id: TransactionId) -> bool {
+        self.stored.values().any(|stored| stored.original == Some(id))
+    }
+
+    fn stored(&mut self, stored: &StoredEntry) -> Result<(), RecoveryError> {
+        self.seen(stored.transaction, stored.issuer.link, stored.issuer.stan);
+        if let Some(original) = stored.original {
+            self.core.recall_reversed(original);
+        }
+        if let Some(leg) = stored.acquirer {
+            let mark = self.mark(&stored.card, stored.original.unwrap_or(stored.transaction))?;
+            let answered = taken_over(stored, leg, mark);
+            self.core.recall(stored.transaction, answered);
+        }
+        self.stored.insert(stored.transaction, stored.clone());
+        Ok(())
+    }
+
+    fn tombstone(&mut self, tombstone: &TombstoneEntry) -> Result<(), RecoveryError> {
+        self.last_transaction = self.last_transaction.max(tombstone.transaction.0);
+        self.core.recall_tombstone(tombstone);
+        Ok(())
+    }
+
+    fn seen(&mut self, id: TransactionId, link: LinkId, stan: Stan) {
+        self.last_transaction = self.last_transaction.max(id.0);
+        self.last_number.insert(link, stan);
+    }
+
+    fn mark(&self, card: &CardRef, sealed_for: TransactionId) -> Result<CardMark, RecoveryError> {
+        let opened = self.cards.open(card, sealed_for).map_err(|_| RecoveryError::CardSealed(sealed_for))?;
+        Ok(self.cards.mark(&opened.pan))
+    }
+
+    /// The core, with what it must do first: every request without an outcome is closed, and reversed if it could
+    /// have moved money.
+    ///
+    /// # Errors
+    /// As `observe`.
+    pub fn finish(
+        mut self,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) -> Result<(SwitchCore, Recovered), RecoveryError> {
+        let recovered = Recovered {
+            without_outcome: self.open.len(),
+            to_deliver: self.stored.len(),
+            answered: self.core.answered_count(),
+        };
+        self.core.continue_after(TransactionId(self.last_transaction), &self.last_number);
+        for (id, stored) in std::mem::take(&mut self.stored) {
+            let mark = self.mark(&stored.card, stored.original.unwrap_or(id))?;
+            self.core.restore_stored(stored, mark, now);
+        }
+        for (id, request) in std::mem::take(&mut self.open) {
+            let mark = self.mark(&request.card, id)?;
+            let compared = compared(&request.card, mark, &request.elements);
+            self.core.close_unfinished(&request, routed(&request, mark), compared, now, actions);
+        }
+        Ok((self.core, recovered))
+    }
+}
+
+/// No connection of this run: who asked is gone.
+pub(super) const NOBODY: ConnectionId = ConnectionId(u64::MAX);
+
+fn routed(request: &RequestEntry, mark: CardMark) -> Routed {
+    Routed {
+        card: request.card.clone(),
+        mark,
+        verdicts: request.verdicts,
+        counter: request.counter,
+        leg: request.issuer,
+        window: request.window,
+    }
+}
+
+fn compared(card: &CardRef, mark: CardMark, elements: &Elements) -> Compared {
+    let account = match &card.token {
+        Some(token) => Account::Token(token.token),
+        None => Account::Pan(mark),
+    };
+    Compared::recalled(account, elements)
+}
+
+/// An advice or reversal that was acknowledged.
+fn taken_over(stored: &StoredEntry, leg: AcquirerLeg, mark: CardMark) -> Answered {
+    let kind = match stored.kind {
+        StoredKind::Advice => RequestKind::Advice,
+        StoredKind::AcquirerReversal | StoredKind::OwnReversal(_) => RequestKind::Reversal,
+    };
+    Answered {
+        kind,
+        leg,
+        key: RequestKey::recalled(&leg, &stored.elements),
+        asked_on: NOBODY,
+        compared: compared(&stored.card, mark, &stored.elements),
+        request: stored.elements.clone(),
+        moves_money: true,
+        routed: None,
+        outcome: Outcome::Approved,
+        answer: AnswerKind::Accepted,
+        elements: stored.answer.clone(),
+        approved: None,
+        reversed: false,
+    }
+}
+
+/// The refusal under which a request without an outcome is closed: its repeat gets no approval any more.
+pub(super) const WITHHELD: Refusal = Refusal::AnswerWithheld;

@@ -1,0 +1,452 @@
+//! `Request`: an acquirer's message parsed once into what the core needs. Past this file nobody asks whether DE 4
+//! was there.
+
+use zeroize::Zeroizing;
+
+use crate::codec::{DataElement, DecodeError, Dialect, IccData, Message, OriginalData, Tag, TokenData};
+use crate::journal::{AcquirerLeg, CardRef, Elements, RequestEntry};
+use crate::stdx::clock::Now;
+use crate::tsp::{ChipData, DetokenizeRequest, Purpose};
+use crate::vocab::{
+    Amount, Currency, Expiry, InstitutionId, LinkId, LocalDate, LocalTime, MerchantCategory, MerchantId,
+    MessageClass, MessageFunction, Mti, PosEntryMode, ProcessingCode, Refusal, Rrn, SentAt, Stan, TerminalId,
+    Token, Track2, TransactionId, TransactionKind,
+};
+
+use super::event::{Account, CardMark};
+
+/// What an acquirer can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RequestKind {
+    /// 0100 and 0200: forwarded, and answered by the issuer.
+    Payment,
+    /// 0120 and 0220: it has happened; taken over and delivered later.
+    Advice,
+    /// 0400 and 0420: taken over and delivered as 0420.
+    Reversal,
+}
+
+/// What names a request among its acquirer's, DE 7 apart (network rules, repeats): a repeat has the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestKey {
+    pub link: LinkId,
+    pub class: MessageClass,
+    pub stan: Stan,
+    pub institution: Option<InstitutionId>,
+    pub terminal: Option<TerminalId>,
+    pub reference: Reference,
+}
+
+/// DE 37, or where it is absent DE 12 and 13.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reference {
+    Rrn(Rrn),
+    Local(Option<LocalTime>, Option<LocalDate>),
+}
+
+impl RequestKey {
+    /// The key of a journaled request.
+    #[must_use]
+    pub fn recalled(leg: &AcquirerLeg, elements: &Elements) -> Self {
+        let get = |element: DataElement| elements.get(element.number());
+        let reference = match get(DataElement::RRN).and_then(|value| Rrn::parse(value).ok()) {
+            Some(rrn) => Reference::Rrn(rrn),
+            None => Reference::Local(
+                get(DataElement::LOCAL_TIME).and_then(|value| LocalTime::parse(value).ok()),
+                get(DataElement::LOCAL_DATE).and_then(|value| LocalDate::parse(value).ok()),
+            ),
+        };
+        Self {
+            link: leg.link,
+            class: leg.mti.class,
+            stan: leg.stan,
+            institution: get(DataElement::ACQUIRER).and_then(|value| InstitutionId::parse(value).ok()),
+            terminal: get(DataElement::TERMINAL).and_then(|value| TerminalId::parse(value).ok()),
+            reference,
+        }
+    }
+}
+
+/// What must be the same in a repeat: DE 2, 3, 4 and 49.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compared {
+    pub account: Account,
+    pub processing: Option<ProcessingCode>,
+    pub amount: Option<Amount>,
+}
+
+impl Compared {
+    /// What a journaled request's repeat is compared with.
+    #[must_use]
+    pub fn recalled(account: Account, elements: &Elements) -> Self {
+        let get = |element: DataElement| elements.get(element.number());
+        let currency = get(DataElement::CURRENCY).and_then(|value| Currency::parse(value).ok());
+        let amount = get(DataElement::AMOUNT).zip(currency);
+        Self {
+            account,
+            processing: get(DataElement::PROCESSING_CODE).and_then(|value| ProcessingCode::parse(value).ok()),
+            amount: amount.and_then(|(value, currency)| Amount::parse(value, currency).ok()),
+        }
+    }
+}
+
+/// An acquirer's message.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub transaction: TransactionId,
+    pub kind: RequestKind,
+    pub leg: AcquirerLeg,
+    pub key: RequestKey,
+    pub compared: Compared,
+    pub forwarder: Option<InstitutionId>,
+    /// What the journal may keep of it.
+    pub elements: Elements,
+    /// For a PAN the card is known at once; for a token the vault says.
+    pub card: Option<PanCard>,
+    /// For a token: what the TSP is asked.
+    pub detokenize: Option<DetokenizeRequest>,
+    pub moves_money: bool,
+    /// DE 90, of a reversal or advice.
+    pub original: Option<OriginalData>,
+    /// Why it is refused before anything else is looked at.
+    pub refused: Option<Refusal>,
+}
+
+/// The card of a request that came with a PAN.
+#[derive(Debug, Clone)]
+pub struct PanCard {
+    pub card: CardRef,
+    pub mark: CardMark,
+    pub issuer: Option<LinkId>,
+}
+
+/// Why a message became no request.
+#[derive(Debug)]
+pub enum NotARequest {
+    /// DE 7 or DE 11 cannot be read: nothing can be answered, the connection goes.
+    Unanswerable(DataElement),
+    /// An MTI that acquirers do not send here; answered with the refusal.
+    Unsupported,
+}
+
+/// The account that DE 2 names.
+#[derive(Debug)]
+pub enum Given<'a> {
+    Token(Token),
+    Pan { card: PanCard, digits: &'a [u8] },
+}
+
+/// Who sent the message, when, and what number it got here.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    pub link: LinkId,
+    pub transaction: TransactionId,
+    pub received: Now,
+}
+
+impl Request {
+    /// Reads the message. What is wrong with it and can still be answered is left in `refused`.
+    ///
+    /// # Errors
+    /// `Unanswerable` without DE 7 and DE 11, `Unsupported` for an MTI that is none of a `RequestKind`.
+    pub fn parse(
+        message: &Message,
+        dialect: &Dialect,
+        given: Result<Given<'_>, Refusal>,
+        arrival: Arrival,
+    ) -> Result<Self, NotARequest> {
+        let (stan, sent_at) = answerable(message, arrival.received)?;
+        let mti = message.mti();
+        let kind = kind_of(mti).ok_or(NotARequest::Unsupported)?;
+        let leg = AcquirerLeg { link: arrival.link, mti, sent_at, stan };
+        let mut request = Self::bare(arrival.transaction, kind, leg, message);
+        request.refused = request.read(message, dialect, given).err();
+        Ok(request)
+    }
+
+    /// A request of which only DE 7, 11 and what else was legible is known; refused from the start.
+    ///
+    /// # Errors
+    /// As `parse`.
+    pub fn illegible(message: &Message, arrival: Arrival, why: Refusal) -> Result<Self, NotARequest> {
+        let (stan, sent_at) = answerable(message, arrival.received)?;
+        let mti = message.mti();
+        let kind = kind_of(mti).ok_or(NotARequest::Unsupported)?;
+        let leg = AcquirerLeg { link: arrival.link, mti, sent_at, stan };
+        Ok(Self { refused: Some(why), ..Self::bare(arrival.transaction, kind, leg, message) })
+    }
+
+    /// A message of a kind that acquirers do not send here, as far as answering it goes.
+    ///
+    /// # Errors
+    /// `Unanswerable`.
+    pub fn unsupported(message: &Message, arrival: Arrival) -> Result<Self, NotARequest> {
+        let (stan, sent_at) = answerable(message, arrival.received)?;
+        let leg = AcquirerLeg { link: arrival.link, mti: message.mti(), sent_at, stan };
+        let refused = Some(Refusal::UnsupportedMessage);
+        Ok(Self { refused, ..Self::bare(arrival.transaction, RequestKind::Payment, leg, message) })
+    }
+
+    /// A journaled request.
+    #[must_use]
+    pub fn recalled(entry: &RequestEntry, compared: Compared) -> Self {
+        Self {
+            transaction: entry.transaction,
+            kind: RequestKind::Payment,
+            leg: entry.acquirer,
+            key: RequestKey::recalled(&entry.acquirer, &entry.elements),
+            compared,
+            forwarder: None,
+            elements: entry.elements.clone(),
+            card: None,
+            detokenize: None,
+            moves_money: entry.moves_money,
+            original: None,
+            refused: None,
+        }
+    }
+
+    fn bare(transaction: TransactionId, kind: RequestKind, leg: AcquirerLeg, message: &Message) -> Self {
+        let key = RequestKey {
+            link: leg.link,
+            class: leg.mti.class,
+            stan: leg.stan,
+            institution: message.acquirer().ok().flatten(),
+            terminal: message.terminal().ok().flatten(),
+            reference: reference(message),
+        };
+        let account = Account::Pan(CardMark(0));
+        Self {
+            transaction,
+            kind,
+            leg,
+            key,
+            compared: Compared { account, processing: None, amount: None },
+            forwarder: message.forwarder().ok().flatten(),
+            elements: kept(message),
+            card: None,
+            detokenize: None,
+            moves_money: false,
+            original: None,
+            refused: None,
+        }
+    }
+
+    fn read(
+        &mut self,
+        message: &Message,
+        dialect: &Dialect,
+        given: Result<Given<'_>, Refusal>,
+    ) -> Result<(), Refusal> {
+        let given = given?;
+        let parts = Parts::read(message, dialect).map_err(|_| Refusal::FormatError)?;
+        self.compared.processing = parts.processing;
+        self.compared.amount = parts.amount;
+        self.original = parts.original;
+        let processing = parts.processing.ok_or(Refusal::FormatError)?;
+        let amount = parts.amount.ok_or(Refusal::FormatError)?;
+        self.moves_money = amount.minor() > 0 && processing.kind() != TransactionKind::Inquiry;
+        match given {
+            Given::Token(token) => {
+                self.compared.account = Account::Token(token);
+                self.detokenize = Some(self.question(token, &parts, message)?);
+            }
+            Given::Pan { card, digits } => {
+                self.compared.account = Account::Pan(card.mark);
+                self.card = Some(card);
+                Chip::read(message, digits)?;
+                parts.track_agrees(digits)?;
+            }
+        }
+        if self.kind == RequestKind::Reversal && self.original.is_none() {
+            return Err(Refusal::FormatError);
+        }
+        refuse_unreadable_secrets(message)
+    }
+
+    /// What the TSP is to be asked about a token.
+    fn question(&self, token: Token, parts: &Parts, message: &Message) -> Result<DetokenizeRequest, Refusal> {
+        parts.track_agrees(token.as_bytes())?;
+        let chip = Chip::read(message, token.as_bytes())?;
+        let expiry = parts.token_expiry(&chip)?;
+        let entry_mode = parts.entry_mode.map(|mode| mode.entry);
+        if self.kind == RequestKind::Payment && entry_mode.is_none() {
+            return Err(Refusal::FormatError);
+        }
+        Ok(DetokenizeRequest {
+            token,
+            expiry,
+            requestor: parts.token_data.requestor,
+            entry_mode,
+            acquirer: self.leg.link,
+            merchant: parts.merchant,
+            category: parts.category,
+            amount: parts.amount,
+            chip: chip.data,
+            purpose: self.purpose(),
+        })
+    }
+
+    fn purpose(&self) -> Purpose {
+        match (self.kind, self.compared.processing.map(|processing| processing.kind())) {
+            (RequestKind::Advice | RequestKind::Reversal, _) => Purpose::PastEvent,
+            (RequestKind::Payment, Some(TransactionKind::Credit)) => Purpose::Refund,
+            (RequestKind::Payment, _) => Purpose::Purchase,
+        }
+    }
+}
+
+/// What no link has a key for yet is refused, never passed on or ignored.
+fn refuse_unreadable_secrets(message: &Message) -> Result<(), Refusal> {
+    if message.has(DataElement::MAC_64) || message.has(DataElement::MAC_128) {
+        return Err(Refusal::MacKeyMissing);
+    }
+    if message.has(DataElement::PIN_BLOCK) {
+        return Err(Refusal::PinTranslationUnavailable);
+    }
+    Ok(())
+}
+
+/// The elements that requests of every kind are read for.
+struct Parts {
+    processing: Option<ProcessingCode>,
+    amount: Option<Amount>,
+    expiry: Option<Expiry>,
+    track: Option<Track2>,
+    entry_mode: Option<PosEntryMode>,
+    merchant: Option<MerchantId>,
+    category: Option<MerchantCategory>,
+    original: Option<OriginalData>,
+    token_data: TokenData,
+}
+
+impl Parts {
+    fn read(message: &Message, dialect: &Dialect) -> Result<Self, DecodeError> {
+        message.local_time()?;
+        message.local_date()?;
+        message.acquirer()?;
+        message.forwarder()?;
+        message.rrn()?;
+        message.terminal()?;
+        Ok(Self {
+            processing: message.processing_code()?,
+            amount: message.amount()?,
+            expiry: message.expiry()?,
+            track: message.track2()?,
+            entry_mode: message.entry_mode()?,
+            merchant: message.merchant()?,
+            category: message.merchant_category()?,
+            original: message.original_data()?,
+            token_data: dialect.token_data(message)?,
+        })
+    }
+
+    fn track_agrees(&self, account: &[u8]) -> Result<(), Refusal> {
+        match &self.track {
+            Some(track) if track.account.expose_digits() != account => Err(Refusal::AccountsDisagree),
+            _ => Ok(()),
+        }
+    }
+
+    /// DE 14, else DE 35, else the chip's 5F24 or 57; any two that differ are refused.
+    fn token_expiry(&self, chip: &Chip) -> Result<Option<Expiry>, Refusal> {
+        let of_track = self.track.as_ref().and_then(|track| track.expiry);
+        let mut known = [self.expiry, of_track, chip.expiry].into_iter().flatten();
+        let first = known.next();
+        if known.any(|other| Some(other) != first) {
+            return Err(Refusal::ExpiriesDisagree);
+        }
+        Ok(first)
+    }
+}
+
+/// What DE 55 says, as far as it is looked at.
+struct Chip {
+    data: Option<ChipData>,
+    expiry: Option<Expiry>,
+}
+
+impl Chip {
+    /// Reads DE 55; the account numbers it holds (5A, 57) must be `account`, its expiries (5F24, 57) agree.
+    fn read(message: &Message, account: &[u8]) -> Result<Self, Refusal> {
+        let icc = message.icc().map_err(|_| Refusal::FormatError)?;
+        let Some(icc) = icc else { return Ok(Self { data: None, expiry: None }) };
+        let number = icc.get(Tag::PAN).map(unpacked);
+        if number.is_some_and(|number| number.as_slice() != account) {
+            return Err(Refusal::AccountsDisagree);
+        }
+        let track =
+            icc.get(Tag::TRACK_2_EQUIVALENT).map(unpacked).map(|track| Track2::parse(&track)).transpose();
+        let track = track.map_err(|_| Refusal::FormatError)?;
+        if track.as_ref().is_some_and(|track| track.account.expose_digits() != account) {
+            return Err(Refusal::AccountsDisagree);
+        }
+        let date = icc.get(Tag::EXPIRY).map(unpacked);
+        let date = date.map(|date| Expiry::parse(date.get(..4).unwrap_or(&date))).transpose();
+        let date = date.map_err(|_| Refusal::FormatError)?;
+        let of_track = track.and_then(|track| track.expiry);
+        if date.is_some() && of_track.is_some() && date != of_track {
+            return Err(Refusal::ExpiriesDisagree);
+        }
+        Ok(Self { data: chip_data(&icc), expiry: date.or(of_track) })
+    }
+}
+
+/// Packed digits as characters, without the `F` that fills the last byte; `D` separates in track 2.
+fn unpacked(packed: &[u8]) -> Zeroizing<Vec<u8>> {
+    let nibbles = packed.iter().flat_map(|byte| [byte >> 4, byte & 0x0F]);
+    let characters = nibbles.filter(|nibble| *nibble != 0x0F);
+    Zeroizing::new(
+        characters.map(|nibble| if nibble < 10 { b'0' + nibble } else { b'A' - 10 + nibble }).collect(),
+    )
+}
+
+/// Counter and cryptogram with what the chip signed; `None` unless both are there.
+fn chip_data(icc: &IccData<'_>) -> Option<ChipData> {
+    Some(ChipData {
+        atc: icc.atc()?,
+        cryptogram: icc.cryptogram()?,
+        amount: icc.amount(),
+        currency: icc.currency(),
+    })
+}
+
+fn kind_of(mti: Mti) -> Option<RequestKind> {
+    match (mti.class, mti.function) {
+        (MessageClass::Authorization | MessageClass::Financial, MessageFunction::Request) => {
+            Some(RequestKind::Payment)
+        }
+        (MessageClass::Authorization | MessageClass::Financial, MessageFunction::Advice) => {
+            Some(RequestKind::Advice)
+        }
+        (MessageClass::Reversal, MessageFunction::Request | MessageFunction::Advice) => {
+            Some(RequestKind::Reversal)
+        }
+        _ => None,
+    }
+}
+
+fn answerable(message: &Message, received: Now) -> Result<(Stan, SentAt), NotARequest> {
+    let missing = NotARequest::Unanswerable;
+    let stan = message.stan().ok().flatten().ok_or(missing(DataElement::STAN))?;
+    let sent = message.sent_at().ok().flatten().ok_or(missing(DataElement::SENT_AT))?;
+    Ok((stan, sent.resolve(received.wall)))
+}
+
+fn reference(message: &Message) -> Reference {
+    match message.rrn().ok().flatten() {
+        Some(rrn) => Reference::Rrn(rrn),
+        None => Reference::Local(message.local_time().ok().flatten(), message.local_date().ok().flatten()),
+    }
+}
+
+/// The elements that may be written down.
+fn kept(message: &Message) -> Elements {
+    let mut elements = Elements::default();
+    for element in message.elements() {
+        if let Some(value) = message.get(element) {
+            elements.keep(element.number(), value);
+        }
+    }
+    elements
+}

@@ -1,0 +1,145 @@
+//! `SwitchStatus`: the read-only picture of the switch, for metrics, the console and the demo; `Counts` and
+//! `NodeCounts`, what core and node have done since they started.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::vocab::{LinkId, Outcome, Refusal};
+
+use super::node::Node;
+use super::transaction::Conclusion;
+
+/// The picture, taken a few times a second. Clones look at the same one.
+#[derive(Debug, Clone, Default)]
+pub struct SwitchStatus(Arc<Mutex<Picture>>);
+
+/// How the switch stands.
+#[derive(Debug, Clone, Default)]
+pub struct Picture {
+    pub counts: Counts,
+    pub node: NodeCounts,
+    pub links: Vec<LinkStatus>,
+    /// Payments between receipt and answer.
+    pub in_flight: usize,
+    /// Advices and reversals that issuers have not acknowledged.
+    pub stored: usize,
+}
+
+/// One link's connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkStatus {
+    pub link: LinkId,
+    pub name: String,
+    pub is_issuer: bool,
+    pub connections: usize,
+    /// Signed on.
+    pub up: usize,
+}
+
+impl SwitchStatus {
+    /// The latest picture.
+    #[must_use]
+    pub fn picture(&self) -> Picture {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn publish(&self, node: &Node) {
+        let picture = Picture {
+            counts: node.core().counts().clone(),
+            node: node.counts().clone(),
+            links: node.links(),
+            in_flight: node.core().in_flight(),
+            stored: node.core().stored().len(),
+        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = picture;
+    }
+}
+
+/// Numbers that only grow.
+#[derive(Debug, Clone)]
+pub struct Counts {
+    /// Requests, advices and reversals from acquirers, repeats included.
+    pub received: u64,
+    pub repeats: u64,
+    pub advices: u64,
+    /// Reversals from acquirers.
+    pub reversals: u64,
+    /// Reversals that this switch owed.
+    pub own_reversals: u64,
+    pub approved: u64,
+    /// Declined by issuers.
+    pub declined: u64,
+    /// Refused here, by `Refusal::ALL`'s order.
+    refused: Vec<u64>,
+    /// Answers that came after the time-out.
+    pub late: u64,
+    /// Answers that matched nothing.
+    pub unmatched: u64,
+    /// Approvals that could not be handed to their acquirer's socket.
+    pub undelivered: u64,
+    /// Advices left unanswered for want of room.
+    pub unanswered: u64,
+    /// Stored messages that issuers acknowledged.
+    pub delivered: u64,
+    /// Stored messages that issuers will not take.
+    pub parked: u64,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            received: 0,
+            repeats: 0,
+            advices: 0,
+            reversals: 0,
+            own_reversals: 0,
+            approved: 0,
+            declined: 0,
+            refused: vec![0; Refusal::ALL.len()],
+            late: 0,
+            unmatched: 0,
+            undelivered: 0,
+            unanswered: 0,
+            delivered: 0,
+            parked: 0,
+        }
+    }
+}
+
+impl Counts {
+    pub(super) fn refused(&mut self, refusal: Refusal) {
+        if let Some(count) = self.refused.get_mut(refusal as usize) {
+            *count += 1;
+        }
+    }
+
+    pub(super) fn concluded(&mut self, conclusion: &Conclusion) {
+        match (conclusion.outcome, conclusion.refusal()) {
+            (_, Some(_)) => {}
+            (Outcome::Approved | Outcome::ApprovedPartly, None) => self.approved += 1,
+            (_, None) => self.declined += 1,
+        }
+    }
+
+    /// How often each refusal was given.
+    pub fn refusals(&self) -> impl Iterator<Item = (Refusal, u64)> {
+        Refusal::ALL.iter().copied().zip(self.refused.iter().copied()).filter(|(_, count)| *count > 0)
+    }
+}
+
+/// What the node has seen on the wires since it started.
+#[derive(Debug, Clone, Default)]
+pub struct NodeCounts {
+    pub frames: u64,
+    /// Messages that could not be read.
+    pub malformed: u64,
+    /// Messages that no side sends here.
+    pub unexpected: u64,
+    /// Answers to network messages that nobody had asked for.
+    pub unmatched_network: u64,
+    /// Messages that a link's dialect could not say.
+    pub unencodable: u64,
+    /// Card envelopes that did not open.
+    pub unopened: u64,
+    /// Answers in which the last scan found the PAN.
+    pub leaks: u64,
+}

@@ -1,0 +1,168 @@
+//! `Transaction`: one request between receipt and answer, and the states it may go through.
+
+use crate::journal::{CardRef, Elements, IssuerLeg, RequestEntry, StoredEntry};
+use crate::link::ConnectionId;
+use crate::stdx::clock::Moment;
+use crate::vocab::{
+    Amount, CounterTaken, LinkId, Outcome, Refusal, SettlementWindow, TransactionId, Verdicts,
+};
+
+use super::event::{Answer, AnswerKind, CardMark, Mapped};
+use super::request::{PanCard, Request};
+
+/// Where a payment stands. It only moves down this list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TransactionState {
+    /// The TSP is looking at the token.
+    Detokenizing,
+    /// The request is on its way to the disk; nothing has left.
+    Journaling,
+    /// A byte of it may have left for the issuer.
+    Forwarded,
+    /// Its outcome is on its way to the disk; the acquirer has not been told.
+    Concluding,
+}
+
+/// A payment in flight.
+#[derive(Debug)]
+pub struct Transaction {
+    pub request: Request,
+    pub state: TransactionState,
+    /// The connection that asked last: a repeat moves the answer to the newest.
+    pub asking: ConnectionId,
+    pub deadline: Moment,
+    pub routed: Option<Routed>,
+    /// The acquirer's reversal that waits for the outcome.
+    pub reversal: Option<TransactionId>,
+    pub conclusion: Option<Conclusion>,
+}
+
+/// What is known once the card is.
+#[derive(Debug, Clone)]
+pub struct Routed {
+    pub card: CardRef,
+    pub mark: CardMark,
+    pub verdicts: Verdicts,
+    pub counter: Option<CounterTaken>,
+    pub leg: IssuerLeg,
+    pub window: SettlementWindow,
+}
+
+/// How a payment ends.
+#[derive(Debug, Clone)]
+pub struct Conclusion {
+    pub outcome: Outcome,
+    pub kind: AnswerKind,
+    pub elements: Elements,
+    pub approved: Option<Amount>,
+    pub reversal: Option<Box<StoredEntry>>,
+}
+
+/// A card found: by the vault, or in the request itself.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub card: CardRef,
+    pub mark: CardMark,
+    pub issuer: Option<LinkId>,
+    pub verdicts: Verdicts,
+    pub counter: Option<CounterTaken>,
+}
+
+impl Found {
+    /// The vault record and the counter that were taken with it.
+    #[must_use]
+    pub(super) fn taken(&self) -> Option<(u64, CounterTaken)> {
+        Some((self.card.token.as_ref()?.record, self.counter?))
+    }
+}
+
+impl From<Mapped> for Found {
+    fn from(mapped: Mapped) -> Self {
+        Self {
+            card: mapped.card,
+            mark: mapped.mark,
+            issuer: mapped.issuer,
+            verdicts: mapped.verdicts,
+            counter: mapped.counter,
+        }
+    }
+}
+
+impl From<PanCard> for Found {
+    fn from(pan: PanCard) -> Self {
+        Self {
+            card: pan.card,
+            mark: pan.mark,
+            issuer: pan.issuer,
+            verdicts: Verdicts::default(),
+            counter: None,
+        }
+    }
+}
+
+impl Conclusion {
+    /// This switch says no.
+    #[must_use]
+    pub fn refused(refusal: Refusal, outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            kind: AnswerKind::Refused(refusal),
+            elements: Elements::default(),
+            approved: None,
+            reversal: None,
+        }
+    }
+
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self.kind {
+            AnswerKind::Refused(refusal) => Some(refusal),
+            AnswerKind::Passed | AnswerKind::Accepted => None,
+        }
+    }
+}
+
+impl Transaction {
+    #[must_use]
+    pub fn new(request: Request, asking: ConnectionId, deadline: Moment) -> Self {
+        Self {
+            request,
+            state: TransactionState::Detokenizing,
+            asking,
+            deadline,
+            routed: None,
+            reversal: None,
+            conclusion: None,
+        }
+    }
+
+    /// What the journal is told before the request is forwarded.
+    #[must_use]
+    pub fn request_entry(&self, routed: &Routed) -> RequestEntry {
+        RequestEntry {
+            transaction: self.request.transaction,
+            acquirer: self.request.leg,
+            issuer: routed.leg,
+            elements: self.request.elements.clone(),
+            card: routed.card.clone(),
+            verdicts: routed.verdicts,
+            counter: routed.counter,
+            window: routed.window,
+            moves_money: self.request.moves_money,
+        }
+    }
+
+    /// The vault record and the counter that this payment took.
+    #[must_use]
+    pub fn taken(&self) -> Option<(u64, CounterTaken)> {
+        let routed = self.routed.as_ref()?;
+        Some((routed.card.token.as_ref()?.record, routed.counter?))
+    }
+
+    /// The answer to whoever asked last.
+    #[must_use]
+    pub fn answer(&self, kind: AnswerKind) -> Answer {
+        let card = self.routed.as_ref().map(|routed| routed.card.clone());
+        Answer { card, ..Answer::to(&self.request, self.asking, kind) }
+    }
+}
