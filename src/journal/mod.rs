@@ -10,6 +10,7 @@ mod disk;
 mod entry;
 mod error;
 mod group;
+mod history;
 mod layout;
 mod mark;
 mod memory_disk;
@@ -36,6 +37,7 @@ pub use entry::{
     TombstoneEntry, TransactionEntry,
 };
 pub use error::{Damage, JournalError};
+pub use history::{HistoryFold, HistoryName, OlderHistory, PastTransaction, RecentHistory};
 pub use layout::LayoutError;
 pub use memory_disk::MemoryDisk;
 pub use reader::{Reader, Recovered, TornTail};

@@ -1,6 +1,8 @@
 //! `CheckpointKeeper`: the thread that folds durable entries into the checkpoint. It reads the journal, never what
 //! is in memory, so that the checkpoint cannot know anything that is not on disk.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -49,6 +51,14 @@ impl<'a> Pending<'a> {
         self.changes.remove(part, key)
     }
 
+    /// Writes what was folded, up to entry `number`.
+    ///
+    /// # Errors
+    /// As `Checkpoint::write`.
+    pub fn write(self, number: EntryNumber) -> Result<(), CheckpointError> {
+        self.checkpoint.write(self.changes, number)
+    }
+
     /// The record as of the entries folded so far.
     ///
     /// # Errors
@@ -60,27 +70,32 @@ impl<'a> Pending<'a> {
         }
     }
 
-    /// The keys of a part that begin with `prefix`, as of the entries folded so far.
+    /// The first `most` keys of a part that begin with `prefix`, as of the entries folded so far.
     ///
     /// # Errors
     /// As `Checkpoint::scan`.
-    pub fn keys(&self, part: &str, prefix: &[u8]) -> Result<Vec<Vec<u8>>, CheckpointError> {
+    pub fn keys(&self, part: &str, prefix: &[u8], most: usize) -> Result<Vec<Vec<u8>>, CheckpointError> {
         let full = full_key(part, prefix)?;
         let head = full.len() - prefix.len();
-        let mut keys = std::collections::BTreeSet::new();
-        self.checkpoint.scan(part, prefix, |key, _| {
-            keys.insert(key.to_vec());
-            Ok(())
-        })?;
         let changed = self.changes.records.range(full.clone()..);
-        for (key, value) in changed.take_while(|(key, _)| key.starts_with(&full)) {
-            let key = key.get(head..).unwrap_or_default();
-            match value {
-                Some(_) => keys.insert(key.to_vec()),
-                None => keys.remove(key),
-            };
-        }
-        Ok(keys.into_iter().collect())
+        let changed: BTreeMap<&[u8], bool> = changed
+            .take_while(|(key, _)| key.starts_with(&full))
+            .map(|(key, value)| (key.get(head..).unwrap_or_default(), value.is_some()))
+            .collect();
+        let mut keys: BTreeSet<Vec<u8>> =
+            changed.iter().filter(|(_, there)| **there).map(|(key, _)| key.to_vec()).collect();
+        let mut stored = 0;
+        self.checkpoint.scan_until(part, prefix, |key, _| {
+            if !changed.contains_key(key) {
+                if stored == most {
+                    return Ok(ControlFlow::Break(()));
+                }
+                stored += 1;
+                keys.insert(key.to_vec());
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(keys.into_iter().take(most).collect())
     }
 }
 
@@ -104,7 +119,7 @@ pub fn catch_up(
             last = Some(entry.number);
         }
         let Some(last) = last else { return Ok(checkpoint.entry_number()) };
-        checkpoint.write(pending.changes, last)?;
+        pending.write(last)?;
     }
 }
 

@@ -14,6 +14,7 @@ mod conformance;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -30,6 +31,8 @@ pub enum CheckpointError {
     Store { action: &'static str, reason: String },
     #[error("checkpoint: {0}")]
     Damaged(&'static str),
+    #[error("checkpoint: another process uses it")]
+    InUse,
     #[error("checkpoint: it stands at entry {at} and cannot go back to {to}")]
     Backwards { at: EntryNumber, to: EntryNumber },
     #[error("checkpoint: a part's name has 1 to 255 bytes")]
@@ -77,13 +80,13 @@ impl CheckpointKind {
 
 /// A change of one record: its new value, or none to remove it.
 type Change = (Vec<u8>, Option<Vec<u8>>);
-/// What `scan` calls for each key and value.
-type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), CheckpointError> + 'a;
+/// What `scan` calls for each key and value, until it has seen enough.
+type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, CheckpointError> + 'a;
 
 /// What a store behind a checkpoint must be able to do.
 trait Store: Send + Sync {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, CheckpointError>;
-    /// Visits all records whose keys begin with `prefix`, in the order of their keys.
+    /// Visits the records whose keys begin with `prefix`, in the order of their keys.
     fn scan(&self, prefix: &[u8], visit: &mut Visit<'_>) -> Result<(), CheckpointError>;
     /// All changes or none, on disk when it returns.
     fn apply(&self, changes: Vec<Change>) -> Result<(), CheckpointError>;
@@ -140,7 +143,7 @@ impl Checkpoint {
     /// and an empty one begun, which the journal fills again.
     ///
     /// # Errors
-    /// `Store` when not even an empty one can be begun, `Keys`.
+    /// `InUse`; `Store` when not even an empty one can be begun; `Keys`.
     pub fn open(
         kind: CheckpointKind,
         directory: &Path,
@@ -152,6 +155,7 @@ impl Checkpoint {
         }
         match guarded(kind, &path, keys) {
             Ok(checkpoint) => Ok(OpenedCheckpoint { checkpoint, quarantined: None }),
+            Err(CheckpointError::InUse) => Err(CheckpointError::InUse),
             Err(error) => {
                 let aside = quarantine(&path).map_err(CheckpointError::store("move a damaged one aside"))?;
                 let checkpoint = Self::create(kind, &path, keys)?;
@@ -210,6 +214,16 @@ impl Checkpoint {
         prefix: &[u8],
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), CheckpointError>,
     ) -> Result<(), CheckpointError> {
+        self.scan_until(part, prefix, |key, value| visit(key, value).map(ControlFlow::Continue))
+    }
+
+    /// As `scan`, until `visit` has seen enough.
+    fn scan_until(
+        &self,
+        part: &str,
+        prefix: &[u8],
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, CheckpointError>,
+    ) -> Result<(), CheckpointError> {
         let full = full_key(part, prefix)?;
         let head = full.len() - prefix.len();
         self.store.scan(&full, &mut |key, record| {
@@ -261,7 +275,7 @@ impl Checkpoint {
                 let (_, seal) = self.unsealed(key, record)?;
                 found.entry(part_of(key).to_vec()).or_default().add(seal);
             }
-            Ok(())
+            Ok(ControlFlow::Continue(()))
         })?;
         let empty = Summary::default();
         let expected = self.lock();

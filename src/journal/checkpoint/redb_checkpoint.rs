@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use redb::{Database, ReadableDatabase, TableDefinition, TableError};
+use redb::{Database, DatabaseError, ReadableDatabase, TableDefinition, TableError};
 
 use super::{Change, CheckpointError, Store, Visit};
 
@@ -17,8 +17,11 @@ pub(super) struct RedbStore {
 
 impl RedbStore {
     pub(super) fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let database = Database::builder().set_cache_size(CACHE).create(path);
-        Ok(Self { database: database.map_err(CheckpointError::store("open redb"))? })
+        match Database::builder().set_cache_size(CACHE).create(path) {
+            Ok(database) => Ok(Self { database }),
+            Err(DatabaseError::DatabaseAlreadyOpen) => Err(CheckpointError::InUse),
+            Err(error) => Err(CheckpointError::store("open redb")(error)),
+        }
     }
 }
 
@@ -43,10 +46,9 @@ impl Store for RedbStore {
         };
         for record in table.range(prefix..).map_err(CheckpointError::store("read redb"))? {
             let (key, value) = record.map_err(CheckpointError::store("read redb"))?;
-            if !key.value().starts_with(prefix) {
+            if !key.value().starts_with(prefix) || visit(key.value(), value.value())?.is_break() {
                 break;
             }
-            visit(key.value(), value.value())?;
         }
         Ok(())
     }

@@ -3,11 +3,15 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{Change, CheckpointError, Store, Visit};
 
 /// In bytes.
 const CACHE: u64 = 64 << 20;
+/// sled's own threads hold its lock for a while after the last handle is gone.
+const ATTEMPTS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) struct SledStore {
     database: sled::Db,
@@ -21,8 +25,17 @@ impl SledStore {
             .mode(sled::Mode::LowSpace)
             .cache_capacity(CACHE)
             .flush_every_ms(None);
-        let database = config.open().map_err(CheckpointError::store("open sled"))?;
-        Ok(Self { database, file: path.join("db") })
+        for _ in 0..ATTEMPTS {
+            match config.open() {
+                Ok(database) => return Ok(Self { database, file: path.join("db") }),
+                // Only the text tells it from other errors.
+                Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                    std::thread::sleep(PAUSE);
+                }
+                Err(error) => return Err(CheckpointError::store("open sled")(error)),
+            }
+        }
+        Err(CheckpointError::InUse)
     }
 }
 
@@ -35,7 +48,9 @@ impl Store for SledStore {
     fn scan(&self, prefix: &[u8], visit: &mut Visit<'_>) -> Result<(), CheckpointError> {
         for record in self.database.scan_prefix(prefix) {
             let (key, value) = record.map_err(CheckpointError::store("read sled"))?;
-            visit(&key, &value)?;
+            if visit(&key, &value)?.is_break() {
+                break;
+            }
         }
         Ok(())
     }

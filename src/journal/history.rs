@@ -1,0 +1,615 @@
+//! What became of earlier transactions, found by the names that a repeat or a reversal gives them: the recent ones
+//! in memory, the older ones in the checkpoint. A view: the journal has it all.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::checkpoint::{Checkpoint, CheckpointError, Fold, Pending};
+use super::entry::{
+    AcquirerLeg, Body, Elements, Entry, EntryNumber, OriginalIdentity, OutcomeEntry, RequestEntry,
+    StoredEntry, TombstoneEntry, TransactionEntry,
+};
+use crate::stdx::bounded::BoundedMap;
+use crate::stdx::maps::GuardedMap;
+use crate::vocab::{LinkId, Rrn, SentAt, Stan, TransactionId};
+
+/// Key: transaction, entry number. Value: the entry.
+const ENTRIES: &str = "history";
+/// Key: name, transaction.
+const NAMES: &str = "history-names";
+/// Key: day, transaction.
+const DAYS: &str = "history-days";
+/// The day up to which nothing is left.
+const FORGOTTEN: &str = "history-forgotten";
+
+/// How many expired transactions are looked up at once, and how many leave with each entry that comes in: a
+/// transaction has at least two entries, so that forgetting keeps up, and no day is forgotten in one piece.
+const LOOKED_UP: usize = 1_000;
+const FORGOTTEN_PER_ENTRY: usize = 2;
+
+const DAY: u64 = 86_400;
+
+/// What a transaction can be called on an acquirer's link. A name may fit several transactions: which one is meant
+/// is for the caller to decide, by all else it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HistoryName {
+    /// DE 11 and DE 7 with its year.
+    Leg { link: LinkId, stan: Stan, sent_at: SentAt },
+    /// DE 37.
+    Rrn { link: LinkId, rrn: Rrn },
+}
+
+impl HistoryName {
+    /// The name that a message had on its acquirer's link.
+    #[must_use]
+    pub fn of(leg: &AcquirerLeg) -> Self {
+        Self::Leg { link: leg.link, stan: leg.stan, sent_at: leg.sent_at }
+    }
+
+    /// The name that a reversal's DE 90 gives its original.
+    #[must_use]
+    pub fn of_original(link: LinkId, original: &OriginalIdentity) -> Self {
+        Self::Leg { link, stan: original.stan, sent_at: original.sent_at }
+    }
+
+    fn rrn(link: LinkId, elements: &Elements) -> Option<Self> {
+        let rrn = elements.get(37).and_then(|rrn| Rrn::parse(rrn).ok())?;
+        Some(Self::Rrn { link, rrn })
+    }
+
+    /// Of one length for each kind, so that no name begins another.
+    fn key(&self) -> Vec<u8> {
+        match self {
+            Self::Leg { link, stan, sent_at } => {
+                [&[1][..], &link.0.to_be_bytes(), &stan.get().to_be_bytes(), &sent_at.0.to_be_bytes()]
+                    .concat()
+            }
+            Self::Rrn { link, rrn } => {
+                let mut digits = rrn.as_bytes().to_vec();
+                digits.resize(12, 0);
+                [&[2][..], &link.0.to_be_bytes(), &digits].concat()
+            }
+        }
+    }
+}
+
+/// All that the journal says of one transaction, in the order it happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastTransaction {
+    pub transaction: TransactionId,
+    pub entries: Vec<(EntryNumber, TransactionEntry)>,
+}
+
+impl PastTransaction {
+    /// The request, where it was one.
+    #[must_use]
+    pub fn request(&self) -> Option<&RequestEntry> {
+        self.find(
+            |entry| if let TransactionEntry::Request(request) = entry { Some(&**request) } else { None },
+        )
+    }
+
+    /// How the request ended.
+    #[must_use]
+    pub fn outcome(&self) -> Option<&OutcomeEntry> {
+        self.find(
+            |entry| if let TransactionEntry::Outcome(outcome) = entry { Some(&**outcome) } else { None },
+        )
+    }
+
+    /// The advice or reversal, where it was one.
+    #[must_use]
+    pub fn stored(&self) -> Option<&StoredEntry> {
+        self.all_stored().find(|stored| stored.transaction == self.transaction)
+    }
+
+    /// Advices and reversals of this transaction.
+    pub fn followers(&self) -> impl Iterator<Item = &StoredEntry> {
+        self.all_stored().filter(|stored| stored.original == Some(self.transaction))
+    }
+
+    /// The reversal without an original, where it was one.
+    #[must_use]
+    pub fn tombstone(&self) -> Option<&TombstoneEntry> {
+        self.find(|entry| if let TransactionEntry::Tombstone(stone) = entry { Some(&**stone) } else { None })
+    }
+
+    /// Together with what another place knew of the same transaction.
+    #[must_use]
+    pub fn with(mut self, other: Self) -> Self {
+        self.entries.extend(other.entries);
+        self.entries.sort_by_key(|(number, _)| *number);
+        self.entries.dedup_by_key(|(number, _)| *number);
+        self
+    }
+
+    fn find<'a, T>(&'a self, pick: impl Fn(&'a TransactionEntry) -> Option<T>) -> Option<T> {
+        self.entries.iter().find_map(|(_, entry)| pick(entry))
+    }
+
+    fn all_stored(&self) -> impl Iterator<Item = &StoredEntry> {
+        self.entries.iter().filter_map(|(_, entry)| match entry {
+            TransactionEntry::Stored(stored) => Some(&**stored),
+            TransactionEntry::Outcome(outcome) => outcome.reversal.as_ref(),
+            _ => None,
+        })
+    }
+}
+
+/// Which transactions an entry is about, and what it says of each.
+fn about(entry: &TransactionEntry) -> Vec<(TransactionId, TransactionEntry)> {
+    let own = |id| vec![(id, entry.clone())];
+    match entry {
+        TransactionEntry::Request(request) => own(request.transaction),
+        TransactionEntry::Outcome(outcome) => {
+            let reversal = outcome.reversal.iter();
+            let reversal = reversal
+                .map(|stored| (stored.transaction, TransactionEntry::Stored(Box::new(stored.clone()))));
+            own(outcome.transaction).into_iter().chain(reversal).collect()
+        }
+        TransactionEntry::Stored(stored) => {
+            let original = stored.original.map(|original| (original, entry.clone()));
+            own(stored.transaction).into_iter().chain(original).collect()
+        }
+        TransactionEntry::Delivered(delivered) => own(delivered.stored),
+        TransactionEntry::Tombstone(tombstone) => own(tombstone.transaction),
+        TransactionEntry::Late(late) => own(late.transaction),
+    }
+}
+
+/// The names that an entry gives the transaction it is recorded under.
+fn names(transaction: TransactionId, entry: &TransactionEntry) -> Vec<HistoryName> {
+    let (leg, elements) = match entry {
+        TransactionEntry::Request(request) => (request.acquirer, &request.elements),
+        TransactionEntry::Stored(stored) => match stored.acquirer {
+            Some(leg) if stored.transaction == transaction => (leg, &stored.elements),
+            _ => return Vec::new(),
+        },
+        TransactionEntry::Tombstone(stone) => {
+            let original = HistoryName::of_original(stone.acquirer.link, &stone.original);
+            return vec![HistoryName::of(&stone.acquirer), original];
+        }
+        TransactionEntry::Outcome(_) | TransactionEntry::Delivered(_) | TransactionEntry::Late(_) => {
+            return Vec::new();
+        }
+    };
+    std::iter::once(HistoryName::of(&leg)).chain(HistoryName::rrn(leg.link, elements)).collect()
+}
+
+/// The newest transactions, in memory, so many and no more.
+#[derive(Debug)]
+pub struct RecentHistory {
+    transactions: BoundedMap<TransactionId, Vec<(EntryNumber, TransactionEntry)>>,
+    names: GuardedMap<HistoryName, Vec<TransactionId>>,
+}
+
+impl RecentHistory {
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self { transactions: BoundedMap::with_capacity(capacity), names: GuardedMap::default() }
+    }
+
+    /// Notes an entry. Entries come in the order of their numbers.
+    pub fn note(&mut self, number: EntryNumber, entry: &TransactionEntry) {
+        for (transaction, said) in about(entry) {
+            for name in names(transaction, &said) {
+                let named = self.names.entry(name).or_default();
+                if !named.contains(&transaction) {
+                    named.push(transaction);
+                }
+            }
+            if let Some(entries) = self.transactions.get_mut(&transaction) {
+                entries.push((number, said));
+            } else if let Some(gone) = self.transactions.insert(transaction, vec![(number, said)]) {
+                self.forget_names(&gone.0, &gone.1);
+            }
+        }
+    }
+
+    /// All recent transactions of that name, the oldest first.
+    #[must_use]
+    pub fn find(&self, name: &HistoryName) -> Vec<PastTransaction> {
+        let named = self.names.get(name).map(Vec::as_slice).unwrap_or_default();
+        named.iter().filter_map(|transaction| self.get(*transaction)).collect()
+    }
+
+    #[must_use]
+    pub fn get(&self, transaction: TransactionId) -> Option<PastTransaction> {
+        let entries = self.transactions.get(&transaction)?.clone();
+        Some(PastTransaction { transaction, entries })
+    }
+
+    /// How many transactions are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.transactions.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.transactions.is_empty()
+    }
+
+    fn forget_names(&mut self, transaction: &TransactionId, entries: &[(EntryNumber, TransactionEntry)]) {
+        for name in entries.iter().flat_map(|(_, entry)| names(*transaction, entry)) {
+            if let Some(named) = self.names.get_mut(&name) {
+                named.retain(|other| other != transaction);
+                if named.is_empty() {
+                    self.names.remove(&name);
+                }
+            }
+        }
+    }
+}
+
+/// The transactions that the checkpoint knows. It waits for the disk: never on a payment's thread.
+#[derive(Clone)]
+pub struct OlderHistory {
+    checkpoint: Arc<Checkpoint>,
+}
+
+impl OlderHistory {
+    #[must_use]
+    pub fn of(checkpoint: Arc<Checkpoint>) -> Self {
+        Self { checkpoint }
+    }
+
+    /// All transactions of that name, in the order of their ids.
+    ///
+    /// # Errors
+    /// `Store`, or `Damaged`: what cannot be read is never "not found".
+    pub fn find(&self, name: &HistoryName) -> Result<Vec<PastTransaction>, CheckpointError> {
+        let mut named = Vec::new();
+        self.checkpoint.scan(NAMES, &name.key(), |key, _| {
+            named.extend(last_number(key).map(TransactionId));
+            Ok(())
+        })?;
+        named.into_iter().filter_map(|transaction| self.get(transaction).transpose()).collect()
+    }
+
+    /// One transaction.
+    ///
+    /// # Errors
+    /// As `find`.
+    pub fn get(&self, transaction: TransactionId) -> Result<Option<PastTransaction>, CheckpointError> {
+        let mut entries = Vec::new();
+        self.checkpoint.scan(ENTRIES, &transaction.0.to_be_bytes(), |_, value| {
+            let (number, entry) = decoded(value)?;
+            entries.push((number, entry));
+            Ok(())
+        })?;
+        Ok((!entries.is_empty()).then_some(PastTransaction { transaction, entries }))
+    }
+}
+
+fn decoded(value: &[u8]) -> Result<(EntryNumber, TransactionEntry), CheckpointError> {
+    match Entry::decode(value) {
+        Ok(Entry { number, body: Body::Transaction(entry), .. }) => Ok((number, entry)),
+        Ok(_) | Err(_) => Err(CheckpointError::Damaged("a transaction of the history cannot be read")),
+    }
+}
+
+fn last_number(key: &[u8]) -> Option<u64> {
+    key.last_chunk().map(|number| u64::from_be_bytes(*number))
+}
+
+/// Folds transactions into the checkpoint, and those older than `keep` out of it.
+pub struct HistoryFold {
+    keep_days: u64,
+    /// Expired transactions that still stand in the checkpoint.
+    leaving: VecDeque<Vec<u8>>,
+    /// The day up to which nothing is left, once looked up.
+    forgotten: Option<u64>,
+}
+
+impl HistoryFold {
+    /// Keeps each transaction for at least `keep`, counted in whole days.
+    #[must_use]
+    pub fn keeping(keep: Duration) -> Self {
+        Self { keep_days: keep.as_secs().div_ceil(DAY), leaving: VecDeque::new(), forgotten: None }
+    }
+
+    fn forget_old(&mut self, today: u64, pending: &mut Pending<'_>) -> Result<(), CheckpointError> {
+        let oldest_kept = today.saturating_sub(self.keep_days);
+        for _ in 0..FORGOTTEN_PER_ENTRY {
+            if self.leaving.is_empty() && !self.look_up(oldest_kept, pending)? {
+                return Ok(());
+            }
+            if let Some(key) = self.leaving.pop_front() {
+                forget(&key, pending)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds more transactions to forget; false when there are none.
+    fn look_up(&mut self, oldest_kept: u64, pending: &mut Pending<'_>) -> Result<bool, CheckpointError> {
+        if self.forgotten.is_some_and(|day| day >= oldest_kept) {
+            return Ok(false);
+        }
+        let done = pending.get(FORGOTTEN, &[])?.and_then(|day| last_number(&day));
+        let mut day = done.unwrap_or(oldest_kept);
+        while day < oldest_kept {
+            let expired = pending.keys(DAYS, &day.to_be_bytes(), LOOKED_UP)?;
+            if !expired.is_empty() {
+                self.leaving.extend(expired);
+                return Ok(true);
+            }
+            day += 1;
+        }
+        pending.put(FORGOTTEN, &[], day.to_be_bytes().to_vec())?;
+        self.forgotten = Some(day);
+        Ok(false)
+    }
+}
+
+fn forget(day_key: &[u8], pending: &mut Pending<'_>) -> Result<(), CheckpointError> {
+    pending.remove(DAYS, day_key)?;
+    let Some(transaction) = last_number(day_key) else { return Ok(()) };
+    for key in pending.keys(ENTRIES, &transaction.to_be_bytes(), usize::MAX)? {
+        if let Some(value) = pending.get(ENTRIES, &key)? {
+            for name in names(TransactionId(transaction), &decoded(&value)?.1) {
+                pending.remove(NAMES, &name_key(&name, transaction))?;
+            }
+        }
+        pending.remove(ENTRIES, &key)?;
+    }
+    Ok(())
+}
+
+fn name_key(name: &HistoryName, transaction: u64) -> Vec<u8> {
+    [name.key().as_slice(), &transaction.to_be_bytes()].concat()
+}
+
+impl Fold for HistoryFold {
+    fn fold(&mut self, entry: &Entry, pending: &mut Pending<'_>) -> Result<(), CheckpointError> {
+        let Body::Transaction(happened) = &entry.body else { return Ok(()) };
+        let day = entry.wall_time.seconds() / DAY;
+        for (TransactionId(id), said) in about(happened) {
+            for name in names(TransactionId(id), &said) {
+                pending.put(NAMES, &name_key(&name, id), Vec::new())?;
+            }
+            let said = Entry { body: Body::Transaction(said), ..*entry };
+            let mut bytes = Vec::new();
+            said.encode(&mut bytes);
+            let key = [id.to_be_bytes(), entry.number.0.to_be_bytes()].concat();
+            pending.put(ENTRIES, &key, bytes)?;
+            pending.put(DAYS, &[day.to_be_bytes(), id.to_be_bytes()].concat(), Vec::new())?;
+        }
+        self.forget_old(day, pending)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::{Sealed, SecurityModule};
+    use crate::journal::{CardRef, CheckpointKind, DeliveredEntry, DeliveryEnd, IssuerLeg, StoredKind};
+    use crate::stdx::clock::Wall;
+    use crate::vocab::{
+        BusinessDate, Mti, Outcome, ResponseCode, ReversalReason, SettlementWindow, ShardId, Verdicts,
+    };
+
+    const WINDOW: SettlementWindow =
+        SettlementWindow { date: BusinessDate { year: 2026, month: 11, day: 22 }, sequence: 1 };
+
+    fn leg(stan: u32) -> AcquirerLeg {
+        let mti = Mti::parse(b"0200").unwrap();
+        AcquirerLeg { link: LinkId(3), mti, sent_at: SentAt(1_000), stan: Stan::new(stan).unwrap() }
+    }
+
+    fn issuer(stan: u32) -> IssuerLeg {
+        let leg = leg(stan);
+        IssuerLeg { link: LinkId(9), mti: leg.mti, sent_at: leg.sent_at, stan: leg.stan, forwarder: None }
+    }
+
+    fn elements(stan: u32) -> Elements {
+        let mut elements = Elements::new();
+        assert!(elements.keep(37, format!("R{stan:011}").as_bytes()));
+        elements
+    }
+
+    fn card() -> CardRef {
+        CardRef { token: None, sealed: Sealed::from_parts(1, [2; 12], &[3; 40]).unwrap() }
+    }
+
+    fn request(id: u64, stan: u32) -> TransactionEntry {
+        TransactionEntry::Request(Box::new(RequestEntry {
+            transaction: TransactionId(id),
+            acquirer: leg(stan),
+            issuer: issuer(stan),
+            elements: elements(stan),
+            card: card(),
+            verdicts: Verdicts::default(),
+            counter: None,
+            window: WINDOW,
+            moves_money: true,
+        }))
+    }
+
+    fn stored(id: u64, original: Option<u64>, acquirer: Option<u32>) -> StoredEntry {
+        StoredEntry {
+            transaction: TransactionId(id),
+            original: original.map(TransactionId),
+            kind: StoredKind::OwnReversal(ReversalReason::TimedOut),
+            acquirer: acquirer.map(leg),
+            issuer: issuer(77),
+            elements: elements(acquirer.unwrap_or(78)),
+            original_data: None,
+            card: card(),
+            verdicts: Verdicts::default(),
+            window: WINDOW,
+            answer: Elements::new(),
+        }
+    }
+
+    fn outcome(id: u64, reversal: Option<StoredEntry>) -> TransactionEntry {
+        TransactionEntry::Outcome(Box::new(OutcomeEntry {
+            transaction: TransactionId(id),
+            outcome: Outcome::Declined,
+            refusal: None,
+            answer: Elements::new(),
+            approved: None,
+            reversal,
+        }))
+    }
+
+    fn tombstone(id: u64, stan: u32, original: u32) -> TransactionEntry {
+        let leg_of_original = leg(original);
+        TransactionEntry::Tombstone(Box::new(TombstoneEntry {
+            transaction: TransactionId(id),
+            acquirer: leg(stan),
+            original: OriginalIdentity {
+                mti: leg_of_original.mti,
+                stan: leg_of_original.stan,
+                sent_at: leg_of_original.sent_at,
+                acquirer: None,
+            },
+            answer: Elements::new(),
+        }))
+    }
+
+    /// A request answered; one timed out and reversed; one reversed by its acquirer; a reversal without original.
+    fn story() -> Vec<TransactionEntry> {
+        let delivered = DeliveredEntry {
+            stored: TransactionId(3),
+            end: DeliveryEnd::Acknowledged(ResponseCode::parse(b"00").unwrap()),
+        };
+        vec![
+            request(1, 100),
+            request(2, 200),
+            outcome(1, None),
+            outcome(2, Some(stored(3, Some(2), None))),
+            TransactionEntry::Delivered(delivered),
+            TransactionEntry::Stored(Box::new(stored(4, Some(1), Some(101)))),
+            tombstone(5, 300, 301),
+        ]
+    }
+
+    type Find<'a> = &'a dyn Fn(HistoryName) -> Vec<PastTransaction>;
+
+    fn tells_the_story(find: Find<'_>) {
+        let by_stan = |stan| find(HistoryName::of(&leg(stan)));
+        let [first] = by_stan(100).try_into().unwrap();
+        assert_eq!(first.transaction, TransactionId(1));
+        assert_eq!(first.request().unwrap().acquirer, leg(100));
+        assert_eq!(first.outcome().unwrap().outcome, Outcome::Declined);
+        assert_eq!(first.followers().map(|f| f.transaction.0).collect::<Vec<_>>(), [4]);
+        assert!(first.stored().is_none());
+        let [second] = by_stan(200).try_into().unwrap();
+        assert_eq!(second.followers().map(|f| f.transaction.0).collect::<Vec<_>>(), [3]);
+        let [reversal] = by_stan(101).try_into().unwrap();
+        assert_eq!(reversal.stored().unwrap().original, Some(TransactionId(1)));
+        assert_eq!(reversal.followers().count(), 0);
+        for stan in [300, 301] {
+            let [stone] = by_stan(stan).try_into().unwrap();
+            assert_eq!(stone.tombstone().unwrap().original.stan, Stan::new(301).unwrap());
+        }
+        let rrn = Rrn::parse(b"R00000000200").unwrap();
+        let [by_rrn] = find(HistoryName::Rrn { link: LinkId(3), rrn }).try_into().unwrap();
+        assert_eq!(by_rrn, second);
+        assert!(find(HistoryName::Rrn { link: LinkId(4), rrn }).is_empty(), "another link's");
+        assert!(by_stan(77).is_empty() && by_stan(78).is_empty(), "the issuer's leg is no name here");
+    }
+
+    fn fold_all(
+        checkpoint: &Checkpoint,
+        fold: &mut HistoryFold,
+        entries: &[(u64, TransactionEntry)],
+        from: u64,
+    ) {
+        let mut pending = Pending::on(checkpoint);
+        for (number, (wall, entry)) in (from..).zip(entries) {
+            let entry = Entry {
+                number: EntryNumber(number),
+                shard: ShardId(0),
+                wall_time: Wall(*wall),
+                body: Body::Transaction(entry.clone()),
+            };
+            fold.fold(&entry, &mut pending).unwrap();
+        }
+        pending.write(EntryNumber(from + entries.len() as u64)).unwrap();
+    }
+
+    fn checkpoint(directory: &tempfile::TempDir) -> Arc<Checkpoint> {
+        let keys = SecurityModule::sample().unwrap().journal_keys();
+        let opened = Checkpoint::open(CheckpointKind::Redb, directory.path(), &keys).unwrap();
+        Arc::new(opened.checkpoint)
+    }
+
+    #[test]
+    fn recent_and_older_history_tell_the_same() {
+        let mut recent = RecentHistory::with_capacity(10);
+        for (number, entry) in (1..).zip(story()) {
+            recent.note(EntryNumber(number), &entry);
+        }
+        tells_the_story(&|name| recent.find(&name));
+        let directory = tempfile::tempdir().unwrap();
+        let checkpoint = checkpoint(&directory);
+        let entries: Vec<_> = story().into_iter().map(|entry| (5_000, entry)).collect();
+        fold_all(&checkpoint, &mut HistoryFold::keeping(Duration::from_secs(DAY)), &entries, 1);
+        let older = OlderHistory::of(Arc::clone(&checkpoint));
+        tells_the_story(&|name| older.find(&name).unwrap());
+        for id in 1..=5 {
+            let id = TransactionId(id);
+            assert_eq!(recent.get(id), older.get(id).unwrap());
+            let both = recent.get(id).unwrap().with(older.get(id).unwrap().unwrap());
+            assert_eq!(Some(both), recent.get(id), "nothing twice");
+        }
+        assert_eq!(older.get(TransactionId(6)).unwrap(), None);
+    }
+
+    #[test]
+    fn recent_history_is_bounded_and_forgets_names_too() {
+        let mut recent = RecentHistory::with_capacity(3);
+        for id in 1..=50 {
+            recent.note(EntryNumber(id), &request(id, 100 + u32::try_from(id).unwrap()));
+        }
+        assert_eq!((recent.len(), recent.names.len()), (3, 6));
+        assert!(recent.find(&HistoryName::of(&leg(147))).is_empty());
+        assert_eq!(recent.find(&HistoryName::of(&leg(148))).len(), 1);
+    }
+
+    #[test]
+    fn one_name_may_fit_several_transactions() {
+        let mut recent = RecentHistory::with_capacity(9);
+        recent.note(EntryNumber(1), &request(1, 100));
+        recent.note(EntryNumber(2), &request(2, 100));
+        let found = recent.find(&HistoryName::of(&leg(100)));
+        assert_eq!(found.iter().map(|past| past.transaction.0).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn what_is_older_than_kept_leaves_without_a_trace() {
+        let directory = tempfile::tempdir().unwrap();
+        let checkpoint = checkpoint(&directory);
+        let mut fold = HistoryFold::keeping(Duration::from_secs(2 * DAY));
+        let day = |day: u64| (100 + day) * DAY * 1_000;
+        let mut next = 1;
+        for today in 0..6 {
+            let mut entries = Vec::new();
+            for id in 0..40 {
+                let id = today * 40 + id;
+                entries.push((day(today), request(id, u32::try_from(id).unwrap())));
+                entries.push((day(today), outcome(id, None)));
+            }
+            fold_all(&checkpoint, &mut fold, &entries, next);
+            next += entries.len() as u64;
+            if today == 3 {
+                // After a restart it goes on where it was.
+                fold = HistoryFold::keeping(Duration::from_secs(2 * DAY));
+            }
+        }
+        let older = OlderHistory::of(Arc::clone(&checkpoint));
+        for id in 0..240 {
+            let kept = id >= 3 * 40;
+            assert_eq!(older.get(TransactionId(id)).unwrap().is_some(), kept, "transaction {id}");
+            let name = HistoryName::of(&leg(u32::try_from(id).unwrap()));
+            assert_eq!(older.find(&name).unwrap().len(), usize::from(kept), "transaction {id}");
+        }
+        assert_eq!(checkpoint.count(ENTRIES), 120 * 2);
+        assert_eq!(checkpoint.count(NAMES), 120 * 2);
+        assert_eq!(checkpoint.count(DAYS), 120);
+    }
+}
