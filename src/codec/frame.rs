@@ -404,7 +404,11 @@ mod tests {
     fn a_frame_that_cannot_be_written_leaves_nothing_behind() {
         let format = format("binary-2", 0);
         let mut out = b"kept".to_vec();
-        let failed = format.write(b"", |out| Err::<(), _>(out.push(1)), &mut out);
+        let fail = |out: &mut Vec<u8>| {
+            out.push(1);
+            Err(())
+        };
+        let failed = format.write(b"", fail, &mut out);
         assert!(matches!(failed, Err(WriteError::Message(()))));
         let long = |out: &mut Vec<u8>| -> Result<(), Infallible> {
             out.resize(out.len() + 2_001, 0);

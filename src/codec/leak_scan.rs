@@ -142,7 +142,7 @@ impl LeakScan {
     /// The half bytes of digits that lie one in a byte, with a zone in the high half.
     fn zoned_nibble(&self, zone: u8, at: usize) -> Option<u8> {
         let digit = self.digit(at / 2)?;
-        Some(if at % 2 == 0 { zone >> 4 } else { digit })
+        Some(if at.is_multiple_of(2) { zone >> 4 } else { digit })
     }
 
     /// The six bits at character `at` of a base64 group in which the PAN's half bytes begin at `offset`; `None`
@@ -156,7 +156,7 @@ impl LeakScan {
             }
         };
         let first = at / 2 * 3;
-        Some(if at % 2 == 0 {
+        Some(if at.is_multiple_of(2) {
             nibble(first)? << 2 | nibble(first + 1)? >> 2
         } else {
             (nibble(first + 1)? & 0b11) << 4 | nibble(first + 2)?

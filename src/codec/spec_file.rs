@@ -6,15 +6,16 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::attribute::{Attribute, Class, Extent};
+use super::attribute::Class;
 use super::bitmap::{Bitmap, DataElement};
-use super::dialect::{BitmapForm, Dialect, FieldSpec, Parts, Plan, Sensitive, TagSpec};
-use super::encoding::Encoding;
+use super::dialect::{BitmapForm, Dialect, FieldSpec, Parts, Sensitive, TagSpec};
 use super::error::SpecError;
-use super::layout::{Layout, PartSpec, UsageSpec, length_of};
-use super::length::{LengthEncoding, LengthPrefix};
+use super::layout::Layout;
 use super::padding::Padding;
 use super::response_codes::ResponseCodes;
+use super::spec_element::{
+    Element, ElementReader, Source, Wire, Written, check_forms, encoding, length_encoding, sensitive,
+};
 use super::tlv::Tag;
 use super::token_data::TokenPart;
 use super::token_places::{Inside, TokenPlace, TokenPlaces};
@@ -78,32 +79,6 @@ struct File {
     answers: Option<Answers>,
 }
 
-#[derive(Deserialize, Clone)]
-#[serde(deny_unknown_fields)]
-struct Element {
-    name: String,
-    kind: Spanned<String>,
-    length: Option<Spanned<String>>,
-    least: Option<u16>,
-    encoding: Option<Spanned<String>>,
-    lengths: Option<Spanned<String>>,
-    padding: Option<Spanned<String>>,
-    sensitive: Option<Spanned<String>>,
-    parts: Option<Vec<PartFile>>,
-    groups: Option<Vec<PartFile>>,
-    usages: Option<BTreeMap<String, Spanned<String>>>,
-    #[serde(default)]
-    tlv: bool,
-}
-
-#[derive(Deserialize, Clone)]
-#[serde(deny_unknown_fields)]
-struct PartFile {
-    name: String,
-    kind: Spanned<String>,
-    sensitive: Option<Spanned<String>>,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Codes {
@@ -134,43 +109,6 @@ struct TagFile {
     #[serde(default)]
     packed: bool,
     sensitive: Option<Spanned<String>>,
-}
-
-/// A file's name and text, to place faults in.
-#[derive(Clone, Copy)]
-struct Source<'a> {
-    file: &'a str,
-    text: &'a str,
-}
-
-impl Source<'_> {
-    fn fault(self, span: Option<std::ops::Range<usize>>, key: &str, reason: impl Into<String>) -> SpecError {
-        let line = span.map_or(0, |span| {
-            let before = self.text.get(..span.start).unwrap_or_default();
-            before.bytes().filter(|byte| *byte == b'\n').count() + 1
-        });
-        SpecError { file: self.file.to_owned(), line, key: key.to_owned(), reason: reason.into() }
-    }
-
-    fn parse<T: for<'de> Deserialize<'de>>(self) -> Result<T, SpecError> {
-        toml::from_str(self.text).map_err(|error| self.fault(error.span(), "file", error.message()))
-    }
-}
-
-/// A value with the place it was written at.
-struct Written<'a, T> {
-    source: Source<'a>,
-    value: &'a Spanned<T>,
-}
-
-impl<'a, T> Written<'a, T> {
-    fn fault(&self, key: &str, reason: impl Into<String>) -> SpecError {
-        self.source.fault(Some(self.value.span()), key, reason)
-    }
-
-    fn get(&self) -> &'a T {
-        self.value.get_ref()
-    }
 }
 
 fn read(file: &str, text: &str, faults: &mut Vec<SpecError>) -> Option<Parts> {
@@ -259,21 +197,27 @@ impl<'a> SpecReader<'a> {
         let padding = self.wire_word("padding", faults, Padding::from_name);
         let padding_of = padding.unwrap_or(Padding::LeftZero);
         let digits = |name: &str| encoding(name, padding_of).filter(|e| e.suits(Class::Numeric));
+        let text = |name: &str| encoding(name, padding_of).filter(|e| e.suits(Class::Text));
+        let bytes = |name: &str| encoding(name, padding_of).filter(|e| e.suits(Class::Binary));
+        let form = |name: &str| match name {
+            "binary" => Some(BitmapForm::Binary),
+            "hex" => Some(BitmapForm::Hex),
+            _ => None,
+        };
+        // All are read before one that is missing ends it, so that every fault is told.
+        let mti = self.wire_word("mti", faults, digits);
+        let bitmap = self.wire_word("bitmap", faults, form);
+        let digits = self.wire_word("digits", faults, digits);
+        let text = self.wire_word("text", faults, text);
+        let bytes = self.wire_word("bytes", faults, bytes);
+        let lengths = self.wire_word("lengths", faults, length_encoding);
         Some(Wire {
-            mti: self.wire_word("mti", faults, digits)?,
-            bitmap: self.wire_word("bitmap", faults, |name| match name {
-                "binary" => Some(BitmapForm::Binary),
-                "hex" => Some(BitmapForm::Hex),
-                _ => None,
-            })?,
-            digits: self.wire_word("digits", faults, digits)?,
-            text: self.wire_word("text", faults, |name| {
-                encoding(name, padding_of).filter(|e| e.suits(Class::Text))
-            })?,
-            bytes: self.wire_word("bytes", faults, |name| {
-                encoding(name, padding_of).filter(|e| e.suits(Class::Binary))
-            })?,
-            lengths: self.wire_word("lengths", faults, length_encoding)?,
+            mti: mti?,
+            bitmap: bitmap?,
+            digits: digits?,
+            text: text?,
+            bytes: bytes?,
+            lengths: lengths?,
             padding: padding?,
         })
     }
@@ -314,13 +258,7 @@ impl<'a> SpecReader<'a> {
                 }
                 Some(element) => {
                     let reader = ElementReader { path, source: written.source, element: written.get(), wire };
-                    match reader.field(element, faults) {
-                        Some(field) => fields.push(field),
-                        None if faults.is_empty() => {
-                            faults.push(written.fault(&reader.path, "not understood"))
-                        }
-                        None => {}
-                    }
+                    fields.extend(reader.field(element, faults));
                 }
             }
         }
@@ -369,52 +307,33 @@ impl<'a> SpecReader<'a> {
             faults.push(self.missing("response_codes"));
             return None;
         };
-        let mut code = |text: &str, span, key: &str| {
-            let parsed = ResponseCode::parse(text.as_bytes()).ok().filter(|code| code.as_bytes().len() >= 2);
-            if parsed.is_none() {
-                faults.push(source.fault(Some(span), key, format!("`{text}` is no response code")));
-            }
-            parsed
+        let mut fault = |span, key: &str, reason: &str| {
+            faults.push(source.fault(Some(span), &format!("response_codes.{key}"), reason));
         };
-        let approved = code(table.approved.get_ref(), table.approved.span(), "response_codes.approved");
-        let mut inbound = Vec::new();
-        for (text, meaning) in &table.inbound {
-            let key = format!("response_codes.inbound.{text}");
-            let parsed = code(text, meaning.span(), &key);
-            inbound.push((parsed, meaning, key));
-        }
-        let mut outward = Vec::new();
-        for (name, text) in &table.outward {
-            let key = format!("response_codes.outward.{name}");
-            let parsed = code(text.get_ref(), text.span(), &key);
-            outward.push((name, parsed, text.span(), key));
-        }
         let mut outcomes = Vec::new();
-        for (code, meaning, key) in inbound {
-            match (code, outcome(meaning.get_ref())) {
+        for (text, meaning) in &table.inbound {
+            match (code(text), outcome(meaning.get_ref())) {
                 (Some(code), Some(outcome)) => outcomes.push((code, outcome)),
-                (_, None) => {
-                    let reason = "an outcome is approved, approved-partly, declined, retry-later or unknown"
-                        .to_owned();
-                    faults.push(source.fault(Some(meaning.span()), &key, reason));
-                }
-                (None, Some(_)) => {}
+                (None, _) => fault(meaning.span(), &format!("inbound.{text}"), NO_CODE),
+                (_, None) => fault(meaning.span(), &format!("inbound.{text}"), NO_OUTCOME),
             }
         }
         let mut refusals = Vec::new();
-        for (name, code, span, key) in outward {
-            match (Refusal::from_name(name), code) {
+        for (name, text) in &table.outward {
+            match (Refusal::from_name(name), code(text.get_ref())) {
                 (Some(refusal), Some(code)) => refusals.push((refusal, code)),
-                (None, _) => faults.push(source.fault(Some(span), &key, "no such refusal")),
-                (Some(_), None) => {}
+                (None, _) => fault(text.span(), &format!("outward.{name}"), "no such refusal"),
+                (_, None) => fault(text.span(), &format!("outward.{name}"), NO_CODE),
             }
         }
-        let approved = approved?;
-        if !outcomes.contains(&(approved, Outcome::Approved)) {
-            let reason = "not among the inbound codes as approved";
-            faults.push(source.fault(Some(table.approved.span()), "response_codes.approved", reason));
+        let approved = code(table.approved.get_ref());
+        match approved.filter(|code| outcomes.contains(&(*code, Outcome::Approved))) {
+            Some(approved) => Some(ResponseCodes::new(approved, outcomes, &refusals)),
+            None => {
+                fault(table.approved.span(), "approved", "not among the inbound codes as approved");
+                None
+            }
         }
-        Some(ResponseCodes::new(approved, outcomes, &refusals))
     }
 
     fn answers(
@@ -456,234 +375,6 @@ impl<'a> SpecReader<'a> {
     }
 }
 
-/// The `[wire]` table: the three axes, where an element says nothing else.
-struct Wire {
-    mti: Encoding,
-    bitmap: BitmapForm,
-    digits: Encoding,
-    text: Encoding,
-    bytes: Encoding,
-    lengths: LengthEncoding,
-    padding: Padding,
-}
-
-impl Wire {
-    const KEYS: [&'static str; 7] = ["mti", "bitmap", "digits", "text", "bytes", "lengths", "padding"];
-}
-
-/// One element of a file, being read.
-struct ElementReader<'a> {
-    path: String,
-    source: Source<'a>,
-    element: &'a Element,
-    wire: &'a Wire,
-}
-
-impl ElementReader<'_> {
-    fn fault<T>(&self, value: &Spanned<T>, key: &str, reason: impl Into<String>) -> SpecError {
-        self.source.fault(Some(value.span()), &format!("{}.{key}", self.path), reason)
-    }
-
-    fn field(&self, element: DataElement, faults: &mut Vec<SpecError>) -> Option<FieldSpec> {
-        let file = self.element;
-        let attribute = self.attribute(&file.kind, "kind", faults)?;
-        let padding = match &file.padding {
-            None => Some(self.wire.padding),
-            Some(name) => self.word(name, "padding", faults, Padding::from_name),
-        };
-        let default = match attribute.class {
-            Class::Numeric | Class::Track | Class::SignedNumeric => self.wire.digits,
-            Class::Alphabetic | Class::Alphanumeric | Class::Text => self.wire.text,
-            Class::Binary => self.wire.bytes,
-        };
-        let encoding = match &file.encoding {
-            None => Some(default),
-            Some(name) => self.word(name, "encoding", faults, |name| {
-                encoding(name, self.wire.padding).filter(|encoding| encoding.suits(attribute.class))
-            }),
-        };
-        let encoding = match (encoding?, padding?) {
-            (Encoding::Bcd(_), padding) => Encoding::Bcd(padding),
-            (other, _) => other,
-        };
-        let prefix = self.prefix(attribute, faults)?;
-        let layout = self.layout(attribute, faults)?;
-        let sensitive = self.sensitive(file.sensitive.as_ref(), "sensitive", faults)?;
-        let most = attribute.most();
-        let least = match attribute.extent {
-            Extent::Fixed(length) => length,
-            Extent::UpTo(_) => file.least.unwrap_or(1),
-        };
-        if least > most {
-            faults.push(self.fault(&file.kind, "least", "more than the most"));
-        }
-        let plan =
-            Plan { class: attribute.class, encoding, prefix, least, most, has_layout: !layout.is_plain() };
-        Some(FieldSpec { element, name: file.name.clone(), attribute, sensitive, layout, plan })
-    }
-
-    fn word<T>(
-        &self,
-        value: &Spanned<String>,
-        key: &str,
-        faults: &mut Vec<SpecError>,
-        read: impl Fn(&str) -> Option<T>,
-    ) -> Option<T> {
-        let word = read(value.get_ref());
-        if word.is_none() {
-            faults.push(self.fault(value, key, format!("`{}` is not known here", value.get_ref())));
-        }
-        word
-    }
-
-    fn attribute(&self, kind: &Spanned<String>, key: &str, faults: &mut Vec<SpecError>) -> Option<Attribute> {
-        Attribute::parse(kind.get_ref()).map_err(|reason| faults.push(self.fault(kind, key, reason))).ok()
-    }
-
-    fn sensitive(
-        &self,
-        mark: Option<&Spanned<String>>,
-        key: &str,
-        faults: &mut Vec<SpecError>,
-    ) -> Option<Sensitive> {
-        mark.map_or(Some(Sensitive::No), |mark| self.word(mark, key, faults, sensitive))
-    }
-
-    /// `Some(None)` for a value of fixed length.
-    fn prefix(&self, attribute: Attribute, faults: &mut Vec<SpecError>) -> Option<Option<LengthPrefix>> {
-        let file = self.element;
-        let most = match (attribute.extent, &file.length) {
-            (Extent::Fixed(_), None) => return Some(None),
-            (Extent::Fixed(_), Some(length)) => {
-                faults.push(self.fault(length, "length", "the length does not vary"));
-                return None;
-            }
-            (Extent::UpTo(most), _) => most,
-        };
-        let digits = match &file.length {
-            None if most <= 99 => 2,
-            None if most <= 999 => 3,
-            None => 4,
-            Some(written) => self.word(written, "length", faults, |text| {
-                let count = u8::try_from(text.len()).ok()?;
-                text.bytes().all(|byte| byte == b'L').then_some(count)
-            })?,
-        };
-        let lengths = match &file.lengths {
-            None => self.wire.lengths,
-            Some(written) => self.word(written, "lengths", faults, length_encoding)?,
-        };
-        let prefix = LengthPrefix::new(digits, lengths).filter(|prefix| usize::from(most) <= prefix.most());
-        if prefix.is_none() {
-            faults.push(self.fault(&file.kind, "length", format!("{digits} digits do not announce {most}")));
-        }
-        prefix.map(Some)
-    }
-
-    fn layout(&self, attribute: Attribute, faults: &mut Vec<SpecError>) -> Option<Layout> {
-        let file = self.element;
-        let layouts = [file.parts.is_some(), file.groups.is_some(), file.usages.is_some(), file.tlv];
-        if layouts.iter().filter(|given| **given).count() > 1 {
-            faults.push(self.fault(&file.kind, "kind", "one of parts, groups, usages and tlv at most"));
-            return None;
-        }
-        if file.tlv {
-            if attribute.class != Class::Binary {
-                faults.push(self.fault(&file.kind, "tlv", "only bytes (class b) hold BER-TLV"));
-            }
-            return Some(Layout::Tlv);
-        }
-        if let Some(usages) = &file.usages {
-            return self.usages(usages, faults).map(Layout::Usages);
-        }
-        if let Some(parts) = &file.parts {
-            let parts = self.parts("parts", parts, faults)?;
-            if attribute.extent != Extent::Fixed(u16::try_from(length_of(&parts)).unwrap_or(u16::MAX)) {
-                faults.push(self.fault(&file.kind, "parts", "together not as long as the element"));
-            }
-            return Some(Layout::Parts(parts));
-        }
-        if let Some(groups) = &file.groups {
-            return self.parts("groups", groups, faults).map(Layout::Groups);
-        }
-        Some(Layout::Plain)
-    }
-
-    fn parts(&self, key: &str, parts: &[PartFile], faults: &mut Vec<SpecError>) -> Option<Vec<PartSpec>> {
-        let mut specs = Vec::new();
-        for part in parts {
-            let attribute = self.attribute(&part.kind, key, faults)?;
-            if matches!(attribute.extent, Extent::UpTo(_)) {
-                faults.push(self.fault(&part.kind, key, "a part's length does not vary"));
-            }
-            let sensitive = self.sensitive(part.sensitive.as_ref(), key, faults)?;
-            specs.push(PartSpec { name: part.name.clone(), attribute, sensitive });
-        }
-        Some(specs)
-    }
-
-    fn usages(
-        &self,
-        usages: &BTreeMap<String, Spanned<String>>,
-        faults: &mut Vec<SpecError>,
-    ) -> Option<Vec<UsageSpec>> {
-        let mut specs = Vec::new();
-        for (id, name) in usages {
-            let Ok(id) = <[u8; 2]>::try_from(id.as_bytes()) else {
-                faults.push(self.fault(name, "usages", format!("`{id}` is not two characters")));
-                return None;
-            };
-            specs.push(UsageSpec { id, name: name.get_ref().clone() });
-        }
-        Some(specs)
-    }
-}
-
-/// What the switch reads by name has to be what ISO 8583:1987 says it is; and what is secret has to be marked so.
-const FORMS: [(u8, &str, Sensitive); 24] = [
-    (2, "n..19", Sensitive::Pan),
-    (3, "n 6", Sensitive::No),
-    (4, "n 12", Sensitive::No),
-    (7, "n 10", Sensitive::No),
-    (11, "n 6", Sensitive::No),
-    (12, "n 6", Sensitive::No),
-    (13, "n 4", Sensitive::No),
-    (14, "n 4", Sensitive::No),
-    (15, "n 4", Sensitive::No),
-    (18, "n 4", Sensitive::No),
-    (22, "n 3", Sensitive::No),
-    (23, "n 3", Sensitive::No),
-    (32, "n..11", Sensitive::No),
-    (33, "n..11", Sensitive::No),
-    (35, "z..37", Sensitive::Secret),
-    (36, "z..104", Sensitive::Secret),
-    (37, "an 12", Sensitive::No),
-    (38, "an 6", Sensitive::No),
-    (41, "ans 8", Sensitive::No),
-    (42, "ans 15", Sensitive::No),
-    (45, "ans..76", Sensitive::Secret),
-    (52, "b 64", Sensitive::Secret),
-    (70, "n 3", Sensitive::No),
-    (90, "n 42", Sensitive::No),
-];
-
-fn check_forms(fields: &[FieldSpec], faults: &mut Vec<SpecError>, missing: impl Fn() -> SpecError) {
-    for (number, kind, sensitive) in FORMS {
-        let found = fields.iter().find(|field| field.element.number() == number);
-        let reason = match found {
-            None => format!("{number} is missing"),
-            Some(field) if Attribute::parse(kind) != Ok(field.attribute) => {
-                format!("{number} is `{kind}` in ISO 8583:1987, and the switch reads it so")
-            }
-            Some(field) if sensitive != Sensitive::No && field.sensitive != sensitive => {
-                format!("{number} has to be marked as sensitive")
-            }
-            Some(_) => continue,
-        };
-        faults.push(SpecError { reason, ..missing() });
-    }
-}
-
 fn tags(faults: &mut Vec<SpecError>) -> Vec<TagSpec> {
     let source = Source { file: ICC_TAGS.0, text: ICC_TAGS.1 };
     let file: TagsFile = match source.parse() {
@@ -708,33 +399,11 @@ fn tags(faults: &mut Vec<SpecError>) -> Vec<TagSpec> {
     specs
 }
 
-fn encoding(name: &str, padding: Padding) -> Option<Encoding> {
-    match name {
-        "ascii" => Some(Encoding::Ascii),
-        "ebcdic" => Some(Encoding::Ebcdic),
-        "bcd" => Some(Encoding::Bcd(padding)),
-        "binary" => Some(Encoding::Raw),
-        "hex" => Some(Encoding::Hex),
-        _ => None,
-    }
-}
+const NO_CODE: &str = "a response code has two or three printable characters";
+const NO_OUTCOME: &str = "an outcome is approved, approved-partly, declined, retry-later or unknown";
 
-fn length_encoding(name: &str) -> Option<LengthEncoding> {
-    match name {
-        "ascii" => Some(LengthEncoding::Ascii),
-        "ebcdic" => Some(LengthEncoding::Ebcdic),
-        "bcd" => Some(LengthEncoding::Bcd),
-        "binary" => Some(LengthEncoding::Binary),
-        _ => None,
-    }
-}
-
-fn sensitive(name: &str) -> Option<Sensitive> {
-    match name {
-        "pan" => Some(Sensitive::Pan),
-        "secret" => Some(Sensitive::Secret),
-        _ => None,
-    }
+fn code(text: &str) -> Option<ResponseCode> {
+    ResponseCode::parse(text.as_bytes()).ok().filter(|code| code.as_bytes().len() >= 2)
 }
 
 fn outcome(name: &str) -> Option<Outcome> {
@@ -751,6 +420,7 @@ fn outcome(name: &str) -> Option<Outcome> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vocab::MessageClass;
 
     #[test]
     fn every_shipped_dialect_is_whole() {
@@ -758,6 +428,99 @@ mod tests {
             let dialect = Dialect::from_toml(name, text).unwrap_or_else(|faults| panic!("{faults:#?}"));
             assert_eq!(dialect.name(), *name);
             assert_eq!(dialect.fields().len(), 127, "all elements from 2 to 128");
+            assert!(dialect.answer_elements().has(DataElement::RESPONSE_CODE));
+            assert!(!dialect.answer_elements().has(DataElement::PAN));
+            assert!(dialect.echoes(MessageClass::Authorization).has(DataElement::PAN));
+            assert!(!dialect.echoes(MessageClass::Authorization).has(DataElement::TRACK_2));
+            assert!(!dialect.echoes(MessageClass::NetworkManagement).has(DataElement::PAN));
+            let code = |text: &str| ResponseCode::parse(text.as_bytes()).unwrap();
+            assert_eq!(dialect.outcome(dialect.approved()), Some(Outcome::Approved));
+            assert_eq!(dialect.outcome(code("10")), Some(Outcome::ApprovedPartly));
+            assert_eq!(dialect.outcome(code("Z3")), None);
+            assert_eq!(dialect.response_code(Refusal::FormatError), code("30"));
         }
+    }
+
+    /// The faults of a dialect that differs from the shipped one as `text` says.
+    fn faults(text: &str) -> Vec<String> {
+        let text = format!("name = \"own\"\nbase = \"iso87-ascii\"\n{text}");
+        match Dialect::from_toml("own.toml", &text) {
+            Ok(_) => Vec::new(),
+            Err(faults) => faults.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn a_dialect_may_say_only_what_differs() {
+        let text = "name = \"own\"\nbase = \"iso87-bcd\"\n[elements]\n63 = { name = \"own\", kind = \"ans..99\", usages = { TK = \"t\" } }";
+        let dialect = Dialect::from_toml("own.toml", text).unwrap();
+        assert_eq!(dialect.name(), "own");
+        assert_eq!(dialect.field(DataElement::TOKEN_DATA).unwrap().attribute.most(), 99);
+        assert_eq!(dialect.bitmap_form(), BitmapForm::Binary);
+        assert!(faults("").is_empty());
+    }
+
+    #[test]
+    fn every_fault_is_told_with_its_place() {
+        for (text, fault) in [
+            ("[wire]\nbitmap = \"octal\"", "own.toml:4: wire.bitmap: `octal` is not known here"),
+            ("[wire]\ntext = \"bcd\"", "own.toml:4: wire.text: `bcd` is not known here"),
+            ("edition = \"1986\"", "own.toml:3: edition: there are 1987, 1993 and 2003"),
+            ("[elements]\n1 = { name = \"x\", kind = \"b 64\" }", "an element is a number from 2 to 128"),
+            (
+                "[elements]\n48 = { name = \"x\", kind = \"n4\" }",
+                "own.toml:4: elements.48.kind: `n4` has no length",
+            ),
+            (
+                "[elements]\n48 = { name = \"x\", kind = \"n 4\", length = \"LL\" }",
+                "the length does not vary",
+            ),
+            (
+                "[elements]\n48 = { name = \"x\", kind = \"n..120\", length = \"LL\" }",
+                "2 digits do not announce 120",
+            ),
+            (
+                "[elements]\n48 = { name = \"x\", kind = \"ans..9\", tlv = true }",
+                "only bytes (class b) hold BER-TLV",
+            ),
+            (
+                "[elements]\n48 = { name = \"x\", kind = \"ans..9\", encoding = \"hex\" }",
+                "elements.48.encoding",
+            ),
+            ("[elements]\n11 = { name = \"x\", kind = \"n 8\" }", "11 is `n 6` in ISO 8583:1987"),
+            ("[elements]\n52 = { name = \"x\", kind = \"b 64\" }", "52 has to be marked as sensitive"),
+            (
+                "[elements]\n90 = { name = \"x\", kind = \"n 42\", parts = [{ name = \"y\", kind = \"n 4\" }] }",
+                "together not as long",
+            ),
+            ("[token]\ntoken = \"62.TK.01\"", "own.toml:4: token.token: a place is"),
+            ("[token]\nowner = \"56\"", "token.owner: no such part"),
+            (
+                "[response_codes]\napproved = \"00\"\n[response_codes.inbound]\n00 = \"fine\"",
+                "inbound.00: an outcome is",
+            ),
+            (
+                "[response_codes]\napproved = \"00\"\n[response_codes.inbound]\n01 = \"declined\"",
+                "approved: not among",
+            ),
+            (
+                "[answers]\necho = [2]\necho_network = [7]\nfrom_issuer = [39, 35]",
+                "35 is secret and may not go back",
+            ),
+            (
+                "[answers]\necho = [1]\necho_network = [7]\nfrom_issuer = [39]",
+                "1 is no element of the dialect",
+            ),
+            ("surprise = 1", "own.toml:3: file: unknown field"),
+        ] {
+            let found = faults(text);
+            assert!(found.iter().any(|found| found.contains(fault)), "{text}: {found:#?}");
+        }
+        let both = faults("[wire]\nbitmap = \"octal\"\n[token]\nowner = \"56\"");
+        assert!(!both.is_empty());
+        let unknown = Dialect::from_toml("own.toml", "name = \"own\"\nbase = \"iso90\"").unwrap_err();
+        assert_eq!(unknown[0].to_string(), "own.toml:2: base: no dialect that comes with the program");
+        let empty = Dialect::from_toml("own.toml", "name = \"own\"").unwrap_err();
+        assert!(empty.len() >= 7, "all that is missing is told: {empty:#?}");
     }
 }
