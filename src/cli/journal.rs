@@ -214,9 +214,70 @@ fn failed(error: JournalError) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
-    use crate::journal::EntryNumber;
+    use crate::cli::init;
+    use crate::journal::{EntryNumber, Journal, JournalSetup};
+    use crate::stdx::random::Entropy;
     use crate::vocab::ShardId;
+
+    /// A directory as `init` makes it, with a journal of a few entries.
+    fn written(directory: &Path) -> Config {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let issuer = "127.0.0.1:1".parse().unwrap();
+        let addresses = init::Addresses { acquirer: any, issuer_1: issuer, issuer_2: issuer, api: any };
+        init::write(directory, addresses, &mut Entropy::system()).unwrap();
+        let file = directory.join(init::CONFIG_FILE);
+        let text = fs::read_to_string(&file).unwrap();
+        let small =
+            text.replace("[journal]", "[journal]\nsegment_bytes = \"64 KiB\"\nqueue_bytes = \"1 MiB\"");
+        let small = small.replace("256 MiB", "1 KiB");
+        fs::write(&file, small).unwrap();
+        let config = Config::load(&file).unwrap();
+        let journal_directory = config.node.journal_directory();
+        fs::create_dir(&journal_directory).unwrap();
+        let disk = RealDisk::lock(File::open(&journal_directory).unwrap()).unwrap();
+        let setup = JournalSetup {
+            disk: Box::new(disk),
+            keys: config.security.journal_keys(),
+            config: config.journal.journal.clone(),
+            at_least: EntryNumber(0),
+            entropy: Entropy::system(),
+        };
+        let (journal, _) = Journal::start(setup, |_| {}).unwrap();
+        for number in 0..20 {
+            journal.appender().append(ShardId(0), Wall(number), &Body::Token(vec![7; 50])).unwrap();
+        }
+        journal.close().unwrap();
+        config
+    }
+
+    #[test]
+    fn a_whole_journal_is_verified_and_a_flipped_byte_is_named() {
+        let kept = tempfile::tempdir().unwrap();
+        let config = written(kept.path());
+        verify(&config).unwrap();
+        list(&config, 5, 3).unwrap();
+        let segment = fs::read_dir(config.node.journal_directory()).unwrap().map(|it| it.unwrap().path());
+        let segment = segment.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+        let mut bytes = fs::read(&segment).unwrap();
+        let at = bytes.windows(1).rposition(|byte| byte != [0]).unwrap() / 2;
+        bytes[at] ^= 1;
+        fs::write(&segment, bytes).unwrap();
+        let told = verify(&config).unwrap_err().to_string();
+        assert!(told.contains("segment 1 is damaged at byte"), "{told}");
+    }
+
+    #[test]
+    fn a_journal_in_use_is_left_alone() {
+        let kept = tempfile::tempdir().unwrap();
+        let config = written(kept.path());
+        let _daemon = RealDisk::lock(File::open(config.node.journal_directory()).unwrap()).unwrap();
+        let told = verify(&config).unwrap_err().to_string();
+        assert!(told.contains("stop the daemon first"), "{told}");
+    }
 
     #[test]
     fn an_entry_is_one_line() {
