@@ -1,6 +1,7 @@
 //! `Command`: the subcommands; `run` dispatches. This is the only part of the program that prints.
 
 mod check;
+mod decode;
 mod init;
 mod journal;
 mod keys;
@@ -28,6 +29,7 @@ struct Arguments {
 enum Command {
     Init(Init),
     Check(check::Check),
+    Decode(decode::Decode),
     Keys(keys::Keys),
     Journal(journal::JournalCommand),
 }
@@ -72,6 +74,7 @@ pub fn run() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Init(arguments) => init::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Decode(arguments) => decode::run(&arguments),
         Command::Keys(arguments) => keys::run(&arguments),
         Command::Journal(arguments) => journal::run(&arguments),
     };

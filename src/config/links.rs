@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::dialects::Dialects;
 use super::file::{Section, address, boolean, choice, count, duration, number, size, text, word};
-use super::switching::{AcquirerConfig, Identifiers, IssuerConfig, TrackTwo};
 use crate::codec::{Dialect, FrameFormat, MOST_FRAME};
 use crate::link::{Backoff, ConnectionLimits, PoolConfig, SessionConfig, SignOn};
+use crate::switch::{AcquirerConfig, Identifiers, IssuerConfig, TrackTwo};
 use crate::vocab::{Bin, InstitutionId, LinkId};
 
 /// What every party has, whichever side it is on.

@@ -6,7 +6,6 @@ mod dialects;
 mod file;
 mod links;
 mod node;
-mod switching;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -19,10 +18,10 @@ use std::rc::Rc;
 pub use file::Fault;
 pub use links::{AcquirerSection, IssuerSection, ListenSection, PartyConfig, Reach, RouteSection};
 pub use node::{ApiSection, CheckpointKind, JournalSection, KeysSection, NodeConfig, SettlementSection};
-pub use switching::{AcquirerConfig, Identifiers, IssuerConfig, Limits, StoreForwardConfig, TrackTwo};
 
 use crate::crypto::SecurityModule;
 use crate::link::{IssuerLinkConfig, LinksConfig, ListenerConfig, Party};
+use crate::switch::{Limits, RouteTable, StoreForwardConfig, SwitchConfig};
 use crate::tsp::TspConfig;
 use dialects::Dialects;
 use file::{Notes, Section};
@@ -134,6 +133,22 @@ impl Config {
             }
         }
         LinksConfig::new(listeners, self.issuers.iter().filter_map(dialled).collect())
+    }
+
+    /// What the switch is started with.
+    #[must_use]
+    pub fn switch(&self) -> SwitchConfig {
+        let routes: Vec<_> = self.routes.iter().map(|route| (route.bin, route.issuer)).collect();
+        SwitchConfig {
+            institution: self.node.institution,
+            acquirers: self.acquirers.iter().map(|it| (it.party.link, it.switch.clone())).collect(),
+            issuers: self.issuers.iter().map(|it| (it.party.link, it.switch.clone())).collect(),
+            routes: RouteTable::new(&routes),
+            limits: self.limits,
+            store_forward: self.store_forward,
+            undelivered_grace: self.node.undelivered_grace,
+            repeat_window: self.node.repeat_window,
+        }
     }
 }
 

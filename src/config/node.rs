@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::{Section, address, boolean, bytes, choice, count, duration, size, text, time_of_day, word};
-use super::switching::{Limits, StoreForwardConfig};
 use crate::journal::JournalConfig;
+use crate::switch::{Limits, StoreForwardConfig};
 use crate::vocab::InstitutionId;
 
 /// The daemon itself.

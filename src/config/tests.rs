@@ -9,6 +9,7 @@ use super::*;
 use crate::crypto::{KeyPolicy, MasterKey, StorePurpose};
 use crate::stdx::random::Entropy;
 use crate::tsp::CryptogramPolicy;
+use crate::vocab::LinkId;
 
 const TEMPLATE: &str = include_str!("../cli/init.toml");
 
@@ -70,6 +71,10 @@ fn what_init_writes_has_no_fault() {
     assert_eq!(config.node.data_directory, directory.path.join("data"));
     let links = config.links();
     assert_eq!((links.listeners.len(), links.issuers.len()), (1, 2));
+    let switch = config.switch();
+    assert_eq!(switch.routes.issuer(b"4761739001010119"), Some(LinkId(101)));
+    assert_eq!(switch.routes.issuer(b"6228480000000000026"), Some(LinkId(102)));
+    assert_eq!(switch.routes.issuer(b"4895370000000000"), None);
 }
 
 #[test]
