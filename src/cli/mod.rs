@@ -2,9 +2,12 @@
 
 mod check;
 mod decode;
+mod host;
 mod init;
 mod journal;
 mod keys;
+mod log;
+mod serve;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -28,6 +31,7 @@ struct Arguments {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Init(Init),
+    Serve(serve::Serve),
     Check(check::Check),
     Decode(decode::Decode),
     Keys(keys::Keys),
@@ -73,6 +77,7 @@ impl From<Faults> for Failure {
 pub fn run() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Init(arguments) => init::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Decode(arguments) => decode::run(&arguments),
         Command::Keys(arguments) => keys::run(&arguments),

@@ -8,7 +8,7 @@ use super::dialects::Dialects;
 use super::file::{Section, address, boolean, choice, count, duration, number, size, text, word};
 use crate::codec::{Dialect, FrameFormat, MOST_FRAME};
 use crate::link::{Backoff, ConnectionLimits, PoolConfig, SessionConfig, SignOn};
-use crate::switch::{AcquirerConfig, Identifiers, IssuerConfig, TrackTwo};
+use crate::switch::{AcquirerConfig, Identifiers, IssuerConfig, TrackTwo, Wire};
 use crate::vocab::{Bin, InstitutionId, LinkId};
 
 /// What every party has, whichever side it is on.
@@ -22,6 +22,14 @@ pub struct PartyConfig {
     pub limits: ConnectionLimits,
     /// Its place in the file, as `acquirer[0]`.
     pub(super) path: String,
+}
+
+impl PartyConfig {
+    /// How messages lie on its wire.
+    #[must_use]
+    pub fn wire(&self) -> Wire {
+        Wire { dialect: Arc::clone(&self.dialect), format: self.framing, session: self.session }
+    }
 }
 
 /// Where a party connects to us.

@@ -17,7 +17,7 @@ use std::rc::Rc;
 
 pub use file::Fault;
 pub use links::{AcquirerSection, IssuerSection, ListenSection, PartyConfig, Reach, RouteSection};
-pub use node::{ApiSection, CheckpointKind, JournalSection, KeysSection, NodeConfig, SettlementSection};
+pub use node::{ApiSection, JournalSection, KeysSection, NodeConfig, SettlementSection};
 
 use crate::crypto::SecurityModule;
 use crate::link::{IssuerLinkConfig, LinksConfig, ListenerConfig, Party};
@@ -148,6 +148,7 @@ impl Config {
             store_forward: self.store_forward,
             undelivered_grace: self.node.undelivered_grace,
             repeat_window: self.node.repeat_window,
+            cut_over: self.settlement.cut_over,
         }
     }
 }

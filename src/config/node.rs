@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::{Section, address, boolean, bytes, choice, count, duration, size, text, time_of_day, word};
-use crate::journal::JournalConfig;
+use crate::journal::{CheckpointKind, JournalConfig};
 use crate::switch::{Limits, StoreForwardConfig};
 use crate::vocab::InstitutionId;
 
@@ -38,13 +38,6 @@ impl NodeConfig {
     pub fn checkpoint_directory(&self) -> PathBuf {
         self.data_directory.join("checkpoint")
     }
-}
-
-/// Which store holds the checkpoint. It may be changed at any time: a checkpoint is rebuilt from the journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CheckpointKind {
-    Redb,
-    Sled,
 }
 
 /// The journal and its checkpoint.

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::stdx::clock::Wall;
 use crate::stdx::maps::Map;
-use crate::vocab::{InstitutionId, LinkId};
+use crate::vocab::{BusinessDate, InstitutionId, LinkId, SettlementWindow};
 
 use super::route::RouteTable;
 
@@ -21,6 +22,8 @@ pub struct SwitchConfig {
     pub undelivered_grace: Duration,
     /// How long repeats are remembered; a request whose DE 7 is older is declined.
     pub repeat_window: Duration,
+    /// Time of day, in UTC, at which the next business date begins; midnight is zero.
+    pub cut_over: Duration,
 }
 
 /// One acquirer.
@@ -107,6 +110,14 @@ impl Default for StoreForwardConfig {
 }
 
 impl SwitchConfig {
+    /// The window in which a request of that moment counts: after the cut-over it is the next day's.
+    #[must_use]
+    pub fn window(&self, wall: Wall) -> SettlementWindow {
+        let day = Duration::from_secs(86_400);
+        let shift = if self.cut_over.is_zero() { Duration::ZERO } else { day.saturating_sub(self.cut_over) };
+        SettlementWindow { date: BusinessDate::of(wall.plus(shift)), sequence: 1 }
+    }
+
     /// The longest time that any issuer is waited for: tombstones and retired numbers are kept past it.
     #[must_use]
     pub fn longest_timeout(&self) -> Duration {

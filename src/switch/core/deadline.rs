@@ -2,7 +2,7 @@
 
 use crate::journal::TransactionEntry;
 use crate::stdx::clock::Now;
-use crate::vocab::{BusinessDate, Outcome, Refusal, ReversalReason, SettlementWindow, TransactionId};
+use crate::vocab::{Outcome, Refusal, ReversalReason, TransactionId};
 
 use super::super::event::Action;
 use super::super::transaction::{Conclusion, TransactionState};
@@ -20,9 +20,9 @@ impl SwitchCore {
 
     /// The window in which requests count from now on.
     fn open_next_window(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let date = BusinessDate::of(now.wall);
-        if date > self.window.date {
-            self.window = SettlementWindow { date, sequence: 1 };
+        let window = self.config.window(now.wall);
+        if window.date > self.window.date {
+            self.window = window;
             actions.push(Action::CutOver(self.window));
         }
     }

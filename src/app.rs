@@ -1,0 +1,233 @@
+//! The composition root: `App::start` builds and wires every part of the daemon, once, and `RunningApp::stop` takes
+//! it down in order. Daemon, demo and tests start the same one.
+
+use std::fs::{DirBuilder, File};
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+
+use crate::config::Config;
+use crate::journal::{
+    Checkpoint, CheckpointError, CheckpointKeeper, Durability, EntryNumber, Journal, JournalError,
+    JournalSetup, RealDisk,
+};
+use crate::stdx::clock::Clock;
+use crate::stdx::random::{Entropy, NoEntropy};
+use crate::switch::{
+    Action, Cards, DurableSignal, NodeParts, Recovered, Recovery, RecoveryError, Switch, SwitchConfig,
+    SwitchCore, SwitchError, SwitchParts, SwitchStatus,
+};
+use crate::tsp::{JournalLog, LogNotifier, TokenService, Tsp, TspError, TspFold, WriterThread, log_watch};
+use crate::vocab::ShardId;
+
+/// How often the checkpoint catches up with the journal.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+
+/// Why the daemon does not start, or did not stop in order.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error("{path}: {source}")]
+    Directory { path: String, source: std::io::Error },
+    #[error("journal: {0}")]
+    Journal(#[from] JournalError),
+    #[error("checkpoint: {0}")]
+    Checkpoint(#[from] CheckpointError),
+    #[error("vault: {0}")]
+    Tsp(#[from] TspError),
+    #[error("recovery: {0}")]
+    Recovery(#[from] RecoveryError),
+    #[error("{0}")]
+    Switch(#[from] SwitchError),
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+}
+
+/// What was found on disk at the start.
+#[derive(Debug, Clone, Copy)]
+pub struct Found {
+    /// Entries read back.
+    pub entries: u64,
+    pub tokens: usize,
+    pub switch: Recovered,
+}
+
+/// The daemon, listening.
+pub struct RunningApp {
+    pub switch: Switch,
+    pub tokens: TokenService,
+    pub found: Found,
+    pub registry: Arc<Mutex<Registry>>,
+    vault: WriterThread,
+    journal: Journal,
+    keeper: CheckpointKeeper,
+}
+
+/// Everything read back from the disk, before a socket is open.
+struct Recalled {
+    tsp: Tsp,
+    core: SwitchCore,
+    first: Vec<Action>,
+    found: Found,
+}
+
+/// Builds the daemon.
+pub struct App;
+
+impl App {
+    /// Opens what is on disk, reads it back, and opens the sockets last.
+    ///
+    /// # Errors
+    /// The first part that cannot start; nothing listens then.
+    pub fn start(config: &Config, clock: Clock) -> Result<RunningApp, AppError> {
+        let keys = config.security.journal_keys();
+        let opened = Checkpoint::open(
+            config.journal.checkpoint,
+            directory(&config.node.checkpoint_directory())?.as_path(),
+            &keys,
+        )?;
+        if let Some((aside, error)) = &opened.quarantined {
+            tracing::error!(moved_to = %aside.display(), %error, "the checkpoint was damaged; it is rebuilt from the journal");
+        }
+        let checkpoint = Arc::new(opened.checkpoint);
+        let durable = Arc::new(DurableSignal::default());
+        let (notifier, watch) = log_watch();
+        let setup = JournalSetup {
+            disk: Box::new(disk(&config.node.journal_directory())?),
+            keys,
+            config: config.journal.journal.clone(),
+            at_least: checkpoint.entry_number(),
+            entropy: Entropy::system(),
+        };
+        let (journal, recovered) = Journal::start(setup, tell(Arc::clone(&durable), notifier))?;
+        tracing::info!(?recovered, "the journal is open");
+        let switch_config = config.switch();
+        let mut entropy = Entropy::system();
+        let cards = Cards::new(config.security.data_sealer(), u64::from_le_bytes(entropy.bytes()?));
+        let recalled = recall(config, &switch_config, &journal, &checkpoint, &cards, &clock)?;
+        let detokenizer = recalled.tsp.detokenizer();
+        let keeper = keeper(config, &journal, checkpoint)?;
+        let log = JournalLog::new(journal.appender(), ShardId::default(), watch);
+        let (tokens, vault) = TokenService::start(recalled.tsp, log, clock.clone(), Entropy::system())?;
+        let registry = Arc::new(Mutex::new(Registry::default()));
+        let node = NodeParts {
+            config: switch_config,
+            core: recalled.core,
+            acquirers: config.acquirers.iter().map(|a| (a.party.link, a.party.wire())).collect(),
+            issuers: config.issuers.iter().map(|i| (i.party.link, i.party.wire(), i.pool)).collect(),
+            detokenizer,
+            cards,
+            log: Box::new(journal.appender()),
+            entropy,
+            first: recalled.first,
+        };
+        let switch = Switch::start(SwitchParts {
+            node,
+            links: config.links(),
+            durable,
+            clock,
+            registry: Arc::clone(&registry),
+            drain_limit: config.node.drain_limit,
+        })?;
+        Ok(RunningApp { switch, tokens, found: recalled.found, registry, vault, journal, keeper })
+    }
+}
+
+impl RunningApp {
+    /// Where each listener listens, by name.
+    #[must_use]
+    pub fn addresses(&self) -> &[(String, SocketAddr)] {
+        self.switch.addresses()
+    }
+
+    #[must_use]
+    pub fn status(&self) -> SwitchStatus {
+        self.switch.status()
+    }
+
+    /// Waits until the switch ended by itself, as it does when the disk fails.
+    pub async fn ended(&self) {
+        self.switch.ended().await;
+    }
+
+    /// Drains, then closes from the outside in: sockets, vault, checkpoint, journal.
+    ///
+    /// # Errors
+    /// The first part that did not end in order.
+    pub fn stop(self) -> Result<(), AppError> {
+        let Self { switch, tokens, vault, journal, keeper, .. } = self;
+        let stopped = switch.stop();
+        drop(tokens);
+        vault.join();
+        let kept = keeper.stop();
+        let closed = journal.close();
+        stopped?;
+        kept?;
+        closed?;
+        Ok(())
+    }
+}
+
+/// What the journal's thread calls after every sync.
+fn tell(durable: Arc<DurableSignal>, notifier: LogNotifier) -> impl Fn(Durability) + Send + 'static {
+    move |durability| {
+        notifier.journal(&durability);
+        durable.tell(durability);
+    }
+}
+
+/// One pass over the journal, each entry to both: the vault takes those after the checkpoint, the switch all.
+fn recall(
+    config: &Config,
+    switch_config: &SwitchConfig,
+    journal: &Journal,
+    checkpoint: &Checkpoint,
+    cards: &Cards,
+    clock: &Clock,
+) -> Result<Recalled, AppError> {
+    let security = &config.security;
+    let mut tsp = Tsp::new(config.tsp.clone(), security.data_sealer(), security.blind_index())?;
+    tsp.restore(checkpoint)?;
+    let now = clock.now();
+    let mut recovery = Recovery::new(switch_config.clone(), switch_config.window(now.wall), cards);
+    let mut entries = 0;
+    for entry in journal.reader(EntryNumber(1))? {
+        let entry = entry?;
+        if entry.number > checkpoint.entry_number() {
+            tsp.replay(&entry)?;
+        }
+        recovery.observe(&entry)?;
+        entries += 1;
+    }
+    let mut first = Vec::new();
+    let (core, switch) = recovery.finish(now, &mut first)?;
+    let found = Found { entries, tokens: tsp.tokens(), switch };
+    Ok(Recalled { tsp, core, first, found })
+}
+
+fn keeper(
+    config: &Config,
+    journal: &Journal,
+    checkpoint: Arc<Checkpoint>,
+) -> Result<CheckpointKeeper, AppError> {
+    let reader = journal.reader(checkpoint.entry_number().next())?;
+    let fold = TspFold::new(config.tsp.limits.remembered_requests);
+    Ok(CheckpointKeeper::start(checkpoint, reader, vec![Box::new(fold)], CHECKPOINT_EVERY)?)
+}
+
+/// Makes a directory that only its owner can enter, unless it is there.
+fn directory(path: &Path) -> Result<std::path::PathBuf, AppError> {
+    let fault = |source| AppError::Directory { path: path.display().to_string(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fault)?;
+    Ok(path.to_path_buf())
+}
+
+fn disk(path: &Path) -> Result<RealDisk, AppError> {
+    let path = directory(path)?;
+    let opened = File::open(&path);
+    let opened = opened.map_err(|source| AppError::Directory { path: path.display().to_string(), source })?;
+    Ok(RealDisk::lock(opened)?)
+}
