@@ -1,4 +1,7 @@
-//! All integration tests in one binary, so that one is linked.
+//! The integration tests, all in one binary so that one is linked: whatever needs more than one module, a socket, a
+//! file or another program.
 
 mod codec_golden;
 mod dialects;
+mod source;
+mod tidy;
