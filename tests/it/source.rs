@@ -55,7 +55,8 @@ pub(crate) fn sources(folder: &str) -> Vec<Source> {
         .collect();
     let test_files: Vec<String> = sources.iter().flat_map(|source| source.test_files.clone()).collect();
     for source in &mut sources {
-        if test_files.iter().any(|test| source.name == *test || source.name.starts_with(&format!("{test}/"))) {
+        if test_files.iter().any(|test| source.name == *test || source.name.starts_with(&format!("{test}/")))
+        {
             source.test_lines.fill(true);
         }
     }
@@ -354,10 +355,7 @@ mod tests {
     fn paths_are_taken_apart_and_literals_are_none() {
         for (text, expected) in [
             ("use crate::vocab::Pan;", vec!["crate::vocab::Pan:1"]),
-            (
-                "use crate::{\n a::{B, c::D},\n e};",
-                vec!["crate::a::B:2", "crate::a::c::D:2", "crate::e:3"],
-            ),
+            ("use crate::{\n a::{B, c::D},\n e};", vec!["crate::a::B:2", "crate::a::c::D:2", "crate::e:3"]),
             ("x.y::<u8>(); a::b::<C>::d()", vec!["a::b:1"]),
             ("// crate::a\n/* crate::b */ \"crate::c\" r#\"crate::\"d\"# b\"crate::e\"", vec![]),
             ("let c: &'a str = f('\"', '\\''); crate::a", vec!["crate::a:1"]),

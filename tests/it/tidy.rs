@@ -34,25 +34,28 @@ const BELOW_APP: [&str; 12] = [
     "vocab", "codec", "crypto", "tls", "journal", "tsp", "link", "switch", "clearing", "sim", "api", "config",
 ];
 const BELOW_CLI: [&str; 13] = [
-    "vocab", "codec", "crypto", "tls", "journal", "tsp", "link", "switch", "clearing", "sim", "api", "config",
-    "app",
+    "vocab", "codec", "crypto", "tls", "journal", "tsp", "link", "switch", "clearing", "sim", "api",
+    "config", "app",
 ];
 
 /// Crates, and doors to the system, each with the files and folders outside tests that may name it. A crate that
 /// is not here may be used nowhere.
 const FENCES: &[(&str, &[&str])] = &[
     // The runtime: only where bytes are moved, and where a caller waits.
-    ("tokio", &[
-        "src/link/",
-        "src/tls.rs",
-        "src/tsp/log/mod.rs",
-        "src/tsp/service.rs",
-        "src/tsp/writer.rs",
-        "src/switch/driver.rs",
-        "src/api/",
-        "src/app",
-        "src/cli/",
-    ]),
+    (
+        "tokio",
+        &[
+            "src/link/",
+            "src/tls.rs",
+            "src/tsp/log/mod.rs",
+            "src/tsp/service.rs",
+            "src/tsp/writer.rs",
+            "src/switch/driver.rs",
+            "src/api/",
+            "src/app",
+            "src/cli/",
+        ],
+    ),
     ("tokio_util", &["src/api/", "src/app", "src/cli/"]),
     ("socket2", &["src/link/transport.rs", "src/api/", "src/cli/"]),
     ("rustls", &["src/tls.rs"]),
@@ -92,7 +95,10 @@ const FENCES: &[(&str, &[&str])] = &[
     ("thiserror", &["src/"]),
     ("tracing", &["src/link/", "src/tsp/", "src/switch/", "src/api/", "src/app", "src/cli/", "src/journal/"]),
     ("tracing_subscriber", &["src/cli/"]),
-    ("prometheus_client", &["src/link/", "src/tsp/metrics.rs", "src/switch/", "src/api/", "src/app", "src/cli/"]),
+    (
+        "prometheus_client",
+        &["src/link/", "src/tsp/metrics.rs", "src/switch/", "src/api/", "src/app", "src/cli/"],
+    ),
     ("hdrhistogram", &["src/sim/", "src/cli/"]),
     // The system.
     ("std::fs", &["src/journal/disk.rs", "src/journal/checkpoint/", "src/config/", "src/app", "src/cli/"]),
@@ -115,25 +121,31 @@ const ABSENCES: &[(&str, &[&str], &str)] = &[
 
 /// Where what is secret may be read in clear. Everything else handles it closed.
 const OPENED: &[(&str, &[&str])] = &[
-    ("expose_secret", &[
-        "src/stdx/secret.rs",
-        "src/crypto/",
-        "src/config/check.rs",
-        "src/sim/provisioner.rs",
-        "src/cli/",
-        "src/app",
-    ]),
-    ("expose_digits", &[
-        "src/vocab/",
-        "src/codec/leak_scan.rs",
-        "src/crypto/blind_index.rs",
-        "src/tsp/",
-        "src/switch/cards.rs",
-        "src/switch/node/",
-        "src/switch/request.rs",
-        "src/sim/",
-        "src/cli/",
-    ]),
+    (
+        "expose_secret",
+        &[
+            "src/stdx/secret.rs",
+            "src/crypto/",
+            "src/config/check.rs",
+            "src/sim/provisioner.rs",
+            "src/cli/",
+            "src/app",
+        ],
+    ),
+    (
+        "expose_digits",
+        &[
+            "src/vocab/",
+            "src/codec/leak_scan.rs",
+            "src/crypto/blind_index.rs",
+            "src/tsp/",
+            "src/switch/cards.rs",
+            "src/switch/node/",
+            "src/switch/request.rs",
+            "src/sim/",
+            "src/cli/",
+        ],
+    ),
 ];
 
 /// The longest file, tests not counted. Tables of data are exempt.
@@ -212,7 +224,8 @@ fn layer_faults(source: &Source) -> Vec<String> {
         None => return vec![format!("`{module}` has no layer: {}:1", source.name)],
     };
     let depth = source.module().len();
-    let imports = source.paths().into_iter().filter_map(|path| top_module(&path, depth).map(|m| (m, path.line)));
+    let imports =
+        source.paths().into_iter().filter_map(|path| top_module(&path, depth).map(|m| (m, path.line)));
     imports
         .filter(|(target, _)| {
             let is_module = LAYERS.iter().any(|(layer, _)| layer == target);
@@ -239,7 +252,8 @@ fn a_module_is_entered_by_its_face() {
     for source in sources("src") {
         let is_face = source.name.ends_with("/mod.rs") && source.module().len() == 1;
         if is_face && source.module() != ["stdx"] {
-            for (module, line) in source.open_modules().into_iter().filter(|(_, line)| !source.is_test(*line)) {
+            for (module, line) in source.open_modules().into_iter().filter(|(_, line)| !source.is_test(*line))
+            {
                 faults.push(format!("`{module}` is to be private: {}:{line}", source.name));
             }
         }
@@ -385,7 +399,9 @@ fn operations_names_every_refusal_with_its_codes() {
     let text = read("docs/OPERATIONS.md");
     let dialects: Vec<Dialect> = shipped_dialects()
         .iter()
-        .map(|(name, toml)| Dialect::from_toml(name, toml).unwrap_or_else(|faults| panic!("{name}: {faults:?}")))
+        .map(|(name, toml)| {
+            Dialect::from_toml(name, toml).unwrap_or_else(|faults| panic!("{name}: {faults:?}"))
+        })
         .collect();
     let mut faults = Vec::new();
     for refusal in Refusal::ALL {
