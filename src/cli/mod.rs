@@ -8,6 +8,11 @@ mod journal;
 mod keys;
 mod log;
 mod serve;
+mod http_client;
+mod init;
+mod journal;
+mod keys;
+mod simulate;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -16,7 +21,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub use http_client::{HttpAnswer, HttpClient};
 pub use init::{Addresses, CONFIG_FILE, CREDENTIAL_FILE, Init, write as write_init};
+pub use simulate::{Acquirer, Brain, Issuer, Shared};
 
 use crate::config::Faults;
 
@@ -36,6 +43,8 @@ enum Command {
     Decode(decode::Decode),
     Keys(keys::Keys),
     Journal(journal::JournalCommand),
+    Acquirer(Box<Acquirer>),
+    Issuer(Box<Issuer>),
 }
 
 /// Why a command ended without having done what was asked: text for a person, one line a finding.
@@ -82,6 +91,8 @@ pub fn run() -> ExitCode {
         Command::Decode(arguments) => decode::run(&arguments),
         Command::Keys(arguments) => keys::run(&arguments),
         Command::Journal(arguments) => journal::run(&arguments),
+        Command::Acquirer(arguments) => simulate::run_acquirer(&arguments),
+        Command::Issuer(arguments) => simulate::run_issuer(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -71,12 +71,13 @@ impl PresentedCard {
     /// The plain card.
     #[must_use]
     pub fn card(card: &TestCard) -> Self {
-        Self {
-            number: CardNumber::Pan(card.pan.clone()),
-            expiry: Some(card.expiry),
-            requestor: None,
-            behind: None,
-        }
+        Self { expiry: Some(card.expiry), ..Self::plain(card.pan.clone()) }
+    }
+
+    /// A card of which only the number is known.
+    #[must_use]
+    pub fn plain(pan: Pan) -> Self {
+        Self { number: CardNumber::Pan(pan), expiry: None, requestor: None, behind: None }
     }
 
     /// The PAN that an issuer will know this by, where the simulation knows it.

@@ -314,6 +314,11 @@ fn an_acquirer_that_repeats_and_reverses_ends_even_whatever_is_lost() {
         pair.load(Pace::Open { per_second: 500 }, 400);
         assert_eq!(pair.differences(), [], "seed {seed}");
         assert_eq!(pair.acquirer.outstanding(), 0, "seed {seed}");
+        let (book, cards) = (pair.acquirer.book(), pair.acquirer.cards());
+        let told = book.payments().iter().map(|entry| entry.to_json(book.acquirer(), cards));
+        let charged = pair.issuer.ledger().entries().iter().map(LedgerEntry::to_json);
+        let read = |line: serde_json::Value| Record::from_json(&line).unwrap();
+        assert_eq!(reconcile(told.map(read), charged.map(read)), [], "seed {seed}, as written to files");
         let report = pair.acquirer.report();
         assert!(report.repeats > 0 && report.reversals > 0, "seed {seed}: {report}");
         assert_eq!(report.reversals, report.reversals_acknowledged, "seed {seed}");

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 use crate::stdx::maps::Map;
-use crate::vocab::{InstitutionId, MessageClass, Pan, Rrn};
+use crate::vocab::{InstitutionId, MessageClass, Mti, Pan, Rrn};
 
 /// What one side says of one transaction. DE 32 and DE 37 are what both sides know it by, since the switch
 /// passes them on unchanged.
@@ -15,6 +17,28 @@ pub struct Record {
     /// The card charged, where this side knows it.
     pub pan: Option<Pan>,
     pub standing: Standing,
+}
+
+impl Record {
+    /// Reads a line that a book or a ledger wrote; the card is masked there, and so not known here.
+    #[must_use]
+    pub fn from_json(line: &Value) -> Option<Self> {
+        let text = |name: &str| line.get(name).and_then(Value::as_str).map(str::as_bytes);
+        let standing = match line.get("standing")? {
+            Value::Null => Standing::Unknown,
+            minor => match minor.as_u64()? {
+                0 => Standing::Nothing,
+                minor => Standing::Money(minor),
+            },
+        };
+        Some(Self {
+            acquirer: InstitutionId::parse(text("acquirer")?).ok()?,
+            rrn: Rrn::parse(text("rrn")?).ok()?,
+            class: Mti::parse(text("mti")?).ok()?.class,
+            pan: None,
+            standing,
+        })
+    }
 }
 
 /// What is charged or held, in minor units, as one side sees it.

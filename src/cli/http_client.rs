@@ -1,0 +1,130 @@
+//! `HttpClient`: plain HTTP with JSON bodies, for simulators and operator commands that speak to a daemon on
+//! this machine.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+use super::Failure;
+use crate::sim::{ApiCall, ApiMethod};
+
+/// The most of an answer that is read.
+const MOST_ANSWER: usize = 1024 * 1024;
+
+/// A client of one server. Connections are kept and used again.
+#[derive(Clone)]
+pub struct HttpClient {
+    client: Client<HttpConnector, Full<Bytes>>,
+    address: SocketAddr,
+    patience: Duration,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct HttpAnswer {
+    pub status: u16,
+    /// Null when the body was empty or no JSON.
+    pub body: Value,
+}
+
+impl HttpClient {
+    /// A client of the server at `address`. Credentials and card numbers go over it in clear, so an address
+    /// outside this machine is refused.
+    ///
+    /// # Errors
+    /// When `address` is not on this machine.
+    pub fn new(address: SocketAddr, patience: Duration) -> Result<Self, Failure> {
+        if !address.ip().is_loopback() {
+            return Err(Failure::new(format!("{address} is not on this machine, and plain HTTP stays on it")));
+        }
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Ok(Self { client, address, patience })
+    }
+
+    /// Makes one call.
+    ///
+    /// # Errors
+    /// When there is no answer, not in time, or one too long.
+    pub async fn call(&self, call: &ApiCall) -> Result<HttpAnswer, Failure> {
+        let what = format!("http://{}{}", self.address, call.path);
+        let failed = |reason: String| Failure::new(format!("{what}: {reason}"));
+        let method = match call.method {
+            ApiMethod::Get => Method::GET,
+            ApiMethod::Post => Method::POST,
+        };
+        let mut request = Request::builder().method(method).uri(&what);
+        for (name, value) in &call.headers {
+            request = request.header(*name, value);
+        }
+        let body = match &call.body {
+            Some(body) => {
+                request = request.header("content-type", "application/json");
+                Bytes::from(body.to_string())
+            }
+            None => Bytes::new(),
+        };
+        let request = request.body(Full::new(body)).map_err(|error| failed(error.to_string()))?;
+        let exchange = async {
+            let answer = self.client.request(request).await.map_err(|error| failed(error.to_string()))?;
+            let status = answer.status().as_u16();
+            let body = Limited::new(answer.into_body(), MOST_ANSWER).collect().await;
+            let body = body.map_err(|error| failed(error.to_string()))?.to_bytes();
+            Ok(HttpAnswer { status, body: serde_json::from_slice(&body).unwrap_or(Value::Null) })
+        };
+        let late = |_| failed("no answer in time".to_owned());
+        tokio::time::timeout(self.patience, exchange).await.map_err(late)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[test]
+    fn plain_http_stays_on_this_machine() {
+        for (address, allowed) in [("127.0.0.1:80", true), ("[::1]:80", true), ("192.0.2.1:80", false)] {
+            let client = HttpClient::new(address.parse().unwrap(), Duration::from_secs(1));
+            assert_eq!(client.is_ok(), allowed, "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_carries_its_headers_and_body_and_brings_the_answer() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"{\"pan\":\"1\"}") {
+                stream.read_buf(&mut request).await.unwrap();
+            }
+            let answer = b"HTTP/1.1 201 Created\r\ncontent-length: 12\r\n\r\n{\"status\":5";
+            stream.write_all(answer).await.unwrap();
+            stream.write_all(b"}").await.unwrap();
+            String::from_utf8(request).unwrap()
+        });
+        let call = ApiCall {
+            method: ApiMethod::Post,
+            path: "/v1/tokens".to_owned(),
+            headers: vec![("authorization", "Bearer x".to_owned()), ("request-id", "7".to_owned())],
+            body: Some(serde_json::json!({ "pan": "1" })),
+        };
+        let client = HttpClient::new(address, Duration::from_secs(60)).unwrap();
+        let answer = client.call(&call).await.unwrap();
+        let request = server.await.unwrap();
+        assert!(request.starts_with("POST /v1/tokens HTTP/1.1\r\n"), "{request}");
+        for header in ["authorization: Bearer x", "request-id: 7", "content-type: application/json"] {
+            assert!(request.contains(header), "{header} in {request}");
+        }
+        assert_eq!((answer.status, answer.body["status"].as_i64()), (201, Some(5)));
+    }
+}
