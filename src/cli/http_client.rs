@@ -42,7 +42,9 @@ impl HttpClient {
     /// When `address` is not on this machine.
     pub fn new(address: SocketAddr, patience: Duration) -> Result<Self, Failure> {
         if !address.ip().is_loopback() {
-            return Err(Failure::new(format!("{address} is not on this machine, and plain HTTP stays on it")));
+            return Err(Failure::new(format!(
+                "{address} is not on this machine, and plain HTTP stays on it"
+            )));
         }
         let client = Client::builder(TokioExecutor::new()).build_http();
         Ok(Self { client, address, patience })

@@ -52,7 +52,7 @@ impl Symbols {
         symbols.put(RRN, entry.rrn.as_bytes());
         if let Some(atc) = entry.atc {
             symbols.put_halves(ATC, &atc.to_be_bytes());
-            symbols.put_halves(CRYPTOGRAM, &cryptogram(entry.payment.card, atc).to_be_bytes());
+            symbols.put_halves(CRYPTOGRAM, &cryptogram(entry, atc).to_be_bytes());
         }
         symbols
     }
@@ -89,9 +89,12 @@ impl Symbols {
     }
 }
 
-/// A stand-in for what a chip would compute: different for every tap, worth nothing to anyone.
-fn cryptogram(card: usize, atc: u16) -> u64 {
-    let mut mixed = u64::try_from(card).unwrap_or_default() << 16 | u64::from(atc);
+/// A stand-in for what a chip would compute: different for every payment, the same when it is sent again, worth
+/// nothing to anyone.
+fn cryptogram(entry: &BookEntry, atc: u16) -> u64 {
+    let reference =
+        entry.rrn.as_bytes().iter().fold(0_u64, |sum, digit| (sum << 4) | u64::from(digit & 0x0F));
+    let mut mixed = reference ^ (u64::from(atc) << 48);
     mixed = mixed.wrapping_add(0x9E37_79B9_7F4A_7C15);
     mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -66,7 +66,7 @@ pub struct Acquirer {
     /// Processing code (DE 3).
     #[arg(long, default_value = "000000")]
     processing: String,
-    /// DE 22. With 051, 071 and 091 chip data is sent.
+    /// DE 22. With 051, 071 and 091 chip data is sent, good for 65,535 payments a token.
     #[arg(long, default_value = "071")]
     entry_mode: String,
     /// Send an echo and nothing else.
@@ -89,6 +89,9 @@ pub struct Acquirer {
     /// How long the load lasts.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// End the load after so many payments, if the time has not ended it before.
+    #[arg(long)]
+    count: Option<u64>,
     /// Under load: reverse one approval in so many.
     #[arg(long, value_name = "N")]
     reverse_one_in: Option<u64>,
@@ -135,8 +138,8 @@ impl Acquirer {
             return Ok(vec![PresentedCard { expiry, ..PresentedCard::plain(pan) }]);
         }
         let Some(path) = &self.cards else { return Ok(Vec::new()) };
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::file(path, "cannot be read", &error))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|error| Failure::file(path, "cannot be read", &error))?;
         let lines = text.lines().filter(|line| !line.trim().is_empty()).enumerate();
         lines.map(|(at, line)| word(&format!("cards, line {}", at + 1), card_line(line))).collect()
     }
@@ -314,7 +317,7 @@ async fn put_load(
 ) -> Result<(), Failure> {
     let load = Load {
         pace,
-        total: None,
+        total: arguments.count,
         mti: payment.mti,
         processing: payment.processing,
         entry_mode: payment.entry_mode,
@@ -333,6 +336,9 @@ async fn put_load(
             () = tokio::time::sleep(Duration::from_millis(100)) => bar.inc(1),
             () = &mut stop => break,
         }
+        if host.look(AcquirerSimulator::load_is_over) {
+            break;
+        }
         bar.set_message(host.look(|brain| {
             let report = brain.report();
             format!("{} s, {} answered, {}/s", arguments.seconds, report.answered, report.rate())
@@ -341,7 +347,8 @@ async fn put_load(
     bar.finish_and_clear();
     host.with(|brain, _, _| brain.stop_load());
     let most = arguments.patience.saturating_mul(u64::from(arguments.repeats) + 2);
-    until(host, most, "the last of the load", |brain| brain.load_is_over() && brain.outstanding() == 0).await?;
+    until(host, most, "the last of the load", |brain| brain.load_is_over() && brain.outstanding() == 0)
+        .await?;
     say(&host.look(|brain| brain.report().to_string()));
     Ok(())
 }
@@ -353,8 +360,8 @@ fn compare(arguments: &Acquirer, brain: &AcquirerSimulator) -> Result<(), Failur
     }
     let mut records: Vec<Record> = Vec::new();
     for path in &arguments.against {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::file(path, "cannot be read", &error))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|error| Failure::file(path, "cannot be read", &error))?;
         for (at, line) in text.lines().enumerate() {
             let value = serde_json::from_str(line).ok();
             let record = value.as_ref().and_then(Record::from_json);
@@ -371,5 +378,23 @@ fn compare(arguments: &Acquirer, brain: &AcquirerSimulator) -> Result<(), Failur
     match differences.len() {
         0 => Ok(()),
         count => Err(Failure::new(format!("{count} differences between book and ledgers"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::CardNumber;
+
+    #[test]
+    fn lines_of_a_card_file() {
+        let card = card_line("9000000000000001, 2812 ,00000000001").unwrap();
+        assert!(matches!(card.number, CardNumber::Token(token) if token.as_str() == "9000000000000001"));
+        assert_eq!(card.expiry, Expiry::parse(b"2812").ok());
+        assert_eq!(card.requestor.unwrap().as_str(), "00000000001");
+        assert!(card_line("9000000000000001").unwrap().expiry.is_none());
+        for bad in ["", "90000", "9000000000000001,2899", "9000000000000001,2812,x"] {
+            assert!(card_line(bad).is_err(), "{bad}");
+        }
     }
 }

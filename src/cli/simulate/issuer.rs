@@ -100,9 +100,12 @@ impl FromStr for At<ResponseCode> {
 impl Issuer {
     fn rules(&self) -> Result<Vec<AnswerRule>, Failure> {
         let ten = ResponseCode::parse(b"10").map_err(|error| Failure::new(error.to_string()))?;
-        let declines =
-            self.decline.iter().map(|at| AnswerRule { when: at.when, answer: RuledAnswer::Decline(at.value) });
-        let partly = self.partly.iter().map(|when| AnswerRule { when: *when, answer: RuledAnswer::Partly(ten, 50) });
+        let declines = self
+            .decline
+            .iter()
+            .map(|at| AnswerRule { when: at.when, answer: RuledAnswer::Decline(at.value) });
+        let partly =
+            self.partly.iter().map(|when| AnswerRule { when: *when, answer: RuledAnswer::Partly(ten, 50) });
         Ok(declines.chain(partly).collect())
     }
 
@@ -143,7 +146,9 @@ pub(in crate::cli) fn run(arguments: &Issuer) -> Result<(), Failure> {
     host.look(|brain| {
         say(&summary(brain));
         match &arguments.ledger {
-            Some(path) => write_lines(path, brain.ledger().entries().iter().map(crate::sim::LedgerEntry::to_json)),
+            Some(path) => {
+                write_lines(path, brain.ledger().entries().iter().map(crate::sim::LedgerEntry::to_json))
+            }
             None => Ok(()),
         }
     })
@@ -153,7 +158,8 @@ async fn serve(arguments: &Issuer, host: Shared<IssuerSimulator>) -> Result<(), 
     tokio::task::spawn_local(host.clone().tick());
     if let Some(address) = arguments.listen {
         let listener = TcpListener::bind(address).await;
-        let listener = listener.map_err(|error| Failure::new(format!("cannot listen on {address}: {error}")))?;
+        let listener =
+            listener.map_err(|error| Failure::new(format!("cannot listen on {address}: {error}")))?;
         let bound = listener.local_addr().unwrap_or(address);
         say(&format!("issuer listens on {bound}"));
         tokio::task::spawn_local(host.clone().accept(listener));
@@ -195,4 +201,19 @@ fn summary(brain: &IssuerSimulator) -> String {
         counts.unanswerable,
         counts.faults,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_come_with_their_condition_or_hold_always() {
+        let delay: At<u64> = "300@mti=0200,ends=13".parse().unwrap();
+        assert_eq!((delay.value, delay.when.to_string().as_str()), (300, "mti=0200,ends=13"));
+        let decline: At<ResponseCode> = "51".parse().unwrap();
+        assert_eq!((decline.value.as_str(), decline.when), ("51", Condition::ALL));
+        assert!("soon@all".parse::<At<u64>>().is_err());
+        assert!("51@never".parse::<At<ResponseCode>>().unwrap_err().contains("`never`"));
+    }
 }

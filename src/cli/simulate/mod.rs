@@ -22,7 +22,7 @@ use crate::codec::{Dialect, FrameFormat, shipped_dialects};
 
 /// How the messages lie on the wire.
 #[derive(Debug, Clone, clap::Args)]
-pub struct WireArguments {
+pub(super) struct WireArguments {
     /// A shipped dialect's name, or a file ending in .toml.
     #[arg(long, default_value = "iso87-ascii")]
     dialect: String,

@@ -103,7 +103,7 @@ impl Brain for AcquirerSimulator {
 }
 
 /// A brain, its outbox and its connections. Everything runs on one thread, in a `LocalSet`.
-pub struct Host<B> {
+struct Host<B> {
     brain: B,
     out: Outbox,
     clock: Clock,
@@ -246,8 +246,11 @@ impl<B: Brain + 'static> Shared<B> {
                     return Err(io::ErrorKind::OutOfMemory.into());
                 }
             }
-            let interest =
-                if written < pending.len() { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+            let interest = if written < pending.len() {
+                Interest::READABLE | Interest::WRITABLE
+            } else {
+                Interest::READABLE
+            };
             let ready = tokio::select! {
                 ready = stream.ready(interest) => ready?,
                 () = writer.notified() => continue,
@@ -325,4 +328,92 @@ fn start_ticking(tick: &Arc<Notify>, pace: &Arc<std::sync::atomic::AtomicBool>) 
             tick.notify_one();
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Dialect, shipped_dialects};
+    use crate::sim::{
+        AcquirerConfig, Fault, FaultPlan, FaultRule, Habits, IssuerConfig, Load, Pace, Patience,
+        PresentedCard, reconcile, test_cards, test_merchants,
+    };
+    use crate::vocab::{Bin, Currency, InstitutionId, Mti, PosEntryMode, ProcessingCode, YearMonth};
+
+    fn brains(framing: FrameFormat) -> (AcquirerSimulator, IssuerSimulator) {
+        let (name, toml) = shipped_dialects()[0];
+        let dialect = Arc::new(Dialect::from_toml(name, toml).unwrap());
+        let cards =
+            test_cards(1, &[Bin::parse(b"476173").unwrap()], 16, YearMonth { year: 2026, month: 11 }, 5);
+        let rule = |when: &str, fault| FaultRule { when: when.parse().unwrap(), fault };
+        let rules = vec![rule("mti=0200,odds=1/40", Fault::HangUp), rule("mti=0200,odds=1/40", Fault::Drop)];
+        let issuer = IssuerSimulator::new(IssuerConfig {
+            dialect: Arc::clone(&dialect),
+            framing,
+            header: Vec::new(),
+            signs_on: false,
+            rules: Vec::new(),
+            faults: FaultPlan::new(1, rules),
+            think: Duration::ZERO,
+            seed: 1,
+        });
+        let acquirer = AcquirerSimulator::new(AcquirerConfig {
+            dialect,
+            framing,
+            header: Vec::new(),
+            institution: InstitutionId::parse(b"1").unwrap(),
+            merchants: test_merchants(1, 1),
+            cards: cards.iter().map(PresentedCard::card).collect(),
+            patience: Patience { answer: Duration::from_millis(300), repeats: 3, ..Patience::default() },
+            habits: Habits::default(),
+            faults: FaultPlan::none(),
+            seed: 1,
+            first_number: 0,
+        });
+        (acquirer.unwrap(), issuer)
+    }
+
+    async fn both_to_the_end(framing: FrameFormat) -> (Shared<AcquirerSimulator>, Shared<IssuerSimulator>) {
+        let (acquirer, issuer) = brains(framing);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let clock = Clock::system();
+        let issuer = Shared::new(issuer, framing, clock.clone());
+        let acquirer = Shared::new(acquirer, framing, clock);
+        tokio::task::spawn_local(issuer.clone().accept(listener));
+        tokio::task::spawn_local(issuer.clone().tick());
+        tokio::task::spawn_local(acquirer.clone().tick());
+        for _ in 0..3 {
+            tokio::task::spawn_local(acquirer.clone().keep_dialled(address));
+        }
+        let load = Load {
+            pace: Pace::Closed { outstanding: 4 },
+            total: Some(400),
+            mti: Mti::parse(b"0200").unwrap(),
+            processing: ProcessingCode::parse(b"000000").unwrap(),
+            entry_mode: PosEntryMode::parse(b"101").unwrap(),
+            amounts: 100..=999,
+            currency: Currency::from_letters("EUR").unwrap(),
+        };
+        acquirer.with(|brain, now, _| brain.start_load(load, now));
+        // The harness ends a run that hangs; until then nothing here is decided by time.
+        while !acquirer.look(|brain| brain.load_is_over() && brain.outstanding() == 0) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        (acquirer, issuer)
+    }
+
+    #[test]
+    fn a_load_over_sockets_that_hang_up_ends_even() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let framing = FrameFormat::parse("binary-2", 0, 4_000).unwrap();
+        let (acquirer, issuer) = tokio::task::LocalSet::new().block_on(&runtime, both_to_the_end(framing));
+        assert!(acquirer.take_fault().is_none());
+        let differences =
+            acquirer.look(|book| issuer.look(|ledger| reconcile(book.records(), ledger.ledger().records())));
+        assert_eq!(differences, []);
+        let report = acquirer.look(|brain| brain.report().clone());
+        assert_eq!((report.sent, report.mismatches()), (400, 0));
+        assert!(report.repeats > 0 && report.connections_lost > 0, "{report}");
+    }
 }
