@@ -3,15 +3,12 @@
 mod check;
 mod decode;
 mod host;
+mod http_client;
 mod init;
 mod journal;
 mod keys;
 mod log;
 mod serve;
-mod http_client;
-mod init;
-mod journal;
-mod keys;
 mod simulate;
 
 use std::fmt;
