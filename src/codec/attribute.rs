@@ -25,6 +25,7 @@ pub enum Class {
 impl Class {
     /// Whether `value` consists of this class's characters only.
     #[must_use]
+    #[inline]
     pub fn admits(self, value: &[u8]) -> bool {
         match self {
             Self::Numeric => all(value, |word| in_range(word, b'0', b'9')),
@@ -146,32 +147,29 @@ const BLANKS: u64 = 0x2020_2020_2020_2020;
 
 /// The high bit of each byte of `word` that lies from `low` to `high`. Bytes above 0x7F are taken out first, so
 /// that no sum carries into the neighbor.
+#[inline]
 fn in_range(word: u64, low: u8, high: u8) -> u64 {
     let ascii = word & !HIGH;
-    let from_low = ascii + ONES * u64::from(0x80 - low);
-    let above_high = ascii + ONES * u64::from(0x7F - high);
+    let from_low = ascii.wrapping_add(ONES * u64::from(0x80 - low));
+    let above_high = ascii.wrapping_add(ONES * u64::from(0x7F - high));
     from_low & !above_high & !word & HIGH
 }
 
-/// Whether the test, which answers with the high bit of each byte, holds for every byte. The rest behind whole
-/// words is looked at by a word that overlaps the one before.
+/// Whether the test, which answers with the high bit of each byte, holds for every byte. What is no whole number
+/// of words is looked at by words that overlap.
+#[inline]
 fn all(value: &[u8], test: impl Fn(u64) -> u64) -> bool {
-    let holds = |word: u64| test(word) & HIGH == HIGH;
-    let (words, rest) = value.as_chunks::<8>();
-    if !words.iter().all(|word| holds(u64::from_le_bytes(*word))) {
-        return false;
-    }
-    if rest.is_empty() {
-        return true;
-    }
-    if let Some(last) = value.last_chunk::<8>() {
-        return holds(u64::from_le_bytes(*last));
-    }
-    if let (Some(first), Some(last)) = (value.first_chunk::<4>(), value.last_chunk::<4>()) {
-        let [first, last] = [first, last].map(|half| u64::from(u32::from_le_bytes(*half)));
-        return holds(first << 32 | last);
-    }
-    value.iter().all(|byte| holds(u64::from(*byte) * ONES))
+    let word = |bytes: &[u8; 8]| test(u64::from_le_bytes(*bytes));
+    let half = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
+    let met = if let (Some(first), Some(last)) = (value.first_chunk::<8>(), value.last_chunk::<8>()) {
+        let between = value.get(8..).unwrap_or_default().as_chunks::<8>().0;
+        between.iter().fold(word(first) & word(last), |met, bytes| met & word(bytes))
+    } else if let (Some(first), Some(last)) = (value.first_chunk::<4>(), value.last_chunk::<4>()) {
+        test(half(first) << 32 | half(last))
+    } else {
+        value.iter().fold(HIGH, |met, byte| met & test(u64::from(*byte) * ONES))
+    };
+    met & HIGH == HIGH
 }
 
 fn without_blanks(value: &[u8]) -> &[u8] {

@@ -2,7 +2,7 @@
 
 use super::attribute::Class;
 use super::bitmap::{Bitmap, DataElement};
-use super::dialect::{BitmapForm, Dialect, Plan};
+use super::dialect::{BitmapForm, Dialect, Plan, Shortcut};
 use super::encoding::{Encoding, HEX, NOT_HEX};
 use super::error::{DecodeError, DecodeErrorKind, FieldPath};
 use super::frame::MOST_FRAME;
@@ -137,16 +137,52 @@ fn read_elements(
             let place = bits.leading_zeros();
             bits &= !((1 << 63) >> place);
             let index = usize::try_from(place + base).unwrap_or_default();
+            let before = *reader;
+            if dialect.plan(index).and_then(|plan| read_shortcut(plan, index, reader, message)).is_some() {
+                continue;
+            }
+            *reader = before;
             if let Err(fault) = read_element(dialect, index, reader, message) {
                 let element = DataElement::at(place + base).unwrap_or(DataElement::SECONDARY_BITMAP);
-                message.present_are(present.before(element));
+                message.present_are(present.before(element), dialect.forms());
                 let path = fault.part.map_or(element.into(), |part| FieldPath::of(element).part(part));
                 return Err(DecodeError::new(path, fault.offset, fault.kind));
             }
         }
     }
-    message.present_are(present);
+    message.present_are(present, dialect.forms());
     Ok(())
+}
+
+/// Reads a value that needs nothing but to be pointed at. `None` when it needs more, or anything is wrong: then
+/// `read_element` does it, or says what.
+#[inline]
+fn read_shortcut(plan: &Plan, index: usize, reader: &mut Reader<'_>, message: &mut Message) -> Option<()> {
+    let digit = |byte: u8| {
+        let digit = byte.wrapping_sub(b'0');
+        if digit < 10 { Some(usize::from(digit)) } else { None }
+    };
+    let length = match plan.shortcut {
+        Shortcut::None => return None,
+        Shortcut::Fixed => usize::from(plan.most),
+        Shortcut::TwoDigits => {
+            let &[tens, ones] = reader.take(2).ok()? else { return None };
+            digit(tens)? * 10 + digit(ones)?
+        }
+        Shortcut::ThreeDigits => {
+            let &[hundreds, tens, ones] = reader.take(3).ok()? else { return None };
+            digit(hundreds)? * 100 + digit(tens)? * 10 + digit(ones)?
+        }
+    };
+    if length < usize::from(plan.least) || length > usize::from(plan.most) {
+        return None;
+    }
+    let slot = Slot::of(reader.offset(), length)?;
+    if !plan.class.admits(reader.take(length).ok()?) {
+        return None;
+    }
+    message.place(index, slot);
+    Some(())
 }
 
 /// A fault in one element: where in the frame, in which part, and what.
@@ -156,7 +192,6 @@ struct ElementFault {
     kind: DecodeErrorKind,
 }
 
-#[inline]
 fn read_element(
     dialect: &Dialect,
     index: usize,

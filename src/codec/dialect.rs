@@ -1,5 +1,9 @@
 //! `Dialect`: one specification, validated and compiled to flat tables. No files, no serde.
 
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+
 use super::attribute::{Attribute, Class};
 use super::bitmap::{Bitmap, DataElement};
 use super::encoding::Encoding;
@@ -42,8 +46,32 @@ pub(super) struct Plan {
     pub(super) prefix: Option<LengthPrefix>,
     pub(super) least: u16,
     pub(super) most: u16,
-    /// Whether there is a layout to hold the value against.
+    /// Whether its layout asks for more than the class says.
     pub(super) has_layout: bool,
+    pub(super) shortcut: Shortcut,
+}
+
+/// How a value can be read without looking at encodings: those whose bytes are the value, behind a length of ASCII
+/// digits or none, and without a layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shortcut {
+    None,
+    Fixed,
+    TwoDigits,
+    ThreeDigits,
+}
+
+impl Plan {
+    pub(super) fn with_shortcut(self) -> Self {
+        let shortcut = match self.prefix.map(LengthPrefix::ascii_digits) {
+            _ if self.has_layout || !self.encoding.is_canonical() => Shortcut::None,
+            None => Shortcut::Fixed,
+            Some(Some(2)) => Shortcut::TwoDigits,
+            Some(Some(3)) => Shortcut::ThreeDigits,
+            Some(_) => Shortcut::None,
+        };
+        Self { shortcut, ..self }
+    }
 }
 
 /// One element of a dialect.
@@ -89,6 +117,8 @@ pub struct Dialect {
     plans: [Option<Plan>; DataElement::MOST as usize],
     /// Whether no value has to be expanded, so that a copy of the frame holds them all.
     canonical: bool,
+    /// The same number for dialects that ask the same of every element's value, however it lies in bytes.
+    forms: u64,
 }
 
 impl Dialect {
@@ -102,7 +132,12 @@ impl Dialect {
             }
         }
         let canonical = parts.fields.iter().all(|field| field.plan.encoding.is_canonical());
-        Self { parts, plans, canonical }
+        let forms = parts.fields.iter().map(|field| {
+            let plan = &field.plan;
+            format!("{} {:?} {} {} {:?}", field.element, plan.class, plan.least, plan.most, field.layout)
+        });
+        let forms = FixedState::default().hash_one(forms.collect::<Vec<_>>());
+        Self { parts, plans, canonical, forms }
     }
 
     #[must_use]
@@ -200,6 +235,12 @@ impl Dialect {
 
     pub(super) fn bitmap_form(&self) -> BitmapForm {
         self.parts.bitmap
+    }
+
+    /// What is asked of the elements' values, as one number: a value checked by a dialect of the same number need
+    /// not be checked again.
+    pub(super) fn forms(&self) -> u64 {
+        self.forms
     }
 
     /// Whether a copy of the frame holds all values as they are.

@@ -23,6 +23,9 @@ pub fn encode(dialect: &Dialect, message: &Message, out: &mut Vec<u8>) -> Result
     written
 }
 
+/// In a half of the bitmap, the bit of its first element; in the primary one that says that a secondary follows.
+const FIRST_BIT: u64 = 1 << 63;
+
 fn write(dialect: &Dialect, message: &Message, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let mti = message.mti();
     if mti.version != dialect.version() {
@@ -31,15 +34,32 @@ fn write(dialect: &Dialect, message: &Message, out: &mut Vec<u8>) -> Result<(), 
     }
     dialect.mti_encoding().write(Class::Numeric, &mti.digits(), out);
     write_bitmaps(dialect.bitmap_form(), message.present(), out);
-    for element in message.elements() {
-        let value = message.get(element).unwrap_or_default();
-        let written = dialect
-            .plan(element.index())
-            .ok_or(EncodeErrorKind::UnknownElement)
-            .and_then(|plan| write_element(dialect, element, plan, value, out));
-        written.map_err(|kind| EncodeError::new(element, kind))?;
+    let checked = message.checked_by(dialect.forms()).halves();
+    for ((half, checked), base) in message.present().halves().into_iter().zip(checked).zip([0, 64]) {
+        let mut bits = half;
+        while bits != 0 {
+            let place = bits.leading_zeros();
+            let bit = FIRST_BIT >> place;
+            bits &= !bit;
+            let index = usize::try_from(place + base).unwrap_or_default();
+            let value = message.value_at(index);
+            let written = match dialect.plan(index) {
+                Some(plan) if checked & bit != 0 => Ok(plan),
+                Some(plan) => check(dialect, index, plan, value).map(|()| plan),
+                None => Err(EncodeErrorKind::UnknownElement),
+            };
+            match written {
+                Ok(plan) => write_element(plan, value, out),
+                Err(kind) => return Err(EncodeError::new(element(index), kind)),
+            }
+        }
     }
     Ok(())
+}
+
+fn element(index: usize) -> DataElement {
+    let place = u32::try_from(index).unwrap_or_default();
+    DataElement::at(place).unwrap_or(DataElement::SECONDARY_BITMAP)
 }
 
 fn write_bitmaps(form: BitmapForm, present: Bitmap, out: &mut Vec<u8>) {
@@ -47,7 +67,7 @@ fn write_bitmaps(form: BitmapForm, present: Bitmap, out: &mut Vec<u8>) {
     if secondary == 0 {
         write_bitmap(form, primary, out);
     } else {
-        write_bitmap(form, primary | 1 << 63, out);
+        write_bitmap(form, primary | FIRST_BIT, out);
         write_bitmap(form, secondary, out);
     }
 }
@@ -66,14 +86,9 @@ fn write_bitmap(form: BitmapForm, map: u64, out: &mut Vec<u8>) {
     }
 }
 
-#[inline]
-fn write_element(
-    dialect: &Dialect,
-    element: DataElement,
-    plan: &Plan,
-    value: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<(), EncodeErrorKind> {
+/// Holds a value against its element's length, class and layout. What `decode` has checked against the same forms
+/// does not come here.
+fn check(dialect: &Dialect, index: usize, plan: &Plan, value: &[u8]) -> Result<(), EncodeErrorKind> {
     let (least, most) = (usize::from(plan.least), usize::from(plan.most));
     if value.len() < least || value.len() > most {
         return Err(EncodeErrorKind::Length { length: value.len(), least, most });
@@ -81,12 +96,20 @@ fn write_element(
     if !plan.class.admits(value) {
         return Err(EncodeErrorKind::Class { expected: plan.class });
     }
-    if plan.has_layout && dialect.check_layout(element, value).is_err() {
+    if plan.has_layout && dialect.check_layout(element(index), value).is_err() {
         return Err(EncodeErrorKind::Layout);
     }
+    Ok(())
+}
+
+#[inline]
+fn write_element(plan: &Plan, value: &[u8], out: &mut Vec<u8>) {
     if let Some(prefix) = plan.prefix {
         prefix.write(value.len(), out);
     }
-    plan.encoding.write(plan.class, value, out);
-    Ok(())
+    if plan.encoding.is_canonical() {
+        out.extend_from_slice(value);
+    } else {
+        plan.encoding.write(plan.class, value, out);
+    }
 }

@@ -161,11 +161,26 @@ fn unpack(wire: &[u8], padding: Padding, place: &mut [u8]) -> Result<(), DecodeE
             return Err(DecodeErrorKind::Padding);
         }
     }
-    let (pairs, _) = place.as_chunks_mut::<2>();
-    for (pair, byte) in pairs.iter_mut().zip(wire) {
+    let (words, rest) = place.as_chunks_mut::<8>();
+    let (packed, rest_of_wire) = wire.as_chunks::<4>();
+    for (word, packed) in words.iter_mut().zip(packed) {
+        *word = (spread(u32::from_be_bytes(*packed)) | ZEROS).to_be_bytes();
+    }
+    let (pairs, _) = rest.as_chunks_mut::<2>();
+    for (pair, byte) in pairs.iter_mut().zip(rest_of_wire) {
         *pair = [character(byte >> 4), character(byte & 0x0F)];
     }
     Ok(())
+}
+
+const ZEROS: u64 = 0x3030_3030_3030_3030;
+
+/// Each half byte in a byte of its own.
+fn spread(packed: u32) -> u64 {
+    let word = u64::from(packed);
+    let word = (word | word << 16) & 0x0000_FFFF_0000_FFFF;
+    let word = (word | word << 8) & 0x00FF_00FF_00FF_00FF;
+    (word | word << 4) & 0x0F0F_0F0F_0F0F_0F0F
 }
 
 fn character(nibble: u8) -> u8 {

@@ -1,9 +1,9 @@
 //! `Layout`: what stands inside a composite element (DE 43, 54, 55, 63, 90, 95).
 
-use super::attribute::Attribute;
+use super::attribute::{Attribute, Class};
 use super::dialect::Sensitive;
 use super::error::{DecodeErrorKind, Part};
-use super::tlv::walk;
+use super::tlv::{are_plain, walk};
 use super::token_data::{USAGE_DIGITS, pieces};
 use crate::vocab::Text;
 
@@ -42,9 +42,14 @@ pub struct UsageSpec {
 type Fault = (Option<Part>, usize, DecodeErrorKind);
 
 impl Layout {
-    /// Whether a value has to be looked into.
-    pub(super) fn is_plain(&self) -> bool {
-        matches!(self, Self::Plain)
+    /// Whether there is more to check than that the value consists of characters of `class`: parts of the very same
+    /// class add nothing to that.
+    pub(super) fn needs_check(&self, class: Class) -> bool {
+        match self {
+            Self::Plain => false,
+            Self::Parts(parts) => parts.iter().any(|part| part.attribute.class != class),
+            Self::Groups(_) | Self::Usages(_) | Self::Tlv => true,
+        }
     }
 
     /// Whether `value` is made up so.
@@ -66,6 +71,7 @@ impl Layout {
                 }
                 Ok(())
             }
+            Self::Tlv if are_plain(value) => Ok(()),
             Self::Tlv => walk(value, &mut |_| Ok(()))
                 .map_err(|fault| (fault.tag.map(Part::Tag), fault.offset, fault.kind)),
         }

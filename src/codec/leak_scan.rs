@@ -1,12 +1,13 @@
 //! The last look: does this PAN, in any encoding, stand in these bytes?
 //!
-//! Every way to write it is a `Form`, which says what byte it expects at each place. A pass per form compares a
-//! few adjacent places (its anchor) with all of the frame, many bytes at once; only where they are met is the
+//! Every way to write it is a `Form`, which says what byte it expects at each place. First a few adjacent bytes of
+//! each form, its anchor, are compared with all of the frame, many bytes at once; only where they are met is the
 //! whole form compared.
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::encoding::hex_digit;
+use crate::stdx::wipe::wipe;
 use crate::vocab::Pan;
 
 /// In which way a PAN was written.
@@ -49,57 +50,59 @@ impl LeakScan {
     /// A place where the PAN stands, if there is one.
     #[must_use]
     pub fn find(&self, bytes: &[u8]) -> Option<Leak> {
-        self.find_by_digits(&PLAIN, 1, bytes)
-            .or_else(|| self.find_by_pairs(&PACKED, bytes))
-            .or_else(|| self.find_by_digits(&HEX, 2, bytes))
-            .or_else(|| self.find_by_pairs(&BASE64_ZONED, bytes))
-            .or_else(|| self.find_by_pairs(&BASE64_PACKED, bytes))
+        self.find_by_digits(bytes).or_else(|| self.find_by_pairs(bytes))
     }
 
-    /// Forms in which every `step`-th byte holds one digit: four of these are the anchor, as frames are full of
-    /// digits.
-    fn find_by_digits(&self, forms: &[Form; 2], step: usize, bytes: &[u8]) -> Option<Leak> {
-        forms.iter().find_map(|form| {
-            let first = DIGITS_ANCHOR * step + step - 1;
-            let places = [first, first + step, first + 2 * step, first + 3 * step];
-            let anchor = places.map(|place| self.value(*form, place));
-            let met = if step == 1 { any_four::<1>(bytes, anchor) } else { any_four::<2>(bytes, anchor) };
-            if met { self.locate(*form, first, anchor[0], bytes) } else { None }
-        })
+    /// Forms in which every byte, or every second one, holds one digit: the first four digits are the anchor, as
+    /// frames are full of digits. (Those further on are zeros in many a PAN, and so they are in many an amount.)
+    fn find_by_digits(&self, bytes: &[u8]) -> Option<Leak> {
+        let [a, b, c, d, ..] = self.digits;
+        let zoned = |zone: u8| [zone | a, zone | b, zone | c, zone | d];
+        // Hexadecimal digits of either zone are the same ones.
+        [(1, ASCII, &PLAIN_ASCII[..]), (1, EBCDIC, &PLAIN_EBCDIC), (2, ASCII, &HEX)].into_iter().find_map(
+            |(step, zone, forms)| {
+                let anchor = zoned(zone);
+                if any_four(bytes, step, anchor) { self.locate(forms, anchor[0], bytes) } else { None }
+            },
+        )
     }
 
     /// Forms in which two adjacent bytes are rare enough.
-    fn find_by_pairs<const N: usize>(&self, forms: &[Form; N], bytes: &[u8]) -> Option<Leak> {
-        let anchors = forms.map(|form| [0, 1].map(|next| self.value(form, form.anchor() + next)));
+    fn find_by_pairs(&self, bytes: &[u8]) -> Option<Leak> {
+        let words =
+            [self.word(Source::Packed), self.word(Source::Zoned(ASCII)), self.word(Source::Zoned(EBCDIC))];
+        let anchors = ANCHORS.map(|anchor| anchor.pair(words));
         if !any_pair(bytes, &anchors) {
             return None;
         }
-        forms.iter().zip(anchors).find_map(|(form, anchor)| {
-            if any_pair(bytes, &[anchor]) {
-                self.locate(*form, form.anchor(), anchor[0], bytes)
-            } else {
-                None
-            }
+        ANCHORS.iter().zip(anchors).find_map(|(anchor, pair)| {
+            if any_pair(bytes, &[pair]) { self.locate(anchor.forms, pair[0], bytes) } else { None }
         })
     }
 
-    /// Where the whole form stands; `met` is the byte that it has at `anchor`.
-    fn locate(&self, form: Form, anchor: usize, met: u8, bytes: &[u8]) -> Option<Leak> {
-        let places = bytes.iter().enumerate().filter(|(_, byte)| **byte == met);
-        let mut starts = places.filter_map(|(place, _)| place.checked_sub(anchor));
-        let offset = starts.find(|start| self.stands_at(form, *start, bytes))?;
-        Some(Leak { offset, class: form.class() })
+    /// The first eight bytes of the PAN, packed or with a zone before each digit.
+    fn word(&self, source: Source) -> u64 {
+        let digits = self.digits.iter();
+        match source {
+            Source::Packed => digits.take(16).fold(0, |word, digit| word << 4 | u64::from(*digit)),
+            Source::Zoned(zone) => digits.take(8).fold(0, |word, digit| word << 8 | u64::from(zone | digit)),
+        }
+    }
+
+    /// Where one of the forms stands as a whole; `met` is the byte that it has at its place.
+    fn locate(&self, forms: &[(Form, usize)], met: u8, bytes: &[u8]) -> Option<Leak> {
+        forms.iter().find_map(|(form, place)| {
+            let places = bytes.iter().enumerate().filter(|(_, byte)| **byte == met);
+            let mut starts = places.filter_map(|(at, _)| at.checked_sub(*place));
+            let offset = starts.find(|start| self.stands_at(*form, *start, bytes))?;
+            Some(Leak { offset, class: form.class() })
+        })
     }
 
     /// Whether the whole form stands at `start`.
     fn stands_at(&self, form: Form, start: usize, bytes: &[u8]) -> bool {
         let mut expected = (0..).map_while(|place| self.expected(form, place)).zip(start..);
         expected.all(|((value, mask), at)| bytes.get(at).is_some_and(|byte| byte & mask == value))
-    }
-
-    /// The byte that an anchor compares. No place of an anchor has free bits or lies behind the end.
-    fn value(&self, form: Form, place: usize) -> u8 {
-        self.expected(form, place).map_or(0, |(value, _)| value)
     }
 
     /// What byte the form has at `place`, and which of its bits count; `None` behind its end.
@@ -200,28 +203,63 @@ const PLUS_OR_MINUS: u8 = !(b'+' ^ b'-');
 /// As before, for `/` and `_`, 63.
 const SLASH_OR_LINE: u8 = !(b'/' ^ b'_');
 
-const PLAIN: [Form; 2] = [Form::Plain(ASCII), Form::Plain(EBCDIC)];
-const HEX: [Form; 2] = [Form::Hex(ASCII), Form::Hex(EBCDIC)];
-const PACKED: [Form; 2] = [Form::Packed { odd: 0 }, Form::Packed { odd: 1 }];
-const BASE64_ZONED: [Form; 6] = [
-    Form::Base64(Source::Zoned(ASCII), 0),
-    Form::Base64(Source::Zoned(ASCII), 2),
-    Form::Base64(Source::Zoned(ASCII), 4),
-    Form::Base64(Source::Zoned(EBCDIC), 0),
-    Form::Base64(Source::Zoned(EBCDIC), 2),
-    Form::Base64(Source::Zoned(EBCDIC), 4),
-];
-const BASE64_PACKED: [Form; 6] = [
-    Form::Base64(Source::Packed, 0),
-    Form::Base64(Source::Packed, 1),
-    Form::Base64(Source::Packed, 2),
-    Form::Base64(Source::Packed, 3),
-    Form::Base64(Source::Packed, 4),
-    Form::Base64(Source::Packed, 5),
-];
+/// Forms, each with the place at which it has the first byte of its anchor.
+const PLAIN_ASCII: [(Form, usize); 1] = [(Form::Plain(ASCII), 0)];
+const PLAIN_EBCDIC: [(Form, usize); 1] = [(Form::Plain(EBCDIC), 0)];
+const HEX: [(Form, usize); 2] = [(Form::Hex(ASCII), 1), (Form::Hex(EBCDIC), 1)];
 
-/// The digit at which the anchor of plain and hexadecimal forms begins: behind the BIN, which many share.
-const DIGITS_ANCHOR: usize = 6;
+/// Two adjacent bytes of some forms, by the place of their bits in the PAN's first eight bytes.
+#[derive(Clone, Copy)]
+struct Anchor {
+    source: Source,
+    bit: u32,
+    is_base64: bool,
+    forms: &'static [(Form, usize)],
+}
+
+macro_rules! anchors {
+    ($($source:expr, $bit:literal, $is_base64:literal: $(($form:expr, $place:literal)),+;)*) => {
+        [$(Anchor { source: $source, bit: $bit, is_base64: $is_base64, forms: &[$(($form, $place)),+] },)*]
+    };
+}
+
+/// Base64 is taken where no character of it can be `+` or `/`, which differ between the alphabets. Of packed
+/// digits every second phase is the same but for where the characters lie in their group.
+static ANCHORS: [Anchor; 11] = anchors! {
+    Source::Packed, 0, false: (Form::Packed { odd: 0 }, 0);
+    Source::Packed, 4, false: (Form::Packed { odd: 1 }, 1);
+    Source::Packed, 0, true: (Form::Base64(Source::Packed, 0), 0), (Form::Base64(Source::Packed, 3), 0);
+    Source::Packed, 2, true: (Form::Base64(Source::Packed, 1), 0), (Form::Base64(Source::Packed, 4), 0);
+    Source::Packed, 4, true: (Form::Base64(Source::Packed, 2), 0), (Form::Base64(Source::Packed, 5), 0);
+    Source::Zoned(ASCII), 12, true: (Form::Base64(Source::Zoned(ASCII), 0), 2);
+    Source::Zoned(ASCII), 4, true: (Form::Base64(Source::Zoned(ASCII), 2), 0);
+    Source::Zoned(ASCII), 20, true: (Form::Base64(Source::Zoned(ASCII), 4), 3);
+    Source::Zoned(EBCDIC), 12, true: (Form::Base64(Source::Zoned(EBCDIC), 0), 2);
+    Source::Zoned(EBCDIC), 4, true: (Form::Base64(Source::Zoned(EBCDIC), 2), 0);
+    Source::Zoned(EBCDIC), 20, true: (Form::Base64(Source::Zoned(EBCDIC), 4), 3);
+};
+
+impl Anchor {
+    /// The two bytes, given the first eight of the PAN in the three ways.
+    fn pair(self, [packed, ascii, ebcdic]: [u64; 3]) -> [u8; 2] {
+        let word = match self.source {
+            Source::Packed => packed,
+            Source::Zoned(ASCII) => ascii,
+            Source::Zoned(_) => ebcdic,
+        };
+        let [high, ..] = (word << self.bit).to_be_bytes();
+        if self.is_base64 {
+            let [next, ..] = (word << (self.bit + 6)).to_be_bytes();
+            [high, next].map(|bits| BASE64.get(usize::from(bits >> 2)).copied().unwrap_or(b'='))
+        } else {
+            let [next, ..] = (word << (self.bit + 8)).to_be_bytes();
+            [high, next]
+        }
+    }
+}
+
+/// How many bytes are compared at once.
+const BLOCK: usize = 32;
 
 static BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -235,34 +273,67 @@ impl Form {
             Self::Base64(..) => LeakClass::Base64,
         }
     }
+}
 
-    /// The place of the first of two adjacent bytes that have no free bits. Of base64 of EBCDIC these are the third
-    /// and fourth character of a group, which never are `+` or `/`.
-    fn anchor(self) -> usize {
-        match self {
-            Self::Base64(Source::Zoned(_), offset) => 6 - (4 * offset).div_ceil(6),
-            _ => 2,
+type Block = [u8; BLOCK];
+
+/// Whether two adjacent bytes are one of the pairs.
+fn any_pair<const N: usize>(bytes: &[u8], pairs: &[[u8; 2]; N]) -> bool {
+    any_block(bytes, 1, |met, [first, second, _, _]| {
+        for [a, b] in pairs {
+            note_pairs(met, first, second, *a, *b);
         }
+    })
+}
+
+/// Whether four bytes, `step` apart, are these.
+fn any_four(bytes: &[u8], step: usize, [a, b, c, d]: [u8; 4]) -> bool {
+    any_block(bytes, step, |met, [w, x, y, z]| {
+        let (mut first, mut second) = ([0; BLOCK], [0; BLOCK]);
+        note_pairs(&mut first, w, x, a, b);
+        note_pairs(&mut second, y, z, c, d);
+        for ((met, first), second) in met.iter_mut().zip(&first).zip(&second) {
+            *met |= first & second;
+        }
+    })
+}
+
+/// Sets each byte of `met` for which one block has `a` and the other `b`. Numbers, not truths, so that the
+/// compiler does it for many bytes at once.
+#[inline]
+fn note_pairs(met: &mut Block, first: &Block, second: &Block, a: u8, b: u8) {
+    for ((met, first), second) in met.iter_mut().zip(first).zip(second) {
+        let equal = |byte: u8, wanted: u8| if byte == wanted { 0xFF } else { 0 };
+        *met |= equal(*first, a) & equal(*second, b);
     }
 }
 
-/// Whether two adjacent bytes are one of the pairs. Without a branch, so that it is done for many bytes at once.
-fn any_pair<const N: usize>(bytes: &[u8], pairs: &[[u8; 2]; N]) -> bool {
-    let second = bytes.get(1..).unwrap_or_default();
-    let met = bytes.iter().zip(second).fold(0_u8, |met, (first, second)| {
-        pairs.iter().fold(met, |met, [a, b]| met | (u8::from(first == a) & u8::from(second == b)))
-    });
-    met != 0
-}
-
-/// Whether four bytes, `STEP` apart, are these.
-fn any_four<const STEP: usize>(bytes: &[u8], four: [u8; 4]) -> bool {
-    let from = |count: usize| bytes.get(count * STEP..).unwrap_or_default().iter();
-    let [a, b, c, d] = four;
-    let met = from(0).zip(from(1)).zip(from(2)).zip(from(3)).fold(0_u8, |met, (((w, x), y), z)| {
-        met | (u8::from(*w == a) & u8::from(*x == b) & u8::from(*y == c) & u8::from(*z == d))
-    });
-    met != 0
+/// Calls `compare` with each block of bytes and the three blocks that begin `step`, twice and three times `step`
+/// behind it; whether it set anything in what it is given to set. Behind the end there are zeros.
+#[inline]
+fn any_block(bytes: &[u8], step: usize, compare: impl Fn(&mut Block, [&Block; 4])) -> bool {
+    fn blocks(bytes: &[u8], step: usize) -> Option<[&Block; 4]> {
+        let from = |count: usize| bytes.get(count * step..).and_then(<[u8]>::first_chunk::<BLOCK>);
+        Some([from(0)?, from(1)?, from(2)?, from(3)?])
+    }
+    let mut met = [0; BLOCK];
+    let mut rest = bytes;
+    while let Some(four) = blocks(rest, step) {
+        compare(&mut met, four);
+        rest = rest.get(BLOCK..).unwrap_or_default();
+    }
+    // Less than a block and three steps are left, so that two blocks hold them.
+    let mut last = [0; 3 * BLOCK];
+    if let Some(place) = last.get_mut(..rest.len()) {
+        place.copy_from_slice(rest);
+    }
+    for start in [0, BLOCK] {
+        if let Some(four) = last.get(start..).and_then(|rest| blocks(rest, step)) {
+            compare(&mut met, four);
+        }
+    }
+    wipe(&mut last);
+    met != [0; BLOCK]
 }
 
 #[cfg(test)]

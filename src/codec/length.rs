@@ -1,6 +1,5 @@
 //! Axis 2, how a length is announced: by L to LLLL digits in any encoding, before a value that varies.
 
-use super::encoding::{hex_digit, to_ebcdic};
 use super::error::DecodeErrorKind;
 use super::reader::Reader;
 
@@ -42,7 +41,13 @@ impl LengthPrefix {
         }
     }
 
+    /// How many ASCII digits it is; `None` in another encoding.
+    pub(super) fn ascii_digits(self) -> Option<u8> {
+        (self.encoding == LengthEncoding::Ascii).then_some(self.digits)
+    }
+
     /// How many bytes it takes.
+    #[inline]
     pub(super) fn wire_length(self) -> usize {
         match self.encoding {
             LengthEncoding::Ascii | LengthEncoding::Ebcdic => usize::from(self.digits),
@@ -61,7 +66,7 @@ impl LengthPrefix {
             .map_err(|short| DecodeErrorKind::Short { needed: short.needed, left: short.left })?;
         let number = match self.encoding {
             LengthEncoding::Ascii => digits(bytes, b'0'),
-            LengthEncoding::Ebcdic => digits(bytes, 0xF0),
+            LengthEncoding::Ebcdic => digits(bytes, EBCDIC_ZERO),
             LengthEncoding::Bcd => bytes.iter().try_fold(0, |sum, byte| {
                 let (high, low) = (usize::from(byte >> 4), usize::from(byte & 0x0F));
                 (high < 10 && low < 10).then_some(sum * 100 + high * 10 + low)
@@ -74,26 +79,24 @@ impl LengthPrefix {
     /// Appends a length that does not exceed `most`.
     #[inline]
     pub(super) fn write(self, length: usize, out: &mut Vec<u8>) {
-        let start = out.len();
-        out.resize(start + self.wire_length(), 0);
-        let mut rest = length;
-        for byte in out.iter_mut().skip(start).rev() {
-            let low = |number: usize| u8::try_from(number).unwrap_or_default();
-            match self.encoding {
-                LengthEncoding::Ascii => *byte = hex_digit(low(rest % 10)),
-                LengthEncoding::Ebcdic => *byte = to_ebcdic(hex_digit(low(rest % 10))),
-                LengthEncoding::Bcd => *byte = low(rest / 10 % 10) << 4 | low(rest % 10),
-                LengthEncoding::Binary => *byte = low(rest % 256),
-            }
-            rest /= match self.encoding {
-                LengthEncoding::Ascii | LengthEncoding::Ebcdic => 10,
-                LengthEncoding::Bcd => 100,
-                LengthEncoding::Binary => 256,
-            };
-        }
+        let low = |number: usize| u8::try_from(number).unwrap_or_default();
+        let digits =
+            [low(length / 1000 % 10), low(length / 100 % 10), low(length / 10 % 10), low(length % 10)];
+        let [a, b, c, d] = digits;
+        let bytes = match self.encoding {
+            LengthEncoding::Ascii => digits.map(|digit| b'0' | digit),
+            LengthEncoding::Ebcdic => digits.map(|digit| EBCDIC_ZERO | digit),
+            LengthEncoding::Bcd => [0, 0, a << 4 | b, c << 4 | d],
+            LengthEncoding::Binary => [0, 0, low(length / 256), low(length % 256)],
+        };
+        let unused = bytes.len().saturating_sub(self.wire_length());
+        out.extend_from_slice(bytes.get(unused..).unwrap_or_default());
     }
 }
 
+const EBCDIC_ZERO: u8 = 0xF0;
+
+#[inline]
 fn digits(bytes: &[u8], zero: u8) -> Option<usize> {
     bytes.iter().try_fold(0, |sum, byte| {
         let digit = byte.wrapping_sub(zero);

@@ -27,6 +27,9 @@ pub struct Message {
     arena: WipedBytes,
     /// How much of the arena is the frame that was decoded, byte for byte.
     frame: u16,
+    /// Values as they came from `decode`, which has checked them against the forms of this number.
+    checked: Bitmap,
+    forms: u64,
 }
 
 /// Where a value lies in the arena.
@@ -58,6 +61,8 @@ impl Message {
             slots: [Slot::default(); DataElement::MOST as usize],
             arena: WipedBytes::default(),
             frame: 0,
+            checked: Bitmap::EMPTY,
+            forms: 0,
         }
     }
 
@@ -103,6 +108,7 @@ impl Message {
         if element == DataElement::SECONDARY_BITMAP {
             return Err(EncodeError::new(element, EncodeErrorKind::NoPlace));
         }
+        self.checked.remove(element);
         if value.len() > MOST_VALUE {
             let kind = EncodeErrorKind::Length { length: value.len(), least: 0, most: MOST_VALUE };
             return Err(EncodeError::new(element, kind));
@@ -133,6 +139,7 @@ impl Message {
                 wipe(place);
             }
             self.present.remove(element);
+            self.checked.remove(element);
         }
     }
 
@@ -147,6 +154,7 @@ impl Message {
     pub fn clear(&mut self, mti: Mti) {
         self.arena.clear();
         self.present = Bitmap::EMPTY;
+        self.checked = Bitmap::EMPTY;
         self.frame = 0;
         self.mti = mti;
     }
@@ -156,10 +164,13 @@ impl Message {
     /// # Errors
     /// As `set`.
     pub fn copy(&mut self, element: DataElement, other: &Self) -> Result<(), EncodeError> {
-        match other.get(element) {
-            Some(value) => self.set(element, value),
-            None => Ok(()),
+        let Some(value) = other.get(element) else { return Ok(()) };
+        self.set(element, value)?;
+        if other.checked.has(element) && (self.forms == other.forms || self.checked.is_empty()) {
+            self.forms = other.forms;
+            self.checked.insert(element);
         }
+        Ok(())
     }
 
     /// Makes this the message of `frame`, whose values are about to be placed: `room` bytes in all will do.
@@ -180,8 +191,21 @@ impl Message {
         }
     }
 
-    pub(super) fn present_are(&mut self, present: Bitmap) {
-        self.present = present;
+    /// Says which elements are present, all of them checked against `forms`.
+    pub(super) fn present_are(&mut self, present: Bitmap, forms: u64) {
+        (self.present, self.checked, self.forms) = (present, present, forms);
+    }
+
+    /// The elements whose values need not be checked against `forms`.
+    pub(super) fn checked_by(&self, forms: u64) -> Bitmap {
+        if self.forms == forms { self.checked } else { Bitmap::EMPTY }
+    }
+
+    /// The value at a place of the table, for an element that is known to be present.
+    #[inline]
+    pub(super) fn value_at(&self, element_index: usize) -> &[u8] {
+        let slot = self.slots.get(element_index).copied().unwrap_or_default();
+        self.arena.get(slot.range()).unwrap_or_default()
     }
 
     /// The place behind all values, for a value that has to be expanded.

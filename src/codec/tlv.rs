@@ -141,6 +141,7 @@ impl<'a> Items<'a> {
         Self { bytes, offset }
     }
 
+    #[inline]
     fn read(&mut self) -> Result<Tlv<'a>, TlvFault> {
         let mut reader = Reader::new(self.bytes);
         let fault = |tag, kind| TlvFault { offset: self.offset, tag, kind };
@@ -171,6 +172,42 @@ impl<'a> Iterator for Items<'a> {
         }
         Some(item)
     }
+}
+
+/// Whether `bytes` are whole items of the usual kind (one or two bytes of tag, a length of one byte, none
+/// nested), few enough. When they are not, `walk` says what they are.
+pub(super) fn are_plain(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    for _ in 0..MOST_ITEMS {
+        if rest.is_empty() {
+            return true;
+        }
+        match behind_plain(rest) {
+            Some(behind) => rest = behind,
+            None => return false,
+        }
+    }
+    rest.is_empty()
+}
+
+/// What follows the first item, if that is of the usual kind.
+#[inline]
+fn behind_plain(bytes: &[u8]) -> Option<&[u8]> {
+    let (first, rest) = bytes.split_first()?;
+    if first & 0x20 != 0 || *first == 0 {
+        return None;
+    }
+    let rest = if first & 0x1F == 0x1F {
+        let (second, rest) = rest.split_first()?;
+        if second & 0x80 != 0 {
+            return None;
+        }
+        rest
+    } else {
+        rest
+    };
+    let (length, rest) = rest.split_first()?;
+    if *length > 0x7F { None } else { rest.get(usize::from(*length)..) }
 }
 
 /// Visits every item that holds no further ones, at all depths, in order.
@@ -212,6 +249,7 @@ fn walk_level<'a>(
 
 /// X.690 8.1.2: the low five bits all set mean that more bytes follow, the last of which has its high bit clear.
 /// A tag never begins with a zero byte.
+#[inline]
 fn read_tag(reader: &mut Reader<'_>) -> Option<Tag> {
     let first = reader.byte().filter(|byte| *byte != 0)?;
     let mut tag = u32::from(first);
@@ -231,6 +269,7 @@ fn read_tag(reader: &mut Reader<'_>) -> Option<Tag> {
 }
 
 /// X.690 8.1.3, definite form, of at most two length bytes (81, 82).
+#[inline]
 fn read_length(reader: &mut Reader<'_>) -> Option<usize> {
     match reader.byte()? {
         short @ 0..=0x7F => Some(usize::from(short)),
@@ -270,6 +309,21 @@ mod tests {
         let found = leaves("9F2608010203040506070870079F360200015A008201009F37810401020304").unwrap();
         let tags: Vec<_> = found.iter().map(|(tag, at)| (tag.as_str(), *at)).collect();
         assert_eq!(tags, [("9F26", 0), ("9F36", 13), ("5A", 18), ("82", 20), ("9F37", 23)]);
+    }
+
+    #[test]
+    fn plain_items_are_told_from_others() {
+        for (text, plain) in [
+            ("", true),
+            ("9F3602000182027C00", true),
+            ("70028200", false),
+            ("5A8100", false),
+            ("9F36", false),
+            ("00", false),
+        ] {
+            assert_eq!(are_plain(&hex::decode(text).unwrap()), plain, "{text}");
+        }
+        assert!(are_plain(&[0x82, 0].repeat(MOST_ITEMS)) && !are_plain(&[0x82, 0].repeat(MOST_ITEMS + 1)));
     }
 
     #[test]
