@@ -17,8 +17,9 @@ use std::rc::Rc;
 
 pub use file::Fault;
 pub use links::{AcquirerSection, IssuerSection, ListenSection, PartyConfig, Reach, RouteSection};
-pub use node::{ApiSection, JournalSection, KeysSection, NodeConfig, SettlementSection};
+pub use node::{JournalSection, KeysSection, NodeConfig, SettlementSection};
 
+use crate::api::ApiConfig;
 use crate::crypto::SecurityModule;
 use crate::link::{IssuerLinkConfig, LinksConfig, ListenerConfig, Party};
 use crate::switch::{Limits, RouteTable, StoreForwardConfig, SwitchConfig};
@@ -42,7 +43,7 @@ pub struct Config {
     pub issuers: Vec<IssuerSection>,
     pub routes: Vec<RouteSection>,
     pub tsp: TspConfig,
-    pub api: ApiSection,
+    pub api: ApiConfig,
     pub settlement: SettlementSection,
     pub limits: Limits,
     pub store_forward: StoreForwardConfig,
@@ -75,7 +76,7 @@ struct Sections {
     routes: Vec<RouteSection>,
     tsp: TspConfig,
     tsp_paths: TspPaths,
-    api: Option<ApiSection>,
+    api: Option<ApiConfig>,
     settlement: Option<SettlementSection>,
     limits: Limits,
     store_forward: StoreForwardConfig,

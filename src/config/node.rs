@@ -1,10 +1,10 @@
 //! `[node]`, `[journal]`, `[keys]`, `[limits]`, `[store_forward]`, `[api]`, `[settlement]`: what there is one of.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::{Section, address, boolean, bytes, choice, count, duration, size, text, time_of_day, word};
+use crate::api::ApiConfig;
 use crate::journal::{CheckpointKind, JournalConfig};
 use crate::switch::{Limits, StoreForwardConfig};
 use crate::vocab::InstitutionId;
@@ -55,17 +55,6 @@ pub struct KeysSection {
     pub store: PathBuf,
     pub master_key: PathBuf,
     pub development: bool,
-}
-
-/// The provisioning API and the pages beside it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApiSection {
-    pub listen: SocketAddr,
-    pub connections: usize,
-    /// The longest body of a request, in bytes.
-    pub body_bytes: usize,
-    /// From a request's first byte to its answer.
-    pub request_timeout: Duration,
 }
 
 /// When a settlement window ends.
@@ -142,7 +131,7 @@ pub(super) fn store_forward(mut section: Section<'_>) -> StoreForwardConfig {
     store_forward
 }
 
-pub(super) fn api(mut section: Section<'_>) -> Option<ApiSection> {
+pub(super) fn api(mut section: Section<'_>) -> Option<ApiConfig> {
     let listen = section.need("listen", address);
     let connections = section.or("connections", 256, count(1, 100_000));
     let body_bytes = section.or("body_bytes", 64 << 10, size);
@@ -152,7 +141,7 @@ pub(super) fn api(mut section: Section<'_>) -> Option<ApiSection> {
         section.fault("listen", why);
     }
     section.finish();
-    Some(ApiSection { listen: listen?, connections, body_bytes, request_timeout })
+    Some(ApiConfig { listen: listen?, connections, body_bytes, request_timeout })
 }
 
 pub(super) fn settlement(mut section: Section<'_>) -> Option<SettlementSection> {

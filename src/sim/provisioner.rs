@@ -129,7 +129,7 @@ impl Provisioner {
     }
 
     fn post(&self, path: String, request_id: &str, body: Value) -> ApiCall {
-        let headers = vec![self.authorization(), ("request-id", request_id.to_owned())];
+        let headers = vec![self.authorization(), ("x-request-id", request_id.to_owned())];
         ApiCall { method: ApiMethod::Post, path, headers, body: Some(body) }
     }
 
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!((call.method, call.path.as_str()), (ApiMethod::Post, "/v1/tokens"));
         assert_eq!(call.body, Some(json!({ "pan": "4761739001010119", "panExpiry": "2812" })));
         assert!(call.headers.contains(&("authorization", "Bearer open-sesame".to_owned())));
-        assert!(call.headers.contains(&("request-id", "req-1".to_owned())));
+        assert!(call.headers.contains(&("x-request-id", "req-1".to_owned())));
         let call = provisioner.suspend(reference, "req-2", "lost phone");
         assert_eq!(call.path, format!("/v1/tokens/{REFERENCE}/suspend"));
         assert_eq!(provisioner.get(reference).body, None);

@@ -30,7 +30,7 @@ pub use event::{Actor, Cause, Change, RequestId, TokenEvent};
 pub use lifecycle::{Lifecycle, Move, Moved, Suspender, Suspenders, TokenStatus};
 pub use log::{JournalLog, LogNotifier, LogPosition, LogRefusal, LogState, LogWatch, TokenLog, log_watch};
 pub use record::{CardAad, CardData, VaultRecord, open_card, seal_card};
-pub use requestor::{Activation, TokenRequestor};
+pub use requestor::{Activation, Requestors, TokenRequestor};
 pub use service::TokenService;
 pub use tsp::Tsp;
 pub use writer::WriterThread;

@@ -1,6 +1,7 @@
 //! `TokenRequestor` registry: who may ask for what. Until there is a registry of its own, it stands in the
 //! configuration.
 
+use crate::crypto::{credential_digest, same};
 use crate::stdx::maps::Map;
 use crate::vocab::{Text, TokenAssuranceMethod, TokenLocation, TokenRequestorId};
 
@@ -46,25 +47,53 @@ impl TokenRequestor {
     }
 }
 
-/// All requestors, by id.
+/// All requestors, by id and by credential.
 #[derive(Debug)]
-pub(super) struct Requestors {
+pub struct Requestors {
     by_id: Map<TokenRequestorId, TokenRequestor>,
 }
 
 impl Requestors {
-    pub(super) fn new(list: &[TokenRequestor]) -> Self {
+    #[must_use]
+    pub fn new(list: &[TokenRequestor]) -> Self {
         Self { by_id: list.iter().map(|requestor| (requestor.id, requestor.clone())).collect() }
     }
 
-    pub(super) fn get(&self, id: TokenRequestorId) -> Option<&TokenRequestor> {
+    #[must_use]
+    pub fn get(&self, id: TokenRequestorId) -> Option<&TokenRequestor> {
         self.by_id.get(&id)
+    }
+
+    /// Whose credential this is. It is compared with all of them, whichever it is, each in constant time: how long
+    /// that takes tells nothing.
+    #[must_use]
+    pub fn by_credential(&self, credential: &[u8]) -> Option<TokenRequestorId> {
+        let digest = credential_digest(credential);
+        let matching = |found, requestor: &TokenRequestor| {
+            if same(&digest, &requestor.credential) { Some(requestor.id) } else { found }
+        };
+        self.by_id.values().fold(None, matching)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_credential_names_its_requestor_and_no_other() {
+        let mut list = super::super::config::sample().requestors;
+        for (requestor, credential) in list.iter_mut().zip([b"first", b"other"]) {
+            requestor.credential = credential_digest(credential);
+        }
+        let requestors = Requestors::new(&list);
+        for (credential, expected) in
+            [(&b"first"[..], Some(0)), (b"other", Some(1)), (b"", None), (b"firs", None), (b"first ", None)]
+        {
+            let expected = expected.map(|at: usize| list[at].id);
+            assert_eq!(requestors.by_credential(credential), expected, "{credential:?}");
+        }
+    }
 
     #[test]
     fn a_requestor_claims_only_what_it_may() {

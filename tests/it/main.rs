@@ -3,5 +3,6 @@
 
 mod codec_golden;
 mod dialects;
+mod provisioning;
 mod source;
 mod tidy;

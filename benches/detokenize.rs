@@ -1,0 +1,173 @@
+//! Token to PAN: hot, over a million tokens one at a time, and in batches of 16. With `--test` the vault is small.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tokenswitch::crypto::SecurityModule;
+use tokenswitch::stdx::clock::{Now, Wall};
+use tokenswitch::stdx::random::Entropy;
+use tokenswitch::tsp::{
+    Action, Activation, Actor, Asker, CallId, ChipData, Command, CryptogramPolicy, DetokenizeRequest,
+    Detokenizer, DomainControls, PanRange, ProvisionRequest, Purpose, RequestId, TokenRange, TokenRequestor,
+    TokenView, Tsp, TspConfig, TspLimits,
+};
+use tokenswitch::vocab::{
+    Bin, EntryMode, Expiry, LinkId, Pan, Text, TokenLocation, TokenRequestorId, luhn_check_digit,
+};
+
+/// 2026-11-22.
+const NOW: Now = Now { moment: tokenswitch::stdx::clock::Moment(0), wall: Wall(1_795_305_600_000) };
+const HOT: usize = 1_000;
+const BATCH: usize = 16;
+/// Requests an iteration: enough that what is between them does not count.
+const RUN: usize = 4_096;
+
+fn config(capacity: u32) -> TspConfig {
+    let product = Text::parse("product", b"credit").unwrap();
+    let bin = |digits: &[u8]| Bin::parse(digits).unwrap();
+    let modes = [EntryMode::CONTACTLESS_CHIP, EntryMode::parse(b"10").unwrap()];
+    TspConfig {
+        token_ranges: vec![TokenRange { bin: bin(b"489537"), length: 16, product, validity_years: 3 }],
+        pan_ranges: vec![PanRange { bin: bin(b"476173"), product, controlled: true }],
+        requestors: vec![TokenRequestor {
+            id: TokenRequestorId::parse(b"00000000001").unwrap(),
+            name: Text::parse("name", b"wallet").unwrap(),
+            credential: [1; 32],
+            controls: DomainControls {
+                entry_modes: modes.into_iter().collect(),
+                merchants: vec![],
+                categories: vec![],
+                most_amount: None,
+                expiry_optional: false,
+                chip_amount_binds: true,
+            },
+            location: TokenLocation::DeviceStorage,
+            assurances: vec![],
+            activation: Activation::AtIssue,
+        }],
+        bin_controller: Text::parse("id", b"Q001").ok(),
+        cryptograms: CryptogramPolicy::Unverified,
+        amount_tolerance: 0,
+        limits: TspLimits { capacity, control_sets: 4, remembered_requests: 1, waiting_calls: 1 },
+    }
+}
+
+/// A vault of `count` tokens, and the tokens.
+fn vault(count: usize) -> (Tsp, Vec<TokenView>) {
+    let module = SecurityModule::sample().unwrap();
+    let config = config(u32::try_from(count).unwrap());
+    let requestor = config.requestors[0].id;
+    let mut tsp = Tsp::new(config, module.data_sealer(), module.blind_index()).unwrap();
+    let mut entropy = Entropy::seeded(1);
+    let (mut actions, mut tokens) = (Vec::new(), Vec::with_capacity(count));
+    for number in 0..count {
+        let body = format!("476173{number:09}");
+        let check = luhn_check_digit(body.as_bytes()).unwrap();
+        let request = ProvisionRequest {
+            asker: Asker {
+                actor: Actor::TokenRequestor,
+                requestor,
+                request_id: RequestId::parse(number.to_string().as_bytes()).unwrap(),
+                reason: Text::default(),
+            },
+            pan: Pan::parse(&[body.as_bytes(), &[check]].concat()).unwrap(),
+            pan_expiry: Expiry::parse(b"4912").unwrap(),
+            sequence: None,
+            assurance: None,
+            location: None,
+            par: None,
+        };
+        let call = CallId(0);
+        tsp.apply(Command::Provision { call, request: Box::new(request) }, NOW, &mut entropy, &mut actions);
+        tsp.apply(Command::Durable { events: 1 }, NOW, &mut entropy, &mut actions);
+        for action in actions.drain(..) {
+            if let Action::Answer { answer, .. } = action {
+                tokens.push(answer.unwrap());
+            }
+        }
+    }
+    (tsp, tokens)
+}
+
+fn request(token: &TokenView) -> DetokenizeRequest {
+    DetokenizeRequest {
+        token: token.token,
+        expiry: Some(token.expiry),
+        requestor: Some(token.requestor),
+        entry_mode: EntryMode::parse(b"10").ok(),
+        acquirer: LinkId(1),
+        merchant: None,
+        category: None,
+        amount: None,
+        chip: None,
+        purpose: Purpose::Purchase,
+    }
+}
+
+/// Requests for tokens drawn at random: the switch would have parsed them a moment ago.
+fn drawn(rng: &mut fastrand::Rng, tokens: &[TokenView]) -> Vec<DetokenizeRequest> {
+    (0..RUN).map(|_| request(&tokens[rng.usize(..tokens.len())])).collect()
+}
+
+/// Detokenizes batches for ever, each time others of the tokens.
+fn run(c: &mut Criterion, name: &str, detokenizer: &Detokenizer, tokens: &[TokenView], batch: usize) {
+    let mut group = c.benchmark_group("detokenize");
+    group.throughput(Throughput::Elements(RUN as u64));
+    let (mut rng, mut out) = (fastrand::Rng::with_seed(16), Vec::with_capacity(batch));
+    group.bench_function(name, |b| {
+        b.iter_batched(
+            || drawn(&mut rng, tokens),
+            |requests| {
+                for piece in requests.chunks(batch) {
+                    out.clear();
+                    detokenizer.detokenize_batch(NOW, piece, &mut out);
+                    assert!(black_box(&out).iter().all(Result::is_ok));
+                }
+                requests
+            },
+            criterion::BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+}
+
+/// As hot, with a chip's counter taken each time: a fresh one of the next tokens.
+fn chip(c: &mut Criterion, detokenizer: &Detokenizer, tokens: &[TokenView]) {
+    let mut requests: Vec<DetokenizeRequest> = tokens.iter().map(request).collect();
+    requests.truncate(tokens.len() / BATCH * BATCH);
+    let (mut out, mut place, mut atc) = (Vec::with_capacity(BATCH), usize::MAX, 0_u16);
+    let mut group = c.benchmark_group("detokenize");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    group.bench_function("hot_chip_batch_16", |b| {
+        b.iter(|| {
+            place = place.wrapping_add(BATCH);
+            if place >= requests.len() {
+                (place, atc) = (0, atc + 1);
+            }
+            let piece = &mut requests[place..place + BATCH];
+            for request in &mut *piece {
+                request.entry_mode = Some(EntryMode::CONTACTLESS_CHIP);
+                request.chip = Some(ChipData { atc, cryptogram: [7; 8], amount: None, currency: None });
+            }
+            out.clear();
+            detokenizer.detokenize_batch(NOW, piece, &mut out);
+            assert!(black_box(&out).iter().all(Result::is_ok));
+        });
+    });
+    group.finish();
+}
+
+fn detokenize(c: &mut Criterion) {
+    let small = std::env::args().any(|argument| argument == "--test");
+    let (tsp, tokens) = vault(if small { 2_000 } else { 1_000_000 });
+    let detokenizer = tsp.detokenizer();
+    let hot = &tokens[..HOT];
+    run(c, "hot_single", &detokenizer, hot, 1);
+    run(c, "hot_batch_16", &detokenizer, hot, BATCH);
+    run(c, "million_single", &detokenizer, &tokens, 1);
+    run(c, "million_batch_16", &detokenizer, &tokens, BATCH);
+    chip(c, &detokenizer, hot);
+}
+
+criterion_group!(benches, detokenize);
+criterion_main!(benches);

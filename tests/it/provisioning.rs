@@ -1,0 +1,420 @@
+//! The requestor API over a real socket, with the vault on a real journal.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokenswitch::api::{ApiConfig, ApiError, ApiServer};
+use tokenswitch::crypto::{SecurityModule, credential_digest};
+use tokenswitch::journal::{EntryNumber, Journal, JournalConfig, JournalSetup, RealDisk};
+use tokenswitch::stdx::clock::Clock;
+use tokenswitch::stdx::random::Entropy;
+use tokenswitch::tsp::{
+    Activation, CryptogramPolicy, DomainControls, JournalLog, PanRange, TokenRange, TokenRequestor,
+    TokenService, Tsp, TspConfig, TspLimits, WriterThread, log_watch,
+};
+use tokenswitch::vocab::{
+    Bin, EntryMode, ShardId, Text, TokenAssuranceMethod, TokenLocation, TokenRequestorId, luhn_valid,
+};
+
+const PAN: &str = "4761739001010119";
+const CREDENTIALS: [&str; 2] = ["first-credential", "second-credential"];
+
+fn config() -> TspConfig {
+    let product = Text::parse("product", b"credit").unwrap();
+    let bin = |digits: &[u8]| Bin::parse(digits).unwrap();
+    let requestor = |number: usize| TokenRequestor {
+        id: TokenRequestorId::parse(format!("{number:011}").as_bytes()).unwrap(),
+        name: Text::parse("name", b"wallet").unwrap(),
+        credential: credential_digest(CREDENTIALS[number].as_bytes()),
+        controls: DomainControls {
+            entry_modes: [EntryMode::CONTACTLESS_CHIP].into_iter().collect(),
+            merchants: vec![],
+            categories: vec![],
+            most_amount: None,
+            expiry_optional: false,
+            chip_amount_binds: true,
+        },
+        location: TokenLocation::DeviceStorage,
+        assurances: vec![TokenAssuranceMethod::parse(b"01").unwrap()],
+        activation: if number == 0 { Activation::AtIssue } else { Activation::Confirmed },
+    };
+    TspConfig {
+        token_ranges: vec![TokenRange { bin: bin(b"489537"), length: 16, product, validity_years: 3 }],
+        pan_ranges: vec![PanRange { bin: bin(b"476173"), product, controlled: true }],
+        requestors: vec![requestor(0), requestor(1)],
+        bin_controller: Text::parse("id", b"Q001").ok(),
+        cryptograms: CryptogramPolicy::Refused,
+        amount_tolerance: 0,
+        limits: TspLimits { capacity: 1000, control_sets: 8, remembered_requests: 1000, waiting_calls: 64 },
+    }
+}
+
+fn api() -> ApiConfig {
+    ApiConfig {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        connections: 8,
+        body_bytes: 4096,
+        request_timeout: Duration::from_secs(60),
+    }
+}
+
+/// A vault with all that its journal in `directory` has.
+fn vault(directory: &Path) -> (Journal, TokenService, WriterThread) {
+    let module = SecurityModule::sample().unwrap();
+    let (notifier, watch) = log_watch();
+    let setup = JournalSetup {
+        disk: Box::new(RealDisk::lock(File::open(directory).unwrap()).unwrap()),
+        keys: module.journal_keys(),
+        config: JournalConfig { segment_bytes: 1 << 20, min_free_bytes: 0, ..JournalConfig::default() },
+        at_least: EntryNumber(0),
+        entropy: Entropy::system(),
+    };
+    let (journal, _) = Journal::start(setup, move |durability| notifier.journal(&durability)).unwrap();
+    let mut tsp = Tsp::new(config(), module.data_sealer(), module.blind_index()).unwrap();
+    for entry in journal.reader(EntryNumber(1)).unwrap() {
+        tsp.replay(&entry.unwrap()).unwrap();
+    }
+    let log = JournalLog::new(journal.appender(), ShardId(0), watch);
+    let (service, writer) = TokenService::start(tsp, log, Clock::system(), Entropy::system()).unwrap();
+    (journal, service, writer)
+}
+
+/// A TSP that can be stopped and started again on its directory.
+struct Provider {
+    journal: Journal,
+    writer: WriterThread,
+    server: ApiServer,
+}
+
+impl Provider {
+    fn start(directory: &Path) -> Self {
+        Self::limited(directory, |_| ())
+    }
+
+    fn limited(directory: &Path, change: impl FnOnce(&mut ApiConfig)) -> Self {
+        let (journal, service, writer) = vault(directory);
+        let mut api = api();
+        change(&mut api);
+        let server = ApiServer::start(&api, service, &config().requestors).unwrap();
+        Self { journal, writer, server }
+    }
+
+    fn stop(self) {
+        self.server.stop();
+        self.writer.join();
+        self.journal.close().unwrap();
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// A request as requestor 0, with a request id of `id` unless that is empty.
+    fn send(&self, method: &str, path: &str, id: &str, body: &Value) -> Reply {
+        self.send_as(CREDENTIALS[0], method, path, id, body)
+    }
+
+    fn send_as(&self, credential: &str, method: &str, path: &str, id: &str, body: &Value) -> Reply {
+        let mut head = format!("Authorization: Bearer {credential}\r\nContent-Type: application/json\r\n");
+        if !id.is_empty() {
+            head += &format!("X-Request-Id: {id}\r\n");
+        }
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        exchange(self.address(), method, path, &head, body.as_bytes())
+    }
+
+    fn provision(&self, id: &str) -> Value {
+        let reply = self.send("POST", "/v1/tokens", id, &json!({ "pan": PAN, "panExpiry": "4912" }));
+        assert_eq!(reply.status, 201, "{:?}", reply.body);
+        reply.body
+    }
+}
+
+#[derive(Debug)]
+struct Reply {
+    status: u16,
+    head: String,
+    body: Value,
+}
+
+impl Reply {
+    /// Status, code and field of a problem, after checking its shape.
+    fn problem(&self) -> (u16, &str, Option<&str>) {
+        assert!(self.head.contains("content-type: application/problem+json"), "{}", self.head);
+        assert_eq!(self.body["status"], self.status);
+        assert!(self.body["title"].is_string() && self.body["detail"].is_string());
+        assert!(self.body["recoverable"].is_boolean());
+        (self.status, self.body["code"].as_str().unwrap(), self.body["field"].as_str())
+    }
+}
+
+/// One request on a connection of its own.
+fn exchange(address: SocketAddr, method: &str, path: &str, head: &str, body: &[u8]) -> Reply {
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}Content-Length: {length}\r\n\r\n"
+    );
+    raw(address, &[request.as_bytes(), body].concat())
+}
+
+fn raw(address: SocketAddr, bytes: &[u8]) -> Reply {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    // A server that has heard enough may answer and close before all is sent.
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
+    let head = head.lines().skip(1).map(|line| line.to_owned() + "\n").collect::<String>().to_lowercase();
+    Reply { status, head, body: serde_json::from_str(body).unwrap_or_default() }
+}
+
+#[test]
+fn a_token_from_its_birth_to_its_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let provider = Provider::start(directory.path());
+    let body = json!({ "pan": PAN, "panExpiry": "4912", "panSequenceNumber": "001",
+        "assuranceMethod": "01", "tokenLocation": "02", "reason": "new phone" });
+    let issued = provider.send("POST", "/v1/tokens", "1", &body);
+    assert_eq!(issued.status, 201, "{:?}", issued.body);
+    assert!(issued.head.contains("cache-control: no-store"));
+    let token = issued.body;
+    let number = token["token"].as_str().unwrap();
+    assert!(number.starts_with("489537") && luhn_valid(number.as_bytes()));
+    assert_eq!(
+        (&token["panLastFour"], &token["assuranceMethod"], &token["tokenLocation"], &token["status"]),
+        (&json!("0119"), &json!("01"), &json!("02"), &json!("active"))
+    );
+    assert!(token["par"].as_str().unwrap().starts_with("Q001"));
+    assert!(!token.to_string().contains(&PAN[4..]), "no more of the PAN than four digits");
+    let place = format!("/v1/tokens/{}", token["tokenReference"].as_str().unwrap());
+    assert!(issued.head.contains(&format!("location: {place}")));
+    assert_eq!(provider.send("GET", &place, "", &Value::Null).body, token);
+    for (id, verb, body, status, suspenders, version) in [
+        ("2", "suspend", json!({ "reason": "lost" }), "suspended", json!(["token-requestor"]), 2),
+        (
+            "3",
+            "suspend",
+            json!({ "causedBy": "cardholder" }),
+            "suspended",
+            json!(["token-requestor", "cardholder"]),
+            3,
+        ),
+        (
+            "3",
+            "suspend",
+            json!({ "causedBy": "cardholder" }),
+            "suspended",
+            json!(["token-requestor", "cardholder"]),
+            3,
+        ),
+        ("4", "resume", json!({}), "suspended", json!(["cardholder"]), 4),
+        ("5", "resume", json!({ "causedBy": "cardholder" }), "active", json!([]), 5),
+        ("6", "unlink", json!({}), "deactivated", json!([]), 6),
+        ("7", "unlink", json!({}), "deactivated", json!([]), 6),
+    ] {
+        let reply = provider.send("POST", &format!("{place}/{verb}"), id, &body);
+        assert_eq!(reply.status, 200, "{verb} {:?}", reply.body);
+        assert_eq!(
+            (&reply.body["status"], &reply.body["suspendedBy"], &reply.body["version"]),
+            (&json!(status), &suspenders, &json!(version))
+        );
+    }
+    let revived = provider.send("POST", &format!("{place}/resume"), "8", &json!({}));
+    assert_eq!(revived.problem(), (409, "status-does-not-allow", None));
+    provider.stop();
+}
+
+#[test]
+fn a_request_id_gets_one_answer_also_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut provider = Provider::start(directory.path());
+    let first = provider.provision("same");
+    for _ in 0..2 {
+        assert_eq!(provider.provision("same"), first);
+        let altered =
+            provider.send("POST", "/v1/tokens", "same", &json!({ "pan": PAN, "panExpiry": "4811" }));
+        assert_eq!(altered.problem(), (422, "request-id-reused", Some("X-Request-Id")));
+        provider.stop();
+        provider = Provider::start(directory.path());
+    }
+    assert_ne!(provider.provision("other")["token"], first["token"]);
+    provider.stop();
+}
+
+#[test]
+fn a_token_may_have_to_be_activated() {
+    let directory = tempfile::tempdir().unwrap();
+    let provider = Provider::start(directory.path());
+    let body = json!({ "pan": PAN, "panExpiry": "4912" });
+    let token = provider.send_as(CREDENTIALS[1], "POST", "/v1/tokens", "1", &body).body;
+    assert_eq!(token["status"], "inactive");
+    let place = format!("/v1/tokens/{}/activate", token["tokenReference"].as_str().unwrap());
+    let active = provider.send_as(CREDENTIALS[1], "POST", &place, "2", &json!({})).body;
+    assert_eq!(active["status"], "active");
+    provider.stop();
+}
+
+#[test]
+fn nobody_learns_anything_without_a_credential() {
+    let directory = tempfile::tempdir().unwrap();
+    let provider = Provider::start(directory.path());
+    let reference = provider.provision("1")["tokenReference"].as_str().unwrap().to_owned();
+    let known = format!("/v1/tokens/{reference}");
+    for head in [
+        "",
+        "Authorization: Bearer wrong\r\n",
+        "Authorization: Bearer \r\n",
+        "Authorization: Basic first-credential\r\n",
+        "Authorization: Bearer first-credential\r\nAuthorization: Bearer first-credential\r\n",
+    ] {
+        for path in ["/v1/tokens", known.as_str(), "/nowhere"] {
+            let reply = exchange(provider.address(), "GET", path, head, b"");
+            assert_eq!(reply.problem(), (401, "credential-required", None), "{head} {path}");
+            assert!(reply.head.contains("www-authenticate: bearer"));
+        }
+    }
+    // Somebody else's token is as unknown as none at all, and as what is no reference.
+    for path in [known.as_str(), "/v1/tokens/00000000000000000000000000000000", "/v1/tokens/x"] {
+        let reply = provider.send_as(CREDENTIALS[1], "GET", path, "", &Value::Null);
+        assert_eq!(reply.problem(), (404, "unknown-token", None));
+        let reply = provider.send_as(CREDENTIALS[1], "POST", &format!("{path}/unlink"), "2", &json!({}));
+        assert_eq!(reply.problem(), (404, "unknown-token", None));
+    }
+    provider.stop();
+}
+
+#[test]
+fn every_bad_request_is_told_its_field_and_nothing_of_what_it_sent() {
+    let directory = tempfile::tempdir().unwrap();
+    let provider = Provider::start(directory.path());
+    let with = |name: &str, value: Value| {
+        let mut body = json!({ "pan": PAN, "panExpiry": "4912" });
+        body[name] = value;
+        body.to_string()
+    };
+    let twice = format!(r#"{{"pan":"{PAN}","pan":"{PAN}","panExpiry":"4912"}}"#);
+    for (body, expected) in [
+        (String::new(), (400, "body-not-json", None)),
+        (format!("\"{PAN}\""), (400, "body-not-json", None)),
+        (format!(r#"{{"pan":"{PAN}""#), (400, "body-not-json", None)),
+        (json!({}).to_string(), (400, "missing-field", Some("pan"))),
+        (json!({ "pan": PAN }).to_string(), (400, "missing-field", Some("panExpiry"))),
+        (with("pan", json!(4_761_739_001_010_119_u64)), (400, "invalid-field", Some("pan"))),
+        (with("pan", json!("4761 7390 0101 0119")), (400, "invalid-field", Some("pan"))),
+        (with("pan", json!("4761739001010118")), (422, "card-not-valid", Some("pan"))),
+        (with("pan", json!("5413330089601109")), (422, "card-not-eligible", Some("pan"))),
+        (with("panExpiry", json!("4913")), (400, "invalid-field", Some("panExpiry"))),
+        (with("panExpiry", json!("2001")), (422, "card-expired", Some("panExpiry"))),
+        (with("panSequenceNumber", json!("1")), (400, "invalid-field", Some("panSequenceNumber"))),
+        (with("assuranceMethod", json!("12")), (422, "assurance-not-allowed", Some("assuranceMethod"))),
+        (with("tokenLocation", json!("99")), (400, "invalid-field", Some("tokenLocation"))),
+        (with("par", json!("short")), (400, "invalid-field", Some("par"))),
+        (with("reason", json!("x".repeat(33))), (400, "invalid-field", Some("reason"))),
+        (with("cvv", json!("123")), (400, "unknown-field", Some("cvv"))),
+        (with(PAN, json!("1")), (400, "unknown-field", None)),
+        (twice, (400, "invalid-field", Some("pan"))),
+        (with("reason", json!("x".repeat(5000))), (413, "body-too-long", None)),
+    ] {
+        let head = format!(
+            "Authorization: Bearer {}\r\nContent-Type: application/json\r\nX-Request-Id: 1\r\n",
+            CREDENTIALS[0]
+        );
+        let reply = exchange(provider.address(), "POST", "/v1/tokens", &head, body.as_bytes());
+        assert_eq!(reply.problem(), expected, "{body}");
+        assert!(!reply.body.to_string().contains("476173900101011"), "{:?}", reply.body);
+    }
+    provider.stop();
+}
+
+#[test]
+fn heads_paths_and_methods_that_are_wrong_are_told_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let provider = Provider::start(directory.path());
+    let good = json!({ "pan": PAN, "panExpiry": "4912" });
+    for (id, expected) in [
+        ("", (400, "missing-field")),
+        (&"x".repeat(65), (400, "invalid-field")),
+        ("caf\u{e9}", (400, "invalid-field")),
+    ] {
+        let reply = provider.send("POST", "/v1/tokens", id, &good);
+        assert_eq!(reply.problem(), (expected.0, expected.1, Some("X-Request-Id")));
+    }
+    let authorized = format!("Authorization: Bearer {}\r\nX-Request-Id: 1\r\n", CREDENTIALS[0]);
+    let reply = exchange(provider.address(), "POST", "/v1/tokens", &authorized, b"{}");
+    assert_eq!(reply.problem(), (415, "not-json", Some("Content-Type")));
+    assert_eq!(
+        provider.send("GET", "/v1/nothing", "", &Value::Null).problem(),
+        (404, "no-such-resource", None)
+    );
+    assert_eq!(
+        provider.send("DELETE", "/v1/tokens", "", &Value::Null).problem(),
+        (405, "no-such-resource", None)
+    );
+    let long = format!("{authorized}X-Long: {}\r\n", "x".repeat(64 << 10));
+    assert_eq!(exchange(provider.address(), "GET", "/v1/tokens", &long, b"").status, 431);
+    provider.stop();
+}
+
+#[test]
+fn garbage_and_silence_disturb_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let provider = Provider::start(directory.path());
+    let hello = [0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xFC, 0x03, 0x03];
+    for bytes in [&b"\r\n\r\n\r\n"[..], b"\0\0\0\0", &hello, b"GET / HTTP/9.9\r\n\r\n", &[0xFF; 1000]] {
+        let mut stream = TcpStream::connect(provider.address()).unwrap();
+        stream.write_all(bytes).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert!(!answer.starts_with(b"HTTP/1.1 2"), "{answer:?}");
+    }
+    // Half a request, left standing, on all connections but one.
+    let _half: Vec<TcpStream> = (0..7)
+        .map(|_| {
+            let mut stream = TcpStream::connect(provider.address()).unwrap();
+            stream.write_all(b"POST /v1/tokens HTTP/1.1\r\nHost:").unwrap();
+            stream
+        })
+        .collect();
+    provider.provision("1");
+    provider.stop();
+}
+
+#[test]
+fn connections_past_the_limit_wait_their_turn() {
+    let directory = tempfile::tempdir().unwrap();
+    let provider = Provider::limited(directory.path(), |api| api.connections = 2);
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..16)
+            .map(|id| {
+                scope.spawn({
+                    let provider = &provider;
+                    move || provider.provision(&id.to_string())
+                })
+            })
+            .collect();
+        let mut tokens: Vec<String> =
+            asking.into_iter().map(|a| a.join().unwrap()["token"].to_string()).collect();
+        tokens.sort();
+        tokens.dedup();
+        assert_eq!(tokens.len(), 16);
+    });
+    provider.stop();
+}
+
+#[test]
+fn only_loopback_is_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_journal, service, writer) = vault(directory.path());
+    let open = ApiConfig { listen: "0.0.0.0:0".parse().unwrap(), ..api() };
+    let refused = ApiServer::start(&open, service, &config().requestors);
+    assert!(matches!(refused, Err(ApiError::NotLoopback(_))));
+    writer.join();
+}
