@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 
+use crate::api::{ApiError, ApiServer};
 use crate::config::Config;
 use crate::journal::{
     Checkpoint, CheckpointError, CheckpointKeeper, Durability, EntryNumber, Journal, JournalError,
@@ -42,6 +43,8 @@ pub enum AppError {
     Recovery(#[from] RecoveryError),
     #[error("{0}")]
     Switch(#[from] SwitchError),
+    #[error("{0}")]
+    Api(#[from] ApiError),
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
 }
@@ -61,6 +64,7 @@ pub struct RunningApp {
     pub tokens: TokenService,
     pub found: Found,
     pub registry: Arc<Mutex<Registry>>,
+    api: ApiServer,
     vault: WriterThread,
     journal: Journal,
     keeper: CheckpointKeeper,
@@ -132,7 +136,8 @@ impl App {
             registry: Arc::clone(&registry),
             drain_limit: config.node.drain_limit,
         })?;
-        Ok(RunningApp { switch, tokens, found: recalled.found, registry, vault, journal, keeper })
+        let api = ApiServer::start(&config.api, tokens.clone(), &config.tsp.requestors)?;
+        Ok(RunningApp { switch, api, tokens, found: recalled.found, registry, vault, journal, keeper })
     }
 }
 
@@ -141,6 +146,12 @@ impl RunningApp {
     #[must_use]
     pub fn addresses(&self) -> &[(String, SocketAddr)] {
         self.switch.addresses()
+    }
+
+    /// Where the provisioning API listens.
+    #[must_use]
+    pub fn api_address(&self) -> SocketAddr {
+        self.api.address()
     }
 
     #[must_use]
@@ -153,13 +164,14 @@ impl RunningApp {
         self.switch.ended().await;
     }
 
-    /// Drains, then closes from the outside in: sockets, vault, checkpoint, journal.
+    /// Drains, then closes from the outside in: sockets, API, vault, checkpoint, journal.
     ///
     /// # Errors
     /// The first part that did not end in order.
     pub fn stop(self) -> Result<(), AppError> {
-        let Self { switch, tokens, vault, journal, keeper, .. } = self;
+        let Self { switch, api, tokens, vault, journal, keeper, .. } = self;
         let stopped = switch.stop();
+        api.stop();
         drop(tokens);
         vault.join();
         let kept = keeper.stop();

@@ -2,6 +2,7 @@
 
 mod check;
 mod decode;
+mod demo;
 mod host;
 mod http_client;
 mod init;
@@ -23,6 +24,7 @@ pub use init::{Addresses, CONFIG_FILE, CREDENTIAL_FILE, Init, write as write_ini
 pub use simulate::{Acquirer, Brain, Issuer, Shared};
 
 use crate::config::Faults;
+use crate::vocab::WordError;
 
 /// A card-network switch and Token Service Provider in one daemon.
 #[derive(Debug, clap::Parser)]
@@ -36,6 +38,7 @@ struct Arguments {
 enum Command {
     Init(Init),
     Serve(serve::Serve),
+    Demo(demo::Demo),
     Check(check::Check),
     Decode(decode::Decode),
     Keys(keys::Keys),
@@ -69,6 +72,12 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+impl From<WordError> for Failure {
+    fn from(error: WordError) -> Self {
+        Self(error.to_string())
+    }
+}
+
 impl From<Faults> for Failure {
     fn from(faults: Faults) -> Self {
         let count = faults.0.len();
@@ -84,6 +93,7 @@ pub fn run() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Init(arguments) => init::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Decode(arguments) => decode::run(&arguments),
         Command::Keys(arguments) => keys::run(&arguments),

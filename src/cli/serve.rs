@@ -61,5 +61,6 @@ fn announce(config: &Config, app: &RunningApp) {
     for (name, address) in app.addresses() {
         say(&format!("listening {name} {address}"));
     }
+    say(&format!("listening api {}", app.api_address()));
     say("ready");
 }

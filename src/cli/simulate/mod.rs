@@ -63,7 +63,7 @@ impl WireArguments {
 }
 
 /// A runtime of one thread, and a place for tasks that stay on it.
-fn on_one_thread<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+pub(super) fn on_one_thread<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(format!("no runtime: {error}")))?;
     Ok(tokio::task::LocalSet::new().block_on(&runtime, work))
@@ -81,7 +81,7 @@ fn write_lines(path: &PathBuf, lines: impl Iterator<Item = Value>) -> Result<(),
 }
 
 /// Ends when the process is asked to: SIGINT or SIGTERM.
-async fn asked_to_stop() {
+pub(super) async fn asked_to_stop() {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
     tokio::select! {

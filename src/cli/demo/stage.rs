@@ -1,0 +1,282 @@
+//! `Stage`: everything that plays in the demo, set up and taken down.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::task::spawn_local;
+
+use super::page::Page;
+use crate::app::{App, RunningApp};
+use crate::cli::http_client::HttpClient;
+use crate::cli::simulate::Shared;
+use crate::cli::{Addresses, CONFIG_FILE, CREDENTIAL_FILE, Failure, write_init};
+use crate::config::{Config, PartyConfig};
+use crate::sim::{
+    AcquirerConfig, AcquirerSimulator, ApiCall, Condition, Fault, FaultPlan, FaultRule, Habits, IssuerConfig,
+    IssuerSimulator, Patience, PresentedCard, ProvisionedToken, Provisioner, TestCard, test_cards,
+    test_merchants,
+};
+use crate::stdx::clock::Clock;
+use crate::stdx::random::Entropy;
+use crate::stdx::secret::Secret;
+use crate::vocab::{Bin, InstitutionId, TokenRequestorId, YearMonth};
+
+/// How long the demo's issuers are waited for: long enough for a busy machine, short enough to watch.
+const ISSUER_TIMEOUT: &str = "2s";
+/// Purchases whose amounts end so are never answered: the demo's time-out.
+pub(super) const SILENT_ENDING: &str = "mti=0200,ends=13";
+/// How long anything of the story may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+const SEED: u64 = 2026;
+
+/// The players, all on one thread but the switch itself.
+pub(super) struct Stage {
+    directory: PathBuf,
+    /// Whether the directory is ours to remove.
+    is_ours: bool,
+    pub(super) config: Config,
+    pub(super) app: RunningApp,
+    pub(super) clock: Clock,
+    http: HttpClient,
+    pub(super) provisioner: Provisioner,
+    issuers: Vec<Shared<IssuerSimulator>>,
+    acquirer: Option<Shared<AcquirerSimulator>>,
+    connections: usize,
+    cards: Vec<TestCard>,
+    requests: u64,
+}
+
+impl Stage {
+    pub(super) async fn set_up(directory: Option<PathBuf>, connections: usize) -> Result<Self, Failure> {
+        let mut entropy = Entropy::system();
+        let is_ours = directory.is_none();
+        let directory = match directory {
+            Some(directory) => directory,
+            None => scratch_directory(&mut entropy)?,
+        };
+        let (first, second) = (listen().await?, listen().await?);
+        let addresses = Addresses {
+            acquirer: any_port(),
+            issuer_1: address_of(&first)?,
+            issuer_2: address_of(&second)?,
+            api: any_port(),
+        };
+        write_init(&directory, addresses, &mut entropy)?;
+        let config = configuration(&directory)?;
+        let clock = Clock::system();
+        let parties = config.issuers.iter().map(|issuer| &issuer.party);
+        let issuers: Vec<_> = parties
+            .zip([first, second])
+            .map(|(party, listener)| start_issuer(party, listener, &clock))
+            .collect();
+        let app = App::start(&config, clock.clone()).map_err(|error| Failure::new(error.to_string()))?;
+        let provisioner = provisioner(&directory, &config)?;
+        let http = HttpClient::new(app.api_address(), Duration::from_secs(10))?;
+        let bins: Vec<Bin> = config.routes.iter().map(|route| route.bin).collect();
+        let cards = test_cards(SEED, &bins, 16, YearMonth::of(clock.now().wall), 100_000);
+        Ok(Self {
+            directory,
+            is_ours,
+            config,
+            app,
+            clock,
+            http,
+            provisioner,
+            issuers,
+            acquirer: None,
+            connections,
+            cards,
+            requests: 0,
+        })
+    }
+
+    pub(super) fn introduce(&self, page: &Page) {
+        let acquirer = self.acquirer_address().map(|address| address.to_string()).unwrap_or_default();
+        page.say(&format!(
+            "Running in this process, on real connections: the switch with its vault and journal (acquirers at \
+             {acquirer}), the provisioning API at http://{}, issuer-1 (ASCII) and issuer-2 (BCD, with a TPDU).",
+            self.app.api_address(),
+        ));
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(super) fn card(&self, number: usize) -> Result<&TestCard, Failure> {
+        self.cards.get(number).ok_or_else(|| Failure::new("the demo has no such card"))
+    }
+
+    /// The issuer simulators, in the order of the configuration.
+    pub(super) fn issuers(&self) -> &[Shared<IssuerSimulator>] {
+        &self.issuers
+    }
+
+    /// One call of the API, and what it says of the token.
+    pub(super) async fn call(&self, call: &ApiCall) -> Result<ProvisionedToken, Failure> {
+        let answer = self.http.call(call).await?;
+        self.provisioner.read(answer.status, &answer.body).map_err(|error| Failure::new(error.to_string()))
+    }
+
+    /// As `call`, with the answer's body as it came.
+    pub(super) async fn call_raw(&self, call: &ApiCall) -> Result<(ProvisionedToken, Value), Failure> {
+        let answer = self.http.call(call).await?;
+        let token = self.provisioner.read(answer.status, &answer.body);
+        token.map(|token| (token, answer.body)).map_err(|error| Failure::new(error.to_string()))
+    }
+
+    /// A request id that was not used before.
+    pub(super) fn request_id(&mut self) -> String {
+        self.requests += 1;
+        format!("demo-{}", self.requests)
+    }
+
+    /// A token for the card of that number, as a terminal meets it.
+    pub(super) async fn present(&self, number: usize, request_id: &str) -> Result<PresentedCard, Failure> {
+        let card = self.card(number)?;
+        let token = self.call(&self.provisioner.provision(card, request_id)).await?;
+        let presented = token.presented(card, self.provisioner.requestor());
+        presented.ok_or_else(|| Failure::new("the API gave no token"))
+    }
+
+    /// An acquirer host with these cards, signed on over so many connections. It takes any earlier one's place.
+    pub(super) async fn connect_acquirer(
+        &mut self,
+        cards: Vec<PresentedCard>,
+        connections: usize,
+    ) -> Result<Shared<AcquirerSimulator>, Failure> {
+        let section = self.config.acquirers.first();
+        let party = &section.ok_or_else(|| Failure::new("no acquirer in the configuration"))?.party;
+        let first_number = self.clock.now().wall.0 % 1_000_000_000_000;
+        let brain = AcquirerSimulator::new(AcquirerConfig {
+            dialect: party.dialect.clone(),
+            framing: party.framing,
+            header: vec![0; party.framing.header_length()],
+            institution: InstitutionId::parse(b"10000000001")?,
+            merchants: test_merchants(SEED, 4),
+            cards,
+            patience: Patience::default(),
+            habits: Habits::default(),
+            faults: FaultPlan::none(),
+            seed: SEED,
+            first_number,
+        });
+        let brain = brain.map_err(|error| Failure::new(error.to_string()))?;
+        let acquirer = Shared::new(brain, party.framing, self.clock.clone());
+        let address = self.acquirer_address().ok_or_else(|| Failure::new("the switch listens nowhere"))?;
+        for _ in 0..connections {
+            spawn_local(acquirer.clone().keep_dialled(address));
+        }
+        spawn_local(acquirer.clone().tick());
+        self.until("the acquirer to sign on", || acquirer.look(|brain| brain.signed_on() == connections))
+            .await?;
+        self.acquirer = Some(acquirer.clone());
+        Ok(acquirer)
+    }
+
+    /// How many connections the load uses.
+    pub(super) fn connections(&self) -> usize {
+        self.connections
+    }
+
+    /// Waits until `holds`, for as long as anything of the story may take.
+    pub(super) async fn until(&self, what: &str, holds: impl Fn() -> bool) -> Result<(), Failure> {
+        let start = self.clock.now().moment;
+        while !holds() {
+            if self.clock.now().moment.since(start) > PATIENCE {
+                return Err(Failure::new(format!("waited in vain for {what}")));
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until both issuers are signed on.
+    pub(super) async fn issuers_up(&self) -> Result<(), Failure> {
+        let up = || {
+            let picture = self.app.status().picture();
+            let issuers: Vec<_> = picture.links.iter().filter(|link| link.is_issuer).collect();
+            !issuers.is_empty() && issuers.iter().all(|link| link.up > 0)
+        };
+        self.until("the issuers to sign on", up).await
+    }
+
+    fn acquirer_address(&self) -> Option<SocketAddr> {
+        let acquirer = self.config.acquirers.first()?;
+        let mut addresses = self.app.addresses().iter();
+        addresses.find(|(name, _)| *name == acquirer.party.name).map(|(_, address)| *address)
+    }
+
+    /// Stops the daemon in order and removes what was written. True when all came out as told.
+    pub(super) async fn take_down(self, page: &Page) -> Result<bool, Failure> {
+        let Self { app, directory, is_ours, .. } = self;
+        // The simulators go on answering on this thread while the daemon drains on its own.
+        let stopped = tokio::task::spawn_blocking(move || app.stop()).await;
+        let stopped = stopped.map_err(|error| Failure::new(error.to_string()))?;
+        page.check(stopped.is_ok(), "the daemon drained and stopped in order");
+        if is_ours {
+            let removed = std::fs::remove_dir_all(&directory);
+            removed.map_err(|error| Failure::file(&directory, "cannot be removed", &error))?;
+        }
+        Ok(page.is_clean())
+    }
+}
+
+fn start_issuer(party: &PartyConfig, listener: TcpListener, clock: &Clock) -> Shared<IssuerSimulator> {
+    let silent = SILENT_ENDING.parse::<Condition>().ok();
+    let rules = silent.map(|when| FaultRule { when, fault: Fault::Drop }).into_iter().collect();
+    let brain = IssuerSimulator::new(IssuerConfig {
+        dialect: party.dialect.clone(),
+        framing: party.framing,
+        header: vec![0; party.framing.header_length()],
+        signs_on: false,
+        rules: Vec::new(),
+        faults: FaultPlan::new(SEED, rules),
+        think: Duration::ZERO,
+        seed: SEED,
+    });
+    let issuer = Shared::new(brain, party.framing, clock.clone());
+    spawn_local(issuer.clone().tick());
+    spawn_local(issuer.clone().accept(listener));
+    issuer
+}
+
+fn provisioner(directory: &Path, config: &Config) -> Result<Provisioner, Failure> {
+    let path = directory.join(CREDENTIAL_FILE);
+    let text =
+        std::fs::read_to_string(&path).map_err(|error| Failure::file(&path, "cannot be read", &error))?;
+    let requestor: Option<TokenRequestorId> = config.tsp.requestors.first().map(|requestor| requestor.id);
+    let requestor = requestor.ok_or_else(|| Failure::new("no requestor in the configuration"))?;
+    Ok(Provisioner::new(requestor, Secret::new(text.trim().to_owned())))
+}
+
+/// What `init` wrote, with a time-out that can be watched.
+fn configuration(directory: &Path) -> Result<Config, Failure> {
+    let path = directory.join(CONFIG_FILE);
+    let text =
+        std::fs::read_to_string(&path).map_err(|error| Failure::file(&path, "cannot be read", &error))?;
+    let text = text.replace("timeout = \"10s\"", &format!("timeout = \"{ISSUER_TIMEOUT}\""));
+    Ok(Config::parse(&path.display().to_string(), directory, &text)?)
+}
+
+fn scratch_directory(entropy: &mut Entropy) -> Result<PathBuf, Failure> {
+    let drawn = entropy.bytes::<6>().map_err(|error| Failure::new(error.to_string()))?;
+    Ok(std::env::temp_dir().join(format!("tokenswitch-demo-{}", hex::encode(drawn))))
+}
+
+fn any_port() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+async fn listen() -> Result<TcpListener, Failure> {
+    TcpListener::bind(any_port())
+        .await
+        .map_err(|error| Failure::new(format!("an issuer cannot listen: {error}")))
+}
+
+fn address_of(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+    listener.local_addr().map_err(|error| Failure::new(error.to_string()))
+}

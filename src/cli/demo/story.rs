@@ -1,0 +1,245 @@
+//! The story: one token provisioned and tapped, told hop by hop with the messages as each side sees them; then a
+//! suspended token, a silent issuer, and a token where it must not be used.
+
+use serde_json::Value;
+
+use super::page::Page;
+use super::stage::Stage;
+use crate::cli::Failure;
+use crate::cli::simulate::Shared;
+use crate::codec::{Dialect, Message, decode, describe};
+use crate::sim::{AcquirerSimulator, BookEntry, Payment, PaymentState, PresentedCard};
+use crate::vocab::{Amount, Currency, MessageClass, Mti, PosEntryMode, ProcessingCode, TokenReferenceId};
+
+/// A tap, and a chip card put into the terminal.
+const CONTACTLESS: &[u8] = b"071";
+const CONTACT: &[u8] = b"051";
+
+/// Who plays in the story.
+struct Cast {
+    acquirer: Shared<AcquirerSimulator>,
+    reference: TokenReferenceId,
+    presented: PresentedCard,
+}
+
+pub(super) async fn tell(stage: &mut Stage, page: &Page) -> Result<(), Failure> {
+    stage.issuers_up().await?;
+    let cast = provision(stage, page).await?;
+    tap(stage, &cast, page).await?;
+    suspended(stage, &cast, page).await?;
+    silence(stage, &cast, page).await?;
+    outside_domain(stage, &cast, page).await
+}
+
+/// A wallet asks for a token.
+async fn provision(stage: &mut Stage, page: &Page) -> Result<Cast, Failure> {
+    page.step(1, "A wallet asks for a token");
+    let request_id = stage.request_id();
+    let card = stage.card(0)?.clone();
+    let (token, body) = stage.call_raw(&stage.provisioner.provision(&card, &request_id)).await?;
+    let said = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
+    page.hop("wallet", &format!("POST /v1/tokens: a card, {}", card.pan.masked()));
+    page.hop(
+        "vault",
+        &format!(
+            "draws a random token from the token range, seals the card under it, and answers once both are on \
+             disk: token {}, expiry {}, reference {}, PAR {}",
+            said("token"),
+            said("tokenExpiry"),
+            said("tokenReference"),
+            said("par"),
+        ),
+    );
+    let presented = token.presented(&card, stage.provisioner.requestor());
+    let presented = presented.ok_or_else(|| Failure::new("the API gave no token"))?;
+    page.check(presented.number.digits() != card.pan.expose_digits(), "the token is not the card's number");
+    let acquirer = stage.connect_acquirer(vec![presented.clone()], 1).await?;
+    Ok(Cast { acquirer, reference: token.reference, presented })
+}
+
+/// The phone taps, and everything goes well.
+async fn tap(stage: &Stage, cast: &Cast, page: &Page) -> Result<(), Failure> {
+    page.step(2, "The phone taps: EUR 42.50");
+    listen_in(stage, cast);
+    let entry = pay(stage, cast, 4_250, CONTACTLESS).await?;
+    let token = cast.presented.number.masked();
+    page.hop("terminal", &format!("reads the token {token} and a cryptogram; the card number is nowhere"));
+    page.hop("acquirer", &format!("0200 with DE 2 = token, DE 11 = {}", entry.stan));
+    page.hop(
+        "switch",
+        "sees a token range, asks the vault: status, expiry, requestor, entry mode, cryptogram",
+    );
+    page.hop("vault", "opens the card's envelope; the verdicts go with the request");
+    page.hop("journal", "the request is on disk before a byte of it leaves");
+    page.hop("switch", "routes the card number to its issuer, under a number of its own");
+    page.hop("issuer", "knows its card, approves");
+    page.hop("journal", "the outcome is on disk before the acquirer hears of it");
+    page.hop(
+        "switch",
+        "builds the answer from an allow-list, puts the token back, looks for the PAN once more",
+    );
+    page.line("");
+    let (asked, answered) = (heard_by_issuers(stage), heard_by_acquirer(stage, cast));
+    let (Some(asked), Some(answered)) = (asked, answered) else {
+        page.check(false, "both sides were heard");
+        return Ok(());
+    };
+    show_both(page, &answered, &asked);
+    receipt(page, cast, &entry);
+    page.check(code_of(&entry) == "00", "approved");
+    page.check(entry.mismatches == 0, "the answer repeats the request's own identifiers and token");
+    let pan = cast.presented.pan().map(|pan| pan.expose_digits().to_vec()).unwrap_or_default();
+    let leaked = answered.elements.windows(pan.len().max(1)).any(|window| window == pan.as_slice());
+    page.check(!leaked, "no byte that went to the acquirer holds the card number");
+    Ok(())
+}
+
+/// The cardholder's bank suspends the token.
+async fn suspended(stage: &mut Stage, cast: &Cast, page: &Page) -> Result<(), Failure> {
+    page.step(3, "The token is suspended, and tapped again");
+    let (suspend, resume) = (stage.request_id(), stage.request_id());
+    let now = stage.call(&stage.provisioner.suspend(cast.reference, &suspend, "demo")).await?;
+    page.hop("wallet", &format!("POST .../suspend: the token is {}", now.status));
+    let entry = pay(stage, cast, 1_999, CONTACTLESS).await?;
+    page.hop("switch", "declines here; no issuer ever hears of it");
+    page.check(
+        code_of(&entry) == "62",
+        &format!("declined with DE 39 = {} (restricted card)", code_of(&entry)),
+    );
+    let again = stage.call(&stage.provisioner.resume(cast.reference, &resume, "demo")).await?;
+    page.check(again.status == "active", "resumed by the one who suspended it");
+    Ok(())
+}
+
+/// The issuer stays silent: the acquirer hears no, and what the issuer may have booked is taken back.
+async fn silence(stage: &Stage, cast: &Cast, page: &Page) -> Result<(), Failure> {
+    page.step(4, "The issuer does not answer");
+    let reversals = |stage: &Stage| -> u64 {
+        stage.issuers().iter().map(|issuer| issuer.look(|brain| brain.counts().reversals)).sum()
+    };
+    let before = reversals(stage);
+    page.hop("issuer", "takes EUR 25.13 from the account, and its answer is lost");
+    let entry = pay(stage, cast, 2_513, CONTACTLESS).await?;
+    page.hop("switch", "waits for its limit, then journals time-out and reversal as one entry");
+    page.check(code_of(&entry) == "91", &format!("the acquirer hears DE 39 = {}", code_of(&entry)));
+    stage.until("the reversal", || reversals(stage) > before).await?;
+    page.hop("issuer", "gets 0420 with the request's own numbers in DE 90, and undoes it");
+    let pan = cast.presented.pan().cloned();
+    let charged: u64 = stage
+        .issuers()
+        .iter()
+        .filter_map(|issuer| pan.as_ref().map(|pan| issuer.look(|brain| brain.ledger().balance(pan).debited)))
+        .sum();
+    page.check(charged == 4_250, "the account was charged for the first tap and nothing else");
+    Ok(())
+}
+
+/// A phone's token where a plastic card would be.
+async fn outside_domain(stage: &Stage, cast: &Cast, page: &Page) -> Result<(), Failure> {
+    page.step(5, "The token is used where it must not be");
+    page.hop("thief", "writes the token on a chip card and puts it into a terminal (DE 22 = 051)");
+    let entry = pay(stage, cast, 9_900, CONTACT).await?;
+    page.hop("vault", "this token is for contactless taps and for credentials on file");
+    page.check(
+        code_of(&entry) == "57",
+        &format!("declined with DE 39 = {} (not permitted)", code_of(&entry)),
+    );
+    Ok(())
+}
+
+/// Pays, and waits for the answer.
+async fn pay(stage: &Stage, cast: &Cast, minor: u64, entry_mode: &[u8]) -> Result<BookEntry, Failure> {
+    let currency = Currency::from_letters("EUR").ok_or_else(|| Failure::new("no euro"))?;
+    let payment = Payment {
+        mti: Mti::parse(b"0200")?,
+        card: 0,
+        merchant: 0,
+        processing: ProcessingCode::parse(b"000000")?,
+        amount: Amount::new(minor, currency),
+        entry_mode: PosEntryMode::parse(entry_mode)?,
+        original: None,
+    };
+    let sent = cast.acquirer.with(|brain, now, out| brain.pay(payment, now, out));
+    let number = sent.map_err(|error| Failure::new(error.to_string()))?;
+    let entry = || cast.acquirer.look(|brain| brain.book().payment(number).cloned());
+    stage.until("an answer", || entry().is_some_and(|entry| entry.state != PaymentState::Waiting)).await?;
+    entry().ok_or_else(|| Failure::new("the payment is not in the book"))
+}
+
+fn code_of(entry: &BookEntry) -> String {
+    entry.answer.map(|answer| answer.code.to_string()).unwrap_or_else(|| "none".to_owned())
+}
+
+/// Begins to keep what both sides receive.
+fn listen_in(stage: &Stage, cast: &Cast) {
+    cast.acquirer.keep_messages();
+    for issuer in stage.issuers() {
+        issuer.keep_messages();
+    }
+}
+
+/// A message as its receiver shows it, and all of its bytes.
+struct HeardMessage {
+    rows: Vec<(String, String, String)>,
+    elements: Vec<u8>,
+}
+
+fn heard_by_acquirer(stage: &Stage, cast: &Cast) -> Option<HeardMessage> {
+    let dialect = &stage.config.acquirers.first()?.party.dialect;
+    cast.acquirer.keep_messages().iter().find_map(|bytes| heard(dialect, bytes))
+}
+
+fn heard_by_issuers(stage: &Stage) -> Option<HeardMessage> {
+    let dialects = stage.config.issuers.iter().map(|issuer| &issuer.party.dialect);
+    let mut kept = stage.issuers().iter().zip(dialects);
+    kept.find_map(|(issuer, dialect)| issuer.keep_messages().iter().find_map(|bytes| heard(dialect, bytes)))
+}
+
+/// Network messages are not part of the story.
+fn heard(dialect: &Dialect, bytes: &[u8]) -> Option<HeardMessage> {
+    let message: Message = decode(dialect, bytes).ok()?;
+    if message.mti().class == MessageClass::NetworkManagement {
+        return None;
+    }
+    let rows =
+        describe(dialect, &message).rows.into_iter().map(|row| (row.path, row.name, row.shown)).collect();
+    Some(HeardMessage { rows, elements: bytes.to_vec() })
+}
+
+/// Both messages, element by element, masked.
+fn show_both(page: &Page, acquirer: &HeardMessage, issuer: &HeardMessage) {
+    let shown = |message: &HeardMessage, path: &str| {
+        let row = message.rows.iter().find(|row| row.0 == path);
+        row.map(|row| row.2.clone()).unwrap_or_else(|| "-".to_owned())
+    };
+    let mut paths: Vec<&(String, String, String)> = issuer.rows.iter().collect();
+    paths.extend(acquirer.rows.iter().filter(|row| issuer.rows.iter().all(|other| other.0 != row.0)));
+    paths.sort_by_key(|row| order_of(&row.0));
+    let rows: Vec<_> = paths
+        .into_iter()
+        .map(|row| (format!("{} {}", row.0, row.1), shown(acquirer, &row.0), shown(issuer, &row.0)))
+        .collect();
+    page.side_by_side(("the acquirer sees", "the issuer sees"), &rows);
+    page.line("");
+}
+
+/// The MTI first, then by element.
+fn order_of(path: &str) -> (u32, String) {
+    let element = path.split('.').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+    (element, path.to_owned())
+}
+
+fn receipt(page: &Page, cast: &Cast, entry: &BookEntry) {
+    let answer = entry.answer;
+    let approval = answer.and_then(|answer| answer.approval).map(|code| code.to_string()).unwrap_or_default();
+    let digits = cast.presented.number.digits();
+    let last = digits.get(digits.len().saturating_sub(4)..).unwrap_or_default();
+    page.say("The receipt prints:");
+    page.line(&format!(
+        "       {}   CARD ************{}",
+        entry.payment.amount,
+        String::from_utf8_lossy(last)
+    ));
+    page.line(&format!("       APPROVAL {approval}   RRN {}   STAN {}", entry.rrn, entry.stan));
+    page.line("");
+}
