@@ -1,0 +1,74 @@
+//! `Daemon`: the real program in a directory of its own, from `init` to its end.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_tokenswitch");
+
+/// A running daemon; killed when let go.
+pub(crate) struct Daemon {
+    child: Child,
+    /// Where it listens, by name.
+    pub(crate) addresses: BTreeMap<String, String>,
+}
+
+/// Makes a directory that a daemon starts from, with issuers at these addresses and everything else on free ports;
+/// gives its configuration file.
+pub(crate) fn init(directory: &Path, issuers: [&str; 2]) -> PathBuf {
+    let status = Command::new(PROGRAM)
+        .arg("init")
+        .arg(directory)
+        .args(["--acquirer", "127.0.0.1:0", "--api", "127.0.0.1:0"])
+        .args(["--issuer-1", issuers[0], "--issuer-2", issuers[1]])
+        .stdout(Stdio::null())
+        .status();
+    assert!(status.unwrap().success());
+    directory.join("tokenswitch.toml")
+}
+
+impl Daemon {
+    /// Starts it and waits until it is ready. Its log goes to `daemon.log` beside the configuration.
+    pub(crate) fn start(config: &Path) -> Self {
+        let log = config.with_file_name("daemon.log");
+        let mut child = Command::new(PROGRAM)
+            .arg("serve")
+            .arg("--config")
+            .arg(config)
+            .env("TOKENSWITCH_LOG", "trace")
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::options().create(true).append(true).open(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let mut addresses = BTreeMap::new();
+        let mut ready = false;
+        for line in BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap) {
+            if let Some((name, address)) = line.strip_prefix("listening ").and_then(|rest| rest.split_once(' ')) {
+                addresses.insert(name.to_owned(), address.to_owned());
+            }
+            if line == "ready" {
+                ready = true;
+                break;
+            }
+        }
+        let daemon = Self { child, addresses };
+        assert!(ready, "the daemon did not start:\n{}", std::fs::read_to_string(&log).unwrap_or_default());
+        daemon
+    }
+
+    /// Asks it to stop, and waits until it has; it must end in order.
+    pub(crate) fn stop(mut self) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "the daemon ended with {status}");
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,74 @@
+//! An implementation of ISO 8583 that shares nothing with ours, as acquirer and as issuer of the real daemon.
+//!
+//! The peer is pyiso8583, with specifications of its own (`tests/peers/`). For each pair of dialects: sign-on, echo,
+//! a purchase by PAN, by token and by tap, declines of the issuer and of the vault, a reversal, sign-off.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, init};
+use crate::parts::peers_python;
+use crate::source::root;
+
+/// The second acquirer, beside the one that `init` writes.
+const ACQUIRER_IN_BCD: &str = r#"
+[[acquirer]]
+id = 2
+name = "acquirer-2"
+listen = "127.0.0.1:0"
+dialect = "iso87-bcd"
+framing = "binary-2"
+timeout = "30s"
+"#;
+
+#[test]
+fn another_implementation_pays_and_is_asked_in_both_dialects() {
+    let Some(python) = peers_python() else { return };
+    let mut peer = Command::new(python)
+        .arg(root().join("tests/peers/play.py"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(peer.stdout.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    let issuers: Value = serde_json::from_str(&line).unwrap();
+    let issuer = |dialect: &str| issuers[dialect].as_str().unwrap();
+
+    let kept = tempfile::tempdir().unwrap();
+    let directory = kept.path().join("switch");
+    let config = init(&directory, [issuer("iso87-ascii"), issuer("iso87-bcd")]);
+    let mut text = std::fs::read_to_string(&config).unwrap();
+    text.push_str(ACQUIRER_IN_BCD);
+    std::fs::write(&config, text).unwrap();
+    let daemon = Daemon::start(&config);
+
+    let credential = std::fs::read_to_string(directory.join("requestor.credential")).unwrap();
+    let told = json!({
+        "acquirers": {
+            "iso87-ascii": daemon.addresses["acquirer-1"],
+            "iso87-bcd": daemon.addresses["acquirer-2"],
+        },
+        "api": daemon.addresses["api"],
+        "credential": credential.trim_end(),
+    });
+    let mut stdin = peer.stdin.take().unwrap();
+    writeln!(stdin, "{told}").unwrap();
+    drop(stdin);
+
+    let played: Vec<String> = said.lines().map(Result::unwrap).collect();
+    let output = peer.wait_with_output().unwrap();
+    let log = std::fs::read_to_string(directory.join("daemon.log")).unwrap();
+    assert!(
+        output.status.success(),
+        "{}\nafter {played:?}\nthe daemon's log:\n{log}",
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert_eq!(played.len(), 4, "each acquirer with each issuer: {played:?}");
+    daemon.stop();
+}
