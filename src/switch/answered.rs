@@ -3,7 +3,7 @@
 
 use std::hash::Hash;
 
-use crate::codec::{DataElement, OriginalData};
+use crate::codec::{DataElement, OriginalData, same_institution};
 use crate::journal::{AcquirerLeg, Elements};
 use crate::link::ConnectionId;
 use crate::stdx::bounded::BoundedMap;
@@ -184,11 +184,12 @@ impl OriginalKey {
     }
 }
 
-/// Whether two institutions may be the same: an absent one contradicts nothing.
+/// Whether two institutions may be the same: an absent one contradicts nothing, nor do leading zeros, which DE 90
+/// cannot keep apart from its filling.
 #[must_use]
 pub(super) fn agrees(left: Option<InstitutionId>, right: Option<InstitutionId>) -> bool {
     match (left, right) {
-        (Some(left), Some(right)) => left == right,
+        (Some(left), Some(right)) => same_institution(&left, &right),
         _ => true,
     }
 }
@@ -238,6 +239,20 @@ impl<K: Hash + Eq + Copy> Named<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn institutions_agree_but_for_leading_zeros() {
+        let of = |digits: &[u8]| Some(InstitutionId::parse(digits).unwrap());
+        for (left, right, same) in [
+            (of(b"00000000042"), of(b"42"), true),
+            (of(b"42"), of(b"42"), true),
+            (of(b"42"), of(b"420"), false),
+            (of(b"42"), None, true),
+            (None, None, true),
+        ] {
+            assert_eq!(agrees(left, right), same, "{left:?} {right:?}");
+        }
+    }
 
     #[test]
     fn names_may_be_shared_and_the_newest_comes_first() {

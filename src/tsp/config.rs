@@ -31,7 +31,7 @@ pub struct TspLimits {
     pub waiting_calls: usize,
 }
 
-/// What happens to chip transactions as long as their cryptograms cannot be checked (`rules.md` 8).
+/// What happens to chip transactions as long as their cryptograms cannot be checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CryptogramPolicy {
     Refused,

@@ -17,7 +17,7 @@ use super::record::{CardAad, CardData, open_card};
 use super::table::{BATCH, Mapping, TokenTable};
 use super::verify::{self, ChipPolicy};
 
-/// What the PAN is wanted for, and so how closely the token is looked at (`rules.md` 8).
+/// What the PAN is wanted for, and so how closely the token is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// 0100 and 0200: every check; the first that fails refuses.
@@ -133,8 +133,7 @@ impl Detokenizer {
         self.counters.release(record, counter);
     }
 
-    /// The order of checks is that of a live national TSP (`facts/tokenisation.md` 5.1): known, who asks, status,
-    /// expiry, way of use, chip. The envelope is opened last, the counter taken after that: nothing that is refused
+    /// The order of checks is that of a live national TSP: known, who asks, status, expiry, way of use, chip. The envelope is opened last, the counter taken after that: nothing that is refused
     /// burns one.
     fn judge(
         &self,

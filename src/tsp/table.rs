@@ -20,8 +20,8 @@ use super::controls::DomainControls;
 use super::lifecycle::{Lifecycle, Suspenders, TokenStatus};
 use super::record::VaultRecord;
 
-/// How many slots are asked for at once. Four bring most of what there is to gain, sixteen nearly all
-/// (`facts/limits.md` 3.4).
+/// How many slots are asked for at once. Four bring most of what there is to gain, sixteen nearly
+/// all.
 pub(super) const BATCH: usize = 16;
 
 /// Looks at a slot that is being written before the reader lets others run: a write takes some ten nanoseconds,

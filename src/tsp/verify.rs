@@ -1,5 +1,5 @@
 //! Looks at what the chip said. Until cryptograms are checked here, a chip transaction needs one, the configuration
-//! must let it pass unchecked, and the issuer is told so (`rules.md` 8).
+//! must let it pass unchecked, and the issuer is told so.
 
 use crate::vocab::{Amount, Refusal, VerdictResult};
 

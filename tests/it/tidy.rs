@@ -333,6 +333,30 @@ fn files_say_what_they_own_and_are_short() {
 }
 
 #[test]
+fn documents_that_are_named_are_there() {
+    let mut faults = Vec::new();
+    let code = ["src", "tests", "benches", "fuzz"].into_iter().flat_map(sources);
+    let code = code.filter(|source| source.name != "tests/it/tidy.rs").map(|source| (source.name, source.text));
+    let pages = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
+    let pages = pages.map(|name| format!("docs/{}", name.to_str().unwrap())).chain(["README.md".to_owned()]);
+    let pages = pages.filter(|name| name.ends_with(".md")).map(|name| (name.clone(), read(&name)));
+    for (name, text) in code.chain(pages) {
+        let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+        for (number, line) in (1..).zip(text.lines()) {
+            let words = line.split(|c: char| !(c.is_ascii_alphanumeric() || "_-./".contains(c)));
+            for word in words.map(|word| word.trim_matches('.')).filter(|word| word.ends_with(".md")) {
+                let beside = format!("{folder}/{word}");
+                let there = [word, beside.as_str()].iter().any(|path| root().join(path).exists());
+                if !there && !word.contains("..") {
+                    faults.push(format!("{word} is not there: {name}:{number}"));
+                }
+            }
+        }
+    }
+    none(&faults);
+}
+
+#[test]
 fn packages_are_none_of_the_banned_and_all_licensed() {
     let lock: toml::Table = read("Cargo.lock").parse().unwrap();
     let mut faults = Vec::new();
