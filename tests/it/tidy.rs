@@ -336,7 +336,8 @@ fn files_say_what_they_own_and_are_short() {
 fn documents_that_are_named_are_there() {
     let mut faults = Vec::new();
     let code = ["src", "tests", "benches", "fuzz"].into_iter().flat_map(sources);
-    let code = code.filter(|source| source.name != "tests/it/tidy.rs").map(|source| (source.name, source.text));
+    let code =
+        code.filter(|source| source.name != "tests/it/tidy.rs").map(|source| (source.name, source.text));
     let pages = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
     let pages = pages.map(|name| format!("docs/{}", name.to_str().unwrap())).chain(["README.md".to_owned()]);
     let pages = pages.filter(|name| name.ends_with(".md")).map(|name| (name.clone(), read(&name)));
