@@ -145,14 +145,14 @@ const HIGH: u64 = 0x8080_8080_8080_8080;
 const ONES: u64 = 0x0101_0101_0101_0101;
 const BLANKS: u64 = 0x2020_2020_2020_2020;
 
-/// The high bit of each byte of `word` that lies from `low` to `high`. Bytes above 0x7F are taken out first, so
-/// that no sum carries into the neighbor.
+/// Has the high bit set of each byte of `word` that lies from `low` to `high`; other bits mean nothing. Bytes above
+/// 0x7F are taken down first, so that no sum carries into the neighbor.
 #[inline]
 fn in_range(word: u64, low: u8, high: u8) -> u64 {
     let ascii = word & !HIGH;
     let from_low = ascii.wrapping_add(ONES * u64::from(0x80 - low));
     let above_high = ascii.wrapping_add(ONES * u64::from(0x7F - high));
-    from_low & !above_high & !word & HIGH
+    from_low & !above_high & !word
 }
 
 /// Whether the test, which answers with the high bit of each byte, holds for every byte. What is no whole number

@@ -58,13 +58,16 @@ impl LeakScan {
     fn find_by_digits(&self, bytes: &[u8]) -> Option<Leak> {
         let [a, b, c, d, ..] = self.digits;
         let zoned = |zone: u8| [zone | a, zone | b, zone | c, zone | d];
-        // Hexadecimal digits of either zone are the same ones.
-        [(1, ASCII, &PLAIN_ASCII[..]), (1, EBCDIC, &PLAIN_EBCDIC), (2, ASCII, &HEX)].into_iter().find_map(
-            |(step, zone, forms)| {
-                let anchor = zoned(zone);
-                if any_four(bytes, step, anchor) { self.locate(forms, anchor[0], bytes) } else { None }
-            },
-        )
+        let (ascii, ebcdic) = (zoned(ASCII), zoned(EBCDIC));
+        let plain = if any_four(bytes, 1, &[ascii, ebcdic]) {
+            let ascii = self.locate(&PLAIN_ASCII, ascii[0], bytes);
+            ascii.or_else(|| self.locate(&PLAIN_EBCDIC, ebcdic[0], bytes))
+        } else {
+            None
+        };
+        // The digits of hexadecimal are the same in either zone.
+        let in_hex = || if any_four(bytes, 2, &[ascii]) { self.locate(&HEX, ascii[0], bytes) } else { None };
+        plain.or_else(in_hex)
     }
 
     /// Forms in which two adjacent bytes are rare enough.
@@ -286,14 +289,16 @@ fn any_pair<const N: usize>(bytes: &[u8], pairs: &[[u8; 2]; N]) -> bool {
     })
 }
 
-/// Whether four bytes, `step` apart, are these.
-fn any_four(bytes: &[u8], step: usize, [a, b, c, d]: [u8; 4]) -> bool {
+/// Whether four bytes, `step` apart, are one of the fours.
+fn any_four<const N: usize>(bytes: &[u8], step: usize, fours: &[[u8; 4]; N]) -> bool {
     any_block(bytes, step, |met, [w, x, y, z]| {
-        let (mut first, mut second) = ([0; BLOCK], [0; BLOCK]);
-        note_pairs(&mut first, w, x, a, b);
-        note_pairs(&mut second, y, z, c, d);
-        for ((met, first), second) in met.iter_mut().zip(&first).zip(&second) {
-            *met |= first & second;
+        for [a, b, c, d] in fours {
+            let (mut first, mut second) = ([0; BLOCK], [0; BLOCK]);
+            note_pairs(&mut first, w, x, *a, *b);
+            note_pairs(&mut second, y, z, *c, *d);
+            for ((met, first), second) in met.iter_mut().zip(&first).zip(&second) {
+                *met |= first & second;
+            }
         }
     })
 }
@@ -309,31 +314,39 @@ fn note_pairs(met: &mut Block, first: &Block, second: &Block, a: u8, b: u8) {
 }
 
 /// Calls `compare` with each block of bytes and the three blocks that begin `step`, twice and three times `step`
-/// behind it; whether it set anything in what it is given to set. Behind the end there are zeros.
+/// behind it; whether it set anything in what it is given to set. The last block overlaps the one before; bytes
+/// that are too few for one are followed by zeros.
 #[inline]
 fn any_block(bytes: &[u8], step: usize, compare: impl Fn(&mut Block, [&Block; 4])) -> bool {
-    fn blocks(bytes: &[u8], step: usize) -> Option<[&Block; 4]> {
-        let from = |count: usize| bytes.get(count * step..).and_then(<[u8]>::first_chunk::<BLOCK>);
-        Some([from(0)?, from(1)?, from(2)?, from(3)?])
-    }
     let mut met = [0; BLOCK];
     let mut rest = bytes;
     while let Some(four) = blocks(rest, step) {
         compare(&mut met, four);
         rest = rest.get(BLOCK..).unwrap_or_default();
     }
-    // Less than a block and three steps are left, so that two blocks hold them.
-    let mut last = [0; 3 * BLOCK];
-    if let Some(place) = last.get_mut(..rest.len()) {
-        place.copy_from_slice(rest);
-    }
-    for start in [0, BLOCK] {
-        if let Some(four) = last.get(start..).and_then(|rest| blocks(rest, step)) {
-            compare(&mut met, four);
+    let last = bytes.len().checked_sub(BLOCK + 3 * step);
+    if let Some(four) = last.and_then(|start| bytes.get(start..)).and_then(|rest| blocks(rest, step)) {
+        compare(&mut met, four);
+    } else {
+        let mut few = [0; 3 * BLOCK];
+        if let Some(place) = few.get_mut(..rest.len()) {
+            place.copy_from_slice(rest);
         }
+        for start in [0, BLOCK] {
+            if let Some(four) = few.get(start..).and_then(|rest| blocks(rest, step)) {
+                compare(&mut met, four);
+            }
+        }
+        wipe(&mut few);
     }
-    wipe(&mut last);
     met != [0; BLOCK]
+}
+
+#[inline]
+fn blocks(bytes: &[u8], step: usize) -> Option<[&Block; 4]> {
+    let all = bytes.get(..BLOCK + 3 * step)?;
+    let from = |count: usize| all.get(count * step..)?.first_chunk::<BLOCK>();
+    Some([from(0)?, from(1)?, from(2)?, from(3)?])
 }
 
 #[cfg(test)]
