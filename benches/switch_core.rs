@@ -20,7 +20,7 @@ use tokenswitch::stdx::clock::{Now, SystemClock};
 use tokenswitch::stdx::random::Entropy;
 use tokenswitch::switch::{
     Action, Arrival, Cards, EntryLog, Event, Given, Happened, IssuerAnswer, LogFault, Node, NodeParts,
-    PanCard, Request, SwitchCore, Ticket,
+    PanCard, Request, SwitchConfig, SwitchCore, Ticket,
 };
 use tokenswitch::tsp::{
     Action as VaultAction, Actor, Asker, CallId, CardAad, CardData, Command, ProvisionRequest, RequestId,
