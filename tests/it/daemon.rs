@@ -5,7 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_tokenswitch");
+/// The program under test.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_tokenswitch");
 
 /// A running daemon; killed when let go.
 pub(crate) struct Daemon {
@@ -44,7 +45,9 @@ impl Daemon {
         let mut addresses = BTreeMap::new();
         let mut ready = false;
         for line in BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap) {
-            if let Some((name, address)) = line.strip_prefix("listening ").and_then(|rest| rest.split_once(' ')) {
+            if let Some((name, address)) =
+                line.strip_prefix("listening ").and_then(|rest| rest.split_once(' '))
+            {
                 addresses.insert(name.to_owned(), address.to_owned());
             }
             if line == "ready" {

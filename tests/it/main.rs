@@ -2,7 +2,11 @@
 //! file or another program.
 
 mod codec_golden;
+mod daemon;
 mod dialects;
+mod leaks;
+mod parts;
+mod peers;
 mod provisioning;
 mod source;
 mod tidy;
