@@ -80,6 +80,7 @@ fn card_data_of_every_kind_stays_where_it_belongs() {
     let body: Value = serde_json::from_str(&told).unwrap();
     let (token, expiry) = (body["token"].as_str().unwrap(), body["tokenExpiry"].as_str().unwrap());
 
+    by_pan.waits_for_the_issuer();
     // What goes through, with tracks and without.
     assert_eq!(by_pan.pays(&with_tracks(&payment(PAN, b"2912"), PAN, "2912")), "00");
     let paid = payment(token.as_bytes(), expiry.as_bytes());
@@ -247,6 +248,15 @@ impl Acquirer {
                 return text(answer.get(DataElement::RESPONSE_CODE).unwrap()).to_owned();
             }
         }
+    }
+
+    /// Pays until the issuer is signed on.
+    fn waits_for_the_issuer(&mut self) {
+        let up = (0..3_000).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            self.pays(&payment(PAN, b"2912")) != "91"
+        });
+        assert!(up, "the issuer never came up");
     }
 
     /// A frame that is no message and has a PAN in it; the daemon closes the connection over it.

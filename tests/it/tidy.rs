@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 
 use cargo_metadata::{CargoOpt, MetadataCommand};
 use tokenswitch::codec::{Dialect, shipped_dialects};
+use tokenswitch::link::CloseReason;
+use tokenswitch::tsp::ProvisioningRefusal;
 use tokenswitch::vocab::Refusal;
 
 use crate::source::{CodePath, Source, read, root, sources};
@@ -451,6 +453,21 @@ fn operations_names_every_refusal_with_its_codes() {
         }
     }
     none(&faults);
+}
+
+#[test]
+fn operations_names_every_problem_of_the_api_and_every_reason_to_close() {
+    let text = read("docs/OPERATIONS.md");
+    let problems = ProvisioningRefusal::ALL.iter().map(|refusal| refusal.code());
+    let mut names: BTreeSet<String> = problems.map(str::to_owned).collect();
+    names.extend(CloseReason::ALL.iter().map(|reason| reason.name().to_owned()));
+    for source in sources("src/api") {
+        let literals = source.text.split("Problem::new(").skip(1);
+        names.extend(literals.filter_map(|rest| Some(rest.split_once('"')?.1.split('"').next()?.to_owned())));
+    }
+    assert!(names.contains("body-too-long"), "the search finds none any more");
+    let missing = names.into_iter().filter(|name| !text.contains(&format!("`{name}`")));
+    none(&missing.map(|name| format!("docs/OPERATIONS.md does not name `{name}`")).collect::<Vec<_>>());
 }
 
 #[test]

@@ -81,6 +81,14 @@ class Acquirer:
             **more,
         }
 
+    def wait_for_issuer(self, pan, expiry):
+        """Pays until the issuer of that card is signed on."""
+        deadline = time.monotonic() + 60
+        while self.ask(self.payment("0100", pan, expiry, "000000000001"))["39"] == "91":
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the issuer of {pan[:6]} never came up")
+            time.sleep(0.01)
+
     def pay(self, request, code):
         """Sends it and checks that everything that must be echoed is, and nothing else came of the account."""
         answer = self.ask(request)

@@ -71,6 +71,7 @@ def play(issuers, told):
         for pan, expiry, issuers_dialect in CARDS:
             pan, issuer = with_check_digit(pan), issuers[issuers_dialect]
             what = f"{dialect} to {issuers_dialect}"
+            acquirer.wait_for_issuer(pan, expiry)
             clear = acquirer.payment("0200", pan, expiry, "000000001999")
             acquirer.pay(clear, "00")
             seen_by_issuer(issuer, clear, pan, what)
