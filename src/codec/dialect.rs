@@ -2,8 +2,6 @@
 
 use std::hash::BuildHasher;
 
-use foldhash::fast::FixedState;
-
 use super::attribute::{Attribute, Class};
 use super::bitmap::{Bitmap, DataElement};
 use super::encoding::Encoding;
@@ -15,6 +13,7 @@ use super::response_codes::ResponseCodes;
 use super::tlv::Tag;
 use super::token_data::TokenData;
 use super::token_places::TokenPlaces;
+use crate::stdx::maps::Set;
 use crate::vocab::{MessageClass, MessageVersion, Outcome, Refusal, ResponseCode};
 
 /// How the bitmaps lie in bytes.
@@ -136,7 +135,7 @@ impl Dialect {
             let plan = &field.plan;
             format!("{} {:?} {} {} {:?}", field.element, plan.class, plan.least, plan.most, field.layout)
         });
-        let forms = FixedState::default().hash_one(forms.collect::<Vec<_>>());
+        let forms = Set::<u64>::default().hasher().hash_one(forms.collect::<Vec<_>>());
         Self { parts, plans, canonical, forms }
     }
 
