@@ -1,9 +1,14 @@
 //! The integration tests, all in one binary so that one is linked: whatever needs more than one module, a socket, a
 //! file or another program.
 
+// The fuzz targets take their macro from this crate; here it is our own.
+extern crate self as libfuzzer_sys;
+pub(crate) use fuzz_targets::fuzz_target;
+
 mod codec_golden;
 mod daemon;
 mod dialects;
+mod fuzz_targets;
 mod leaks;
 mod parts;
 mod peers;
