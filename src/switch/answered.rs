@@ -35,6 +35,8 @@ pub(super) struct Answered {
     pub approved: Option<Amount>,
     /// A reversal of it is stored or delivered: a repeat must not get an approval any more.
     pub reversed: bool,
+    /// The acquirer's socket took the whole answer, or may have before a restart: only the acquirer undoes it.
+    pub given: bool,
 }
 
 impl Answered {
@@ -55,10 +57,16 @@ impl Answered {
         undone || self.answer == AnswerKind::Refused(Refusal::AnswerWithheld)
     }
 
-    /// Whether money stays moved at the issuer, so that a lost answer or a reversal has something to undo.
+    /// Whether money stays moved at the issuer, so that a reversal has something to undo.
     #[must_use]
     pub(super) fn stands(&self) -> bool {
-        self.kind == RequestKind::Payment && self.is_approved() && self.moves_money && !self.reversed
+        self.kind != RequestKind::Reversal && self.is_approved() && self.moves_money && !self.reversed
+    }
+
+    /// Whether an approval must be undone unless its acquirer gets it.
+    #[must_use]
+    pub(super) fn must_arrive(&self) -> bool {
+        self.kind == RequestKind::Payment && self.stands() && !self.given
     }
 
     /// The very same answer, for the message that asks for it now.
@@ -79,7 +87,7 @@ impl Answered {
             account: self.compared.account,
             kind: self.answer,
             elements,
-            must_arrive: self.stands(),
+            must_arrive: self.must_arrive(),
         }
     }
 }

@@ -32,8 +32,10 @@ pub enum Event {
     IssuerLost { transaction: TransactionId, written: bool },
     /// An answer's connection went down before the answer's last byte was handed to the socket.
     Undelivered { transaction: TransactionId },
+    /// The last byte of an answer that must arrive was handed to the socket.
+    Given { transaction: TransactionId },
     /// The answer could not be built without the PAN.
-    Leaked { transaction: TransactionId },
+    Leaked { transaction: TransactionId, asked_by: TransactionId },
     /// An issuer has a connection that takes messages again.
     IssuerUp(LinkId),
     /// Time has passed.

@@ -35,6 +35,8 @@ pub struct Recovery<'a> {
     cards: &'a Cards,
     open: BTreeMap<TransactionId, RequestEntry>,
     stored: BTreeMap<TransactionId, StoredEntry>,
+    /// Originals, each with its reversal.
+    reversed: Map<TransactionId, TransactionId>,
     last_number: Map<LinkId, Stan>,
     last_transaction: u64,
 }
@@ -58,6 +60,7 @@ impl<'a> Recovery<'a> {
             cards,
             open: BTreeMap::new(),
             stored: BTreeMap::new(),
+            reversed: Map::default(),
             last_number: Map::default(),
             last_transaction: 0,
         }
@@ -131,18 +134,16 @@ impl<'a> Recovery<'a> {
             answer: outcome.refusal.map_or(AnswerKind::Passed, AnswerKind::Refused),
             elements: outcome.answer.clone(),
             approved: outcome.approved,
-            reversed: outcome.reversal.is_some() || self.is_reversed(id),
+            reversed: outcome.reversal.is_some() || self.reversed.contains_key(&id),
+            // Whether it was given is not known, and so it stands: its repeat gets it, its reversal undoes it.
+            given: true,
         })
-    }
-
-    /// Whether a stored reversal names it as its original.
-    fn is_reversed(&self, id: TransactionId) -> bool {
-        self.stored.values().any(|stored| stored.original == Some(id))
     }
 
     fn stored(&mut self, stored: &StoredEntry) -> Result<(), RecoveryError> {
         self.seen(stored.transaction, stored.issuer.link, stored.issuer.stan);
         if let Some(original) = stored.original {
+            self.reversed.insert(original, stored.transaction);
             self.core.recall_reversed(original);
         }
         if let Some(leg) = stored.acquirer {
@@ -188,12 +189,14 @@ impl<'a> Recovery<'a> {
         self.core.continue_after(TransactionId(self.last_transaction), &self.last_number);
         for (id, stored) in std::mem::take(&mut self.stored) {
             let mark = self.mark(&stored.card, stored.original.unwrap_or(id))?;
-            self.core.restore_stored(stored, mark, now);
+            let held = stored.original.is_some_and(|original| self.open.contains_key(&original));
+            self.core.restore_stored(stored, mark, held, now);
         }
         for (id, request) in std::mem::take(&mut self.open) {
             let mark = self.mark(&request.card, id)?;
             let compared = compared(&request.card, mark, &request.elements);
-            self.core.close_unfinished(&request, routed(&request, mark), compared, now, actions);
+            let (routed, reversal) = (routed(&request, mark), self.reversed.get(&id).copied());
+            self.core.close_unfinished(&request, routed, compared, reversal, now, actions);
         }
         Ok((self.core, recovered))
     }
@@ -235,12 +238,20 @@ fn taken_over(stored: &StoredEntry, leg: AcquirerLeg, mark: CardMark) -> Answere
         compared: compared(&stored.card, mark, &stored.elements),
         request: stored.elements.clone(),
         moves_money: true,
-        routed: None,
+        routed: Some(Routed {
+            card: stored.card.clone(),
+            mark,
+            verdicts: stored.verdicts,
+            counter: None,
+            leg: stored.issuer,
+            window: stored.window,
+        }),
         outcome: Outcome::Approved,
         answer: AnswerKind::Accepted,
         elements: stored.answer.clone(),
         approved: None,
         reversed: false,
+        given: true,
     }
 }
 

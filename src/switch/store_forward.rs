@@ -100,9 +100,9 @@ impl StoreForward {
 
     /// Takes a message in that was there before a restart: whether the issuer has it is not known, so it goes out
     /// as a repeat.
-    pub fn restore(&mut self, entry: StoredEntry, mark: CardMark, now: Moment) {
+    pub fn restore(&mut self, entry: StoredEntry, mark: CardMark, now: Moment, held: bool) {
         let id = entry.transaction;
-        self.push(entry, mark, now, false);
+        self.push(entry, mark, now, held);
         if let Some(item) = self.queue_of(id).and_then(|queue| queue.items.get_mut(&id)) {
             item.attempts = 1;
             item.first_sent = Some(now);
@@ -157,6 +157,17 @@ impl StoreForward {
         let doublings = item.attempts.saturating_sub(1).min(16);
         let pause = config.pause_least.saturating_mul(1 << doublings).min(config.pause_most);
         queue.schedule(id, now.plus(pause));
+    }
+
+    /// Nothing of it left the house, so the attempt does not count: the issuer has still not seen it.
+    pub fn not_sent(&mut self, id: TransactionId, now: Moment) {
+        if let Some(item) = self.queue_of(id).and_then(|queue| queue.items.get_mut(&id)) {
+            item.attempts = item.attempts.saturating_sub(1);
+            if item.attempts == 0 {
+                item.first_sent = None;
+            }
+        }
+        self.again(id, now);
     }
 
     /// It is acknowledged, or parked: the next of its card may go.

@@ -30,6 +30,8 @@ pub struct Transaction {
     pub state: TransactionState,
     /// The connection that asked last: a repeat moves the answer to the newest.
     pub asking: ConnectionId,
+    /// The message that asked last: the answer has its account and its frame's header.
+    pub asked_by: TransactionId,
     pub deadline: Moment,
     pub routed: Option<Routed>,
     /// The acquirer's reversal that waits for the outcome.
@@ -126,6 +128,7 @@ impl Transaction {
     #[must_use]
     pub fn new(request: Request, asking: ConnectionId, deadline: Moment) -> Self {
         Self {
+            asked_by: request.transaction,
             request,
             state: TransactionState::Detokenizing,
             asking,
@@ -163,6 +166,6 @@ impl Transaction {
     #[must_use]
     pub fn answer(&self, kind: AnswerKind) -> Answer {
         let card = self.routed.as_ref().map(|routed| routed.card.clone());
-        Answer { card, ..Answer::to(&self.request, self.asking, kind) }
+        Answer { card, asked_by: self.asked_by, ..Answer::to(&self.request, self.asking, kind) }
     }
 }

@@ -53,7 +53,10 @@ impl SwitchCore {
             return self.refuse(id, Refusal::NoRoute, actions);
         };
         let Some(transaction) = self.in_flight.remove(&id) else { return };
-        let Transaction { request, asking, .. } = *transaction;
+        let Transaction { request, asking, asked_by, .. } = *transaction;
+        if asked_by != id {
+            actions.push(Action::Forget { transaction: asked_by });
+        }
         let leg = if self.stored.has_room(issuer) { self.advice_leg(&request, issuer, now) } else { None };
         let Some(leg) = leg else {
             self.counts.unanswered += 1;

@@ -6,7 +6,7 @@ use crate::stdx::clock::Now;
 use crate::vocab::{Outcome, Refusal, ReversalReason, TransactionId};
 
 use super::super::answered::agrees;
-use super::super::event::{Action, AnswerKind, IssuerAnswer};
+use super::super::event::{Action, Answer, AnswerKind, IssuerAnswer};
 use super::super::transaction::{Conclusion, Routed, Transaction, TransactionState};
 use super::reversal::Owing;
 use super::{Outstanding, SwitchCore, Then};
@@ -84,6 +84,8 @@ impl SwitchCore {
         actions: &mut Vec<Action>,
     ) {
         let Some(mut transaction) = self.in_flight.remove(&id) else { return };
+        // One reversal is enough, and the acquirer's came first.
+        let reason = reason.filter(|_| transaction.reversal.is_none());
         if let (Some(reason), Some(routed)) = (reason, transaction.routed.as_ref()) {
             let owing = Owing { original: id, elements: transaction.request.elements.clone() };
             let owed = self.own_reversal(owing, routed, reason, now);
@@ -141,12 +143,26 @@ impl SwitchCore {
     /// The outcome is durable: tell the acquirer, deliver the reversal if one is owed.
     pub(super) fn give(&mut self, id: TransactionId, now: Now, actions: &mut Vec<Action>) {
         let Some(transaction) = self.in_flight.remove(&id) else { return };
-        let routed = transaction.routed.clone();
+        let (routed, asked_by) = (transaction.routed.clone(), transaction.asked_by);
         let (owed, waiting) =
             (transaction.conclusion.as_ref().and_then(|c| c.reversal.clone()), transaction.reversal);
         self.remember(id, *transaction);
-        if let Some(answered) = self.answered.get(id) {
-            actions.push(Action::Answer(Box::new(answered.again(id, id))));
+        match self.answered.get(id) {
+            // Its reversal came while the approval was on its way to the disk, and must be there before this is said.
+            Some(answered) if answered.is_withheld() => {
+                let withheld = Answer {
+                    kind: AnswerKind::Refused(Refusal::AnswerWithheld),
+                    elements: Elements::default(),
+                    must_arrive: false,
+                    ..answered.again(id, asked_by)
+                };
+                self.answer_in_turn(withheld, actions);
+            }
+            Some(answered) => actions.push(Action::Answer(Box::new(answered.again(id, asked_by)))),
+            None => {}
+        }
+        if asked_by != id {
+            actions.push(Action::Forget { transaction: id });
         }
         if let Some(routed) = routed {
             self.settle_reversals(&routed, owed, waiting, now, actions);

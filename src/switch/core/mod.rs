@@ -87,6 +87,8 @@ enum Then {
     Give(TransactionId),
     /// Acknowledge an advice or reversal, and let it be delivered.
     Acknowledge(Box<Acknowledgement>),
+    /// An answer that rests on this entry or one before it.
+    Answer(Box<Answer>),
     /// A reversal of our own may be delivered.
     Release {
         stored: Box<StoredEntry>,
@@ -153,7 +155,8 @@ impl SwitchCore {
                 self.issuer_lost(transaction, written, now, actions);
             }
             Event::Undelivered { transaction } => self.answer_undelivered(transaction, now),
-            Event::Leaked { transaction } => self.leaked(transaction, now, actions),
+            Event::Given { transaction } => self.answer_given(transaction),
+            Event::Leaked { transaction, asked_by } => self.leaked(transaction, asked_by, now, actions),
             Event::IssuerUp(issuer) => self.deliver_due(issuer, now, actions),
             Event::Tick => self.tick(now, actions),
         }
@@ -168,6 +171,12 @@ impl SwitchCore {
     #[must_use]
     pub fn unfinished(&self) -> usize {
         self.in_flight.len() + self.waiting.len()
+    }
+
+    /// Approvals that could not be given and are not reversed yet.
+    #[must_use]
+    pub fn undelivered(&self) -> usize {
+        self.undelivered.len()
     }
 
     /// Advices and reversals not yet acknowledged by their issuers.
@@ -214,6 +223,7 @@ impl SwitchCore {
                 Then::Forward(transaction) => self.forward(transaction, now, actions),
                 Then::Give(transaction) => self.give(transaction, now, actions),
                 Then::Acknowledge(acknowledgement) => self.acknowledge(*acknowledgement, now, actions),
+                Then::Answer(answer) => actions.push(Action::Answer(answer)),
                 Then::Release { stored, mark } => self.store(*stored, mark, false, now, actions),
                 Then::Nothing => {}
             }
@@ -225,6 +235,14 @@ impl SwitchCore {
         self.next_ticket += 1;
         actions.push(Action::Append { ticket, entry });
         self.waiting.push_back((ticket, then));
+    }
+
+    /// Gives an answer that rests on what was decided before: it leaves once all of that is durable.
+    fn answer_in_turn(&mut self, answer: Answer, actions: &mut Vec<Action>) {
+        match self.waiting.back() {
+            Some((ticket, _)) => self.waiting.push_back((*ticket, Then::Answer(Box::new(answer)))),
+            None => actions.push(Action::Answer(Box::new(answer))),
+        }
     }
 
     fn append_outcome(&mut self, entry: OutcomeEntry, then: Then, actions: &mut Vec<Action>) {
@@ -246,7 +264,16 @@ impl SwitchCore {
     /// A number for DE 11 on an issuer's link.
     fn take_number(&mut self, issuer: LinkId, now: Moment) -> Option<Stan> {
         let rest = self.config.longest_timeout().saturating_mul(2);
-        self.numbers.entry(issuer).or_insert_with(|| Numbers::after(None, rest)).take(now)
+        let Self { numbers, outstanding, .. } = self;
+        let numbers = numbers.entry(issuer).or_insert_with(|| Numbers::after(None, rest));
+        loop {
+            let stan = numbers.take(now)?;
+            // Where acquirers' identifiers pass, one of them may have the number.
+            if !outstanding.contains_key(&(issuer, stan)) {
+                return Some(stan);
+            }
+            numbers.give_back(stan, now);
+        }
     }
 
     fn give_number_back(&mut self, issuer: LinkId, stan: Stan, now: Moment) {

@@ -13,7 +13,7 @@ impl SwitchCore {
     /// No connection of the issuer took it, and not a byte of it left.
     pub(super) fn not_sent(&mut self, id: TransactionId, now: Now, actions: &mut Vec<Action>) {
         if self.stored.get(id).is_some() {
-            return self.stored.again(id, now.moment);
+            return self.stored.not_sent(id, now.moment);
         }
         let forwarded = self.in_flight.get(&id).is_some_and(|t| t.state == TransactionState::Forwarded);
         if forwarded {
@@ -30,7 +30,11 @@ impl SwitchCore {
         actions: &mut Vec<Action>,
     ) {
         if self.stored.get(id).is_some() {
-            return self.stored.again(id, now.moment);
+            return if written {
+                self.stored.again(id, now.moment)
+            } else {
+                self.stored.not_sent(id, now.moment)
+            };
         }
         let Some(transaction) = self.in_flight.get(&id) else { return };
         if transaction.state != TransactionState::Forwarded {
@@ -47,21 +51,35 @@ impl SwitchCore {
 
     /// An answer did not reach its acquirer's socket: it waits for a repeat, and is reversed when none comes.
     pub(super) fn answer_undelivered(&mut self, id: TransactionId, now: Now) {
-        if self.answered.get(id).is_some_and(|answered| answered.stands()) {
+        if self.answered.get(id).is_some_and(|answered| answered.must_arrive()) {
             self.counts.undelivered += 1;
             self.undelivered.push_back((now.moment.plus(self.config.undelivered_grace), id));
         }
     }
 
+    /// The acquirer's socket has the whole answer: from here on only the acquirer undoes it.
+    pub(super) fn answer_given(&mut self, id: TransactionId) {
+        if let Some(answered) = self.answered.get_mut(id) {
+            answered.given = true;
+        }
+        self.undelivered.retain(|(_, undelivered)| *undelivered != id);
+    }
+
     /// The answer could not be built without the PAN: 96, and what was approved is reversed, as one durable entry.
-    pub(super) fn leaked(&mut self, id: TransactionId, now: Now, actions: &mut Vec<Action>) {
+    pub(super) fn leaked(
+        &mut self,
+        id: TransactionId,
+        asked_by: TransactionId,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
         self.counts.refused(Refusal::LeakSuppressed);
         let undone = self.undo(id);
         let Some(answered) = self.answered.get_mut(id) else { return };
         answered.answer = AnswerKind::Refused(Refusal::LeakSuppressed);
         answered.elements = Elements::default();
-        let answer = answered.again(id, id);
-        let Some((owing, routed)) = undone else { return actions.push(Action::Answer(Box::new(answer))) };
+        let answer = answered.again(id, asked_by);
+        let Some((owing, routed)) = undone else { return self.answer_in_turn(answer, actions) };
         let stored = self.own_reversal(owing, &routed, ReversalReason::LeakSuppressed, now);
         let entry = TransactionEntry::Stored(Box::new(stored.clone()));
         let taken = Acknowledgement { answer, stored: Some((stored, routed.mark)), behind: None };

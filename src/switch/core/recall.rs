@@ -60,18 +60,27 @@ impl SwitchCore {
     }
 
     /// A stored message that its issuer has not acknowledged.
-    pub(in super::super) fn restore_stored(&mut self, entry: StoredEntry, mark: CardMark, now: Now) {
+    /// `held`: its original has no outcome yet.
+    pub(in super::super) fn restore_stored(
+        &mut self,
+        entry: StoredEntry,
+        mark: CardMark,
+        held: bool,
+        now: Now,
+    ) {
         let place = (entry.issuer.link, entry.issuer.stan);
         self.outstanding.insert(place, Outstanding::Stored(entry.transaction));
-        self.stored.restore(entry, mark, now.moment);
+        self.stored.restore(entry, mark, now.moment, held);
     }
 
-    /// A request without an outcome: nobody waits for its answer any more, and what it may have moved is undone.
+    /// A request without an outcome: nobody waits for its answer any more, and what it may have moved is undone, by
+    /// `reversal` if its acquirer asked for that before.
     pub(in super::super) fn close_unfinished(
         &mut self,
         entry: &RequestEntry,
         routed: Routed,
         compared: Compared,
+        reversal: Option<TransactionId>,
         now: Now,
         actions: &mut Vec<Action>,
     ) {
@@ -82,8 +91,10 @@ impl SwitchCore {
         let mut transaction = Transaction::new(request, NOBODY, now.moment);
         transaction.state = TransactionState::Forwarded;
         transaction.routed = Some(routed);
+        transaction.reversal = reversal;
         self.in_flight.insert(id, Box::new(transaction));
-        let reason = entry.moves_money.then_some(ReversalReason::Recovered);
+        let owed = entry.moves_money && reversal.is_none();
+        let reason = owed.then_some(ReversalReason::Recovered);
         self.conclude(id, Conclusion::refused(WITHHELD, Outcome::Unknown), reason, now, actions);
     }
 }

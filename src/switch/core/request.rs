@@ -1,5 +1,6 @@
 //! The way in: who asks, whether it was asked before, which card it is, and the journal before the issuer.
 
+use crate::codec::same_institution;
 use crate::journal::{IssuerLeg, TransactionEntry};
 use crate::link::ConnectionId;
 use crate::stdx::clock::Now;
@@ -66,7 +67,12 @@ impl SwitchCore {
                 return self.refuse_unseen(request, from, Refusal::AlteredDuplicate, actions);
             }
             transaction.asking = from;
-            return actions.push(Action::Forget { transaction: request.transaction });
+            let before = std::mem::replace(&mut transaction.asked_by, request.transaction);
+            // The first one's message is still needed, to be forwarded.
+            if before != known {
+                actions.push(Action::Forget { transaction: before });
+            }
+            return;
         }
         let Some(answered) = self.answered.get_mut(known) else { return };
         if answered.compared != request.compared && !answered.was_illegible() {
@@ -76,8 +82,9 @@ impl SwitchCore {
             return self.refuse_unseen(request, from, Refusal::AnswerWithheld, actions);
         }
         answered.asked_on = from;
-        actions.push(Action::Answer(Box::new(answered.again(known, request.transaction))));
+        let again = answered.again(known, request.transaction);
         self.undelivered.retain(|(_, id)| *id != known);
+        self.answer_in_turn(again, actions);
     }
 
     /// Whether this peer may ask this now.
@@ -90,14 +97,19 @@ impl SwitchCore {
             return Err(Refusal::NotSignedOn);
         }
         let listed = |institution: Option<InstitutionId>| {
-            institution
-                .is_none_or(|id| acquirer.institutions.is_empty() || acquirer.institutions.contains(&id))
+            let known = |id| acquirer.institutions.iter().any(|known| same_institution(known, &id));
+            institution.is_none_or(|id| acquirer.institutions.is_empty() || known(id))
         };
         if !listed(request.key.institution) || !listed(request.forwarder) {
             return Err(Refusal::InstitutionNotAllowed);
         }
         if let Some(refusal) = request.refused {
             return Err(refusal);
+        }
+        // Its reversal overtook it, or it would be charged with nobody left to undo it.
+        let buried = self.tombstones.get(&OriginalKey::of(&request.leg)).is_some();
+        if request.kind != RequestKind::Reversal && buried {
+            return Err(Refusal::ReversedBefore);
         }
         if !is_payment {
             return Ok(());
@@ -116,9 +128,6 @@ impl SwitchCore {
         {
             return Err(Refusal::TooOld);
         }
-        if self.tombstones.get(&OriginalKey::of(&request.leg)).is_some() {
-            return Err(Refusal::ReversedBefore);
-        }
         if self.in_flight.len() >= self.config.limits.in_flight {
             return Err(Refusal::Overloaded);
         }
@@ -134,7 +143,12 @@ impl SwitchCore {
         actions: &mut Vec<Action>,
     ) {
         self.counts.refused(refusal);
-        actions.push(Action::Answer(Box::new(Answer::to(request, from, AnswerKind::Refused(refusal)))));
+        let answer = Answer::to(request, from, AnswerKind::Refused(refusal));
+        match refusal {
+            // They rest on what may still be on its way to the disk.
+            Refusal::ReversedBefore | Refusal::AnswerWithheld => self.answer_in_turn(answer, actions),
+            _ => actions.push(Action::Answer(Box::new(answer))),
+        }
     }
 
     /// Enters the payment before anything is looked up, so that its duplicate in the same batch finds it.
@@ -175,11 +189,17 @@ impl SwitchCore {
         if transaction.state != TransactionState::Detokenizing {
             return;
         }
+        let reversed = transaction.reversal.is_some();
         if transaction.request.kind == RequestKind::Advice {
-            return self.advice_found(id, found, now, actions);
+            return if reversed {
+                self.refuse(id, Refusal::ReversedBefore, actions);
+            } else {
+                self.advice_found(id, found, now, actions);
+            };
         }
         let taken = found.taken();
-        match self.route(id, found, now) {
+        let routed = if reversed { Err(Refusal::ReversedInFlight) } else { self.route(id, found, now) };
+        match routed {
             Ok(routed) => self.journal_request(id, routed, actions),
             Err(refusal) => {
                 actions.extend(taken.map(|(record, counter)| Action::ReleaseCounter { record, counter }));
@@ -269,6 +289,9 @@ impl SwitchCore {
         let Some(mut transaction) = self.in_flight.remove(&id) else { return };
         self.counts.refused(refusal);
         actions.push(Action::Answer(Box::new(transaction.answer(AnswerKind::Refused(refusal)))));
+        if transaction.asked_by != id {
+            actions.push(Action::Forget { transaction: id });
+        }
         transaction.conclusion = Some(Conclusion::refused(refusal, Outcome::Declined));
         self.remember(id, *transaction);
     }
@@ -291,6 +314,7 @@ impl SwitchCore {
             elements: conclusion.elements,
             approved: conclusion.approved,
             reversed: reversal.is_some() || conclusion.reversal.is_some(),
+            given: false,
         };
         self.answered.insert(id, answered, &mut self.index);
     }

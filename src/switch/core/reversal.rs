@@ -14,7 +14,7 @@ use crate::vocab::{
 use super::super::answered::{Answered, OriginalKey, agrees};
 use super::super::event::{Action, Answer, AnswerKind};
 use super::super::request::{Compared, Request};
-use super::super::transaction::Routed;
+use super::super::transaction::{Conclusion, Routed, TransactionState};
 use super::{Acknowledgement, SwitchCore, Then};
 
 /// What a reversal needs of its original.
@@ -46,7 +46,10 @@ impl SwitchCore {
         match self.find_original(&request, &key, &data) {
             Original::InFlight(original) => self.reverse_in_flight(request, from, original, now, actions),
             Original::Answered(original) => self.reverse_known(request, from, original, now, actions),
-            Original::Unknown => self.reversal_unmatched(request, from, key, &data, now, actions),
+            Original::Unknown => {
+                self.counts.refused(Refusal::UnknownOriginal);
+                self.bury(request, from, AnswerKind::Refused(Refusal::UnknownOriginal), now, actions);
+            }
         }
     }
 
@@ -77,14 +80,19 @@ impl SwitchCore {
     ) {
         let Some(transaction) = self.in_flight.get(&original) else { return };
         let elements = transaction.request.elements.clone();
-        let Some(routed) = transaction.routed.clone() else {
-            // Not routed yet, hence not forwarded: it will not be, and there is nothing to deliver.
+        let unsent = transaction.state < TransactionState::Forwarded;
+        let Some(routed) = transaction.routed.clone().filter(|_| !unsent) else {
+            // Not forwarded yet: it will not be, and there is nothing to deliver.
             if let Some(transaction) = self.in_flight.get_mut(&original) {
                 transaction.reversal = Some(request.transaction);
             }
-            return self.acknowledge_only(request, from, actions);
+            return self.bury(request, from, AnswerKind::Accepted, now, actions);
         };
-        if transaction.reversal.is_some() {
+        let nothing_to_undo = |conclusion: &Conclusion| {
+            let approved = matches!(conclusion.outcome, Outcome::Approved | Outcome::ApprovedPartly);
+            !approved || conclusion.reversal.is_some()
+        };
+        if transaction.reversal.is_some() || transaction.conclusion.as_ref().is_some_and(nothing_to_undo) {
             return self.acknowledge_only(request, from, actions);
         }
         let owing = Owing { original, elements };
@@ -120,17 +128,17 @@ impl SwitchCore {
         Some((owing, answered.routed.clone()?))
     }
 
-    /// Nothing here fits: say so, and remember, lest the original come later.
-    fn reversal_unmatched(
+    /// Nothing was forwarded that fits: say so, and remember, lest the original come later.
+    fn bury(
         &mut self,
         request: Request,
         from: ConnectionId,
-        key: OriginalKey,
-        data: &OriginalData,
+        kind: AnswerKind,
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        self.counts.refused(Refusal::UnknownOriginal);
+        let Some(data) = request.original else { return };
+        let key = OriginalKey::from_data(request.leg.link, &data, now.wall);
         let until = now.moment.plus(self.config.longest_timeout().saturating_mul(2));
         self.tombstones.insert(key, until);
         let entry = TombstoneEntry {
@@ -144,17 +152,16 @@ impl SwitchCore {
             },
             answer: Elements::default(),
         };
-        let answer = Answer::to(&request, from, AnswerKind::Refused(Refusal::UnknownOriginal));
-        self.remember_message(request, from, None, answer.kind);
-        let acknowledgement = Acknowledgement { answer, stored: None, behind: None };
-        self.append_tombstone(entry, Then::Acknowledge(Box::new(acknowledgement)), actions);
+        let answer = Answer::to(&request, from, kind);
+        self.remember_message(request, from, None, kind);
+        self.append_tombstone(entry, Then::Answer(Box::new(answer)), actions);
     }
 
     /// Already undone, or never done: 00, and nothing to deliver.
     fn acknowledge_only(&mut self, request: Request, from: ConnectionId, actions: &mut Vec<Action>) {
         let answer = Answer::to(&request, from, AnswerKind::Accepted);
         self.remember_message(request, from, None, AnswerKind::Accepted);
-        actions.push(Action::Answer(Box::new(answer)));
+        self.answer_in_turn(answer, actions);
     }
 
     /// Journals a message to be delivered; its sender is told once it is durable.
@@ -205,6 +212,7 @@ impl SwitchCore {
             elements: Elements::default(),
             approved: None,
             reversed: false,
+            given: false,
         };
         self.answered.insert(request.transaction, answered, &mut self.index);
     }

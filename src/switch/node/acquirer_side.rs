@@ -9,6 +9,7 @@ use crate::tsp::CardData;
 use crate::vocab::{LinkId, Pan, Refusal, Text, Token, TransactionId};
 
 use super::super::event::{Answer, AnswerKind, Event};
+use super::super::recovery::NOBODY;
 use super::super::request::{Arrival, Given, NotARequest, PanCard, Request, RequestKind};
 use super::{Held, Node, Wire};
 
@@ -176,7 +177,8 @@ impl Node {
             if let Some(held) = held {
                 self.held.insert(answer.asked_by, held);
             }
-            self.events.push_back(Event::Leaked { transaction: answer.transaction });
+            let (transaction, asked_by) = (answer.transaction, answer.asked_by);
+            self.events.push_back(Event::Leaked { transaction, asked_by });
         }
     }
 
@@ -184,6 +186,10 @@ impl Node {
     fn answering_connection(&self, answer: &Answer) -> Option<ConnectionId> {
         if self.connections.contains_key(&answer.to) {
             return Some(answer.to);
+        }
+        if answer.to == NOBODY {
+            // Asked before a restart: its message is gone, and a repeat gets the answer.
+            return None;
         }
         let any = self.config.acquirers.get(&answer.link).is_some_and(|acquirer| acquirer.answer_on_any);
         let others =

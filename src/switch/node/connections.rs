@@ -43,11 +43,10 @@ impl Connection {
         self.approvals.push_back((self.queued, transaction));
     }
 
-    /// The socket took bytes: approvals that ended in them are given.
-    pub(super) fn took(&mut self, total: u64) {
-        while self.approvals.front().is_some_and(|(end, _)| *end <= total) {
-            self.approvals.pop_front();
-        }
+    /// The socket took bytes: gives the approvals that ended in them, which are given.
+    pub(super) fn took(&mut self, total: u64) -> impl Iterator<Item = TransactionId> {
+        let given = self.approvals.iter().take_while(|(end, _)| *end <= total).count();
+        self.approvals.drain(..given).map(|(_, transaction)| transaction)
     }
 
     /// Approvals whose last byte was not taken.

@@ -27,7 +27,8 @@ impl Node {
                 }
                 LinkEvent::Written { connection, total } => {
                     if let Some(connection) = self.connections.get_mut(connection) {
-                        connection.took(*total);
+                        let given = connection.took(*total).map(|transaction| Event::Given { transaction });
+                        self.events.extend(given);
                     }
                 }
                 LinkEvent::Closed { connection, begun, .. } => self.closed(*connection, *begun, now, out),

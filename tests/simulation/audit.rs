@@ -1,0 +1,439 @@
+//! `Audit`: what the promises say of every durable entry, every frame that leaves, and the end of a run. It knows the
+//! journal and the wire, and nothing of how the switch decides.
+
+use std::collections::BTreeMap;
+
+use tokenswitch::codec::{DataElement, LeakScan, Message};
+use tokenswitch::journal::{
+    Body, Entry, OutcomeEntry, RequestEntry, StoredEntry, StoredKind, TombstoneEntry, TransactionEntry,
+};
+use tokenswitch::vocab::{
+    LinkId, MessageClass, MessageFunction, Mti, Outcome, Pan, SettlementWindow, Stan, TransactionId,
+};
+
+use crate::setting::dialect_of;
+
+/// What an acquirer knows a message of its own by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Name {
+    link: LinkId,
+    class: u8,
+    stan: Stan,
+    sent_at: [u8; 10],
+    rrn: Option<[u8; 12]>,
+}
+
+/// A promise that was not kept.
+pub(crate) type Broken = String;
+
+/// The journal as far as it is durable, and what has left.
+#[derive(Default)]
+pub(crate) struct Audit {
+    entries: Vec<Vec<u8>>,
+    requests: BTreeMap<TransactionId, RequestEntry>,
+    outcomes: BTreeMap<TransactionId, OutcomeEntry>,
+    stored: BTreeMap<TransactionId, StoredEntry>,
+    delivered: BTreeMap<TransactionId, u32>,
+    tombstones: Vec<TombstoneEntry>,
+    named: BTreeMap<Name, Vec<TransactionId>>,
+    /// Requests and stored messages by what their issuers know them by.
+    to_issuers: BTreeMap<(LinkId, Stan, [u8; 10]), TransactionId>,
+    /// How often a byte of a request left as an original.
+    originals: BTreeMap<TransactionId, u32>,
+    approvals: BTreeMap<Name, Vec<u8>>,
+    last_window: Option<SettlementWindow>,
+    /// PANs that no acquirer may see.
+    secrets: Vec<LeakScan>,
+    pub(crate) answers: u64,
+}
+
+fn class_of(mti: Mti) -> u8 {
+    mti.digits()[1]
+}
+
+fn name_of(link: LinkId, message: &Message) -> Option<Name> {
+    let stan = message.stan().ok().flatten()?;
+    let sent_at = message.sent_at().ok().flatten()?.digits();
+    let rrn = message.get(DataElement::RRN).and_then(|value| value.try_into().ok());
+    Some(Name { link, class: class_of(message.mti()), stan, sent_at, rrn })
+}
+
+fn broken(promise: &str, what: impl AsRef<str>) -> Result<(), Broken> {
+    Err(format!("{promise}: {}", what.as_ref()))
+}
+
+fn ensure(holds: bool, promise: &str, what: impl FnOnce() -> String) -> Result<(), Broken> {
+    if holds { Ok(()) } else { broken(promise, what()) }
+}
+
+fn is_approved(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Approved | Outcome::ApprovedPartly)
+}
+
+impl Audit {
+    pub(crate) fn new(secrets: &[Pan]) -> Self {
+        Self { secrets: secrets.iter().map(LeakScan::new).collect(), ..Self::default() }
+    }
+
+    pub(crate) fn durable_entries(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many durable requests there are.
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.len()
+    }
+
+    pub(crate) fn reversals(&self) -> usize {
+        self.stored.values().filter(|stored| stored.kind != StoredKind::Advice).count()
+    }
+
+    /// Entries read back after a restart: what was durable before must be there, unchanged.
+    pub(crate) fn read_back(&mut self, entries: &[Entry]) -> Result<(), Broken> {
+        ensure(entries.len() >= self.entries.len(), "P1", || {
+            format!("{} entries were durable, {} are left", self.entries.len(), entries.len())
+        })?;
+        let known = self.entries.len();
+        for (entry, before) in entries.iter().zip(&self.entries) {
+            let mut bytes = Vec::new();
+            entry.encode(&mut bytes);
+            ensure(bytes == *before, "P1", || format!("entry {} is another one now", entry.number.0))?;
+        }
+        entries.iter().skip(known).try_for_each(|entry| self.durable(entry))
+    }
+
+    /// An entry became durable.
+    pub(crate) fn durable(&mut self, entry: &Entry) -> Result<(), Broken> {
+        let mut bytes = Vec::new();
+        entry.encode(&mut bytes);
+        self.entries.push(bytes);
+        ensure(entry.number.0 == self.entries.len() as u64, "P1", || {
+            format!("entry {} follows {}", entry.number.0, self.entries.len() - 1)
+        })?;
+        match &entry.body {
+            Body::Transaction(TransactionEntry::Request(request)) => self.request(request),
+            Body::Transaction(TransactionEntry::Outcome(outcome)) => self.outcome(outcome),
+            Body::Transaction(TransactionEntry::Stored(stored)) => self.stored(stored),
+            Body::Transaction(TransactionEntry::Delivered(delivered)) => {
+                *self.delivered.entry(delivered.stored).or_default() += 1;
+                ensure(self.stored.contains_key(&delivered.stored), "P3", || {
+                    format!("{} was delivered and never stored", delivered.stored)
+                })
+            }
+            Body::Transaction(TransactionEntry::Tombstone(tombstone)) => {
+                self.tombstones.push((**tombstone).clone());
+                Ok(())
+            }
+            Body::Transaction(TransactionEntry::Late(_)) | Body::Token(_) | Body::Operator(_) => Ok(()),
+            Body::CutOver(window) => self.window(*window),
+        }
+    }
+
+    fn window(&mut self, window: SettlementWindow) -> Result<(), Broken> {
+        let before = self.last_window.replace(window);
+        ensure(before.is_none_or(|before| before <= window), "P4", || {
+            format!("window {window} comes after {}", before.map(|w| w.to_string()).unwrap_or_default())
+        })
+    }
+
+    fn request(&mut self, request: &RequestEntry) -> Result<(), Broken> {
+        let id = request.transaction;
+        let leg = &request.acquirer;
+        let name = Name {
+            link: leg.link,
+            class: class_of(leg.mti),
+            stan: leg.stan,
+            sent_at: leg.sent_at.transmission_time().digits(),
+            rrn: request.elements.get(37).and_then(|value| value.try_into().ok()),
+        };
+        let same = self.named.entry(name).or_default();
+        same.push(id);
+        ensure(same.len() == 1, "P2", || format!("{name:?} is journaled for forwarding twice: {same:?}"))?;
+        let issuer = &request.issuer;
+        let place = (issuer.link, issuer.stan, issuer.sent_at.transmission_time().digits());
+        ensure(self.to_issuers.insert(place, id).is_none(), "P2", || format!("{place:?} is used twice"))?;
+        ensure(self.requests.insert(id, request.clone()).is_none(), "P2", || format!("{id} is given twice"))?;
+        self.window(request.window)
+    }
+
+    fn outcome(&mut self, outcome: &OutcomeEntry) -> Result<(), Broken> {
+        let id = outcome.transaction;
+        ensure(self.requests.contains_key(&id), "P1", || format!("{id} has an outcome and no request"))?;
+        ensure(self.outcomes.insert(id, outcome.clone()).is_none(), "P2", || {
+            format!("{id} has two outcomes")
+        })?;
+        match &outcome.reversal {
+            Some(reversal) => self.stored(reversal),
+            None => Ok(()),
+        }
+    }
+
+    fn stored(&mut self, stored: &StoredEntry) -> Result<(), Broken> {
+        let id = stored.transaction;
+        let leg = &stored.issuer;
+        let place = (leg.link, leg.stan, leg.sent_at.transmission_time().digits());
+        ensure(self.to_issuers.insert(place, id).is_none(), "P3", || format!("{place:?} is used twice"))?;
+        ensure(self.stored.insert(id, stored.clone()).is_none(), "P3", || format!("{id} is stored twice"))?;
+        let Some(original) = stored.original else { return Ok(()) };
+        let of_it = self.reversals_of(original).count();
+        ensure(of_it == 1, "P3", || format!("{original} is reversed {of_it} times"))
+    }
+
+    fn reversals_of(&self, original: TransactionId) -> impl Iterator<Item = &StoredEntry> {
+        self.stored.values().filter(move |stored| stored.original == Some(original))
+    }
+
+    /// A frame was put into an issuer's output.
+    pub(crate) fn leaves_for_issuer(
+        &mut self,
+        link: LinkId,
+        message: &Message,
+    ) -> Result<Option<TransactionId>, Broken> {
+        let mti = message.mti();
+        if mti.class == MessageClass::NetworkManagement {
+            return Ok(None);
+        }
+        let name = name_of(link, message).ok_or("P2: a request without DE 7 or DE 11")?;
+        let Some(id) = self.to_issuers.get(&(link, name.stan, name.sent_at)).copied() else {
+            return Err(format!("P1: {mti} {:?} leaves for an issuer and is in no durable entry", name.stan));
+        };
+        let day = message.settlement_date().ok().flatten();
+        if mti.function == MessageFunction::Request {
+            let request = self.requests.get(&id).ok_or(format!("P1: {id} leaves and is no request"))?;
+            ensure(mti == request.issuer.mti, "P2", || format!("{id} leaves as {mti}"))?;
+            ensure(day == Some(request.window.date.month_day()), "P4", || format!("{id} has DE 15 {day:?}"))?;
+            ensure(!self.outcomes.contains_key(&id), "P2", || format!("{id} leaves after its outcome"))?;
+            return Ok(Some(id));
+        }
+        let stored = self.stored.get(&id).ok_or(format!("P1: {id} leaves and is not stored"))?;
+        ensure(mti.first() == stored.issuer.mti.with_version(mti.version), "P3", || {
+            format!("{id} leaves as {mti}")
+        })?;
+        if let Some(original) = stored.original.and_then(|original| self.requests.get(&original)) {
+            let data = message.original_data().ok().flatten().ok_or("P3: a reversal without DE 90")?;
+            let leg = &original.issuer;
+            let names_it = data.stan == leg.stan && data.sent_at == leg.sent_at.transmission_time();
+            ensure(names_it && data.mti == leg.mti, "P3", || format!("{id} reverses something else"))?;
+            let over = self.outcomes.contains_key(&original.transaction);
+            ensure(over, "P3", || format!("{id} overtakes its original"))?;
+        }
+        Ok(None)
+    }
+
+    /// The first byte of an original was handed to a socket.
+    pub(crate) fn original_began(&mut self, id: TransactionId) -> Result<(), Broken> {
+        let count = self.originals.entry(id).or_default();
+        *count += 1;
+        ensure(*count == 1, "P2", || format!("{id} left {count} times as an original"))
+    }
+
+    /// A frame was put into an acquirer's output.
+    pub(crate) fn leaves_for_acquirer(
+        &mut self,
+        link: LinkId,
+        frame: &[u8],
+        message: &Message,
+    ) -> Result<(), Broken> {
+        ensure(self.secrets.iter().all(|scan| scan.find(frame).is_none()), "P5", || {
+            format!("a {} to acquirer {link} holds the PAN behind a token", message.mti())
+        })?;
+        let mti = message.mti();
+        if mti.class == MessageClass::NetworkManagement {
+            return Ok(());
+        }
+        self.answers += 1;
+        ensure(mti.is_answer(), "P2", || format!("acquirer {link} is sent a {mti}"))?;
+        let name = name_of(link, message).ok_or("P2: an answer without DE 7 or DE 11")?;
+        let data = dialect_of(link).token_data(message).map_err(|error| format!("P2: {error}"))?;
+        let code = message.get(DataElement::RESPONSE_CODE).unwrap_or_default();
+        let refusal = data.refusal.as_ref().map(|refusal| refusal.as_str().to_owned());
+        let advice = matches!(mti.digits()[2], b'3');
+        let checked = match mti.class {
+            MessageClass::Reversal => self.reversal_answered(&name, message, code, refusal.as_deref()),
+            _ if advice => self.advice_answered(&name, refusal.as_deref()),
+            _ => self.payment_answered(name, frame, message, refusal.as_deref()),
+        };
+        checked.map_err(|error| {
+            let code = String::from_utf8_lossy(code);
+            format!("{error}\n  in {mti} to acquirer {link}: {name:?} DE 39 {code} {refusal:?}")
+        })
+    }
+
+    fn payment_answered(
+        &mut self,
+        name: Name,
+        frame: &[u8],
+        message: &Message,
+        refusal: Option<&str>,
+    ) -> Result<(), Broken> {
+        let forwarded = self.named.get(&name).and_then(|ids| ids.first().copied());
+        let outcome = forwarded.and_then(|id| self.outcomes.get(&id));
+        match refusal {
+            None => {
+                let Some(outcome) = outcome else { return broken("P1", "the outcome is not durable") };
+                ensure(outcome.refusal.is_none(), "P2", || format!("durable is {:?}", outcome.refusal))?;
+                for element in [DataElement::RESPONSE_CODE, DataElement::APPROVAL_CODE] {
+                    let durable = outcome.answer.get(element.number());
+                    ensure(message.get(element) == durable, "P1", || {
+                        format!("DE {element:?} is not as durable")
+                    })?;
+                }
+                let window = self.requests.get(&outcome.transaction).map(|request| request.window);
+                let day = message.settlement_date().ok().flatten();
+                ensure(day == window.map(|window| window.date.month_day()), "P4", || {
+                    format!("DE 15 {day:?} for {window:?}")
+                })?;
+                let reversed = self.reversals_of(outcome.transaction).next().is_some();
+                let approved = is_approved(outcome.outcome);
+                ensure(!(approved && reversed), "P2", || "an approval after its reversal".to_owned())?;
+                let first = self.approvals.entry(name).or_insert_with(|| frame.to_vec());
+                ensure(first == frame, "P2", || "a repeat gets another answer".to_owned())
+            }
+            Some("answer-withheld") => {
+                let Some(outcome) = outcome else {
+                    return broken("P1", "withheld, and no outcome is durable");
+                };
+                let withheld = outcome.refusal == Some(tokenswitch::vocab::Refusal::AnswerWithheld);
+                let reversed = self.reversals_of(outcome.transaction).next().is_some();
+                ensure(withheld || reversed, "P1", || "withheld, and no reversal is durable".to_owned())
+            }
+            Some("leak-suppressed") => {
+                let Some(outcome) = outcome else { return broken("P1", "the outcome is not durable") };
+                let reversed = self.reversals_of(outcome.transaction).next().is_some();
+                ensure(reversed || !is_approved(outcome.outcome), "P3", || {
+                    "no reversal is durable".to_owned()
+                })
+            }
+            Some(
+                refusal @ ("issuer-timed-out"
+                | "issuer-link-lost"
+                | "issuer-answer-invalid"
+                | "partial-not-supported"
+                | "issuer-unavailable"
+                | "not-durable-in-time"),
+            ) => {
+                let durable = outcome.and_then(|outcome| outcome.refusal).map(|refusal| refusal.name());
+                ensure(durable == Some(refusal), "P1", || format!("durable is {durable:?}"))
+            }
+            Some("altered-duplicate") => Ok(()),
+            Some("reversed-in-flight") if forwarded.is_none() => Ok(()),
+            Some("reversed-in-flight") => {
+                let durable = outcome.and_then(|outcome| outcome.refusal).map(|refusal| refusal.name());
+                ensure(durable == Some("reversed-in-flight"), "P1", || format!("durable is {durable:?}"))
+            }
+            // Said without asking anybody: it must not have been forwarded.
+            Some(_) => ensure(forwarded.is_none(), "P2", || format!("it was forwarded as {forwarded:?}")),
+        }
+    }
+
+    fn advice_answered(&self, name: &Name, refusal: Option<&str>) -> Result<(), Broken> {
+        let kept = refusal.is_some() || self.has_stored(name, |kind| kind == StoredKind::Advice);
+        ensure(kept, "P1", || "an advice is acknowledged and not durable".to_owned())
+    }
+
+    fn has_stored(&self, name: &Name, fits: impl Fn(StoredKind) -> bool) -> bool {
+        self.stored.values().any(|stored| {
+            fits(stored.kind)
+                && stored.acquirer.is_some_and(|leg| {
+                    leg.link == name.link
+                        && leg.stan == name.stan
+                        && class_of(leg.mti) == name.class
+                        && leg.sent_at.transmission_time().digits() == name.sent_at
+                })
+        })
+    }
+
+    fn reversal_answered(
+        &self,
+        name: &Name,
+        message: &Message,
+        code: &[u8],
+        refusal: Option<&str>,
+    ) -> Result<(), Broken> {
+        let link = name.link;
+        let buried = self.tombstones.iter().any(|tombstone| {
+            let leg = &tombstone.acquirer;
+            leg.link == link
+                && leg.stan == name.stan
+                && leg.sent_at.transmission_time().digits() == name.sent_at
+        });
+        if refusal == Some("unknown-original") {
+            return ensure(buried, "P1", || "no tombstone is durable".to_owned());
+        }
+        if refusal.is_some() || self.has_stored(name, |kind| kind == StoredKind::AcquirerReversal) {
+            return Ok(());
+        }
+        ensure(code == b"00", "P3", || "a reversal is declined without a reason".to_owned())?;
+        // Nothing is delivered for it, so nothing may stand.
+        let data = message.original_data().ok().flatten().ok_or("P3: an answer without DE 90")?;
+        let originals = self.requests.values().filter(|request| {
+            let leg = &request.acquirer;
+            leg.link == link
+                && leg.stan == data.stan
+                && leg.mti.class == data.mti.class
+                && leg.sent_at.transmission_time() == data.sent_at
+        });
+        for original in originals {
+            let id = original.transaction;
+            let declined = self.outcomes.get(&id).is_some_and(|outcome| !is_approved(outcome.outcome));
+            // A request that was buried before it left is declined, or reversed after a crash.
+            let reversed =
+                self.reversals_of(id).next().is_some() || buried && !self.originals.contains_key(&id);
+            ensure(declined || reversed || !original.moves_money, "P1", || {
+                format!("the reversal of {id} is acknowledged and not durable")
+            })?;
+        }
+        let advised = self.stored.values().filter(|stored| {
+            let named = |leg: tokenswitch::journal::AcquirerLeg| {
+                leg.link == link
+                    && leg.stan == data.stan
+                    && leg.mti.class == data.mti.class
+                    && leg.sent_at.transmission_time() == data.sent_at
+            };
+            let moves = stored.elements.get(3).is_some_and(|processing| !processing.starts_with(b"3"));
+            moves && stored.kind == StoredKind::Advice && stored.acquirer.is_some_and(named)
+        });
+        for advice in advised {
+            let reversed = self.reversals_of(advice.transaction).next().is_some();
+            ensure(reversed, "P3", || format!("advice {} is to be undone and is not", advice.transaction))?;
+        }
+        Ok(())
+    }
+
+    /// The queues are empty: nothing may be left over.
+    pub(crate) fn at_rest(&self) -> Result<(), Broken> {
+        for (id, request) in &self.requests {
+            let Some(outcome) = self.outcomes.get(id) else {
+                return broken("P3", format!("{id} has no outcome"));
+            };
+            let reversals = self.reversals_of(*id).count();
+            let left = self.originals.contains_key(id);
+            let owed = request.moves_money && left && outcome.outcome == Outcome::Unknown;
+            ensure(!owed || reversals == 1, "P3", || {
+                format!("{id} ended unknown and is reversed {reversals} times")
+            })?;
+        }
+        for id in self.stored.keys() {
+            let ends = self.delivered.get(id).copied().unwrap_or_default();
+            ensure(ends == 1, "P3", || format!("{id} was delivered {ends} times"))?;
+        }
+        self.cryptograms()
+    }
+
+    /// At most one approval for a token's counter and cryptogram.
+    fn cryptograms(&self) -> Result<(), Broken> {
+        let mut approved: BTreeMap<(u64, u16, String), TransactionId> = BTreeMap::new();
+        for (id, request) in &self.requests {
+            let (Some(token), Some(counter)) = (&request.card.token, request.counter) else { continue };
+            if !self.outcomes.get(id).is_some_and(|outcome| is_approved(outcome.outcome)) {
+                continue;
+            }
+            let key = (token.record, counter.atc, format!("{counter:?}"));
+            let before = approved.insert(key, *id);
+            ensure(before.is_none(), "P7", || {
+                format!("{id} and {before:?} were approved for one cryptogram")
+            })?;
+        }
+        Ok(())
+    }
+}

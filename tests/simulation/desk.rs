@@ -1,0 +1,374 @@
+//! `Desk`: the switch with a hand on every side — what acquirers send, what issuers answer, when the disk syncs and
+//! when time passes. For cases that are told step by step.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use tokenswitch::codec::{DataElement, FrameReader, Message, OriginalData, decode, encode};
+use tokenswitch::journal::MemoryDisk;
+use tokenswitch::link::{CloseReason, ConnectionId, Inbox, LinkCommand, LinkEvent, Outbox};
+use tokenswitch::sim::TestCard;
+use tokenswitch::stdx::clock::{Moment, Now};
+use tokenswitch::tsp::{Actor, Asker, CallId, Command, ProvisionRequest, RequestId, TokenView};
+use tokenswitch::vocab::{InstitutionId, LinkId, Mti, SentAt, Text};
+
+use crate::house::{Crash, House};
+use crate::setting::{ACQUIRERS, ISSUERS, START, cards, dialect_of, framing_of, is_issuer, requestor_id};
+
+/// Two signed-on connections of the first acquirer, then one of the second.
+pub(crate) const FIRST: ConnectionId = ConnectionId(1);
+pub(crate) const SECOND: ConnectionId = ConnectionId(2);
+pub(crate) const PARTIAL: ConnectionId = ConnectionId(3);
+
+pub(crate) struct Desk {
+    pub(crate) house: House,
+    disk: MemoryDisk,
+    now: Now,
+    inbox: Inbox,
+    outbox: Outbox,
+    links: BTreeMap<ConnectionId, LinkId>,
+    queued: BTreeMap<ConnectionId, u64>,
+    written: Vec<(ConnectionId, Message, Vec<u8>)>,
+    /// Whether entries become durable by themselves.
+    pub(crate) syncs: bool,
+    /// Whether sockets take output at once.
+    pub(crate) takes: bool,
+    pub(crate) card: TestCard,
+    pub(crate) token: TokenView,
+    /// The card behind the token.
+    pub(crate) behind: TestCard,
+}
+
+impl Desk {
+    pub(crate) fn open() -> Self {
+        let disk = MemoryDisk::new();
+        let now = Now { moment: Moment(0), wall: START };
+        let mut house = House::start(&disk, 1, now);
+        let mut cards = cards(1, 3);
+        let (behind, card) = (cards.remove(2), cards.remove(0));
+        let asker = Asker {
+            actor: Actor::TokenRequestor,
+            requestor: requestor_id(),
+            request_id: RequestId::parse(b"p").expect("short"),
+            reason: Text::default(),
+        };
+        let request = ProvisionRequest {
+            asker,
+            pan: behind.pan.clone(),
+            pan_expiry: behind.expiry,
+            sequence: None,
+            assurance: None,
+            location: None,
+            par: None,
+        };
+        house.ask_vault(Command::Provision { call: CallId(1), request: Box::new(request) }, now);
+        house.sync();
+        let token = house.vault_durable(now).remove(0).1.expect("there is room");
+        let mut desk = Self {
+            house,
+            disk,
+            now,
+            inbox: Inbox::default(),
+            outbox: Outbox::default(),
+            links: BTreeMap::new(),
+            queued: BTreeMap::new(),
+            written: Vec::new(),
+            syncs: true,
+            takes: true,
+            card,
+            token,
+            behind,
+        };
+        desk.connect();
+        desk
+    }
+
+    /// Opens and signs on all connections.
+    fn connect(&mut self) {
+        self.tick();
+        for (connection, link) in [(FIRST, 0), (SECOND, 0), (PARTIAL, 1)] {
+            self.opened(connection, ACQUIRERS[link]);
+            self.sign_on(connection);
+        }
+        self.written.clear();
+    }
+
+    pub(crate) fn opened(&mut self, connection: ConnectionId, link: LinkId) {
+        let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+        self.inbox.events.push(LinkEvent::Opened { connection, link, peer });
+        self.links.insert(connection, link);
+        self.queued.insert(connection, 0);
+        self.settle();
+    }
+
+    pub(crate) fn sign_on(&mut self, connection: ConnectionId) {
+        let mut message = Message::new(Mti::parse(b"0800").expect("digits"));
+        set(&mut message, &[(7, "1122235940"), (11, "999999"), (70, "001")]);
+        self.send(connection, &message);
+    }
+
+    /// A message arrives; `settle` lets the switch see it.
+    pub(crate) fn push(&mut self, connection: ConnectionId, message: &Message) {
+        let link = self.links[&connection];
+        let mut bytes = Vec::new();
+        encode(&dialect_of(link), message, &mut bytes).expect("the dialect can say it");
+        let header = vec![0x60; framing_of(link).header_length()];
+        self.inbox.push_frame(connection, &header, &bytes);
+    }
+
+    pub(crate) fn send(&mut self, connection: ConnectionId, message: &Message) {
+        self.push(connection, message);
+        self.settle();
+    }
+
+    /// Lets the switch work until it has nothing more to do.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..20 {
+            let inbox = std::mem::take(&mut self.inbox);
+            self.house.step(&inbox, self.now, &mut self.outbox);
+            self.carry_out();
+            if self.syncs && self.house.has_unsynced() {
+                self.house.sync();
+            } else if self.inbox.is_empty() {
+                return;
+            }
+        }
+        panic!("it never comes to rest");
+    }
+
+    /// The disk syncs once.
+    pub(crate) fn sync(&mut self) {
+        self.house.sync();
+        self.settle();
+    }
+
+    fn carry_out(&mut self) {
+        let outbox = std::mem::take(&mut self.outbox);
+        for command in &outbox.commands {
+            match command {
+                LinkCommand::Dial { link, connection, .. } => {
+                    let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+                    self.links.insert(*connection, *link);
+                    self.queued.insert(*connection, 0);
+                    self.inbox.events.push(LinkEvent::Opened { connection: *connection, link: *link, peer });
+                }
+                LinkCommand::Write { connection, bytes } => self.wrote(*connection, outbox.written(bytes)),
+                LinkCommand::Close { connection, reason } => {
+                    let begun = self.queued.get(connection).copied().unwrap_or_default();
+                    self.close(*connection, begun, *reason);
+                }
+            }
+        }
+    }
+
+    fn wrote(&mut self, connection: ConnectionId, frame: &[u8]) {
+        let Some(link) = self.links.get(&connection).copied() else { return };
+        let mut reader = FrameReader::new(framing_of(link));
+        reader.spare()[..frame.len()].copy_from_slice(frame);
+        reader.filled(frame.len());
+        let bytes = reader.next().expect("framed").expect("whole").message.to_vec();
+        let message = decode(&dialect_of(link), &bytes).expect("readable");
+        let total = self.queued.entry(connection).or_default();
+        *total += frame.len() as u64;
+        if self.takes {
+            self.inbox.events.push(LinkEvent::Written { connection, total: *total });
+        }
+        if message.has(DataElement::NETWORK_CODE) {
+            if !message.mti().is_answer() {
+                self.push(connection, &answer_to(&message, "00"));
+            }
+            return;
+        }
+        self.written.push((connection, message, frame.to_vec()));
+    }
+
+    fn close(&mut self, connection: ConnectionId, begun: u64, reason: CloseReason) {
+        if self.links.remove(&connection).is_some() {
+            self.inbox.events.push(LinkEvent::Closed { connection, reason, begun });
+        }
+    }
+
+    /// The network cuts a connection; bytes from `begun` on never left, all of them if not said.
+    pub(crate) fn cut(&mut self, connection: ConnectionId, begun: Option<u64>) {
+        let all = self.queued[&connection];
+        self.close(connection, begun.unwrap_or(all), CloseReason::ConnectionLost);
+        self.settle();
+    }
+
+    /// Bytes in a connection's output so far.
+    pub(crate) fn queued(&self, connection: ConnectionId) -> u64 {
+        self.queued[&connection]
+    }
+
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let end = self.now.moment.plus(time);
+        while self.now.moment < end {
+            let step = Duration::from_millis(250).min(end.since(self.now.moment));
+            self.now = Now { moment: self.now.moment.plus(step), wall: self.now.wall.plus(step) };
+            self.tick();
+        }
+    }
+
+    fn tick(&mut self) {
+        self.house.tick(self.now, &mut self.outbox);
+        self.carry_out();
+        self.settle();
+    }
+
+    /// The process ends in this way, and begins again.
+    pub(crate) fn restart(self, how: Crash) -> Self {
+        let Self { house, disk, now, card, token, behind, .. } = self;
+        let disk = house.crash(&disk, how);
+        let mut desk = Self {
+            house: House::start(&disk, 2, now),
+            disk,
+            now,
+            inbox: Inbox::default(),
+            outbox: Outbox::default(),
+            links: BTreeMap::new(),
+            queued: BTreeMap::new(),
+            written: Vec::new(),
+            syncs: true,
+            takes: true,
+            card,
+            token,
+            behind,
+        };
+        desk.connect();
+        desk
+    }
+
+    /// What left for acquirers since the last call: connection, message, and the frame's bytes.
+    pub(crate) fn to_acquirers(&mut self) -> Vec<(ConnectionId, Message, Vec<u8>)> {
+        self.take(|link| !is_issuer(link))
+    }
+
+    /// The one answer that left.
+    pub(crate) fn answer(&mut self) -> Message {
+        let mut answers = self.to_acquirers();
+        let seen: Vec<String> = answers.iter().map(|(_, message, _)| message.mti().to_string()).collect();
+        assert_eq!(answers.len(), 1, "{seen:?}");
+        answers.remove(0).1
+    }
+
+    pub(crate) fn to_issuers(&mut self) -> Vec<(ConnectionId, Message)> {
+        let taken = self.take(is_issuer);
+        taken.into_iter().map(|(connection, message, _)| (connection, message)).collect()
+    }
+
+    /// The one message that left for an issuer.
+    pub(crate) fn asked(&mut self) -> (ConnectionId, Message) {
+        let mut asked = self.to_issuers();
+        let seen: Vec<String> = asked.iter().map(|(_, message)| message.mti().to_string()).collect();
+        assert_eq!(asked.len(), 1, "{seen:?}");
+        asked.remove(0)
+    }
+
+    fn take(&mut self, of: impl Fn(LinkId) -> bool) -> Vec<(ConnectionId, Message, Vec<u8>)> {
+        let links = &self.links;
+        let all = std::mem::take(&mut self.written);
+        let is_of = |connection: &ConnectionId| {
+            let link = links.get(connection).copied();
+            of(link.unwrap_or(if connection.is_dialled() { ISSUERS[0] } else { ACQUIRERS[0] }))
+        };
+        let (wanted, rest) = all.into_iter().partition(|(connection, ..)| is_of(connection));
+        self.written = rest;
+        wanted
+    }
+
+    /// A purchase of 12.34 with the plain card.
+    pub(crate) fn purchase(&self, stan: u32) -> Message {
+        let mut message = Message::new(Mti::parse(b"0200").expect("digits"));
+        let sent_at = SentAt(self.now.wall.seconds()).transmission_time().digits();
+        let sent_at = String::from_utf8_lossy(&sent_at).into_owned();
+        let (date, time) = sent_at.split_at(4);
+        let pan = String::from_utf8_lossy(self.card.pan.expose_digits()).into_owned();
+        let expiry = String::from_utf8_lossy(&self.card.expiry.digits()).into_owned();
+        set(
+            &mut message,
+            &[
+                (2, &pan),
+                (3, "000000"),
+                (4, "000000001234"),
+                (7, &sent_at),
+                (11, &format!("{stan:06}")),
+                (12, time),
+                (13, date),
+                (14, &expiry),
+                (22, "051"),
+                (25, "00"),
+                (32, "12345678"),
+                (37, &format!("{stan:012}")),
+                (41, "TERM0001"),
+                (42, "SHOP0001       "),
+                (49, "978"),
+            ],
+        );
+        message
+    }
+
+    /// The same with the token, in electronic commerce.
+    pub(crate) fn token_purchase(&self, stan: u32) -> Message {
+        let mut message = self.purchase(stan);
+        let expiry = String::from_utf8_lossy(&self.token.expiry.digits()).into_owned();
+        set(&mut message, &[(2, self.token.token.as_str()), (14, &expiry), (22, "101")]);
+        message
+    }
+}
+
+pub(crate) fn set(message: &mut Message, elements: &[(u8, &str)]) {
+    for (number, value) in elements {
+        let element = DataElement::new(*number).expect("1 to 128");
+        message.set(element, value.as_bytes()).expect("it fits");
+    }
+}
+
+pub(crate) fn get(message: &Message, number: u8) -> String {
+    let value = message.get(DataElement::new(number).expect("1 to 128")).unwrap_or_default();
+    String::from_utf8_lossy(value).into_owned()
+}
+
+/// What an issuer says to a request: its own elements and a code.
+pub(crate) fn answer_to(asked: &Message, code: &str) -> Message {
+    let mut answer = Message::new(asked.mti().answer().expect("a request"));
+    for number in [2, 3, 4, 7, 11, 32, 33, 37, 41, 42, 49, 70] {
+        let element = DataElement::new(number).expect("1 to 128");
+        if asked.has(element) {
+            answer.copy(element, asked).expect("it fits");
+        }
+    }
+    set(&mut answer, &[(39, code)]);
+    if code == "00" && !asked.has(DataElement::NETWORK_CODE) {
+        set(&mut answer, &[(38, "A00001")]);
+    }
+    answer
+}
+
+/// The message again, marked as a repeat.
+pub(crate) fn repeat(message: &Message) -> Message {
+    with_mti(message, &message.mti().repeat().to_string())
+}
+
+pub(crate) fn with_mti(message: &Message, mti: &str) -> Message {
+    let mut copy = Message::new(Mti::parse(mti.as_bytes()).expect("digits"));
+    for element in message.elements() {
+        copy.copy(element, message).expect("it fits");
+    }
+    copy
+}
+
+/// The acquirer's reversal of its own message, under another DE 11.
+pub(crate) fn reversal(of: &Message, stan: u32) -> Message {
+    let mut reversal = with_mti(of, "0400");
+    let original = OriginalData {
+        mti: of.mti(),
+        stan: of.stan().expect("read").expect("there"),
+        sent_at: of.sent_at().expect("read").expect("there"),
+        acquirer: Some(InstitutionId::parse(b"12345678").expect("digits")),
+        forwarder: None,
+    };
+    reversal.set(DataElement::ORIGINAL_DATA, &original.digits()).expect("it fits");
+    set(&mut reversal, &[(11, &format!("{stan:06}"))]);
+    reversal
+}

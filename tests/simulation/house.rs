@@ -1,0 +1,205 @@
+//! The switch under test: its disk, and what dies with the process — journal, vault, node.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokenswitch::crypto::SecurityModule;
+use tokenswitch::journal::{
+    Appender, Body, Durability, Entry, EntryNumber, Journal, JournalConfig, JournalSetup, MemoryDisk, Reader,
+    Writer,
+};
+use tokenswitch::link::{Inbox, Outbox};
+use tokenswitch::stdx::clock::Now;
+use tokenswitch::stdx::random::Entropy;
+use tokenswitch::switch::{Cards, EntryLog, Happened, LogFault, Node, NodeParts, Recovered, Recovery};
+use tokenswitch::tsp::{Action, Answer, CallId, Command, Tsp};
+use tokenswitch::vocab::{BusinessDate, SettlementWindow, ShardId};
+
+use crate::setting::{ACQUIRERS, ISSUERS, pool_of, switch_config, tsp_config, wire_of};
+
+/// A running switch, without threads, sockets or clock.
+pub(crate) struct House {
+    journal: Journal,
+    writer: Writer,
+    reader: Reader,
+    pub(crate) node: Node,
+    tsp: Tsp,
+    entropy: Entropy,
+    /// Numbers of the vault's entries that are not durable yet.
+    vault_waits: Vec<EntryNumber>,
+    appended: Arc<AtomicU64>,
+    pub(crate) watermark: EntryNumber,
+    pub(crate) recovered: Recovered,
+}
+
+/// The journal's front, with the number of what was appended last.
+struct CountedLog {
+    appender: Appender,
+    appended: Arc<AtomicU64>,
+}
+
+impl EntryLog for CountedLog {
+    fn append(&mut self, shard: ShardId, now: Now, bodies: &[Body]) -> Result<EntryNumber, LogFault> {
+        let first = EntryLog::append(&mut self.appender, shard, now, bodies)?;
+        self.appended.store(first.0 + bodies.len() as u64 - 1, Ordering::Relaxed);
+        Ok(first)
+    }
+
+    fn has_room(&self) -> bool {
+        EntryLog::has_room(&self.appender)
+    }
+}
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Crash {
+    /// What was not synced is gone.
+    BeforeSync,
+    /// The block was being written: some of its sectors are there.
+    DuringSync(u64),
+    /// The block is on disk, and nobody was told.
+    AfterSync,
+}
+
+impl Crash {
+    pub(crate) const KINDS: u64 = 3;
+
+    pub(crate) fn of(drawn: u64) -> Self {
+        match drawn % Self::KINDS {
+            0 => Self::BeforeSync,
+            1 => Self::DuringSync(drawn / Self::KINDS),
+            _ => Self::AfterSync,
+        }
+    }
+}
+
+impl House {
+    /// Starts from what is on the disk.
+    pub(crate) fn start(disk: &MemoryDisk, seed: u64, now: Now) -> Self {
+        let module = SecurityModule::sample().expect("the sample keys");
+        let setup = JournalSetup {
+            disk: Box::new(disk.clone()),
+            keys: module.journal_keys(),
+            config: JournalConfig { segment_bytes: 32 << 10, min_free_bytes: 0, ..JournalConfig::default() },
+            at_least: EntryNumber(0),
+            entropy: Entropy::seeded(seed ^ 1),
+        };
+        let (journal, writer, found) = Journal::stepped(setup).expect("the journal opens");
+        let mut tsp =
+            Tsp::new(tsp_config(), module.data_sealer(), module.blind_index()).expect("a good configuration");
+        let cards = Cards::new(module.data_sealer(), seed ^ 2);
+        let config = switch_config();
+        let window = SettlementWindow { date: BusinessDate::of(now.wall), sequence: 1 };
+        let mut recovery = Recovery::new(config.clone(), window, &cards);
+        for entry in journal.reader(EntryNumber(1)).expect("there is a segment") {
+            let entry = entry.expect("an entry that was durable");
+            tsp.replay(&entry).expect("the vault takes its own events");
+            recovery.observe(&entry).expect("the switch takes its own entries");
+        }
+        let mut first = Vec::new();
+        let (core, recovered) = recovery.finish(now, &mut first).expect("what was open opens");
+        let appended = Arc::new(AtomicU64::new(found.last.0));
+        let node = Node::new(NodeParts {
+            config,
+            core,
+            acquirers: ACQUIRERS.iter().map(|link| (*link, wire_of(*link))).collect(),
+            issuers: ISSUERS.iter().map(|link| (*link, wire_of(*link), pool_of(*link))).collect(),
+            detokenizer: tsp.detokenizer(),
+            cards,
+            log: Box::new(CountedLog { appender: journal.appender(), appended: Arc::clone(&appended) }),
+            entropy: Entropy::seeded(seed ^ 3),
+            first,
+        });
+        Self {
+            reader: journal.reader(EntryNumber(1)).expect("there is a segment"),
+            journal,
+            writer,
+            node,
+            tsp,
+            entropy: Entropy::seeded(seed ^ 4),
+            vault_waits: Vec::new(),
+            appended,
+            watermark: found.last,
+            recovered,
+        }
+    }
+
+    /// One step of the node over what came in, under the watermark that it has heard of.
+    pub(crate) fn step(&mut self, inbox: &Inbox, now: Now, out: &mut Outbox) {
+        let happened = Happened { inbox: Some(inbox), durable: Some(self.watermark) };
+        self.node.step(happened, now, out).expect("the journal takes entries");
+    }
+
+    pub(crate) fn tick(&mut self, now: Now, out: &mut Outbox) {
+        self.node.tick(now, out).expect("the journal takes entries");
+    }
+
+    /// Whether something waits for the disk.
+    pub(crate) fn has_unsynced(&self) -> bool {
+        self.appended.load(Ordering::Relaxed) > self.watermark.0
+    }
+
+    /// Writes and syncs what waits; entries that became durable thereby, in order.
+    pub(crate) fn sync(&mut self) -> Vec<Entry> {
+        match self.writer.step() {
+            Some(Durability::Durable(number)) => self.watermark = number,
+            Some(Durability::Failed(reason)) => panic!("the disk failed: {reason}"),
+            None => {}
+        }
+        self.read_new()
+    }
+
+    /// Durable entries that were not read yet.
+    pub(crate) fn read_new(&mut self) -> Vec<Entry> {
+        let reader = &mut self.reader;
+        reader.map(|entry| entry.expect("what was written reads back")).collect()
+    }
+
+    /// The number of the entry appended last.
+    pub(crate) fn appended(&self) -> u64 {
+        self.appended.load(Ordering::Relaxed)
+    }
+
+    /// Asks the vault; the answers of what became durable come from `vault_durable`.
+    pub(crate) fn ask_vault(&mut self, command: Command, now: Now) -> Vec<(CallId, Answer)> {
+        let mut actions = Vec::new();
+        self.tsp.apply(command, now, &mut self.entropy, &mut actions);
+        let mut answers = Vec::new();
+        for action in actions {
+            match action {
+                Action::Append { at, event } => {
+                    let body = Body::Token(event);
+                    let number = self.journal.appender().append(ShardId(0), at, &body).expect("it has room");
+                    self.appended.store(number.0, Ordering::Relaxed);
+                    self.vault_waits.push(number);
+                }
+                Action::Answer { call, answer } => answers.push((call, answer)),
+            }
+        }
+        answers
+    }
+
+    /// Applies and answers what is durable of the vault's.
+    pub(crate) fn vault_durable(&mut self, now: Now) -> Vec<(CallId, Answer)> {
+        let watermark = self.watermark;
+        let events = self.vault_waits.iter().take_while(|number| **number <= watermark).count();
+        self.vault_waits.drain(..events);
+        if events == 0 { Vec::new() } else { self.ask_vault(Command::Durable { events }, now) }
+    }
+
+    /// Ends the process; gives the disk that the next one finds.
+    pub(crate) fn crash(mut self, disk: &MemoryDisk, how: Crash) -> MemoryDisk {
+        match how {
+            Crash::BeforeSync => {}
+            Crash::DuringSync(_) => {
+                disk.fail_sync_after(0);
+                let _ = self.writer.step();
+            }
+            Crash::AfterSync => {
+                let _ = self.writer.step();
+            }
+        }
+        let seed = if let Crash::DuringSync(seed) = how { seed } else { 0 };
+        disk.after_power_loss(seed)
+    }
+}

@@ -1,0 +1,166 @@
+//! The setting of every run: two acquirers, two issuers, their dialects and cards, and the switch's configuration.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokenswitch::codec::{Dialect, FrameFormat};
+use tokenswitch::link::{Backoff, PoolConfig, SessionConfig, SignOn};
+use tokenswitch::sim::{TestCard, TestMerchant, test_cards, test_merchants};
+use tokenswitch::stdx::clock::Wall;
+use tokenswitch::switch::{
+    AcquirerConfig, Identifiers, IssuerConfig, Limits, RouteTable, StoreForwardConfig, SwitchConfig,
+    TrackTwo, Wire,
+};
+use tokenswitch::tsp::{
+    Activation, CryptogramPolicy, DomainControls, PanRange, TokenRange, TokenRequestor, TspConfig, TspLimits,
+};
+use tokenswitch::vocab::{
+    Bin, EntryMode, InstitutionId, LinkId, Text, TokenAssuranceMethod, TokenLocation, TokenRequestorId,
+    YearMonth,
+};
+
+/// The first of the acquirers' links; the second takes partial approvals.
+pub(crate) const ACQUIRERS: [LinkId; 2] = [LinkId(1), LinkId(2)];
+pub(crate) const ISSUERS: [LinkId; 2] = [LinkId(11), LinkId(12)];
+/// From the receipt of a request to its time-out answer.
+pub(crate) const ISSUER_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long an approval that could not be given waits for a repeat.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const REPEAT_WINDOW: Duration = Duration::from_secs(24 * 3600);
+/// 2026-11-22 23:59:40 UTC: every run sees a day end.
+pub(crate) const START: Wall = Wall(1_795_391_980_000);
+
+const ISSUER_BINS: [&[u8]; 2] = [b"476173", b"622848"];
+const INSTITUTIONS: [&[u8]; 2] = [b"00012345678", b"87654321"];
+
+pub(crate) fn dialect_of(link: LinkId) -> Arc<Dialect> {
+    let name = if link.0 % 2 == 1 { "iso87-ascii" } else { "iso87-bcd" };
+    Arc::new(Dialect::shipped(name).expect("it is shipped"))
+}
+
+pub(crate) fn framing_of(link: LinkId) -> FrameFormat {
+    let (length, header) = if link.0 % 2 == 1 { ("binary-2", 0) } else { ("binary-2", 5) };
+    FrameFormat::parse(length, header, 4_000).expect("a good format")
+}
+
+pub(crate) fn is_issuer(link: LinkId) -> bool {
+    ISSUERS.contains(&link)
+}
+
+pub(crate) fn wire_of(link: LinkId) -> Wire {
+    let sign_on = if is_issuer(link) { SignOn::Us } else { SignOn::Peer };
+    let session = SessionConfig {
+        sign_on_timeout: Duration::from_secs(4),
+        idle: Duration::from_secs(5),
+        echo_timeout: Duration::from_secs(2),
+        ..SessionConfig::new(sign_on)
+    };
+    Wire { dialect: dialect_of(link), format: framing_of(link), session }
+}
+
+pub(crate) fn pool_of(link: LinkId) -> PoolConfig {
+    PoolConfig {
+        link,
+        addresses: 1,
+        connections: 2,
+        backoff: Backoff { least: Duration::from_millis(100), most: Duration::from_secs(2) },
+        in_flight: 100,
+        silences: 3,
+    }
+}
+
+pub(crate) fn institution_of(acquirer: usize) -> InstitutionId {
+    InstitutionId::parse(INSTITUTIONS[acquirer]).expect("digits")
+}
+
+pub(crate) fn switch_config() -> SwitchConfig {
+    let acquirer = |(at, link): (usize, &LinkId)| {
+        let config = AcquirerConfig {
+            name: format!("acquirer {link}"),
+            institutions: vec![institution_of(at)],
+            partial_approvals: at == 1,
+            answer_on_any: at == 1,
+            sign_on_per_institution: false,
+        };
+        (*link, config)
+    };
+    let issuer = |link: &LinkId| {
+        let config = IssuerConfig {
+            name: format!("issuer {link}"),
+            timeout: ISSUER_TIMEOUT,
+            identifiers: Identifiers::Own,
+            track_two: TrackTwo::Drop,
+        };
+        (*link, config)
+    };
+    let routes: Vec<(Bin, LinkId)> = ISSUER_BINS.iter().map(|digits| bin(digits)).zip(ISSUERS).collect();
+    SwitchConfig {
+        institution: InstitutionId::parse(b"990001").expect("digits"),
+        acquirers: ACQUIRERS.iter().enumerate().map(acquirer).collect(),
+        issuers: ISSUERS.iter().map(issuer).collect(),
+        routes: RouteTable::new(&routes),
+        limits: Limits { in_flight: 1_000, answered: 10_000, tombstones: 1_000, stored: 1_000 },
+        store_forward: StoreForwardConfig {
+            timeout: Duration::from_secs(2),
+            pause_least: Duration::from_millis(500),
+            pause_most: Duration::from_secs(4),
+            at_once: 8,
+        },
+        undelivered_grace: GRACE,
+        repeat_window: REPEAT_WINDOW,
+        cut_over: Duration::ZERO,
+    }
+}
+
+pub(crate) fn requestor_id() -> TokenRequestorId {
+    TokenRequestorId::parse(b"00000000001").expect("digits")
+}
+
+pub(crate) fn tsp_config() -> TspConfig {
+    let text = |bytes: &[u8]| Text::parse("product", bytes).expect("short");
+    let modes = [b"07", b"10", b"05"].map(|mode| EntryMode::parse(mode).expect("digits"));
+    TspConfig {
+        token_ranges: vec![
+            TokenRange { bin: bin(b"489537"), length: 16, product: text(b"credit"), validity_years: 3 },
+            TokenRange { bin: bin(b"623529"), length: 19, product: text(b"debit"), validity_years: 3 },
+        ],
+        pan_ranges: vec![
+            PanRange { bin: bin(ISSUER_BINS[0]), product: text(b"credit"), controlled: true },
+            PanRange { bin: bin(ISSUER_BINS[1]), product: text(b"debit"), controlled: false },
+        ],
+        requestors: vec![TokenRequestor {
+            id: requestor_id(),
+            name: text(b"wallet"),
+            credential: [7; 32],
+            controls: DomainControls {
+                entry_modes: modes.into_iter().collect(),
+                merchants: vec![],
+                categories: vec![],
+                most_amount: None,
+                expiry_optional: false,
+                chip_amount_binds: true,
+            },
+            location: TokenLocation::DeviceStorage,
+            assurances: vec![TokenAssuranceMethod::parse(b"01").expect("digits")],
+            activation: Activation::AtIssue,
+        }],
+        bin_controller: Some(Text::parse("id", b"Q001").expect("four")),
+        cryptograms: CryptogramPolicy::Unverified,
+        amount_tolerance: 0,
+        limits: TspLimits { capacity: 64, control_sets: 4, remembered_requests: 200, waiting_calls: 16 },
+    }
+}
+
+/// Plain cards and cards with tokens, in turn of the two issuers; no card is both.
+pub(crate) fn cards(seed: u64, count: usize) -> Vec<TestCard> {
+    let bins: Vec<Bin> = ISSUER_BINS.iter().map(|digits| bin(digits)).collect();
+    test_cards(seed, &bins, 16, YearMonth { year: 2026, month: 11 }, count)
+}
+
+pub(crate) fn merchants(seed: u64) -> Vec<TestMerchant> {
+    test_merchants(seed, 3)
+}
+
+fn bin(digits: &[u8]) -> Bin {
+    Bin::parse(digits).expect("digits")
+}
