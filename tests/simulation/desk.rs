@@ -240,26 +240,26 @@ impl Desk {
     }
 
     /// What left for acquirers since the last call: connection, message, and the frame's bytes.
-    pub(crate) fn to_acquirers(&mut self) -> Vec<(ConnectionId, Message, Vec<u8>)> {
+    pub(crate) fn sent_to_acquirers(&mut self) -> Vec<(ConnectionId, Message, Vec<u8>)> {
         self.take(|link| !is_issuer(link))
     }
 
     /// The one answer that left.
     pub(crate) fn answer(&mut self) -> Message {
-        let mut answers = self.to_acquirers();
+        let mut answers = self.sent_to_acquirers();
         let seen: Vec<String> = answers.iter().map(|(_, message, _)| message.mti().to_string()).collect();
         assert_eq!(answers.len(), 1, "{seen:?}");
         answers.remove(0).1
     }
 
-    pub(crate) fn to_issuers(&mut self) -> Vec<(ConnectionId, Message)> {
+    pub(crate) fn sent_to_issuers(&mut self) -> Vec<(ConnectionId, Message)> {
         let taken = self.take(is_issuer);
         taken.into_iter().map(|(connection, message, _)| (connection, message)).collect()
     }
 
     /// The one message that left for an issuer.
     pub(crate) fn asked(&mut self) -> (ConnectionId, Message) {
-        let mut asked = self.to_issuers();
+        let mut asked = self.sent_to_issuers();
         let seen: Vec<String> = asked.iter().map(|(_, message)| message.mti().to_string()).collect();
         assert_eq!(asked.len(), 1, "{seen:?}");
         asked.remove(0)

@@ -54,11 +54,11 @@ impl EntryLog for CountedLog {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Crash {
     /// What was not synced is gone.
-    BeforeSync,
+    Unsynced,
     /// The block was being written: some of its sectors are there.
-    DuringSync(u64),
+    Torn(u64),
     /// The block is on disk, and nobody was told.
-    AfterSync,
+    Untold,
 }
 
 impl Crash {
@@ -66,9 +66,9 @@ impl Crash {
 
     pub(crate) fn of(drawn: u64) -> Self {
         match drawn % Self::KINDS {
-            0 => Self::BeforeSync,
-            1 => Self::DuringSync(drawn / Self::KINDS),
-            _ => Self::AfterSync,
+            0 => Self::Unsynced,
+            1 => Self::Torn(drawn / Self::KINDS),
+            _ => Self::Untold,
         }
     }
 }
@@ -190,16 +190,16 @@ impl House {
     /// Ends the process; gives the disk that the next one finds.
     pub(crate) fn crash(mut self, disk: &MemoryDisk, how: Crash) -> MemoryDisk {
         match how {
-            Crash::BeforeSync => {}
-            Crash::DuringSync(_) => {
+            Crash::Unsynced => {}
+            Crash::Torn(_) => {
                 disk.fail_sync_after(0);
                 let _ = self.writer.step();
             }
-            Crash::AfterSync => {
+            Crash::Untold => {
                 let _ = self.writer.step();
             }
         }
-        let seed = if let Crash::DuringSync(seed) = how { seed } else { 0 };
+        let seed = if let Crash::Torn(seed) = how { seed } else { 0 };
         disk.after_power_loss(seed)
     }
 }

@@ -23,7 +23,7 @@ fn reversed_once(desk: &mut Desk, request: &Message) {
     desk.send(connection, &answer_to(&reversal, "00"));
     assert!(desk.house.node.core().stored().is_empty());
     desk.pass(Duration::from_secs(30));
-    assert!(desk.to_issuers().is_empty(), "once and no more");
+    assert!(desk.sent_to_issuers().is_empty(), "once and no more");
 }
 
 #[test]
@@ -31,13 +31,13 @@ fn a_purchase_is_forwarded_and_answered_each_after_its_entry() {
     let mut desk = Desk::open();
     desk.syncs = false;
     desk.send(FIRST, &desk.purchase(1));
-    assert!(desk.to_issuers().is_empty(), "not before it is durable");
+    assert!(desk.sent_to_issuers().is_empty(), "not before it is durable");
     desk.sync();
     let (connection, asked) = desk.asked();
     assert_eq!(get(&asked, 15), "1122");
     assert_eq!(get(&asked, 33), "990001");
     desk.send(connection, &answer_to(&asked, "00"));
-    assert!(desk.to_acquirers().is_empty(), "not before it is durable");
+    assert!(desk.sent_to_acquirers().is_empty(), "not before it is durable");
     desk.sync();
     let answer = desk.answer();
     assert_eq!(
@@ -86,7 +86,7 @@ fn what_is_refused_here_goes_nowhere() {
         change(&mut request);
         desk.send(FIRST, &request);
         assert_eq!(get(&desk.answer(), 39), code, "{name}");
-        assert!(desk.to_issuers().is_empty(), "{name}");
+        assert!(desk.sent_to_issuers().is_empty(), "{name}");
     }
 }
 
@@ -98,9 +98,9 @@ fn who_did_not_sign_on_is_told_to_come_later() {
     desk.send(stranger, &desk.purchase(1));
     assert_eq!(get(&desk.answer(), 39), "91");
     desk.sign_on(stranger);
-    desk.to_acquirers();
+    desk.sent_to_acquirers();
     desk.send(stranger, &repeat(&desk.purchase(1)));
-    assert_eq!(desk.to_issuers().len(), 1, "nothing was remembered of the refusal");
+    assert_eq!(desk.sent_to_issuers().len(), 1, "nothing was remembered of the refusal");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn silence_ends_in_a_decline_with_its_reversal_and_a_late_answer_is_only_noted()
         desk.pass(ISSUER_TIMEOUT);
         assert_eq!(get(&desk.answer(), 39), "91");
         desk.send(connection, &answer_to(&asked, "00"));
-        assert!(desk.to_acquirers().is_empty());
+        assert!(desk.sent_to_acquirers().is_empty());
         assert_eq!(desk.house.node.core().counts().late, 1);
         reversed_once(&mut desk, &asked);
     }
@@ -142,7 +142,7 @@ fn an_answer_that_names_something_else_matches_nothing() {
         let mut wrong = answer_to(&asked, "00");
         change(&mut wrong);
         desk.send(connection, &wrong);
-        assert!(desk.to_acquirers().is_empty(), "{name}");
+        assert!(desk.sent_to_acquirers().is_empty(), "{name}");
         desk.send(connection, &answer_to(&asked, "00"));
         assert_eq!(get(&desk.answer(), 39), "00", "{name}: the right one still counts");
     }
@@ -185,7 +185,7 @@ fn a_partial_approval_passes_only_to_who_can_take_it() {
             reversed_once(&mut desk, &asked);
         } else {
             assert_eq!(get(&answer, 4), "000000000500");
-            assert!(desk.to_issuers().is_empty());
+            assert!(desk.sent_to_issuers().is_empty());
         }
     }
 }
@@ -202,7 +202,7 @@ fn duplicates_in_one_batch_are_forwarded_once_and_the_newest_asker_is_answered()
         desk.settle();
         let (connection, asked) = desk.asked();
         desk.send(connection, &answer_to(&asked, "00"));
-        let answers = desk.to_acquirers();
+        let answers = desk.sent_to_acquirers();
         assert_eq!(answers.len(), 1);
         assert_eq!(answers[0].0, SECOND);
     }
@@ -229,10 +229,10 @@ fn an_altered_repeat_is_refused_and_the_first_one_goes_on() {
         assert_eq!(get(&desk.answer(), 39), "00");
         desk.send(FIRST, &altered);
         assert_eq!(get(&desk.answer(), 39), "94", "answered, {at}");
-        let mut desk = desk.restart(Crash::BeforeSync);
+        let mut desk = desk.restart(Crash::Unsynced);
         desk.send(FIRST, &altered);
         assert_eq!(get(&desk.answer(), 39), "94", "after a restart, {at}");
-        assert!(desk.to_issuers().is_empty());
+        assert!(desk.sent_to_issuers().is_empty());
     }
 }
 
@@ -244,13 +244,13 @@ fn a_repeat_gets_the_very_same_answer_also_after_a_restart() {
         desk.send(FIRST, &request);
         let (connection, asked) = desk.asked();
         desk.send(connection, &answer_to(&asked, code));
-        let first = desk.to_acquirers().remove(0).2;
+        let first = desk.sent_to_acquirers().remove(0).2;
         desk.send(SECOND, &repeat(&request));
-        assert_eq!(desk.to_acquirers().remove(0).2, first);
-        let mut desk = desk.restart(Crash::BeforeSync);
+        assert_eq!(desk.sent_to_acquirers().remove(0).2, first);
+        let mut desk = desk.restart(Crash::Unsynced);
         desk.send(FIRST, &repeat(&request));
-        assert_eq!(desk.to_acquirers().remove(0).2, first, "after a restart");
-        assert!(desk.to_issuers().is_empty());
+        assert_eq!(desk.sent_to_acquirers().remove(0).2, first, "after a restart");
+        assert!(desk.sent_to_issuers().is_empty());
     }
 }
 
@@ -263,7 +263,7 @@ fn a_request_without_an_outcome_is_reversed_at_the_next_start() {
         let (connection, asked) = desk.asked();
         desk.syncs = false;
         desk.send(connection, &answer_to(&asked, "00"));
-        let mut desk = desk.restart(Crash::BeforeSync);
+        let mut desk = desk.restart(Crash::Unsynced);
         assert_eq!(desk.house.recovered.without_outcome, 1);
         desk.send(FIRST, &repeat(&request));
         assert_eq!(get(&desk.answer(), 39), "91");
@@ -286,9 +286,9 @@ fn a_reversal_of_what_stands_is_delivered_once() {
         desk.send(FIRST, &repeat(&reversal(&request, 2)));
         desk.send(FIRST, &reversal(&request, 3));
         desk.send(FIRST, &repeat(&request));
-        assert!(desk.to_acquirers().is_empty(), "nothing is said before it is durable");
+        assert!(desk.sent_to_acquirers().is_empty(), "nothing is said before it is durable");
         desk.sync();
-        let answers = desk.to_acquirers();
+        let answers = desk.sent_to_acquirers();
         let codes: Vec<String> = answers.iter().map(|(_, answer, _)| get(answer, 39)).collect();
         assert_eq!(codes, ["00", "00", "00", "91"]);
         desk.syncs = true;
@@ -306,15 +306,15 @@ fn a_reversal_in_flight_waits_for_the_outcome() {
         desk.send(FIRST, &reversal(&request, 2));
         assert_eq!(get(&desk.answer(), 39), "00");
         desk.pass(Duration::from_secs(1));
-        assert!(desk.to_issuers().is_empty(), "it must not overtake");
+        assert!(desk.sent_to_issuers().is_empty(), "it must not overtake");
         if restarts {
-            desk = desk.restart(Crash::BeforeSync);
+            desk = desk.restart(Crash::Unsynced);
             desk.pass(Duration::from_secs(1));
             let (connection, sent) = desk.asked();
             assert_eq!(sent.mti().to_string(), "0421", "whether it was sent is not known");
             desk.send(connection, &answer_to(&sent, "00"));
             desk.pass(Duration::from_secs(10));
-            assert!(desk.to_issuers().is_empty());
+            assert!(desk.sent_to_issuers().is_empty());
         } else {
             desk.send(connection, &answer_to(&asked, "00"));
             assert_eq!(get(&desk.answer(), 39), "91", "its approval is not given any more");
@@ -333,7 +333,7 @@ fn a_reversal_meets_an_approval_on_its_way_to_the_disk() {
     desk.send(connection, &answer_to(&asked, "00"));
     desk.send(FIRST, &reversal(&request, 2));
     desk.sync();
-    let mut answers = desk.to_acquirers();
+    let mut answers = desk.sent_to_acquirers();
     answers.sort_by_key(|(_, answer, _)| get(answer, 11));
     let codes: Vec<String> = answers.iter().map(|(_, answer, _)| get(answer, 39)).collect();
     assert_eq!(codes, ["91", "00"]);
@@ -351,7 +351,7 @@ fn a_reversal_meets_a_time_out_on_its_way_to_the_disk() {
     desk.pass(ISSUER_TIMEOUT);
     desk.send(FIRST, &reversal(&request, 2));
     desk.sync();
-    assert_eq!(desk.to_acquirers().len(), 2);
+    assert_eq!(desk.sent_to_acquirers().len(), 2);
     desk.syncs = true;
     reversed_once(&mut desk, &asked);
 }
@@ -365,11 +365,11 @@ fn a_reversal_that_came_first_stops_its_original() {
             desk.send(FIRST, &reversal(&request, 2));
             assert_eq!(get(&desk.answer(), 39), "25");
             if restarts {
-                desk = desk.restart(Crash::BeforeSync);
+                desk = desk.restart(Crash::Unsynced);
             }
             desk.send(FIRST, &request);
             assert_eq!(get(&desk.answer(), 39), "94", "{mti}");
-            assert!(desk.to_issuers().is_empty());
+            assert!(desk.sent_to_issuers().is_empty());
         }
     }
 }
@@ -382,16 +382,16 @@ fn a_reversal_in_the_same_batch_stops_its_original() {
         desk.push(FIRST, &request);
         desk.push(FIRST, &reversal(&request, 2));
         desk.settle();
-        assert!(desk.to_issuers().is_empty());
-        let answers = desk.to_acquirers();
+        assert!(desk.sent_to_issuers().is_empty());
+        let answers = desk.sent_to_acquirers();
         let codes: Vec<(String, String)> =
             answers.iter().map(|(_, answer, _)| (get(answer, 11), get(answer, 39))).collect();
         assert!(codes.contains(&("000001".into(), "91".into())), "{codes:?}");
         assert!(codes.contains(&("000002".into(), "00".into())), "{codes:?}");
-        let mut desk = desk.restart(Crash::BeforeSync);
+        let mut desk = desk.restart(Crash::Unsynced);
         desk.send(FIRST, &repeat(&request));
         assert_ne!(get(&desk.answer(), 39), "00");
-        assert!(desk.to_issuers().is_empty());
+        assert!(desk.sent_to_issuers().is_empty());
     }
 }
 
@@ -417,7 +417,7 @@ fn a_reversal_must_fit_its_original() {
         change(&mut wrong);
         desk.send(FIRST, &wrong);
         assert_eq!(get(&desk.answer(), 39), "25", "{name}");
-        assert!(desk.to_issuers().is_empty(), "{name}");
+        assert!(desk.sent_to_issuers().is_empty(), "{name}");
     }
 }
 
@@ -430,14 +430,14 @@ fn an_advice_is_acknowledged_when_durable_and_delivered_until_acknowledged() {
         desk.syncs = false;
         desk.send(FIRST, &advice);
         desk.send(FIRST, &repeat(&advice));
-        assert!(desk.to_acquirers().is_empty() && desk.to_issuers().is_empty());
+        assert!(desk.sent_to_acquirers().is_empty() && desk.sent_to_issuers().is_empty());
         desk.syncs = true;
         desk.sync();
-        assert_eq!(desk.to_acquirers().len(), 2);
+        assert_eq!(desk.sent_to_acquirers().len(), 2);
         let (_, first) = desk.asked();
         assert_eq!(first.mti().to_string(), "0220");
         desk.pass(Duration::from_secs(4));
-        let again = desk.to_issuers();
+        let again = desk.sent_to_issuers();
         assert!(again.iter().all(|(_, message)| message.mti().to_string() == "0221"));
         let (connection, last) = again.last().expect("it is sent again");
         assert_eq!(get(last, 11), get(&first, 11));
@@ -483,11 +483,11 @@ fn an_approval_that_was_not_given_is_reversed_after_its_grace() {
     let (connection, asked) = desk.asked();
     desk.takes = false;
     desk.send(connection, &answer_to(&asked, "00"));
-    assert_eq!(desk.to_acquirers().len(), 1);
+    assert_eq!(desk.sent_to_acquirers().len(), 1);
     desk.cut(FIRST, None);
     desk.takes = true;
     desk.pass(GRACE - Duration::from_millis(500));
-    assert!(desk.to_issuers().is_empty());
+    assert!(desk.sent_to_issuers().is_empty());
     desk.pass(Duration::from_secs(1));
     reversed_once(&mut desk, &asked);
 }
@@ -500,12 +500,12 @@ fn a_repeat_collects_an_approval_that_was_not_given() {
     let (connection, asked) = desk.asked();
     desk.cut(FIRST, None);
     desk.send(connection, &answer_to(&asked, "00"));
-    assert!(desk.to_acquirers().is_empty(), "nobody is there");
+    assert!(desk.sent_to_acquirers().is_empty(), "nobody is there");
     desk.pass(Duration::from_secs(1));
     desk.send(SECOND, &repeat(&request));
     assert_eq!(get(&desk.answer(), 39), "00");
     desk.pass(GRACE * 2);
-    assert!(desk.to_issuers().is_empty());
+    assert!(desk.sent_to_issuers().is_empty());
 }
 
 #[test]
@@ -518,14 +518,14 @@ fn an_approval_once_given_stands_even_if_the_answer_to_a_repeat_is_lost() {
         desk.send(connection, &answer_to(&asked, "00"));
         desk.answer();
         if restarts {
-            desk = desk.restart(Crash::BeforeSync);
+            desk = desk.restart(Crash::Unsynced);
         }
         desk.takes = false;
         desk.send(SECOND, &repeat(&request));
         assert_eq!(get(&desk.answer(), 39), "00");
         desk.cut(SECOND, None);
         desk.pass(GRACE * 2);
-        assert!(desk.to_issuers().is_empty(), "the acquirer has it, so only the acquirer undoes it");
+        assert!(desk.sent_to_issuers().is_empty(), "the acquirer has it, so only the acquirer undoes it");
     }
 }
 
@@ -542,12 +542,12 @@ fn the_pan_in_an_answer_is_left_out() {
         &[(54, &format!("0002978C{head}{tail}978C{:012}", 0)), (63, &format!("XX{:03}{pan}", 16))],
     );
     desk.send(connection, &leaky);
-    let answers = desk.to_acquirers();
+    let answers = desk.sent_to_acquirers();
     let (_, answer, frame) = &answers[0];
     assert_eq!(get(answer, 39), "00");
     assert!(!answer.has(DataElement::new(54).unwrap()));
     assert!(LeakScan::new(&desk.behind.pan).find(frame).is_none());
-    assert!(desk.to_issuers().is_empty(), "the answer could stand without it");
+    assert!(desk.sent_to_issuers().is_empty(), "the answer could stand without it");
 }
 
 #[test]
@@ -560,10 +560,10 @@ fn the_clock_ends_a_window_and_what_is_in_flight_keeps_its_own() {
     desk.send(connection, &answer_to(&asked, "00"));
     assert_eq!(get(&desk.answer(), 15), "1122");
     desk.pass(Duration::from_secs(40));
-    desk.to_issuers();
+    desk.sent_to_issuers();
     desk.send(FIRST, &desk.purchase(2));
     assert_eq!(get(&desk.asked().1, 15), "1123");
-    let mut desk = desk.restart(Crash::BeforeSync);
+    let mut desk = desk.restart(Crash::Unsynced);
     desk.pass(Duration::from_secs(1));
     let (_, reversal) = desk.asked();
     assert_eq!(get(&reversal, 15), "1123");

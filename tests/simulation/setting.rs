@@ -1,6 +1,6 @@
 //! The setting of every run: two acquirers, two issuers, their dialects and cards, and the switch's configuration.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokenswitch::codec::{Dialect, FrameFormat};
@@ -34,8 +34,10 @@ const ISSUER_BINS: [&[u8]; 2] = [b"476173", b"622848"];
 const INSTITUTIONS: [&[u8]; 2] = [b"00012345678", b"87654321"];
 
 pub(crate) fn dialect_of(link: LinkId) -> Arc<Dialect> {
-    let name = if link.0 % 2 == 1 { "iso87-ascii" } else { "iso87-bcd" };
-    Arc::new(Dialect::shipped(name).expect("it is shipped"))
+    static DIALECTS: OnceLock<[Arc<Dialect>; 2]> = OnceLock::new();
+    let shipped = |name| Arc::new(Dialect::shipped(name).expect("it is shipped"));
+    let dialects = DIALECTS.get_or_init(|| ["iso87-bcd", "iso87-ascii"].map(shipped));
+    Arc::clone(&dialects[usize::from(link.0 % 2)])
 }
 
 pub(crate) fn framing_of(link: LinkId) -> FrameFormat {

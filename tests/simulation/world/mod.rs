@@ -1,0 +1,540 @@
+//! `World`: one seed, one run — acquirers, issuers, network, disk and clock around the real switch, everything drawn
+//! from the seed and done in one order.
+
+mod network;
+mod peers;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use tokenswitch::codec::{DataElement, FrameReader, decode};
+use tokenswitch::journal::MemoryDisk;
+use tokenswitch::link::{CloseReason, ConnectionId, Inbox, LinkCommand, Outbox};
+use tokenswitch::sim::{self, AcquirerSimulator, IssuerSimulator, PresentedCard, reconcile};
+use tokenswitch::stdx::clock::{Moment, Now};
+use tokenswitch::tsp::{CallId, Command, ProvisionRequest};
+use tokenswitch::vocab::{LinkId, TokenReferenceId};
+
+use self::peers::{acquirer, asker, issuer};
+use crate::audit::{Audit, Broken};
+use crate::house::{Crash, House};
+use crate::line::Line;
+use crate::setting::{ACQUIRERS, ISSUERS, START, cards, dialect_of, framing_of, is_issuer, requestor_id};
+
+const MILLI: u64 = 1_000_000;
+const SECOND: u64 = 1_000 * MILLI;
+/// No run needs longer to come to rest.
+const LATEST: Moment = Moment(1_500 * SECOND);
+
+/// How rough a run is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) payments: u32,
+    /// Crashes at random moments.
+    pub(crate) crashes: u32,
+    /// A crash as soon as so many entries were appended, in this way.
+    pub(crate) crash_at: Option<(u64, Crash)>,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Summary {
+    pub(crate) hash: u64,
+    pub(crate) entries: usize,
+    pub(crate) requests: usize,
+    pub(crate) reversals: usize,
+    pub(crate) approved: u64,
+    pub(crate) answers: u64,
+    pub(crate) crashes: u32,
+}
+
+/// A promise broken, and how it came to it.
+pub(crate) struct Failure {
+    pub(crate) what: Broken,
+    pub(crate) trace: String,
+}
+
+#[derive(Debug)]
+enum Happening {
+    /// An acquirer connects to its listener.
+    Connect(usize),
+    Dialled {
+        link: LinkId,
+        connection: ConnectionId,
+    },
+    ToSwitch {
+        line: usize,
+        bytes: Vec<u8>,
+    },
+    ToPeer {
+        line: usize,
+        bytes: Vec<u8>,
+    },
+    /// The socket takes output.
+    Pump(usize),
+    ClosedAtSwitch {
+        line: usize,
+        begun: usize,
+        reason: CloseReason,
+    },
+    ClosedAtPeer(usize),
+    Step,
+    Tick,
+    Sync,
+    Pay,
+    /// The network cuts a connection.
+    Cut,
+    Crash(Crash),
+    Restart,
+    /// A token is suspended or resumed.
+    Vault,
+}
+
+/// What was done, as a hash and, when wanted, in words.
+struct Trace {
+    hash: u64,
+    words: Option<String>,
+}
+
+impl Trace {
+    fn note(&mut self, now: Moment, line: &str) {
+        for byte in line.bytes().chain(now.0.to_le_bytes()) {
+            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+        }
+        if let Some(words) = &mut self.words {
+            let _ = writeln!(words, "{:>12.6} {line}", now.0 as f64 / SECOND as f64);
+        }
+    }
+}
+
+struct Acquirer {
+    brain: AcquirerSimulator,
+    out: sim::Outbox,
+}
+
+struct Issuer {
+    brain: IssuerSimulator,
+    out: sim::Outbox,
+    /// Dials fail until then.
+    away_until: Moment,
+}
+
+pub(crate) struct World {
+    plan: Plan,
+    random: fastrand::Rng,
+    now: Moment,
+    queue: BTreeMap<(Moment, u64), Happening>,
+    queued: u64,
+    disk: MemoryDisk,
+    house: Option<House>,
+    generation: u64,
+    inbox: Inbox,
+    outbox: Outbox,
+    stepping: bool,
+    syncing: bool,
+    lines: Vec<Line>,
+    by_connection: BTreeMap<ConnectionId, usize>,
+    accepted: u64,
+    acquirers: Vec<Acquirer>,
+    issuers: Vec<Issuer>,
+    tokens: Vec<TokenReferenceId>,
+    calls: u64,
+    audit: Audit,
+    trace: Trace,
+    payments_left: u32,
+    crashes: u32,
+    crash_at: Option<(u64, Crash)>,
+    broken: Option<Broken>,
+}
+
+type Step = Result<(), Broken>;
+
+/// Runs one plan to its end.
+pub(crate) fn run(plan: Plan, in_words: bool) -> Result<Summary, Failure> {
+    let mut world = World::new(plan, in_words);
+    let result = world.live();
+    match result {
+        Ok(()) => Ok(world.summary()),
+        Err(what) => Err(Failure { what, trace: world.trace.words.take().unwrap_or_default() }),
+    }
+}
+
+impl World {
+    fn new(plan: Plan, in_words: bool) -> Self {
+        let mut random = fastrand::Rng::with_seed(plan.seed);
+        let disk = MemoryDisk::new();
+        let started = Now { moment: Moment(0), wall: START };
+        let mut house = House::start(&disk, plan.seed, started);
+        let all = cards(plan.seed, 12);
+        let (plain, behind) = all.split_at(6);
+        let (mut tokens, mut presented, mut secrets) = (Vec::new(), Vec::<PresentedCard>::new(), Vec::new());
+        presented.extend(plain.iter().map(PresentedCard::card));
+        for (at, card) in behind.iter().enumerate() {
+            let request = ProvisionRequest {
+                asker: asker(&format!("p{at}")),
+                pan: card.pan.clone(),
+                pan_expiry: card.expiry,
+                sequence: card.sequence,
+                assurance: None,
+                location: None,
+                par: None,
+            };
+            let call = CallId(at as u64);
+            house.ask_vault(Command::Provision { call, request: Box::new(request) }, started);
+            house.sync();
+            let (_, answer) = house.vault_durable(started).pop().expect("it is durable");
+            let view = answer.expect("there is room");
+            tokens.push(view.reference);
+            secrets.push(card.pan.clone());
+            let requestor = random.bool().then(requestor_id);
+            let token =
+                PresentedCard::token(view.token, Some(view.expiry), requestor, Some(card.pan.clone()));
+            presented.push(token);
+        }
+        let mut audit = Audit::new(&secrets);
+        let entries = tokenswitch::journal::Reader::offline(
+            Box::new(disk.clone()),
+            tokenswitch::crypto::SecurityModule::sample().expect("the sample keys").journal_keys(),
+            "transactions",
+        );
+        let entries: Vec<_> = entries.expect("it reads").0.map(|entry| entry.expect("it reads")).collect();
+        audit.read_back(&entries).expect("nothing was there before");
+        let acquirers =
+            (0..ACQUIRERS.len()).map(|at| acquirer(at, plan.seed, &presented, &mut random)).collect();
+        let issuers = (0..ISSUERS.len()).map(|at| issuer(at, plan.seed, &mut random)).collect();
+        Self {
+            random,
+            now: Moment(0),
+            queue: BTreeMap::new(),
+            queued: 0,
+            disk,
+            house: Some(house),
+            generation: 0,
+            inbox: Inbox::default(),
+            outbox: Outbox::default(),
+            stepping: false,
+            syncing: false,
+            lines: Vec::new(),
+            by_connection: BTreeMap::new(),
+            accepted: 0,
+            acquirers,
+            issuers,
+            tokens,
+            calls: 1_000,
+            audit,
+            trace: Trace { hash: 0xCBF2_9CE4_8422_2325, words: in_words.then(String::new) },
+            payments_left: plan.payments,
+            crashes: 0,
+            crash_at: plan.crash_at,
+            broken: None,
+            plan,
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { moment: self.now, wall: START.plus(self.now.since(Moment(0))) }
+    }
+
+    fn summary(&self) -> Summary {
+        Summary {
+            hash: self.trace.hash,
+            entries: self.audit.durable_entries(),
+            requests: self.audit.requests(),
+            reversals: self.audit.reversals(),
+            approved: self.acquirers.iter().map(|acquirer| acquirer.brain.report().approved).sum(),
+            answers: self.audit.answers,
+            crashes: self.crashes,
+        }
+    }
+
+    fn later(&mut self, nanos: u64, what: Happening) {
+        self.at(Moment(self.now.0 + nanos), what);
+    }
+
+    fn at(&mut self, moment: Moment, what: Happening) {
+        self.queued += 1;
+        self.queue.insert((moment, self.queued), what);
+    }
+
+    fn note(&mut self, line: &str) {
+        let now = self.now;
+        self.trace.note(now, line);
+    }
+
+    /// One in so many.
+    fn chance(&mut self, one_in: u64) -> bool {
+        self.random.u64(0..one_in) == 0
+    }
+
+    fn live(&mut self) -> Step {
+        for acquirer in 0..self.acquirers.len() {
+            for _ in 0..2 {
+                let wait = self.random.u64(0..50 * MILLI);
+                self.later(wait, Happening::Connect(acquirer));
+            }
+        }
+        self.later(0, Happening::Tick);
+        self.later(400 * MILLI, Happening::Pay);
+        let span = u64::from(self.plan.payments) * 400 * MILLI;
+        for _ in 0..self.plan.crashes {
+            let (wait, kind) = (self.random.u64(0..span.max(1)), Crash::of(self.random.u64(..)));
+            self.later(wait, Happening::Crash(kind));
+        }
+        for _ in 0..self.random.u32(0..6) {
+            let wait = self.random.u64(0..span.max(1));
+            self.later(wait, Happening::Cut);
+        }
+        for _ in 0..self.random.u32(0..4) {
+            let wait = self.random.u64(0..span.max(1));
+            self.later(wait, Happening::Vault);
+        }
+        while !self.is_at_rest() {
+            self.advance()?;
+            if let Some(broken) = self.broken.take() {
+                return Err(broken);
+            }
+            if self.now > LATEST {
+                return Err(format!("P3: the queues never empty: {}", self.what_waits()));
+            }
+        }
+        self.judge()
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let idle = self.house.as_ref().is_some_and(|house| {
+            house.node.is_idle() && house.node.core().stored().is_empty() && !house.has_unsynced()
+        });
+        let waits = self.acquirers.iter().any(|acquirer| acquirer.brain.outstanding() > 0);
+        let crash_waits = self.queue.values().any(|what| {
+            matches!(what, Happening::Crash(_) | Happening::Restart | Happening::Cut | Happening::Vault)
+        });
+        idle && self.payments_left == 0 && !waits && !crash_waits && self.grace_is_over()
+    }
+
+    /// Approvals that were not given are reversed only after their grace.
+    fn grace_is_over(&self) -> bool {
+        self.house.as_ref().is_some_and(|house| house.node.core().undelivered() == 0)
+    }
+
+    fn what_waits(&self) -> String {
+        let house = self.house.as_ref().map(|house| {
+            (house.node.core().unfinished(), house.node.core().stored().len(), house.has_unsynced())
+        });
+        let acquirers: Vec<usize> = self.acquirers.iter().map(|a| a.brain.outstanding()).collect();
+        format!("unfinished, stored, unsynced {house:?}, acquirers wait for {acquirers:?}")
+    }
+
+    /// The end of the run: book against ledger, and what the journal says.
+    fn judge(&mut self) -> Step {
+        self.note("at rest");
+        self.audit.at_rest()?;
+        let book = self.acquirers.iter().flat_map(|acquirer| acquirer.brain.records());
+        let ledger = self.issuers.iter().flat_map(|issuer| issuer.brain.ledger().records());
+        let differences = reconcile(book, ledger);
+        if let Some(first) = differences.first() {
+            return Err(format!("P3: book and ledger differ, {} in all: {first}", differences.len()));
+        }
+        for acquirer in &self.acquirers {
+            let mismatches: Vec<_> = acquirer
+                .brain
+                .report()
+                .mismatches_by_name()
+                .iter()
+                // An answer that crossed its repeat, or the acknowledgement of a reversal sent twice, is no fault.
+                .filter(|(name, _)| !matches!(*name, "answered twice" | "nobody asked"))
+                .collect();
+            if !mismatches.is_empty() {
+                return Err(format!("P2: an acquirer found {mismatches:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// To the next thing that happens.
+    fn advance(&mut self) -> Step {
+        let due = self.queue.first_key_value().map(|((moment, _), _)| *moment);
+        let brains = self.acquirers.iter().filter_map(|acquirer| acquirer.brain.deadline());
+        let brains = brains.chain(self.issuers.iter().filter_map(|issuer| issuer.brain.deadline())).min();
+        let due = due.expect("the next tick is always there");
+        if let Some(brain) = brains.filter(|brain| *brain < due) {
+            self.now = self.now.max(brain);
+            return self.brains_move();
+        }
+        self.now = self.now.max(due);
+        if let Some((_, what)) = self.queue.pop_first() {
+            self.happen(what)?;
+        }
+        self.brains_move()
+    }
+
+    fn happen(&mut self, what: Happening) -> Step {
+        match what {
+            Happening::Connect(acquirer) => self.connect(acquirer),
+            Happening::Dialled { link, connection } => self.dialled(link, connection),
+            Happening::ToSwitch { line, bytes } => self.reach_switch(line, &bytes),
+            Happening::ToPeer { line, bytes } => self.reach_peer(line, &bytes)?,
+            Happening::Pump(line) => self.pump(line)?,
+            Happening::ClosedAtSwitch { line, begun, reason } => self.closed_at_switch(line, begun, reason),
+            Happening::ClosedAtPeer(line) => self.closed_at_peer(line),
+            Happening::Step => self.step()?,
+            Happening::Tick => self.tick()?,
+            Happening::Sync => self.sync()?,
+            Happening::Pay => self.pay(),
+            Happening::Cut => self.cut(),
+            Happening::Crash(how) => self.crash(how),
+            Happening::Restart => self.restart()?,
+            Happening::Vault => self.move_token(),
+        }
+        Ok(())
+    }
+
+    fn wake(&mut self) {
+        if !self.stepping && self.house.is_some() {
+            self.stepping = true;
+            let wait = self.random.u64(0..300_000);
+            self.later(wait, Happening::Step);
+        }
+    }
+
+    fn step(&mut self) -> Step {
+        self.stepping = false;
+        let now = self.now();
+        let Some(house) = self.house.as_mut() else { return Ok(()) };
+        let inbox = std::mem::take(&mut self.inbox);
+        house.vault_durable(now);
+        house.step(&inbox, now, &mut self.outbox);
+        self.after_step()
+    }
+
+    fn tick(&mut self) -> Step {
+        self.later(100 * MILLI, Happening::Tick);
+        let now = self.now();
+        let Some(house) = self.house.as_mut() else { return Ok(()) };
+        house.tick(now, &mut self.outbox);
+        self.after_step()
+    }
+
+    fn after_step(&mut self) -> Step {
+        let Some(house) = self.house.as_ref() else { return Ok(()) };
+        let unsynced = house.has_unsynced();
+        if let Some((entry, how)) = self.crash_at
+            && house.appended() >= entry
+        {
+            self.crash_at = None;
+            self.later(0, Happening::Crash(how));
+        }
+        self.carry_out()?;
+        if unsynced && !self.syncing {
+            self.syncing = true;
+            let wait = match self.random.u32(0..200) {
+                0 => self.random.u64(0..5 * SECOND),
+                1..10 => self.random.u64(0..300 * MILLI),
+                _ => self.random.u64(50_000..3 * MILLI),
+            };
+            self.later(wait, Happening::Sync);
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Step {
+        self.syncing = false;
+        let Some(house) = self.house.as_mut() else { return Ok(()) };
+        let entries = house.sync();
+        let (watermark, more) = (house.watermark, house.has_unsynced());
+        for entry in &entries {
+            self.audit.durable(entry)?;
+        }
+        self.note(&format!("durable up to {}", watermark.0));
+        if more {
+            self.syncing = true;
+            self.later(MILLI, Happening::Sync);
+        }
+        self.wake();
+        Ok(())
+    }
+
+    /// Does what the node asks of the sockets.
+    fn carry_out(&mut self) -> Step {
+        let outbox = std::mem::take(&mut self.outbox);
+        for command in &outbox.commands {
+            match command {
+                LinkCommand::Dial { link, connection, .. } => {
+                    let wait = self.random.u64(MILLI..20 * MILLI);
+                    self.later(wait, Happening::Dialled { link: *link, connection: *connection });
+                }
+                LinkCommand::Write { connection, bytes } => self.write(*connection, outbox.written(bytes))?,
+                LinkCommand::Close { connection, reason } => self.close(*connection, *reason)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, connection: ConnectionId, frame: &[u8]) -> Step {
+        let Some(at) = self.by_connection.get(&connection).copied() else { return Ok(()) };
+        let link = self.lines[at].link;
+        let mut reader = FrameReader::new(framing_of(link));
+        reader.spare()[..frame.len()].copy_from_slice(frame);
+        reader.filled(frame.len());
+        let message = reader.next().ok().flatten().ok_or("P10: half a frame")?.message.to_vec();
+        let decoded = decode(&dialect_of(link), &message);
+        let decoded = decoded.map_err(|failure| format!("P10: unreadable to {link}: {}", failure.error))?;
+        let code =
+            String::from_utf8_lossy(decoded.get(DataElement::RESPONSE_CODE).unwrap_or_default()).into_owned();
+        let stan = decoded.stan().ok().flatten();
+        self.note(&format!("switch -> {link}/{connection} {} {stan:?} {code}", decoded.mti()));
+        let start = self.lines[at].output.len();
+        if is_issuer(link) {
+            if let Some(id) = self.audit.leaves_for_issuer(link, &decoded)? {
+                self.lines[at].originals.push((start, id));
+            }
+        } else {
+            self.audit.leaves_for_acquirer(link, frame, &decoded)?;
+        }
+        self.lines[at].output.extend_from_slice(frame);
+        self.start_pump(at);
+        Ok(())
+    }
+
+    fn crash(&mut self, how: Crash) {
+        let Some(house) = self.house.take() else { return };
+        self.note(&format!("crash {how:?}"));
+        self.crashes += 1;
+        self.disk = house.crash(&self.disk, how);
+        self.inbox = Inbox::default();
+        self.outbox = Outbox::default();
+        (self.stepping, self.syncing) = (false, false);
+        self.queue.retain(|_, what| {
+            !matches!(
+                what,
+                Happening::Step
+                    | Happening::Sync
+                    | Happening::Pump(_)
+                    | Happening::Dialled { .. }
+                    | Happening::ClosedAtSwitch { .. }
+            )
+        });
+        for at in 0..self.lines.len() {
+            if std::mem::replace(&mut self.lines[at].at_switch, false) {
+                let begun = self.lines[at].taken;
+                self.lose(at, begun, CloseReason::ConnectionLost);
+            }
+        }
+        self.by_connection.clear();
+        let down = self.random.u64(10 * MILLI..3 * SECOND);
+        self.later(down, Happening::Restart);
+    }
+
+    fn restart(&mut self) -> Step {
+        self.generation += 1;
+        let now = self.now();
+        let seed = self.plan.seed ^ (self.generation << 32);
+        let mut house = House::start(&self.disk, seed, now);
+        let entries = house.read_new();
+        self.audit.read_back(&entries)?;
+        self.note(&format!("restart: {:?}", house.recovered));
+        self.house = Some(house);
+        self.wake();
+        Ok(())
+    }
+}

@@ -1,0 +1,299 @@
+//! The peers: what acquirers ask, how issuers answer, and what becomes of it on its way.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use tokenswitch::codec::{DataElement, FrameReader, Message, decode, encode};
+use tokenswitch::link::CloseReason;
+use tokenswitch::sim::{
+    self, AcquirerConfig, AcquirerSimulator, AnswerRule, Fault, FaultPlan, FaultRule, Habits, IssuerConfig,
+    IssuerSimulator, Patience, Payment, PaymentNumber, PaymentState, PresentedCard, RuledAnswer,
+};
+use tokenswitch::stdx::clock::Moment;
+use tokenswitch::tsp::{Actor, Asker, CallId, Command, Move, MoveRequest, RequestId, Suspender};
+use tokenswitch::vocab::{
+    Amount, Currency, LinkId, MessageClass, Mti, PosEntryMode, ProcessingCode, ResponseCode, Text,
+};
+
+use super::{Acquirer, Happening, Issuer, MILLI, Step, World};
+use crate::setting::{
+    ACQUIRERS, ISSUERS, dialect_of, framing_of, institution_of, is_issuer, merchants, requestor_id,
+};
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Peer {
+    Acquirer(usize),
+    Issuer(usize),
+}
+
+pub(super) fn peer_of(link: LinkId) -> Peer {
+    match ACQUIRERS.iter().position(|acquirer| *acquirer == link) {
+        Some(at) => Peer::Acquirer(at),
+        None => {
+            Peer::Issuer(ISSUERS.iter().position(|issuer| *issuer == link).expect("a link of the setting"))
+        }
+    }
+}
+
+impl World {
+    /// Lets the peers act, and puts what they say on the wire.
+    pub(super) fn brains_move(&mut self) -> Step {
+        let now = self.now();
+        for acquirer in &mut self.acquirers {
+            acquirer.brain.next(now, &mut acquirer.out).map_err(|error| format!("sim: {error}"))?;
+        }
+        for issuer in &mut self.issuers {
+            issuer.brain.next(now, &mut issuer.out);
+        }
+        for peer in [Peer::Acquirer(0), Peer::Acquirer(1), Peer::Issuer(0), Peer::Issuer(1)] {
+            let out = self.out_of(peer);
+            let waiting: Vec<usize> = out.waiting().collect();
+            for at in waiting {
+                let bytes = std::mem::take(self.out_of(peer).bytes(at));
+                let hang_up = self.out_of(peer).take_hang_up(at);
+                if !self.lines[at].at_peer {
+                    continue;
+                }
+                if !bytes.is_empty() {
+                    let bytes = self.mangled(at, bytes);
+                    self.send_to_switch(at, Happening::ToSwitch { line: at, bytes });
+                }
+                if hang_up {
+                    let begun = self.lines[at].taken;
+                    let reason = CloseReason::PeerClosed;
+                    self.lines[at].broken = true;
+                    self.closed_at_peer(at);
+                    self.send_to_switch(at, Happening::ClosedAtSwitch { line: at, begun, reason });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn out_of(&mut self, peer: Peer) -> &mut sim::Outbox {
+        match peer {
+            Peer::Acquirer(at) => &mut self.acquirers[at].out,
+            Peer::Issuer(at) => &mut self.issuers[at].out,
+        }
+    }
+
+    /// What an issuer's frame may become on the way: cut short within its frame, or the name of another request in
+    /// it.
+    pub(super) fn mangled(&mut self, at: usize, bytes: Vec<u8>) -> Vec<u8> {
+        let link = self.lines[at].link;
+        if !is_issuer(link) || !self.chance(25) {
+            return bytes;
+        }
+        let mut reader = FrameReader::new(framing_of(link));
+        reader.spare()[..bytes.len()].copy_from_slice(&bytes);
+        reader.filled(bytes.len());
+        let mut out = Vec::new();
+        while let Ok(Some(frame)) = reader.next() {
+            let (header, message) = (frame.header.to_vec(), frame.message.to_vec());
+            let Ok(mut answer) = decode(&dialect_of(link), &message) else { return bytes };
+            if answer.mti().class == MessageClass::NetworkManagement {
+                return bytes;
+            }
+            let kind = self.random.u32(0..4);
+            self.note(&format!("mangles {} in way {kind}", answer.mti()));
+            let mangled = match kind {
+                0 => message[..self.random.usize(message.len() / 2..message.len())].to_vec(),
+                1 => {
+                    let _ = answer.set(DataElement::SENT_AT, b"0101000000");
+                    encoded(link, &answer)
+                }
+                2 => {
+                    let _ = answer.set(DataElement::RRN, b"000000000000");
+                    encoded(link, &answer)
+                }
+                _ => {
+                    answer.remove(DataElement::RESPONSE_CODE);
+                    encoded(link, &answer)
+                }
+            };
+            let write = |out: &mut Vec<u8>| -> Result<(), ()> {
+                out.extend_from_slice(&mangled);
+                Ok(())
+            };
+            framing_of(link).write(&header, write, &mut out).expect("it is no longer than before");
+        }
+        out
+    }
+
+    pub(super) fn pay(&mut self) {
+        if self.payments_left == 0 {
+            return;
+        }
+        let wait = self.random.u64(MILLI..800 * MILLI);
+        let at_once = self.chance(4);
+        self.later(if at_once { 0 } else { wait }, Happening::Pay);
+        self.payments_left -= 1;
+        let now = self.now();
+        let at = self.random.usize(..self.acquirers.len());
+        let mti = *self.random.choice(&["0100", "0200", "0200", "0200", "0120", "0220"]).expect("some");
+        let card = self.random.usize(0..12);
+        let modes: &[&str] =
+            if card < 6 { &["071", "051", "021", "101"] } else { &["071", "071", "051", "101"] };
+        let mode = *self.random.choice(modes).expect("some");
+        let processing = *self.random.choice(&["000000", "000000", "000000", "310000"]).expect("some");
+        let payment = Payment {
+            mti: Mti::parse(mti.as_bytes()).expect("digits"),
+            card,
+            merchant: self.random.usize(0..3),
+            processing: ProcessingCode::parse(processing.as_bytes()).expect("digits"),
+            amount: Amount::new(self.random.u64(100..100_000), Currency::from_letters("EUR").expect("known")),
+            entry_mode: PosEntryMode::parse(mode.as_bytes()).expect("digits"),
+            original: None,
+        };
+        let Acquirer { brain, out } = &mut self.acquirers[at];
+        match brain.pay(payment, now, out) {
+            Ok(number) => {
+                let line = format!("acquirer {at} pays {mti} as {} with card {card}", number.0);
+                self.note(&line);
+            }
+            Err(error) => self.note(&format!("acquirer {at} cannot pay: {error}")),
+        }
+        self.meddle(at);
+    }
+
+    /// Repeats and reversals of earlier payments, in whatever state they are.
+    pub(super) fn meddle(&mut self, at: usize) {
+        let now = self.now();
+        let (repeats, reverses) = (self.chance(6), self.chance(8));
+        let paid = self.acquirers[at].brain.book().payments().len();
+        if paid == 0 {
+            return;
+        }
+        let recent = paid - 1 - self.random.usize(0..paid.min(3));
+        let number = PaymentNumber(recent);
+        let Acquirer { brain, out, .. } = &mut self.acquirers[at];
+        let state = brain.book().payments()[recent].state;
+        let usable = matches!(state, PaymentState::Waiting | PaymentState::Answered);
+        let mut said = String::new();
+        if repeats && usable && brain.repeat(number, now, out).is_ok() {
+            let _ = write!(said, "acquirer {at} repeats {recent} ");
+        }
+        if reverses && usable && brain.reverse(number, None, now, out).is_ok() {
+            let _ = write!(said, "acquirer {at} reverses {recent}");
+        }
+        if !said.is_empty() {
+            self.note(&said);
+        }
+    }
+
+    pub(super) fn move_token(&mut self) {
+        let now = self.now();
+        self.calls += 1;
+        let call = CallId(self.calls);
+        let reference = self.tokens[self.random.usize(..self.tokens.len())];
+        let asked = if self.random.bool() {
+            Move::Suspend(Suspender::Cardholder)
+        } else {
+            Move::Resume(Suspender::Cardholder)
+        };
+        let request = MoveRequest { asker: asker(&format!("m{call:?}")), reference, asked };
+        let Some(house) = self.house.as_mut() else { return };
+        house.ask_vault(Command::Move { call, request }, now);
+        self.note(&format!("vault: {asked:?}"));
+        if !self.syncing {
+            self.syncing = true;
+            self.later(MILLI, Happening::Sync);
+        }
+    }
+}
+
+pub(super) fn encoded(link: LinkId, message: &Message) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode(&dialect_of(link), message, &mut bytes).expect("it was decoded");
+    bytes
+}
+
+pub(super) fn asker(id: &str) -> Asker {
+    Asker {
+        actor: Actor::TokenRequestor,
+        requestor: requestor_id(),
+        request_id: RequestId::parse(id.as_bytes()).expect("short"),
+        reason: Text::default(),
+    }
+}
+
+pub(super) fn plan_of(seed: u64, rules: &[(&str, Fault)]) -> FaultPlan {
+    let rule =
+        |(when, fault): &(&str, Fault)| FaultRule { when: when.parse().expect("a condition"), fault: *fault };
+    FaultPlan::new(seed, rules.iter().map(rule).collect())
+}
+
+pub(super) fn acquirer(
+    at: usize,
+    seed: u64,
+    cards: &[PresentedCard],
+    random: &mut fastrand::Rng,
+) -> Acquirer {
+    let link = ACQUIRERS[at];
+    let faults: &[(&str, Fault)] = match random.u32(0..3) {
+        0 => &[],
+        1 => &[("odds=1/25", Fault::Drop), ("odds=1/40", Fault::Duplicate), ("odds=1/60", Fault::HangUp)],
+        _ => &[("odds=1/20", Fault::Delay(Duration::from_secs(2))), ("odds=1/20", Fault::Duplicate)],
+    };
+    let patience = Patience {
+        answer: Duration::from_millis(random.u64(1_000..9_000)),
+        repeats: random.u16(0..3),
+        reverses: true,
+        reversal_advice: random.bool(),
+        reversal_repeats: 300,
+    };
+    let habits = Habits {
+        reverse_one_in: random.bool().then(|| random.u64(3..12)),
+        repeat_one_in: random.bool().then(|| random.u64(2..8)),
+    };
+    let brain = AcquirerSimulator::new(AcquirerConfig {
+        dialect: dialect_of(link),
+        framing: framing_of(link),
+        header: vec![0x60; framing_of(link).header_length()],
+        institution: institution_of(at),
+        merchants: merchants(seed),
+        cards: cards.to_vec(),
+        patience,
+        habits,
+        faults: plan_of(random.u64(..), faults),
+        seed: random.u64(..),
+        first_number: 999_990 + 500_000_000 * at as u64,
+    });
+    Acquirer { brain: brain.expect("a report"), out: sim::Outbox::new() }
+}
+
+pub(super) fn issuer(at: usize, seed: u64, random: &mut fastrand::Rng) -> Issuer {
+    let link = ISSUERS[at];
+    let faults: &[(&str, Fault)] = match random.u32(0..4) {
+        0 => &[],
+        1 => &[("odds=1/15", Fault::Drop), ("odds=1/15", Fault::Ignore), ("odds=1/30", Fault::HangUp)],
+        2 => &[
+            ("odds=1/10", Fault::Delay(Duration::from_millis(3_500))),
+            ("odds=1/10", Fault::Duplicate),
+            ("odds=1/20", Fault::Drop),
+        ],
+        _ => &[
+            ("odds=1/12", Fault::Ignore),
+            ("odds=1/12", Fault::Delay(Duration::from_millis(2_900))),
+            ("odds=1/12", Fault::Drop),
+            ("odds=1/40", Fault::HangUp),
+        ],
+    };
+    let rule = |(when, code): (&str, &str)| {
+        let code = ResponseCode::parse(code.as_bytes()).expect("two characters");
+        let answer =
+            if code.as_str() == "10" { RuledAnswer::Partly(code, 50) } else { RuledAnswer::Decline(code) };
+        AnswerRule { when: when.parse().expect("a condition"), answer }
+    };
+    let brain = IssuerSimulator::new(IssuerConfig {
+        dialect: dialect_of(link),
+        framing: framing_of(link),
+        header: vec![0x60; framing_of(link).header_length()],
+        signs_on: false,
+        rules: [("ends=1", "51"), ("ends=12", "10"), ("ends=13", "Z9"), ("ends=3", "91")].map(rule).to_vec(),
+        faults: plan_of(random.u64(..), faults),
+        think: Duration::from_millis(random.u64(0..50)),
+        seed: seed ^ random.u64(..),
+    });
+    Issuer { brain, out: sim::Outbox::new(), away_until: Moment(0) }
+}
