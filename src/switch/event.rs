@@ -166,4 +166,15 @@ impl Answer {
             must_arrive: false,
         }
     }
+
+    /// What is said instead of an approval that was reversed before it could leave.
+    #[must_use]
+    pub fn withheld(self) -> Self {
+        Self {
+            kind: AnswerKind::Refused(Refusal::AnswerWithheld),
+            elements: Elements::default(),
+            must_arrive: false,
+            ..self
+        }
+    }
 }

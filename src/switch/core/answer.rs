@@ -6,7 +6,7 @@ use crate::stdx::clock::Now;
 use crate::vocab::{Outcome, Refusal, ReversalReason, TransactionId};
 
 use super::super::answered::agrees;
-use super::super::event::{Action, Answer, AnswerKind, IssuerAnswer};
+use super::super::event::{Action, AnswerKind, IssuerAnswer};
 use super::super::transaction::{Conclusion, Routed, Transaction, TransactionState};
 use super::reversal::Owing;
 use super::{Outstanding, SwitchCore, Then};
@@ -150,12 +150,7 @@ impl SwitchCore {
         match self.answered.get(id) {
             // Its reversal came while the approval was on its way to the disk, and must be there before this is said.
             Some(answered) if answered.is_withheld() => {
-                let withheld = Answer {
-                    kind: AnswerKind::Refused(Refusal::AnswerWithheld),
-                    elements: Elements::default(),
-                    must_arrive: false,
-                    ..answered.again(id, asked_by)
-                };
+                let withheld = answered.again(id, asked_by).withheld();
                 self.answer_in_turn(withheld, actions);
             }
             Some(answered) => actions.push(Action::Answer(Box::new(answered.again(id, asked_by)))),

@@ -32,9 +32,9 @@ use crate::stdx::clock::{Moment, Now};
 use crate::stdx::maps::Map;
 use crate::vocab::{LinkId, SettlementWindow, Stan, TransactionId};
 
-use super::answered::{AnsweredTable, OriginalKey, RequestIndex};
+use super::answered::{Answered, AnsweredTable, OriginalKey, RequestIndex};
 use super::config::{AcquirerConfig, IssuerConfig, SwitchConfig};
-use super::event::{Action, Answer, CardMark, Event, Ticket};
+use super::event::{Action, Answer, AnswerKind, CardMark, Event, Ticket};
 use super::numbers::Numbers;
 use super::status::Counts;
 use super::store_forward::StoreForward;
@@ -223,7 +223,7 @@ impl SwitchCore {
                 Then::Forward(transaction) => self.forward(transaction, now, actions),
                 Then::Give(transaction) => self.give(transaction, now, actions),
                 Then::Acknowledge(acknowledgement) => self.acknowledge(*acknowledgement, now, actions),
-                Then::Answer(answer) => actions.push(Action::Answer(answer)),
+                Then::Answer(answer) => self.answer_now(answer, actions),
                 Then::Release { stored, mark } => self.store(*stored, mark, false, now, actions),
                 Then::Nothing => {}
             }
@@ -242,6 +242,16 @@ impl SwitchCore {
         match self.waiting.back() {
             Some((ticket, _)) => self.waiting.push_back((*ticket, Then::Answer(Box::new(answer)))),
             None => actions.push(Action::Answer(Box::new(answer))),
+        }
+    }
+
+    /// Its turn has come. An approval that was reversed while it waited is not given any more.
+    fn answer_now(&mut self, answer: Box<Answer>, actions: &mut Vec<Action>) {
+        let reversed = self.answered.get(answer.transaction).is_some_and(Answered::is_withheld);
+        if reversed && answer.kind == AnswerKind::Passed {
+            self.answer_in_turn(answer.withheld(), actions);
+        } else {
+            actions.push(Action::Answer(answer));
         }
     }
 
