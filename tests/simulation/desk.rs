@@ -315,6 +315,19 @@ impl Desk {
         set(&mut message, &[(2, self.token.token.as_str()), (14, &expiry), (22, "101")]);
         message
     }
+
+    /// A tap with the token: what its chip counted and signed.
+    pub(crate) fn tap(&self, stan: u32, counter: u16) -> Message {
+        let mut message = self.token_purchase(stan);
+        set(&mut message, &[(22, "071")]);
+        let mut chip = vec![0x9F, 0x26, 8, 1, 2, 3, 4, 5, 6];
+        chip.extend(counter.to_be_bytes());
+        chip.extend([0x9F, 0x36, 2]);
+        chip.extend(counter.to_be_bytes());
+        chip.extend([0x9F, 0x02, 6, 0, 0, 0, 0, 0x12, 0x34, 0x5F, 0x2A, 2, 0x09, 0x78]);
+        message.set(DataElement::ICC, &chip).expect("it fits");
+        message
+    }
 }
 
 pub(crate) fn set(message: &mut Message, elements: &[(u8, &str)]) {
