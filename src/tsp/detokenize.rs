@@ -14,7 +14,7 @@ use super::controls::{DomainContext, DomainControls, check_requestor};
 use super::counters::Counters;
 use super::lifecycle::TokenStatus;
 use super::record::{CardAad, CardData, open_card};
-use super::table::{BATCH, Mapping, TokenTable};
+use super::table::{BATCH, Domain, Mapping, TokenTable};
 use super::verify::{self, ChipPolicy};
 
 /// What the PAN is wanted for, and so how closely the token is looked at.
@@ -144,12 +144,12 @@ impl Detokenizer {
         if !self.covers(request.token.as_bytes()) {
             return Err(Refusal::UnknownToken);
         }
-        let controls = self.table.controls(mapping).ok_or(Refusal::VaultUnavailable)?;
+        let domain = self.table.domain(mapping).ok_or(Refusal::VaultUnavailable)?;
         let mut findings =
             Findings { verdicts: Verdicts::default(), binding: request.purpose != Purpose::PastEvent };
         findings.note(Service::Mapping, Ok(VerdictResult::Good))?;
-        findings.look_at_token(today, request, mapping, controls)?;
-        findings.note_chip(&verify::chip_findings(request, controls, self.policy))?;
+        findings.look_at_token(today, request, mapping, domain)?;
+        findings.note_chip(&verify::chip_findings(request, &domain.controls, self.policy))?;
         let aad = CardAad::vault(&request.token, mapping.record, mapping.mapping_version);
         // An envelope that does not open is damage: refused, never approved unverified.
         let card = open_card(&self.sealer, &aad, &mapping.sealed).map_err(|_| Refusal::VaultUnavailable)?;
@@ -169,7 +169,7 @@ impl Detokenizer {
             sealed: mapping.sealed,
             record: mapping.record,
             mapping_version: mapping.mapping_version,
-            requestor: mapping.requestor,
+            requestor: domain.requestor,
             assurance: mapping.assurance,
             par: mapping.par,
             verdicts: findings.verdicts,
@@ -199,7 +199,7 @@ impl Findings {
         today: YearMonth,
         request: &DetokenizeRequest,
         mapping: &Mapping,
-        controls: &DomainControls,
+        Domain { requestor, controls }: &Domain,
     ) -> Result<(), Refusal> {
         let good = |()| VerdictResult::Good;
         let context = DomainContext {
@@ -209,9 +209,9 @@ impl Findings {
             category: request.category,
             amount: request.amount,
         };
-        let requestor = check_requestor(request.requestor, mapping.requestor);
+        let is_theirs = check_requestor(request.requestor, *requestor);
         let named = if request.requestor.is_some() { VerdictResult::Good } else { VerdictResult::Absent };
-        self.note(Service::Requestor, requestor.map(|()| named))?;
+        self.note(Service::Requestor, is_theirs.map(|()| named))?;
         let caller = controls.check_caller(&context);
         self.note(Service::Domain, caller.map(good))?;
         self.note(Service::Status, check_status(mapping.status).map(good))?;

@@ -1,11 +1,12 @@
 //! `VaultRecord`: what the vault knows of one token. `CardData`: what lies sealed in it, and how it is sealed to
 //! its place.
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::crypto::{CryptoError, DataSealer, Sealed};
 use crate::stdx::clock::Wall;
 use crate::stdx::random::Entropy;
+use crate::stdx::wipe::wipe;
 use crate::vocab::{
     Digits, Expiry, Pan, PanSequenceNumber, Par, Token, TokenAssuranceMethod, TokenLocation,
     TokenReferenceId, TokenRequestorId, TransactionId,
@@ -51,7 +52,9 @@ pub struct CardData {
 }
 
 /// Card data before sealing: PAN as packed digits filled up with F, expiry YYMM packed, sequence number, reserved.
-pub(super) const CARD_PLAIN: usize = 16;
+const CARD_PLAIN: usize = 16;
+/// With its tag.
+const CARD_SEALED: usize = CARD_PLAIN + crate::crypto::TAG_LENGTH;
 
 /// The place to which card data is sealed: an envelope moved to another place does not open.
 #[derive(Debug, Clone, Copy)]
@@ -109,12 +112,13 @@ pub fn seal_card(
 /// # Errors
 /// `UnknownKeyVersion`, or `NotAuthentic` when the envelope was altered, or sealed for another place or purpose.
 pub fn open_card(sealer: &DataSealer, aad: &CardAad, sealed: &Sealed) -> Result<CardData, CryptoError> {
-    let mut buffer = Zeroizing::new([0_u8; crate::crypto::SEALED_MOST]);
-    let bytes = sealed.ciphertext_and_tag();
-    let place = buffer.get_mut(..bytes.len()).ok_or(CryptoError::NotSealed)?;
-    place.copy_from_slice(bytes);
-    let plain = sealer.open_into(sealed.key_version(), sealed.nonce(), aad.as_bytes(), place)?;
-    CardData::from_plain(plain).ok_or(CryptoError::NotAuthentic)
+    let bytes: &[u8; CARD_SEALED] =
+        sealed.ciphertext_and_tag().try_into().map_err(|_| CryptoError::NotSealed)?;
+    let mut buffer = *bytes;
+    let opened = sealer.open_into(sealed.key_version(), sealed.nonce(), aad.as_bytes(), &mut buffer);
+    let card = opened.map(|plain| CardData::from_plain(plain));
+    wipe(&mut buffer);
+    card?.ok_or(CryptoError::NotAuthentic)
 }
 
 impl CardData {
@@ -153,7 +157,7 @@ impl CardData {
             [b'?', ..] => Some(None),
             digits => Expiry::parse(digits).ok().map(Some),
         };
-        digits.zeroize();
+        wipe(&mut digits);
         let sequence = match plain.get(12)? {
             0xFF => None,
             number => Some(PanSequenceNumber::new(*number)?),

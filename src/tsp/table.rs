@@ -40,8 +40,8 @@ impl<const N: usize> Slot<N> {
         Self { head: AtomicU64::new(0), words: [const { AtomicU64::new(0) }; N] }
     }
 
-    /// The head's data and the words, as they were at one moment.
-    fn read(&self) -> (u32, [u64; N]) {
+    /// The head's data and the first `M` words, as they were at one moment.
+    fn read<const M: usize>(&self) -> (u32, [u64; M]) {
         let mut tries = 0_u32;
         loop {
             let before = self.head.load(Ordering::Acquire);
@@ -81,9 +81,11 @@ impl<const N: usize> Slot<N> {
 
 /// Head: record. Words: token number; nonce; nonce's end, key version, status and expiry; ciphertext and tag.
 type HotSlot = Slot<7>;
-/// Head: suspenders, assurance, location. Words: requestor and last four; mapping version and controls; PAR (4);
+/// Head: suspenders, assurance, location. Words: last four; mapping version and domain; PAR (4);
 /// lifecycle's version | reference (2); token number; issued; changed; blind index (2); nothing yet.
 type ColdSlot = Slot<15>;
+/// What of a cold slot lies in its first line.
+const COLD_LINE: usize = 7;
 
 /// Where a token's hot slot lies.
 #[derive(Debug, Clone, Copy)]
@@ -95,11 +97,17 @@ pub(super) struct Mapping {
     pub(super) status: TokenStatus,
     pub(super) expiry: Expiry,
     pub(super) sealed: Sealed,
-    pub(super) requestor: TokenRequestorId,
     pub(super) assurance: TokenAssuranceMethod,
     pub(super) par: Option<Par>,
     pub(super) mapping_version: u32,
-    controls: u32,
+    domain: u32,
+}
+
+/// Whose a token is and where it may be used.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Domain {
+    pub(super) requestor: TokenRequestorId,
+    pub(super) controls: DomainControls,
 }
 
 /// The table as readers share it.
@@ -107,52 +115,50 @@ pub(super) struct TokenTable {
     hot: Box<[HotSlot]>,
     cold: Box<[ColdSlot]>,
     /// Most tokens of a requestor have the same controls: each set is kept once. Only ever added to.
-    controls: Box<[OnceLock<DomainControls>]>,
+    domains: Box<[OnceLock<Domain>]>,
 }
 
 impl TokenTable {
     /// Finds the slots of a batch: first all of them are asked for, then each is looked at. None: not in the table.
-    pub(super) fn touch(
-        &self,
-        tokens: impl Iterator<Item = u64> + Clone,
-    ) -> impl Iterator<Item = Option<Place>> {
-        for token in tokens.clone().take(BATCH) {
+    pub(super) fn touch(&self, tokens: impl Iterator<Item = u64>) -> impl Iterator<Item = Option<Place>> {
+        let mut numbers = [0_u64; BATCH];
+        let mut count = 0;
+        for (place, token) in numbers.iter_mut().zip(tokens) {
+            *place = token;
             std::hint::black_box(self.hot.get(self.home(token)).map(Slot::touch));
+            count += 1;
         }
         let mut places = [None; BATCH];
-        let mut count = 0;
-        for (place, token) in places.iter_mut().zip(tokens) {
+        for (place, token) in places.iter_mut().zip(numbers).take(count) {
             *place = self.find(token);
             let record = place.and_then(|Place(at)| self.hot.get(at)).map(|slot| low(slot.touch()));
             let cold = record.and_then(|record| self.cold.get(index(record)));
             std::hint::black_box(cold.map(Slot::touch));
-            count += 1;
         }
         places.into_iter().take(count)
     }
 
     /// What stands at a place, as of one moment.
     pub(super) fn mapping(&self, Place(at): Place) -> Option<Mapping> {
-        let (record, hot) = self.hot.get(at)?.read();
-        let (marks, cold) = self.cold.get(index(record))?.read();
+        let (record, hot) = self.hot.get(at)?.read::<7>();
+        let (marks, cold) = self.cold.get(index(record))?.read::<COLD_LINE>();
         let [_, nonce, packed, sealed @ ..] = hot;
-        let [requestor, versions, par @ .., _, _, _, _, _, _, _, _, _] = cold;
+        let [_, versions, par @ .., _] = cold;
         let (status, expiry) = unpack_status(packed)?;
         Some(Mapping {
             record: u64::from(record),
             status,
             expiry,
             sealed: unpack_sealed(nonce, packed, sealed)?,
-            requestor: unpack_requestor(requestor)?,
             assurance: assurance(marks)?,
             par: unpack_par(par),
             mapping_version: high(versions),
-            controls: low(versions),
+            domain: low(versions),
         })
     }
 
-    pub(super) fn controls(&self, mapping: &Mapping) -> Option<&DomainControls> {
-        self.controls.get(index(mapping.controls)).and_then(OnceLock::get)
+    pub(super) fn domain(&self, mapping: &Mapping) -> Option<&Domain> {
+        self.domains.get(index(mapping.domain)).and_then(OnceLock::get)
     }
 
     /// Where the search for a token begins: the number spread over all of 64 bits, then scaled to the table.
@@ -179,6 +185,12 @@ impl TokenTable {
     }
 }
 
+impl Domain {
+    pub(super) fn of(record: &VaultRecord) -> Self {
+        Self { requestor: record.requestor, controls: record.controls.clone() }
+    }
+}
+
 /// Why a record does not go into the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TableFault {
@@ -195,7 +207,7 @@ pub(super) struct TableWriter {
     by_reference: Map<TokenReferenceId, u32>,
     /// The first record of each PAN: it has the PAR that all share.
     by_pan: Map<[u8; 16], u32>,
-    controls: Map<DomainControls, u32>,
+    domains: Map<Domain, u32>,
 }
 
 impl TableWriter {
@@ -206,7 +218,7 @@ impl TableWriter {
         let table = TokenTable {
             hot: (0..capacity + capacity / 3 + 1).map(|_| Slot::empty()).collect(),
             cold: (0..capacity).map(|_| Slot::empty()).collect(),
-            controls: (0..control_sets).map(|_| OnceLock::new()).collect(),
+            domains: (0..control_sets).map(|_| OnceLock::new()).collect(),
         };
         Self {
             table: Arc::new(table),
@@ -214,7 +226,7 @@ impl TableWriter {
             count: 0,
             by_reference: Map::default(),
             by_pan: Map::default(),
-            controls: Map::default(),
+            domains: Map::default(),
         }
     }
 
@@ -241,19 +253,19 @@ impl TableWriter {
     /// The PAR that this PAN's tokens have; none when it has no token or they have none.
     pub(super) fn par_of(&self, blind_index: &[u8; 16]) -> Option<Par> {
         let record = self.by_pan.get(blind_index)?;
-        let (_, words) = self.table.cold.get(index(*record))?.read();
-        let [_, _, par @ .., _, _, _, _, _, _, _, _, _] = words;
+        let (_, words) = self.table.cold.get(index(*record))?.read::<COLD_LINE>();
+        let [_, _, par @ .., _] = words;
         unpack_par(par)
     }
 
-    /// Puts a set of controls in, if it is not there; none when there is no room for another.
-    pub(super) fn intern(&mut self, controls: &DomainControls) -> Option<u32> {
-        if let Some(at) = self.controls.get(controls) {
+    /// Puts a domain in, if it is not there; none when there is no room for another.
+    pub(super) fn intern(&mut self, domain: Domain) -> Option<u32> {
+        if let Some(at) = self.domains.get(&domain) {
             return Some(*at);
         }
-        let at = u32::try_from(self.controls.len()).ok()?;
-        self.table.controls.get(index(at))?.set(controls.clone()).ok()?;
-        self.controls.insert(controls.clone(), at);
+        let at = u32::try_from(self.domains.len()).ok()?;
+        self.table.domains.get(index(at))?.set(domain.clone()).ok()?;
+        self.domains.insert(domain, at);
         Some(at)
     }
 
@@ -263,7 +275,7 @@ impl TableWriter {
         if self.count >= self.capacity {
             return Err(TableFault::Full);
         }
-        let controls = self.intern(&new.controls).ok_or(TableFault::Full)?;
+        let domain = self.intern(Domain::of(new)).ok_or(TableFault::Full)?;
         let is_next = index(record) == self.count && !self.by_reference.contains_key(&new.reference);
         let (empty, _) = self
             .table
@@ -271,7 +283,7 @@ impl TableWriter {
             .find(|(_, found)| *found == 0 || *found == new.token.number())
             .filter(|(_, found)| *found == 0 && is_next)
             .ok_or(TableFault::Taken)?;
-        self.write_cold(record, new, controls);
+        self.write_cold(record, new, domain);
         self.write_hot(empty, record, new);
         self.by_reference.insert(new.reference, record);
         self.by_pan.entry(new.blind_index).or_insert(record);
@@ -284,10 +296,10 @@ impl TableWriter {
         let Some(mut found) = self.record(record) else { return false };
         (found.lifecycle, found.changed_at) = (lifecycle, at);
         let Some(Place(hot)) = self.table.find(found.token.number()) else { return false };
-        let (Ok(record), Some(controls)) = (u32::try_from(record), self.intern(&found.controls)) else {
+        let (Ok(record), Some(domain)) = (u32::try_from(record), self.intern(Domain::of(&found))) else {
             return false;
         };
-        self.write_cold(record, &found, controls);
+        self.write_cold(record, &found, domain);
         self.write_hot(hot, record, &found);
         true
     }
@@ -295,10 +307,11 @@ impl TableWriter {
     /// The whole record.
     pub(super) fn record(&self, record: u64) -> Option<VaultRecord> {
         let at = usize::try_from(record).ok().filter(|at| *at < self.count)?;
-        let (marks, cold) = self.table.cold.get(at)?.read();
-        let [requestor, _, _, _, _, _, version, a, b, token, issued, changed, c, d, _] = cold;
+        let (marks, cold) = self.table.cold.get(at)?.read::<15>();
+        let [last4, _, _, _, _, _, version, a, b, token, issued, changed, c, d, _] = cold;
         let token = Token::parse(token.to_string().as_bytes()).ok()?;
         let mapping = self.table.mapping(self.table.find(token.number())?)?;
+        let Domain { requestor, controls } = self.table.domain(&mapping)?.clone();
         let [suspenders, _, location, _] = marks.to_le_bytes();
         Some(VaultRecord {
             record,
@@ -306,14 +319,14 @@ impl TableWriter {
             expiry: mapping.expiry,
             reference: TokenReferenceId::from_bytes(join([a, b])),
             par: mapping.par,
-            requestor: mapping.requestor,
+            requestor,
             assurance: mapping.assurance,
             location: TokenLocation::ALL.get(usize::from(location)).copied()?,
-            last4: unpack_last4(requestor)?,
+            last4: Digits::parse("last four", &digits::<4>(last4), 4).ok()?,
             sealed: mapping.sealed,
             blind_index: join([c, d]),
             mapping_version: mapping.mapping_version,
-            controls: self.table.controls(&mapping)?.clone(),
+            controls,
             lifecycle: Lifecycle {
                 status: mapping.status,
                 suspenders: Suspenders::from_bits(suspenders)?,
@@ -349,21 +362,21 @@ impl TableWriter {
         }
     }
 
-    fn write_cold(&self, record: u32, from: &VaultRecord, controls: u32) {
+    fn write_cold(&self, record: u32, from: &VaultRecord, domain: u32) {
         let assurance = from.assurance.digits();
         let assurance = assurance.iter().fold(0, |sum: u8, digit| sum * 10 + (digit - b'0'));
         let marks = [from.lifecycle.suspenders.bits(), assurance, from.location.code(), 0];
-        let requestor = number(from.requestor.as_bytes()) | number(from.last4.as_bytes()) << 40;
+        let last4 = number(from.last4.as_bytes());
         let [p0, p1, p2, p3] = pack_par(from.par);
         let [r0, r1] = split(from.reference.to_bytes());
         let [b0, b1] = split(from.blind_index);
-        let versions = u64::from(from.mapping_version) << 32 | u64::from(controls);
+        let versions = u64::from(from.mapping_version) << 32 | u64::from(domain);
         let lifecycle = u64::from(from.lifecycle.version);
         let (issued, changed) = (from.issued_at.0, from.changed_at.0);
         let token = from.token.number();
         if let Some(slot) = self.table.cold.get(index(record)) {
             let words =
-                [requestor, versions, p0, p1, p2, p3, lifecycle, r0, r1, token, issued, changed, b0, b1, 0];
+                [last4, versions, p0, p1, p2, p3, lifecycle, r0, r1, token, issued, changed, b0, b1, 0];
             slot.write(u32::from_le_bytes(marks), words);
         }
     }
@@ -393,14 +406,6 @@ fn digits<const N: usize>(mut number: u64) -> [u8; N] {
         number /= 10;
     }
     digits
-}
-
-fn unpack_requestor(word: u64) -> Option<TokenRequestorId> {
-    TokenRequestorId::parse(&digits::<11>(word & 0xFF_FFFF_FFFF)).ok()
-}
-
-fn unpack_last4(word: u64) -> Option<Digits<4>> {
-    Digits::parse("last four", &digits::<4>(word >> 40), 4).ok()
 }
 
 fn assurance(marks: u32) -> Option<TokenAssuranceMethod> {

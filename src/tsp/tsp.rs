@@ -25,7 +25,7 @@ use super::generate::{draw_par, draw_reference, draw_token, expiry, is_full};
 use super::lifecycle::{Lifecycle, Moved, TokenStatus};
 use super::record::{CardAad, CardData, VaultRecord, seal_card};
 use super::requestor::{Activation, Requestors, TokenRequestor};
-use super::table::{TableFault, TableWriter};
+use super::table::{Domain, TableFault, TableWriter};
 
 /// A requestor's request, by its own name for it.
 pub(super) type RequestKey = (TokenRequestorId, RequestId);
@@ -254,8 +254,9 @@ impl Tsp {
     fn check_room(&mut self, requestor: &TokenRequestor) -> Result<(), ProvisioningRefusal> {
         let next = self.next_record();
         let within = usize::try_from(next).is_ok_and(|next| next < self.table.capacity());
-        let controls = self.table.intern(&requestor.controls);
-        (within && controls.is_some()).then_some(()).ok_or(ProvisioningRefusal::VaultFull)
+        let domain = Domain { requestor: requestor.id, controls: requestor.controls.clone() };
+        let domain = self.table.intern(domain);
+        (within && domain.is_some()).then_some(()).ok_or(ProvisioningRefusal::VaultFull)
     }
 
     fn next_record(&self) -> u64 {

@@ -41,7 +41,10 @@ impl<const N: usize> Text<N> {
     /// # Errors
     /// `Length` or `NotPrintable`, under the name `word`.
     pub fn parse(word: &'static str, bytes: &[u8]) -> Result<Self, WordError> {
-        if let Some(at) = bytes.iter().position(|b| !(0x20..=0x7E).contains(b)) {
+        let printable = |b: &u8| (0x20..=0x7E).contains(b);
+        // All at once, which is faster than one by one; where the first bad one stands is looked for only then.
+        if !bytes.iter().fold(true, |all, b| all & printable(b)) {
+            let at = bytes.iter().position(|b| !printable(b)).unwrap_or_default();
             return Err(WordError { word, fault: WordFault::NotPrintable { at } });
         }
         Self::filled(word, bytes)

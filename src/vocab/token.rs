@@ -153,10 +153,13 @@ impl Par {
             let fault = WordFault::Length { length: bytes.len(), least: 29, most: 29 };
             return Err(WordError { word, fault });
         }
-        match bytes.iter().position(|b| !matches!(b, b'0'..=b'9' | b'A'..=b'Z')) {
-            Some(at) => Err(WordError { word, fault: WordFault::NotAllowed { at } }),
-            None => Text::parse(word, bytes).map(Self),
+        let allowed = |b: &u8| b.is_ascii_digit() || b.is_ascii_uppercase();
+        // As `Text::parse`: all at once.
+        if bytes.iter().fold(true, |all, b| all & allowed(b)) {
+            return Text::parse(word, bytes).map(Self);
         }
+        let at = bytes.iter().position(|b| !allowed(b)).unwrap_or_default();
+        Err(WordError { word, fault: WordFault::NotAllowed { at } })
     }
 
     #[must_use]
