@@ -29,13 +29,13 @@ impl Node {
         id: ConnectionId,
         link: LinkId,
         header: &[u8],
-        message: Message,
+        message: Box<Message>,
         now: Now,
         out: &mut Outbox,
     ) {
         if message.mti().is_answer() {
             self.counts.unexpected += 1;
-            return;
+            return self.spares.give_back(message);
         }
         let arrival = Arrival { link, transaction: self.core.next_transaction(), received: now };
         let Some(wire) = self.wire(link) else { return };
@@ -67,7 +67,7 @@ impl Node {
         id: ConnectionId,
         link: LinkId,
         header: &[u8],
-        message: Message,
+        message: Box<Message>,
         now: Now,
         out: &mut Outbox,
     ) {
@@ -148,23 +148,42 @@ impl Node {
     /// Builds an answer, looks at it for the PAN, and hands it to the asking connection.
     pub(super) fn answer(&mut self, answer: &Answer, out: &mut Outbox) {
         let held = self.held.remove(&answer.asked_by);
+        let mut message = self.spares.lend();
+        let left = self.give_answer(answer, held, &mut message, out);
+        self.spares.give_back(message);
+        if let Some(held) = left {
+            self.spares.give_back(held.message);
+        }
+    }
+
+    /// Gives back what was held for the answer, unless it is needed again.
+    fn give_answer(
+        &mut self,
+        answer: &Answer,
+        held: Option<Held>,
+        message: &mut Message,
+        out: &mut Outbox,
+    ) -> Option<Held> {
         let Some(to) = self.answering_connection(answer) else {
-            return self.events.push_back(Event::Undelivered { transaction: answer.transaction });
+            self.events.push_back(Event::Undelivered { transaction: answer.transaction });
+            return held;
         };
-        let Some(wire) = self.wire(answer.link).cloned() else { return };
+        let Some(wire) = self.wire(answer.link).cloned() else { return held };
         let secret = self.secret_of(answer, held.as_ref());
         let header = held.as_ref().map(|held| wire.format.answer_header(&held.header));
         let header = header.unwrap_or_else(|| vec![0; wire.format.header_length()]);
         for extent in [Extent::Full, Extent::Bare] {
-            let Some(message) = answer_message(answer, held.as_ref(), &wire, extent) else { continue };
-            match self.write_scanned(to, &wire, &header, &message, secret.as_ref(), out) {
+            if answer_message(answer, held.as_ref(), &wire, extent, message).is_none() {
+                continue;
+            }
+            match self.write_scanned(to, &wire, &header, message, secret.as_ref(), out) {
                 Written::Clean => {
                     if answer.must_arrive
                         && let Some(connection) = self.connections.get_mut(&to)
                     {
                         connection.owes(answer.transaction);
                     }
-                    return;
+                    return held;
                 }
                 Written::Leak => {
                     self.counts.leaks += 1;
@@ -179,7 +198,9 @@ impl Node {
             }
             let (transaction, asked_by) = (answer.transaction, answer.asked_by);
             self.events.push_back(Event::Leaked { transaction, asked_by });
+            return None;
         }
+        held
     }
 
     /// The asking connection, or another of its link that is signed on where the link allows it.
@@ -250,11 +271,17 @@ enum Written {
 
 /// The answer as a message: the request's echo set, then the answer's own elements, then token data. Nothing is
 /// taken from the issuer's message that is not on a list.
-fn answer_message(answer: &Answer, held: Option<&Held>, wire: &Wire, extent: Extent) -> Option<Message> {
+fn answer_message(
+    answer: &Answer,
+    held: Option<&Held>,
+    wire: &Wire,
+    extent: Extent,
+    message: &mut Message,
+) -> Option<()> {
     let mti = answer.asked.answer()?;
     let dialect = &wire.dialect;
     let echoes = dialect.echoes(mti.class);
-    let mut message = Message::new(mti);
+    message.clear(mti);
     let mut set = |number: u8, value: &[u8]| {
         DataElement::new(number).is_none_or(|element| message.set(element, value).is_ok())
     };
@@ -278,9 +305,8 @@ fn answer_message(answer: &Answer, held: Option<&Held>, wire: &Wire, extent: Ext
     if let Some(code) = code {
         message.set(DataElement::RESPONSE_CODE, code.as_bytes()).ok()?;
     }
-    set_account(&mut message, held, wire).ok()?;
-    dialect.set_token_data(&mut message, &token_data(answer)).ok()?;
-    Some(message)
+    set_account(message, held, wire).ok()?;
+    dialect.set_token_data(message, &token_data(answer)).ok()
 }
 
 /// DE 2 and 14 as the acquirer sent them: never looked up from anything else.

@@ -39,27 +39,27 @@ const OF_THE_TOKEN: [DataElement; 7] = [
 impl Node {
     /// Sends a durable request to its issuer, on the connection with the fewest unanswered.
     pub(super) fn forward(&mut self, id: TransactionId, out: &mut Outbox) {
-        if self.try_forward(id, out).is_none() {
+        let mut message = self.spares.lend();
+        let sent = self.try_forward(id, &mut message, out);
+        self.spares.give_back(message);
+        if sent.is_none() {
             self.events.push_back(Event::NotSent { transaction: id });
         }
     }
 
-    fn try_forward(&mut self, id: TransactionId, out: &mut Outbox) -> Option<()> {
+    fn try_forward(&mut self, id: TransactionId, message: &mut Message, out: &mut Outbox) -> Option<()> {
         let routed = self.core.transaction(id)?.routed.as_ref()?;
         let issuer = routed.leg.link;
         let wire = self.wire(issuer)?.clone();
         let held = self.held.get(&id)?;
         let track_two = self.config.issuers.get(&issuer)?.track_two;
-        let message = issuer_message(&held.message, held.card.as_ref()?, routed, track_two, &wire);
-        let message = match message {
-            Ok(message) => message,
-            Err(error) => {
-                tracing::error!(transaction = %id, %error, "a request cannot be said in the issuer's dialect");
-                self.counts.unencodable += 1;
-                return None;
-            }
-        };
-        self.send_to_issuer(id, issuer, &wire, &message, out)
+        let card = held.card.as_ref()?;
+        if let Err(error) = issuer_message(&held.message, card, routed, track_two, &wire, message) {
+            tracing::error!(transaction = %id, %error, "a request cannot be said in the issuer's dialect");
+            self.counts.unencodable += 1;
+            return None;
+        }
+        self.send_to_issuer(id, issuer, &wire, message, out)
     }
 
     fn send_to_issuer(
@@ -185,8 +185,9 @@ fn issuer_message(
     routed: &Routed,
     track_two: TrackTwo,
     wire: &Wire,
-) -> Result<Message, EncodeError> {
-    let mut message = Message::new(asked.mti().first().with_version(wire.dialect.version()));
+    message: &mut Message,
+) -> Result<(), EncodeError> {
+    message.clear(asked.mti().first().with_version(wire.dialect.version()));
     let of_token = routed.card.token.is_some();
     let mut verdicts = routed.verdicts;
     let wanted = |element: &DataElement| {
@@ -197,15 +198,14 @@ fn issuer_message(
         message.copy(element, asked)?;
     }
     if of_token {
-        set_card(&mut message, card)?;
-        set_chip(&mut message, asked)?;
-        if track_two == TrackTwo::Rebuild && rebuild_track(&mut message, asked, card)? {
+        set_card(message, card)?;
+        set_chip(message, asked)?;
+        if track_two == TrackTwo::Rebuild && rebuild_track(message, asked, card)? {
             verdicts.note(Service::VerificationValue, VerdictResult::Bad);
         }
     }
-    set_leg(&mut message, &routed.leg, routed.window)?;
-    wire.dialect.set_token_data(&mut message, &token_data(&routed.card, verdicts, routed.window))?;
-    Ok(message)
+    set_leg(message, &routed.leg, routed.window)?;
+    wire.dialect.set_token_data(message, &token_data(&routed.card, verdicts, routed.window))
 }
 
 /// A stored message as its issuer gets it.

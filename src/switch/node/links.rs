@@ -1,7 +1,9 @@
 //! Connections as they come and go: sessions and pools stepped, network messages made and answered, frames handed
 //! to the side they belong to.
 
-use crate::codec::{DataElement, Message, decode, encode};
+use std::sync::Arc;
+
+use crate::codec::{DataElement, Dialect, Message, decode, decode_into, encode};
 use crate::link::{
     CloseReason, ConnectionId, Inbox, LinkCommand, LinkEvent, NetworkAnswer, NetworkMessage, Outbox,
     PoolAction, Session, SessionAction,
@@ -126,29 +128,46 @@ impl Node {
         connection.session.traffic(now.moment);
         let (link, side) = (connection.link, connection.side);
         self.counts.frames += 1;
-        let Some(wire) = self.wire(link) else { return };
-        let decoded = decode(&wire.dialect, bytes);
-        let class = match &decoded {
-            Ok(message) => Some(message.mti().class),
-            Err(failure) => failure.partial.as_ref().map(|message| message.mti().class),
-        };
-        match (decoded, side) {
-            (Ok(message), _) if class == Some(MessageClass::NetworkManagement) => {
+        let Some(dialect) = self.wire(link).map(|wire| Arc::clone(&wire.dialect)) else { return };
+        let mut message = self.spares.lend();
+        match (decode_into(&dialect, bytes, &mut message), side) {
+            (Ok(()), _) if message.mti().class == MessageClass::NetworkManagement => {
                 self.network_message(id, header, &message, now, out);
+                self.spares.give_back(message);
             }
-            (Ok(message), Side::Acquirer) => self.acquirer_asks(id, link, header, message, now, out),
-            (Ok(message), Side::Issuer) => self.issuer_says(link, &message, true, now),
-            (Err(failure), side) => {
-                self.counts.malformed += 1;
-                tracing::warn!(%link, connection = %id, error = %failure.error, "a message cannot be read");
-                match (failure.partial, side) {
-                    (Some(message), Side::Acquirer) => {
-                        self.acquirer_garbled(id, link, header, *message, now, out);
-                    }
-                    (Some(message), Side::Issuer) => self.issuer_says(link, &message, false, now),
-                    (None, _) => self.close(id, CloseReason::MessageUnanswerable, out),
-                }
+            (Ok(()), Side::Acquirer) => self.acquirer_asks(id, link, header, message, now, out),
+            (Ok(()), Side::Issuer) => {
+                self.issuer_says(link, &message, true, now);
+                self.spares.give_back(message);
             }
+            (Err(_), side) => {
+                self.spares.give_back(message);
+                self.unreadable(id, link, side, (header, bytes), &dialect, now, out);
+            }
+        }
+    }
+
+    /// A message that is none, or not whole: what could be read of it may still be answered.
+    #[allow(clippy::too_many_arguments, reason = "everything that is known of a frame")]
+    fn unreadable(
+        &mut self,
+        id: ConnectionId,
+        link: LinkId,
+        side: Side,
+        (header, bytes): (&[u8], &[u8]),
+        dialect: &Dialect,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let Err(failure) = decode(dialect, bytes) else { return };
+        self.counts.malformed += 1;
+        tracing::warn!(%link, connection = %id, error = %failure.error, "a message cannot be read");
+        match (failure.partial, side) {
+            (Some(message), Side::Acquirer) => {
+                self.acquirer_garbled(id, link, header, message, now, out);
+            }
+            (Some(message), Side::Issuer) => self.issuer_says(link, &message, false, now),
+            (None, _) => self.close(id, CloseReason::MessageUnanswerable, out),
         }
     }
 

@@ -9,6 +9,7 @@ mod acquirer_side;
 mod connections;
 mod issuer_side;
 mod links;
+mod spares;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::tsp::{CardData, DetokenizeRequest, Detokenized, Detokenizer};
 use crate::vocab::{LinkId, Refusal, ShardId, TransactionId};
 
 use self::connections::Connection;
+use self::spares::Spares;
 use super::cards::Cards;
 use super::config::SwitchConfig;
 use super::core::SwitchCore;
@@ -116,6 +118,7 @@ pub struct Node {
     /// What recovery left to do, until the first step.
     first: Vec<Action>,
     // Kept from step to step for their memory.
+    spares: Spares,
     events: VecDeque<Event>,
     actions: Vec<Action>,
     asked: Vec<(TransactionId, DetokenizeRequest)>,
@@ -125,7 +128,7 @@ pub struct Node {
 
 /// A message between receipt and answer.
 struct Held {
-    message: Message,
+    message: Box<Message>,
     header: Vec<u8>,
     /// The card, once the vault has named it or the message did.
     card: Option<CardData>,
@@ -165,6 +168,7 @@ impl Node {
             tickets: VecDeque::new(),
             counts: NodeCounts::default(),
             to_append: Vec::new(),
+            spares: Spares::default(),
             events: VecDeque::new(),
             first: parts.first,
             actions: Vec::new(),
@@ -291,7 +295,9 @@ impl Node {
             Action::Answer(answer) => self.answer(&answer, out),
             Action::Silent { transaction } => self.issuer_silent(transaction, now),
             Action::Forget { transaction } => {
-                self.held.remove(&transaction);
+                if let Some(held) = self.held.remove(&transaction) {
+                    self.spares.give_back(held.message);
+                }
             }
         }
     }
