@@ -1,5 +1,7 @@
 //! What a payment asks of the vault, and what it is told.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use super::super::table::{BATCH, TableWriter};
 use super::*;
 use crate::vocab::{Amount, Currency, Refusal, Service, VerdictResult};
@@ -287,7 +289,7 @@ fn an_envelope_in_the_wrong_place_is_never_approved() {
     assert_eq!(one(&bench, tap(&token, 1)).map(|_| ()), Err(Refusal::VaultUnavailable));
 }
 
-/// Readers never see a record half written: expiry and assurance change together here, in different slots' words.
+/// Readers never see a record half written: nonce, ciphertext and tag change together, in different words.
 #[test]
 fn readers_and_the_writer_do_not_disturb_each_other() {
     let mut writer = TableWriter::new(2_000, 4);
@@ -297,38 +299,59 @@ fn readers_and_the_writer_do_not_disturb_each_other() {
         let check = crate::vocab::luhn_check_digit(body.as_bytes()).unwrap();
         crate::vocab::Token::parse(&[body.as_bytes(), &[check]].concat()).unwrap()
     };
-    let done = std::sync::atomic::AtomicBool::new(false);
+    let (done, seen) = (AtomicBool::new(false), [AtomicU64::new(0), AtomicU64::new(0)]);
     std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                let mut seen = 0_u64;
-                while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                    for at in 0..1_000_u64 {
-                        let number = token(at).number();
-                        let Some(place) = table.touch([number].into_iter()).next().unwrap() else { continue };
-                        let mapping = table.mapping(place).expect("a slot that is found is whole");
-                        assert_eq!(mapping.record, at);
-                        let [nonce, ..] = *mapping.sealed.nonce();
-                        let whole = [nonce; 32];
-                        assert_eq!(mapping.sealed.ciphertext_and_tag(), whole, "one write, never two mixed");
-                        seen += 1;
+        // However the writer ends, the readers do, too.
+        let _ended = SetWhenDropped(&done);
+        let readers: Vec<_> = seen
+            .iter()
+            .map(|seen| {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        for at in 0..1_000_u64 {
+                            let number = token(at).number();
+                            let Some(place) = table.touch([number].into_iter()).next().unwrap() else {
+                                continue;
+                            };
+                            let mapping = table.mapping(place).expect("a slot that is found is whole");
+                            assert_eq!(mapping.record, at);
+                            let [nonce, ..] = *mapping.sealed.nonce();
+                            let whole = [nonce; 32];
+                            assert_eq!(
+                                mapping.sealed.ciphertext_and_tag(),
+                                whole,
+                                "one write, never two mixed"
+                            );
+                            seen.fetch_add(1, Ordering::Relaxed);
+                        }
                     }
-                }
-                assert!(seen > 0);
-            });
-        }
+                })
+            })
+            .collect();
         let sealed = |mark: u8| crate::crypto::Sealed::from_parts(1, [mark; 12], &[mark; 32]).unwrap();
         for at in 0..1_000 {
             let mut record = event::tests::record(at, token(at).as_bytes());
             record.sealed = sealed(1);
             writer.insert(&record).unwrap();
         }
-        for round in 2..200_u8 {
+        // Until every reader has met the writer at work, however late it was let run.
+        let unmet =
+            || readers.iter().zip(&seen).any(|(r, s)| !r.is_finished() && s.load(Ordering::Relaxed) < 1_000);
+        let mut round = 1_u8;
+        while round < 200 || unmet() {
+            round = if round == 250 { 200 } else { round + 1 };
             for at in 0..50 {
                 writer.replace_for_test(at, sealed(round));
             }
         }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert_eq!(writer.len(), 1_000);
+}
+
+struct SetWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
