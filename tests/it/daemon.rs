@@ -13,6 +13,8 @@ pub(crate) struct Daemon {
     child: Child,
     /// Where it listens, by name.
     pub(crate) addresses: BTreeMap<String, String>,
+    /// The line that says what was found on disk.
+    pub(crate) found: String,
 }
 
 /// Makes a directory that a daemon starts from, with issuers at these addresses and everything else on free ports;
@@ -43,6 +45,7 @@ impl Daemon {
             .spawn()
             .unwrap();
         let mut addresses = BTreeMap::new();
+        let mut found = String::new();
         let mut ready = false;
         for line in BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap) {
             if let Some((name, address)) =
@@ -54,10 +57,19 @@ impl Daemon {
                 ready = true;
                 break;
             }
+            if found.is_empty() {
+                found = line;
+            }
         }
-        let daemon = Self { child, addresses };
+        let daemon = Self { child, addresses, found };
         assert!(ready, "the daemon did not start:\n{}", std::fs::read_to_string(&log).unwrap_or_default());
         daemon
+    }
+
+    /// Ends it as a power cut would end the process: with nothing written any more.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Asks it to stop, and waits until it has; it must end in order.

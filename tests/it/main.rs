@@ -13,5 +13,6 @@ mod leaks;
 mod parts;
 mod peers;
 mod provisioning;
+mod restart;
 mod source;
 mod tidy;
