@@ -63,9 +63,11 @@ impl World {
         left.into_iter().try_for_each(|id| self.audit.original_began(id))
     }
 
+    /// Nothing lives longer in the network than an issuer may take to answer: an original that came after its reversal
+    /// was answered "unknown" for good could not be undone (network rules, reversals).
     pub(super) fn latency(&mut self) -> u64 {
         match self.random.u32(0..100) {
-            0 => self.random.u64(0..4 * SECOND),
+            0 => self.random.u64(0..2 * SECOND),
             1..5 => self.random.u64(0..200 * MILLI),
             _ => self.random.u64(100_000..5 * MILLI),
         }
