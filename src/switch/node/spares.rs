@@ -7,6 +7,7 @@ use crate::vocab::{MessageClass, MessageFunction, Mti};
 const MOST: usize = 4_096;
 
 #[derive(Debug, Default)]
+#[allow(clippy::vec_box, reason = "they are lent as boxes: nothing of a message's size is moved about")]
 pub(super) struct Spares(Vec<Box<Message>>);
 
 impl Spares {
