@@ -174,7 +174,7 @@ pub struct StoredEntry {
     pub card: CardRef,
     pub verdicts: Verdicts,
     pub window: SettlementWindow,
-    /// What the acquirer was told.
+    /// What the acquirer was told: of its reversal, the elements that were its own and not its original's.
     pub answer: Elements,
 }
 

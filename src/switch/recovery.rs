@@ -226,17 +226,17 @@ fn compared(card: &CardRef, mark: CardMark, elements: &Elements) -> Compared {
 
 /// An advice or reversal that was acknowledged.
 fn taken_over(stored: &StoredEntry, leg: AcquirerLeg, mark: CardMark) -> Answered {
-    let kind = match stored.kind {
-        StoredKind::Advice => RequestKind::Advice,
-        StoredKind::AcquirerReversal | StoredKind::OwnReversal(_) => RequestKind::Reversal,
+    let (kind, own) = match stored.kind {
+        StoredKind::Advice => (RequestKind::Advice, &stored.elements),
+        StoredKind::AcquirerReversal | StoredKind::OwnReversal(_) => (RequestKind::Reversal, &stored.answer),
     };
     Answered {
         kind,
         leg,
-        key: RequestKey::recalled(&leg, &stored.elements),
+        key: RequestKey::recalled(&leg, own),
         asked_on: NOBODY,
-        compared: compared(&stored.card, mark, &stored.elements),
-        request: stored.elements.clone(),
+        compared: compared(&stored.card, mark, own),
+        request: own.clone(),
         moves_money: true,
         routed: Some(Routed {
             card: stored.card.clone(),
@@ -248,7 +248,7 @@ fn taken_over(stored: &StoredEntry, leg: AcquirerLeg, mark: CardMark) -> Answere
         }),
         outcome: Outcome::Approved,
         answer: AnswerKind::Accepted,
-        elements: stored.answer.clone(),
+        elements: Elements::default(),
         approved: None,
         reversed: false,
         given: true,

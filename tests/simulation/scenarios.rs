@@ -297,6 +297,33 @@ fn a_reversal_of_what_stands_is_delivered_once() {
 }
 
 #[test]
+fn a_reversal_that_says_less_than_its_original_is_known_again_after_a_restart() {
+    let mut desk = Desk::open();
+    let request = desk.purchase(1);
+    desk.send(FIRST, &request);
+    let (connection, asked) = desk.asked();
+    desk.send(connection, &answer_to(&asked, "00"));
+    desk.answer();
+    let mut short = reversal(&request, 2);
+    for number in [12, 13, 37, 41, 42] {
+        short.remove(DataElement::new(number).unwrap());
+    }
+    desk.send(FIRST, &short);
+    let first = desk.sent_to_acquirers().remove(0).2;
+    let (connection, sent) = desk.asked();
+    assert_eq!(
+        (get(&sent, 37), get(&sent, 41)),
+        (get(&asked, 37), get(&asked, 41)),
+        "the issuer gets all of it"
+    );
+    desk.send(connection, &answer_to(&sent, "00"));
+    let mut desk = desk.restart(Crash::Unsynced);
+    desk.send(FIRST, &repeat(&short));
+    assert_eq!(desk.sent_to_acquirers().remove(0).2, first);
+    assert!(desk.sent_to_issuers().is_empty());
+}
+
+#[test]
 fn a_reversal_in_flight_waits_for_the_outcome() {
     for restarts in [false, true] {
         let mut desk = Desk::open();

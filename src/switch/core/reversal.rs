@@ -238,7 +238,8 @@ impl SwitchCore {
             card: routed.card.clone(),
             verdicts: Verdicts::default(),
             window: self.window,
-            answer: Elements::default(),
+            // Its own elements, without those that only the original had: what its answer echoes.
+            answer: request.elements.clone(),
         }
     }
 
