@@ -15,6 +15,7 @@ pub(crate) struct Daemon {
     pub(crate) addresses: BTreeMap<String, String>,
     /// The line that says what was found on disk.
     pub(crate) found: String,
+    log: std::path::PathBuf,
 }
 
 /// Makes a directory that a daemon starts from, with issuers at these addresses and everything else on free ports;
@@ -61,9 +62,8 @@ impl Daemon {
                 found = line;
             }
         }
-        let daemon = Self { child, addresses, found };
         assert!(ready, "the daemon did not start:\n{}", std::fs::read_to_string(&log).unwrap_or_default());
-        daemon
+        Self { child, addresses, found, log }
     }
 
     /// Ends it as a power cut would end the process: with nothing written any more.
@@ -77,7 +77,10 @@ impl Daemon {
         let id = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
         let status = self.child.wait().unwrap();
-        assert!(status.success(), "the daemon ended with {status}");
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines[lines.len().saturating_sub(40)..].join("\n");
+        assert!(status.success(), "the daemon ended with {status}:\n{last}");
     }
 }
 
