@@ -96,13 +96,17 @@ impl Answered {
 #[derive(Debug)]
 pub(super) struct AnsweredTable {
     answers: BoundedMap<TransactionId, Box<Answered>>,
+    /// Past the capacity, and approved and not given: forgotten once they are given or undone, or nobody would undo
+    /// them. No more than wait in acquirers' output and for the end of their grace.
+    owed: Map<TransactionId, Box<Answered>>,
     forgotten: Map<LinkId, SentAt>,
 }
 
 impl AnsweredTable {
     #[must_use]
     pub(super) fn with_capacity(capacity: usize) -> Self {
-        Self { answers: BoundedMap::with_capacity(capacity), forgotten: Map::default() }
+        let answers = BoundedMap::with_capacity(capacity);
+        Self { answers, owed: Map::default(), forgotten: Map::default() }
     }
 
     /// Remembers an answer, and takes what had to go for it out of `index`.
@@ -112,20 +116,38 @@ impl AnsweredTable {
         answered: Answered,
         index: &mut RequestIndex,
     ) {
-        if let Some((id, old)) = self.answers.insert(transaction, Box::new(answered)) {
-            index.remove(&old.key, &old.leg, id);
-            let forgotten = self.forgotten.entry(old.leg.link).or_insert(old.leg.sent_at);
-            *forgotten = (*forgotten).max(old.leg.sent_at);
+        match self.answers.insert(transaction, Box::new(answered)) {
+            Some((id, old)) if old.must_arrive() => {
+                self.owed.insert(id, old);
+            }
+            Some((id, old)) => self.forget(id, &old, index),
+            None => {}
         }
+    }
+
+    /// An approval was given or undone: it is forgotten if it only stayed for that.
+    pub(super) fn settled(&mut self, transaction: TransactionId, index: &mut RequestIndex) {
+        if self.owed.get(&transaction).is_some_and(|answered| !answered.must_arrive())
+            && let Some(old) = self.owed.remove(&transaction)
+        {
+            self.forget(transaction, &old, index);
+        }
+    }
+
+    fn forget(&mut self, id: TransactionId, old: &Answered, index: &mut RequestIndex) {
+        index.remove(&old.key, &old.leg, id);
+        let forgotten = self.forgotten.entry(old.leg.link).or_insert(old.leg.sent_at);
+        *forgotten = (*forgotten).max(old.leg.sent_at);
     }
 
     #[must_use]
     pub(super) fn get(&self, transaction: TransactionId) -> Option<&Answered> {
-        self.answers.get(&transaction).map(Box::as_ref)
+        self.answers.get(&transaction).or_else(|| self.owed.get(&transaction)).map(Box::as_ref)
     }
 
     pub(super) fn get_mut(&mut self, transaction: TransactionId) -> Option<&mut Answered> {
-        self.answers.get_mut(&transaction).map(Box::as_mut)
+        let answered = self.answers.get_mut(&transaction);
+        answered.or_else(|| self.owed.get_mut(&transaction)).map(Box::as_mut)
     }
 
     /// Whether a request sent then may have been answered and forgotten since.
@@ -136,7 +158,7 @@ impl AnsweredTable {
 
     #[must_use]
     pub(super) fn len(&self) -> usize {
-        self.answers.len()
+        self.answers.len() + self.owed.len()
     }
 }
 

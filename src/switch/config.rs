@@ -76,7 +76,8 @@ pub struct Limits {
     pub answered: usize,
     /// Reversals of unknown originals remembered.
     pub tombstones: usize,
-    /// Advices and reversals waiting for one issuer, places reserved for reversals included.
+    /// Advices and reversals waiting for one issuer, places reserved for reversals included; requests have seven
+    /// eighths of it.
     pub stored: usize,
 }
 

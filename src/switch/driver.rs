@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::journal::{Appender, Body, Durability, EntryNumber};
+use crate::journal::{Appender, Body, Durability, EntryNumber, JournalError};
 use crate::link::{Inbox, LinkError, Links, LinksConfig, Outbox};
 use crate::stdx::clock::{Clock, Moment, Now};
 use crate::vocab::ShardId;
@@ -74,7 +74,10 @@ impl DurableSignal {
 
 impl EntryLog for Appender {
     fn append(&mut self, shard: ShardId, now: Now, bodies: &[Body]) -> Result<EntryNumber, LogFault> {
-        self.append_batch(shard, now.wall, bodies).map_err(|error| LogFault(error.to_string()))
+        self.append_batch(shard, now.wall, bodies).map_err(|error| match error {
+            JournalError::Full => LogFault::Full,
+            other => LogFault::Closed(other.to_string()),
+        })
     }
 
     fn has_room(&self) -> bool {

@@ -76,7 +76,7 @@ pub struct Counts {
     pub unmatched: u64,
     /// Approvals that could not be handed to their acquirer's socket.
     pub undelivered: u64,
-    /// Advices left unanswered for want of room.
+    /// Advices and reversals left unanswered for want of room, so that they come again.
     pub unanswered: u64,
     /// Stored messages that issuers acknowledged.
     pub delivered: u64,

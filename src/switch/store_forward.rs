@@ -63,11 +63,13 @@ impl StoreForward {
         Self { queues: Map::default(), owner: Map::default(), config, capacity }
     }
 
-    /// Keeps a place for the reversal of a request that is about to be forwarded.
+    /// Keeps a place for the reversal of a request that is about to be forwarded. An eighth of all places is kept
+    /// from requests: advices find room when requests find none.
     #[must_use]
     pub fn reserve(&mut self, issuer: LinkId) -> bool {
+        let most = self.capacity - self.capacity / 8;
         let queue = self.queues.entry(issuer).or_default();
-        let room = queue.items.len() + queue.reserved < self.capacity;
+        let room = queue.items.len() + queue.reserved < most;
         if room {
             queue.reserved += 1;
         }
@@ -81,10 +83,17 @@ impl StoreForward {
         }
     }
 
-    /// Whether there is room for another advice or reversal from outside.
+    /// Whether there is room for another advice. An acquirer's reversal always has it: it undoes an answer that is
+    /// remembered, once, and so there are no more of them than `limits.answered`.
     #[must_use]
     pub fn has_room(&self, issuer: LinkId) -> bool {
-        self.queues.get(&issuer).is_none_or(|queue| queue.items.len() + queue.reserved < self.capacity)
+        self.taken(issuer) < self.capacity
+    }
+
+    /// Places taken at an issuer: what waits, and what is kept for requests in flight.
+    #[must_use]
+    pub fn taken(&self, issuer: LinkId) -> usize {
+        self.queues.get(&issuer).map_or(0, |queue| queue.items.len() + queue.reserved)
     }
 
     /// Takes a message in. `held`: it waits for its original's outcome.

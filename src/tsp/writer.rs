@@ -11,7 +11,7 @@ use crate::stdx::maps::Map;
 use crate::stdx::random::Entropy;
 
 use super::command::{Action, Answer, CallId, Command};
-use super::error::TspError;
+use super::error::{ProvisioningRefusal, TspError};
 use super::log::{LogPosition, LogRefusal, LogState, LogWatch, TokenLog};
 use super::service::{Call, Question};
 use super::tsp::Tsp;
@@ -88,7 +88,12 @@ impl<L: TokenLog> Writer<L> {
     fn decide(&mut self, batch: &mut Vec<Call>) {
         let now = self.clock.now();
         let mut actions = Vec::new();
+        let room = self.log.has_room();
         for Call { question, reply } in batch.drain(..) {
+            if !room && matches!(question, Question::Provision(_)) {
+                let _ = reply.send(Err(ProvisioningRefusal::Overloaded));
+                continue;
+            }
             self.next_call += 1;
             let call = CallId(self.next_call);
             self.replies.insert(call, reply);

@@ -10,11 +10,14 @@ use tokenswitch::journal::MemoryDisk;
 use tokenswitch::link::{CloseReason, ConnectionId, Inbox, LinkCommand, LinkEvent, Outbox};
 use tokenswitch::sim::TestCard;
 use tokenswitch::stdx::clock::{Moment, Now};
+use tokenswitch::switch::{Limits, SwitchConfig};
 use tokenswitch::tsp::{Actor, Asker, CallId, Command, ProvisionRequest, RequestId, TokenView};
 use tokenswitch::vocab::{InstitutionId, LinkId, Mti, SentAt, Text};
 
 use crate::house::{Crash, House};
-use crate::setting::{ACQUIRERS, ISSUERS, START, cards, dialect_of, framing_of, is_issuer, requestor_id};
+use crate::setting::{
+    ACQUIRERS, ISSUERS, START, cards, dialect_of, framing_of, is_issuer, requestor_id, switch_config,
+};
 
 /// Two signed-on connections of the first acquirer, then one of the second.
 pub(crate) const FIRST: ConnectionId = ConnectionId(1);
@@ -43,8 +46,22 @@ pub(crate) struct Desk {
 impl Desk {
     pub(crate) fn open() -> Self {
         let disk = MemoryDisk::new();
-        let now = Now { moment: Moment(0), wall: START };
-        let mut house = House::start(&disk, 1, now);
+        let house = House::start(&disk, 1, Self::START);
+        Self::of(house, disk)
+    }
+
+    /// With other limits of the switch, and so many bytes that may wait for the disk.
+    pub(crate) fn bounded(limits: Limits, queue_bytes: usize) -> Self {
+        let disk = MemoryDisk::new();
+        let config = SwitchConfig { limits, ..switch_config() };
+        let house = House::bounded(&disk, 1, Self::START, config, queue_bytes);
+        Self::of(house, disk)
+    }
+
+    const START: Now = Now { moment: Moment(0), wall: START };
+
+    fn of(mut house: House, disk: MemoryDisk) -> Self {
+        let now = Self::START;
         let mut cards = cards(1, 3);
         let (behind, card) = (cards.remove(2), cards.remove(0));
         let asker = Asker {

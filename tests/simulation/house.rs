@@ -11,7 +11,9 @@ use tokenswitch::journal::{
 use tokenswitch::link::{Inbox, Outbox};
 use tokenswitch::stdx::clock::Now;
 use tokenswitch::stdx::random::Entropy;
-use tokenswitch::switch::{Cards, EntryLog, Happened, LogFault, Node, NodeParts, Recovered, Recovery};
+use tokenswitch::switch::{
+    Cards, EntryLog, Happened, LogFault, Node, NodeParts, Recovered, Recovery, SwitchConfig,
+};
 use tokenswitch::tsp::{Action, Answer, CallId, Command, Tsp};
 use tokenswitch::vocab::{BusinessDate, SettlementWindow, ShardId};
 
@@ -76,11 +78,27 @@ impl Crash {
 impl House {
     /// Starts from what is on the disk.
     pub(crate) fn start(disk: &MemoryDisk, seed: u64, now: Now) -> Self {
+        Self::bounded(disk, seed, now, switch_config(), JournalConfig::default().queue_bytes)
+    }
+
+    /// As `start`, with other limits: the switch's, and how many bytes may wait for the disk.
+    pub(crate) fn bounded(
+        disk: &MemoryDisk,
+        seed: u64,
+        now: Now,
+        config: SwitchConfig,
+        queue_bytes: usize,
+    ) -> Self {
         let module = SecurityModule::sample().expect("the sample keys");
         let setup = JournalSetup {
             disk: Box::new(disk.clone()),
             keys: module.journal_keys(),
-            config: JournalConfig { segment_bytes: 32 << 10, min_free_bytes: 0, ..JournalConfig::default() },
+            config: JournalConfig {
+                segment_bytes: 32 << 10,
+                min_free_bytes: 0,
+                queue_bytes,
+                ..JournalConfig::default()
+            },
             at_least: EntryNumber(0),
             entropy: Entropy::seeded(seed ^ 1),
         };
@@ -88,7 +106,6 @@ impl House {
         let mut tsp =
             Tsp::new(tsp_config(), module.data_sealer(), module.blind_index()).expect("a good configuration");
         let cards = Cards::new(module.data_sealer(), seed ^ 2);
-        let config = switch_config();
         let window = SettlementWindow { date: BusinessDate::of(now.wall), sequence: 1 };
         let mut recovery = Recovery::new(config.clone(), window, &cards);
         for entry in journal.reader(EntryNumber(1)).expect("there is a segment") {

@@ -5,6 +5,7 @@
 mod audit;
 mod desk;
 mod house;
+mod limits;
 mod line;
 mod scenarios;
 mod setting;

@@ -26,6 +26,9 @@ pub(crate) const ISSUERS: [LinkId; 2] = [LinkId(11), LinkId(12)];
 pub(crate) const ISSUER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an approval that could not be given waits for a repeat.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
+/// Far from what a run comes to.
+pub(crate) const LIMITS: Limits =
+    Limits { in_flight: 1_000, answered: 10_000, tombstones: 1_000, stored: 1_000 };
 pub(crate) const REPEAT_WINDOW: Duration = Duration::from_secs(24 * 3600);
 /// 2026-11-22 23:59:40 UTC: every run sees a day end.
 pub(crate) const START: Wall = Wall(1_795_391_980_000);
@@ -101,7 +104,7 @@ pub(crate) fn switch_config() -> SwitchConfig {
         acquirers: ACQUIRERS.iter().enumerate().map(acquirer).collect(),
         issuers: ISSUERS.iter().map(issuer).collect(),
         routes: RouteTable::new(&routes),
-        limits: Limits { in_flight: 1_000, answered: 10_000, tombstones: 1_000, stored: 1_000 },
+        limits: LIMITS,
         store_forward: StoreForwardConfig {
             timeout: Duration::from_secs(2),
             pause_least: Duration::from_millis(500),

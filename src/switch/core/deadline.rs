@@ -96,6 +96,7 @@ impl SwitchCore {
         actions: &mut Vec<Action>,
     ) {
         let Some((owing, routed)) = self.undo(id) else { return };
+        self.answered.settled(id, &mut self.index);
         let stored = self.own_reversal(owing, &routed, reason, now);
         let entry = TransactionEntry::Stored(Box::new(stored.clone()));
         let then = Then::Release { stored: Box::new(stored), mark: routed.mark };

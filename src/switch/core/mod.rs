@@ -167,6 +167,11 @@ impl SwitchCore {
         self.draining = true;
     }
 
+    /// An advice or reversal had no room, and was not looked at.
+    pub fn leave_unanswered(&mut self) {
+        self.counts.unanswered += 1;
+    }
+
     /// Payments without an answer, and answers not yet durable.
     #[must_use]
     pub fn unfinished(&self) -> usize {

@@ -62,6 +62,7 @@ impl SwitchCore {
         if let Some(answered) = self.answered.get_mut(id) {
             answered.given = true;
         }
+        self.answered.settled(id, &mut self.index);
         self.undelivered.retain(|(_, undelivered)| *undelivered != id);
     }
 
@@ -79,6 +80,7 @@ impl SwitchCore {
         answered.answer = AnswerKind::Refused(Refusal::LeakSuppressed);
         answered.elements = Elements::default();
         let answer = answered.again(id, asked_by);
+        self.answered.settled(id, &mut self.index);
         let Some((owing, routed)) = undone else { return self.answer_in_turn(answer, actions) };
         let stored = self.own_reversal(owing, &routed, ReversalReason::LeakSuppressed, now);
         let entry = TransactionEntry::Stored(Box::new(stored.clone()));

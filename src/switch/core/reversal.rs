@@ -115,6 +115,7 @@ impl SwitchCore {
         let Some((owing, routed)) = self.undo(original) else {
             return self.acknowledge_only(request, from, actions);
         };
+        self.answered.settled(original, &mut self.index);
         let entry = self.acquirers_reversal(&request, owing, &routed, now);
         self.undelivered.retain(|(_, id)| *id != original);
         self.take_over(request, from, (entry, routed), None, actions);

@@ -82,8 +82,14 @@ impl Node {
 
     fn enter(&mut self, from: ConnectionId, mut request: Request, held: Held) {
         let link = request.leg.link;
-        if request.kind == RequestKind::Payment && request.refused.is_none() {
-            request.refused = self.refused_for_room();
+        match request.kind {
+            RequestKind::Payment => request.refused = request.refused.or_else(|| self.refused_for_room()),
+            // What has happened is never refused for want of room: unanswered, it comes again.
+            RequestKind::Advice | RequestKind::Reversal if self.held_back => {
+                self.core.leave_unanswered();
+                return self.spares.give_back(held.message);
+            }
+            RequestKind::Advice | RequestKind::Reversal => {}
         }
         self.held.insert(request.transaction, held);
         let signed_on = self.may_ask(from, link);

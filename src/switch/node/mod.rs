@@ -39,17 +39,23 @@ pub trait EntryLog: Send {
     /// durable once the watermark reaches its number.
     ///
     /// # Errors
-    /// When nothing more can be written: the node must stop.
+    /// `Full` for now, or nothing more can be written: then the node must stop.
     fn append(&mut self, shard: ShardId, now: Now, bodies: &[Body]) -> Result<EntryNumber, LogFault>;
 
     /// Whether a new request may be taken in; answers and reversals have room of their own.
     fn has_room(&self) -> bool;
 }
 
-/// The journal takes nothing more.
+/// Why the journal takes no entry.
 #[derive(Debug, thiserror::Error)]
-#[error("the journal takes no entry: {0}")]
-pub struct LogFault(pub String);
+pub enum LogFault {
+    /// Too much waits for the disk.
+    #[error("the journal has no room for these entries now")]
+    Full,
+    /// It takes nothing more.
+    #[error("the journal takes no entry: {0}")]
+    Closed(String),
+}
 
 /// How messages lie on a link's wire.
 #[derive(Debug, Clone)]
@@ -115,6 +121,8 @@ pub struct Node {
     counts: NodeCounts,
     /// What this step wants written.
     to_append: Vec<(Body, Option<Ticket>)>,
+    /// Whether the journal had no room for some of it: outcomes wait, and nothing else is taken on.
+    held_back: bool,
     /// What recovery left to do, until the first step.
     first: Vec<Action>,
     // Kept from step to step for their memory.
@@ -168,6 +176,7 @@ impl Node {
             tickets: VecDeque::new(),
             counts: NodeCounts::default(),
             to_append: Vec::new(),
+            held_back: false,
             spares: Spares::default(),
             events: VecDeque::new(),
             first: parts.first,
@@ -215,7 +224,7 @@ impl Node {
     /// Whether everything that was asked has its durable answer.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.core.unfinished() == 0
+        self.core.unfinished() == 0 && self.to_append.is_empty()
     }
 
     /// Each link's connections, and how many of them are signed on.
@@ -312,16 +321,31 @@ impl Node {
         self.to_append.push((Body::Transaction(entry), Some(ticket)));
     }
 
-    /// Everything that this step wants written, as one batch.
+    /// Everything that this step wants written, as one batch. Where the journal has no room for all of it, the
+    /// batch is halved; what is left waits, in its order, for the next step.
     fn flush_entries(&mut self, now: Now) -> Result<(), LogFault> {
-        if self.to_append.is_empty() {
-            return Ok(());
-        }
-        let (bodies, tickets): (Vec<Body>, Vec<Option<Ticket>>) = self.to_append.drain(..).unzip();
-        let mut number = self.log.append(self.shard, now, &bodies)?;
-        for ticket in tickets {
-            self.tickets.extend(ticket.map(|ticket| (number, ticket)));
-            number = number.next();
+        self.held_back = false;
+        let mut most = self.to_append.len();
+        while !self.to_append.is_empty() {
+            let batch = self.to_append.drain(..most.min(self.to_append.len()));
+            let (bodies, tickets): (Vec<Body>, Vec<Option<Ticket>>) = batch.unzip();
+            let mut number = match self.log.append(self.shard, now, &bodies) {
+                Ok(first) => first,
+                Err(LogFault::Full) => {
+                    most = bodies.len() / 2;
+                    self.to_append.splice(..0, bodies.into_iter().zip(tickets));
+                    if most == 0 {
+                        self.held_back = true;
+                        return Ok(());
+                    }
+                    continue;
+                }
+                Err(closed) => return Err(closed),
+            };
+            for ticket in tickets {
+                self.tickets.extend(ticket.map(|ticket| (number, ticket)));
+                number = number.next();
+            }
         }
         Ok(())
     }
@@ -378,6 +402,6 @@ impl Node {
     }
 
     fn refused_for_room(&self) -> Option<Refusal> {
-        (!self.log.has_room()).then_some(Refusal::Overloaded)
+        (self.held_back || !self.log.has_room()).then_some(Refusal::Overloaded)
     }
 }

@@ -31,6 +31,10 @@ impl TokenLog for JournalLog {
         }
     }
 
+    fn has_room(&self) -> bool {
+        self.appender.has_room()
+    }
+
     fn watch(&self) -> LogWatch {
         self.watch.clone()
     }

@@ -29,6 +29,9 @@ pub trait TokenLog: Send + 'static {
     /// `Full` or `Closed`.
     fn submit(&mut self, at: Wall, events: Vec<Vec<u8>>) -> Result<Vec<LogPosition>, LogRefusal>;
 
+    /// Whether a new token may be asked for; changes of status have room of their own.
+    fn has_room(&self) -> bool;
+
     /// Where to learn how far the log is durable.
     fn watch(&self) -> LogWatch;
 }

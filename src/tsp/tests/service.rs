@@ -1,5 +1,6 @@
 //! The vault's thread: over a log that does as the test says, and over the real journal.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
@@ -14,6 +15,8 @@ const CREDIT: &[u8] = b"4761739001010119";
 struct TestLog {
     events: Arc<Mutex<Vec<Vec<u8>>>>,
     room: usize,
+    /// Whether new tokens are taken on.
+    open: Arc<AtomicBool>,
     watch: LogWatch,
 }
 
@@ -29,6 +32,10 @@ impl TokenLog for TestLog {
         Ok((first..first + count).map(LogPosition).collect())
     }
 
+    fn has_room(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
+    }
+
     fn watch(&self) -> LogWatch {
         self.watch.clone()
     }
@@ -38,7 +45,7 @@ fn start(config: &TspConfig, room: usize) -> (TokenService, WriterThread, TestLo
     let tsp = empty(config);
     let detokenizer = tsp.detokenizer();
     let (notifier, watch) = log_watch();
-    let log = TestLog { events: Arc::default(), room, watch };
+    let log = TestLog { events: Arc::default(), room, open: Arc::new(AtomicBool::new(true)), watch };
     let clock = Clock::Manual(ManualClock::at(TODAY));
     let (service, thread) = TokenService::start(tsp, log.clone(), clock, Entropy::seeded(1)).unwrap();
     (service, thread, log, notifier, detokenizer)
@@ -86,6 +93,36 @@ async fn a_full_log_refuses_and_a_failed_one_stops() {
     assert_eq!(first, Err(ProvisioningRefusal::Unavailable), "nobody knows whether it is on disk");
     let after = service.provision(wanted(FIRST, "3", CREDIT)).await;
     assert_eq!(after, Err(ProvisioningRefusal::Unavailable));
+    drop(service);
+    thread.join();
+}
+
+#[tokio::test]
+async fn a_disk_without_room_refuses_new_tokens_and_takes_changes_of_status() {
+    let (service, thread, log, notifier, _) = start(&config::sample(), 100);
+    let first = async {
+        submitted(&log, 1).await;
+        notifier.durable(LogPosition(1));
+    };
+    let (token, ()) = tokio::join!(service.provision(wanted(FIRST, "1", CREDIT)), first);
+    log.open.store(false, Ordering::Relaxed);
+    let refused = service.provision(wanted(FIRST, "2", CREDIT)).await;
+    assert_eq!(refused, Err(ProvisioningRefusal::Overloaded));
+    let asked = Move::Suspend(Suspender::TokenRequestor);
+    let request = MoveRequest { asker: asker(FIRST, "3"), reference: token.unwrap().reference, asked };
+    let second = async {
+        submitted(&log, 2).await;
+        notifier.durable(LogPosition(2));
+    };
+    let (suspended, ()) = tokio::join!(service.change(request), second);
+    assert_eq!(suspended.unwrap().lifecycle.status, TokenStatus::Suspended);
+    log.open.store(true, Ordering::Relaxed);
+    let third = async {
+        submitted(&log, 3).await;
+        notifier.durable(LogPosition(3));
+    };
+    let (token, ()) = tokio::join!(service.provision(wanted(FIRST, "2", CREDIT)), third);
+    assert!(token.is_ok(), "the same request, asked again: {token:?}");
     drop(service);
     thread.join();
 }

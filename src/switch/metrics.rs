@@ -1,0 +1,132 @@
+//! What the switch shows of itself in `/metrics`: the picture, set a few times a second by the switch's own thread. No
+//! payment touches a metric.
+
+use std::sync::atomic::Ordering;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::vocab::Refusal;
+
+use super::status::Picture;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LinkLabel {
+    link: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabel {
+    refusal: &'static str,
+}
+
+/// A metric with how it is read from the picture.
+type Read<M, N> = (M, fn(&Picture) -> N);
+
+/// The switch's metrics, as registered.
+pub(super) struct Metrics {
+    counters: Vec<Read<Counter, u64>>,
+    gauges: Vec<Read<Gauge, usize>>,
+    /// By `Refusal::ALL`'s order.
+    refused: Vec<Counter>,
+    signed_on: Family<LinkLabel, Gauge>,
+    stored: Family<LinkLabel, Gauge>,
+}
+
+impl Metrics {
+    /// Registers them under `switch_`.
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("switch");
+        let refused = Family::<RefusalLabel, Counter>::default();
+        registry.register("refused", "Requests that this switch refused, by refusal", refused.clone());
+        let of = |refusal: &Refusal| refused.get_or_create_owned(&RefusalLabel { refusal: refusal.name() });
+        let signed_on = Family::default();
+        registry.register("signed_on", "Connections that are signed on, by link", signed_on.clone());
+        let stored = Family::default();
+        registry.register("stored", "Places taken by advices and reversals, by issuer", stored.clone());
+        Self {
+            counters: counters(registry),
+            gauges: gauges(registry),
+            refused: Refusal::ALL.iter().map(of).collect(),
+            signed_on,
+            stored,
+        }
+    }
+
+    /// Shows this picture.
+    pub(super) fn show(&self, picture: &Picture) {
+        for (counter, read) in &self.counters {
+            counter.inner().store(read(picture), Ordering::Relaxed);
+        }
+        for (gauge, read) in &self.gauges {
+            gauge.set(wide(read(picture)));
+        }
+        for (counter, count) in self.refused.iter().zip(picture.counts.all_refusals()) {
+            counter.inner().store(count, Ordering::Relaxed);
+        }
+        for link in &picture.links {
+            let label = LinkLabel { link: link.name.clone() };
+            self.signed_on.get_or_create(&label).set(wide(link.up));
+            if link.is_issuer {
+                self.stored.get_or_create(&label).set(wide(link.stored));
+            }
+        }
+    }
+}
+
+fn counters(registry: &mut Registry) -> Vec<Read<Counter, u64>> {
+    let mut rows: Vec<Read<Counter, u64>> = Vec::new();
+    let mut counter = |name: &str, help: &str, read: fn(&Picture) -> u64| {
+        let counter = Counter::default();
+        registry.register(name, help, counter.clone());
+        rows.push((counter, read));
+    };
+    counter("received", "Requests, advices and reversals from acquirers", |p| p.counts.received);
+    counter("repeats", "Messages that repeat an earlier one", |p| p.counts.repeats);
+    counter("advices", "Advices from acquirers", |p| p.counts.advices);
+    counter("reversals", "Reversals from acquirers", |p| p.counts.reversals);
+    counter("own_reversals", "Reversals that this switch owed", |p| p.counts.own_reversals);
+    counter("approved", "Payments that their issuers approved", |p| p.counts.approved);
+    counter("declined", "Payments that their issuers declined", |p| p.counts.declined);
+    counter("late_answers", "Answers that came after the time-out", |p| p.counts.late);
+    counter("unmatched_answers", "Answers that matched nothing", |p| p.counts.unmatched);
+    counter("undelivered_answers", "Approvals that could not be given", |p| p.counts.undelivered);
+    counter("unanswered", "Advices and reversals left for want of room", |p| p.counts.unanswered);
+    counter("delivered", "Stored messages that issuers acknowledged", |p| p.counts.delivered);
+    counter("parked", "Stored messages that issuers will not take", |p| p.counts.parked);
+    counter("frames", "Messages that came in, of every kind", |p| p.node.frames);
+    counter("malformed", "Messages that could not be read", |p| p.node.malformed);
+    counter("unexpected", "Messages that no side sends here", |p| p.node.unexpected);
+    counter("unmatched_network", "Answers to network messages not asked", |p| p.node.unmatched_network);
+    counter("unencodable", "Messages that a dialect could not say", |p| p.node.unencodable);
+    counter("unopened_envelopes", "Card envelopes that did not open", |p| p.node.unopened);
+    counter("leaks_suppressed", "Answers in which the last scan found the PAN", |p| p.node.leaks);
+    rows
+}
+
+fn gauges(registry: &mut Registry) -> Vec<Read<Gauge, usize>> {
+    let mut rows: Vec<Read<Gauge, usize>> = Vec::new();
+    let mut gauge = |name: &str, help: &str, read: fn(&Picture) -> usize| {
+        let gauge = Gauge::default();
+        registry.register(name, help, gauge.clone());
+        rows.push((gauge, read));
+    };
+    gauge("in_flight", "Requests between receipt and answer", |p| p.in_flight);
+    gauge("in_flight_limit", "How many there may be", |p| p.limits.in_flight);
+    gauge("stored_limit", "Places for advices and reversals per issuer", |p| p.limits.stored);
+    gauge("answered", "Answers remembered", |p| p.answered);
+    gauge("answered_limit", "How many are remembered", |p| p.limits.answered);
+    gauge("tombstones", "Reversals of unknown originals remembered", |p| p.tombstones);
+    gauge("tombstones_limit", "How many are remembered", |p| p.limits.tombstones);
+    gauge("undelivered", "Approvals that wait for a repeat", |p| p.undelivered);
+    gauge("held_back", "Entries that wait for room in the journal", |p| p.held_back);
+    gauge("takes_requests", "1 when new requests are taken on", |p| usize::from(p.takes_requests));
+    rows
+}
+
+fn wide(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
