@@ -1,4 +1,4 @@
-//! `keys`: make a key store, show check values, rotate the data key.
+//! `keys`: make a key store, show check values, add chip keys, rotate the data key.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,11 @@ use zeroize::Zeroizing;
 use super::init::create;
 use super::{Failure, say};
 use crate::config::{Config, KeysSection};
-use crate::crypto::{CryptoError, KeyPolicy, MasterKey, SecurityModule, StorePurpose};
+use crate::crypto::{CryptoError, KeyLabel, KeyPolicy, KeyUsage, MasterKey, SecurityModule, StorePurpose};
 use crate::stdx::random::Entropy;
+use crate::stdx::secret::Secret;
 
-/// Keys: make, list, rotate. No command shows a key.
+/// Keys: make, list, add, rotate. No command shows a key.
 #[derive(Debug, clap::Args)]
 pub(super) struct Keys {
     #[command(subcommand)]
@@ -34,6 +35,20 @@ enum KeysCommand {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Add a chip key: one that is drawn here, or one that somebody else made. A label that is there already gets its
+    /// next version, which is the derivation key index of the cards made from it.
+    Add {
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        #[arg(long)]
+        label: String,
+        /// token-cryptogram-aes, -3des or -sm4; issuer-master-aes, -3des or -sm4.
+        #[arg(long)]
+        usage: String,
+        /// A file with the key in clear hex; compare the check value shown, then destroy it.
+        #[arg(long, value_name = "FILE")]
+        clear_key: Option<PathBuf>,
+    },
     /// Add a new version of the data key. It seals from the daemon's next start on; older versions go on opening.
     Rotate {
         #[arg(long, value_name = "FILE")]
@@ -47,6 +62,12 @@ pub(super) fn run(arguments: &Keys) -> Result<(), Failure> {
         KeysCommand::List { config } => {
             list(&Config::load(config)?.security);
             Ok(())
+        }
+        KeysCommand::Add { config, label, usage, clear_key } => {
+            let label = KeyLabel::parse(label)?;
+            let usage = KeyUsage::from_name(usage).filter(|usage| usage.chip_cipher().is_some());
+            let usage = usage.ok_or_else(|| Failure::new("--usage: not the name of a chip key's usage"))?;
+            add(&Config::load(config)?.keys, (label, usage), clear_key.as_deref())
         }
         KeysCommand::Rotate { config } => rotate(&Config::load(config)?.keys),
     }
@@ -74,24 +95,53 @@ fn list(security: &SecurityModule) {
     }
 }
 
-/// Writes the new store beside the old one and then takes its place, so that there is a whole store at any moment.
 fn rotate(keys: &KeysSection) -> Result<(), Failure> {
-    let read = |path: &Path| {
-        let text = fs::read_to_string(path).map(Zeroizing::new);
-        text.map_err(|error| Failure::file(path, "cannot be read", &error))
-    };
+    replace(keys, |old, master, policy, entropy| {
+        SecurityModule::rotate_data_key(old, master, policy, entropy)
+    })?;
+    say("Restart the daemon to seal under the new version.");
+    Ok(())
+}
+
+fn add(keys: &KeysSection, named: (KeyLabel, KeyUsage), clear: Option<&Path>) -> Result<(), Failure> {
+    let clear = clear.map(clear_key).transpose()?;
+    replace(keys, |old, master, policy, entropy| {
+        SecurityModule::add_key(old, master, policy, named, clear, entropy)
+    })?;
+    say("Restart the daemon to use it.");
+    Ok(())
+}
+
+/// A key in clear hex, with or without a line end after it.
+fn clear_key(path: &Path) -> Result<Secret<Vec<u8>>, Failure> {
+    let text = read(path)?;
+    let digits = text.strip_suffix('\n').unwrap_or(&text);
+    hex::decode(digits)
+        .map(Secret::new)
+        .map_err(|_| Failure::new(format!("{}: not hexadecimal", path.display())))
+}
+
+fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let text = fs::read_to_string(path).map(Zeroizing::new);
+    text.map_err(|error| Failure::file(path, "cannot be read", &error))
+}
+
+/// Writes the new store beside the old one and then takes its place, so that there is a whole store at any moment.
+fn replace(
+    keys: &KeysSection,
+    change: impl FnOnce(&str, &MasterKey, KeyPolicy, &mut Entropy) -> Result<String, CryptoError>,
+) -> Result<(), Failure> {
     let master = MasterKey::parse(&read(&keys.master_key)?).map_err(failed)?;
     let policy = if keys.development { KeyPolicy::DEVELOPMENT } else { KeyPolicy::PRODUCTION };
-    let old = read(&keys.store)?;
-    let new =
-        SecurityModule::rotate_data_key(&old, &master, policy, &mut Entropy::system()).map_err(failed)?;
+    let new = change(&read(&keys.store)?, &master, policy, &mut Entropy::system()).map_err(failed)?;
+    // What was given from outside may be a sample key: a store that does not open must not take the place of one that does.
+    let opened = SecurityModule::open(&new, &master, policy).map_err(failed)?;
     let fresh = keys.store.with_extension("store.new");
     create(&fresh, 0o600, &new).map_err(|error| Failure::file(&fresh, "cannot be written", &error))?;
     fs::rename(&fresh, &keys.store)
         .and_then(|()| fs::File::open(keys.store.parent().unwrap_or(Path::new(".")))?.sync_all())
         .map_err(|error| Failure::file(&keys.store, "cannot be replaced", &error))?;
-    list(&SecurityModule::open(&new, &master, policy).map_err(failed)?);
-    say("Restart the daemon to seal under the new version.");
+    list(&opened);
     Ok(())
 }
 
@@ -118,6 +168,37 @@ mod tests {
             assert_eq!(sealer.newest_version(), version);
         }
         assert_eq!(fs::read_dir(kept.path().join("keys")).unwrap().count(), 2, "no file is left over");
+    }
+
+    #[test]
+    fn a_chip_key_is_added_drawn_or_from_elsewhere_and_a_published_one_is_refused() {
+        let kept = tempfile::tempdir().unwrap();
+        let any = "127.0.0.1:1".parse().unwrap();
+        let api = "127.0.0.1:0".parse().unwrap();
+        let addresses = init::Addresses { acquirer: api, issuer_1: any, issuer_2: any, api };
+        let directory = kept.path().join("switch");
+        init::write(&directory, addresses, &mut Entropy::system()).unwrap();
+        let file = directory.join(init::CONFIG_FILE);
+        let clear = kept.path().join("clear");
+        let named = |label| {
+            let usage = KeyUsage::from_name("issuer-master-3des").unwrap();
+            (KeyLabel::parse(label).unwrap(), usage)
+        };
+        let add = |label, text: Option<&str>| {
+            let path = text.map(|text| fs::write(&clear, text).map(|()| clear.as_path()).unwrap());
+            add(&Config::load(&file).unwrap().keys, named(label), path)
+        };
+        add("issuer-1", Some("11111111111111111111111111111111\n")).unwrap();
+        add("issuer-1", None).unwrap();
+        let config = Config::load(&file).unwrap();
+        let shown: Vec<_> = config.security.keys().filter(|key| key.label == named("issuer-1").0).collect();
+        assert_eq!(shown.len(), 2);
+        assert_eq!((shown[0].version, shown[0].check.to_string()), (1, "82E136".to_owned()));
+        // The left half of SHA-256 of `tokenswitch TEST ONLY issuer-master`.
+        for refused in ["07bb6a920fa0b3c2d9dd464fa157c836", "1111", "no key"] {
+            add("issuer-2", Some(refused)).unwrap_err();
+        }
+        assert_eq!(Config::load(&file).unwrap().security.keys().count(), config.security.keys().count());
     }
 
     #[test]

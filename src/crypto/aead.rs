@@ -229,8 +229,8 @@ impl fmt::Debug for DataSealer {
     }
 }
 
-/// ring's handle for AES-256-GCM; `None` never happens for 32 bytes.
-pub(super) fn ring_key(material: &[u8; 32]) -> Option<LessSafeKey> {
+/// ring's handle for AES-256-GCM; `None` unless there are 32 bytes.
+pub(super) fn ring_key(material: &[u8]) -> Option<LessSafeKey> {
     UnboundKey::new(&AES_256_GCM, material).ok().map(LessSafeKey::new)
 }
 
@@ -247,7 +247,7 @@ mod tests {
 
     fn data_key(version: u16, byte: u8) -> Key {
         let label = KeyLabel::parse("vault-data").unwrap();
-        Key::new(label, KeyUsage::DataSealing, version, Secret::new([byte; 32]))
+        Key::new(label, KeyUsage::DataSealing, version, Secret::new(vec![byte; 32])).unwrap()
     }
 
     fn sealer(keys: &[Key]) -> DataSealer {
@@ -263,7 +263,7 @@ mod tests {
             seed in any::<u64>(),
         ) {
             let label = KeyLabel::parse("vault-data").unwrap();
-            let ours = sealer(&[Key::new(label, KeyUsage::DataSealing, 1, Secret::new(key))]);
+            let ours = sealer(&[Key::new(label, KeyUsage::DataSealing, 1, Secret::new(key.to_vec())).unwrap()]);
             let oracle = Aes256Gcm::new(&key.into());
             let sealed = ours.seal(&mut Entropy::seeded(seed), &aad, &plain).unwrap();
             let payload = Payload { msg: sealed.ciphertext_and_tag(), aad: &aad };

@@ -43,7 +43,7 @@ mod tests {
 
     fn indexer(byte: u8) -> BlindIndexer {
         let label = KeyLabel::parse("vault-index").unwrap();
-        BlindIndexer::new(&Key::new(label, KeyUsage::BlindIndex, 1, Secret::new([byte; 32])))
+        BlindIndexer::new(&Key::new(label, KeyUsage::BlindIndex, 1, Secret::new(vec![byte; 32])).unwrap())
     }
 
     #[test]

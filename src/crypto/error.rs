@@ -20,6 +20,12 @@ pub enum CryptoError {
     KeyMissing { usage: KeyUsage },
     #[error("more than one key for {usage} in the key store, where only one can be used")]
     KeyAmbiguous { usage: KeyUsage },
+    #[error("no key {label} for {usage} in the key store")]
+    NoSuchKey { label: KeyLabel, usage: KeyUsage },
+    #[error("key {label} is for {usage}")]
+    OtherUsage { label: KeyLabel, usage: KeyUsage },
+    #[error("a key for {usage} has {} bytes, not {length}", usage.key_length())]
+    KeyLength { usage: KeyUsage, length: usize },
     #[error("master key: {0}")]
     MasterKey(KeyFault),
     #[error("key store, line {line}: {fault}")]

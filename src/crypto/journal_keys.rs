@@ -138,7 +138,7 @@ mod tests {
 
     fn keys(byte: u8) -> JournalKeys {
         let label = KeyLabel::parse("journal").unwrap();
-        JournalKeys::new(&Key::new(label, KeyUsage::Journal, 1, Secret::new([byte; 32])))
+        JournalKeys::new(&Key::new(label, KeyUsage::Journal, 1, Secret::new(vec![byte; 32])).unwrap())
     }
 
     fn sealed(key: &SegmentKey, number: u64, aad: &[u8], text: &[u8]) -> Vec<u8> {

@@ -2,18 +2,21 @@
 
 use std::fmt;
 
-use aes_gcm::aead::KeyInit;
-use aes_gcm::aes::Aes256;
-use aes_gcm::aes::cipher::BlockCipherEncrypt;
+use aes::{Aes128, Aes256};
+use cmac::{Cmac, KeyInit, Mac};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::emv::{BlockCipher, zeros_under};
 use super::error::{CryptoError, KeyFault};
 use crate::stdx::random::Entropy;
 use crate::stdx::secret::Secret;
 use crate::vocab::{Text, WordError, WordFault};
 
-/// Every key here has 256 bits.
+/// The master key and every key of the daemon's own design have 256 bits.
 pub(super) const KEY_LENGTH: usize = 32;
+
+/// Chip keys have 128 bits: a double-length 3DES key, AES-128 or SM4.
+pub(super) const CHIP_KEY_LENGTH: usize = 16;
 
 /// A key's name in the store: lower-case letters, digits and hyphens.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,10 +67,10 @@ pub enum KeyUsage {
     Journal,
     /// Other keys.
     KeyWrapping,
-    /// Token cryptograms.
-    TokenCryptogram,
-    /// An issuer's chip keys (EMV Book 2, annex A1.4).
-    IssuerMaster,
+    /// The TSP's own issuer master key of a token range: its tokens' card keys come from it.
+    TokenCryptogram(BlockCipher),
+    /// An issuer's issuer master key: the card keys of its PANs come from it (EMV Book 2, annex A1.4).
+    IssuerMaster(BlockCipher),
     /// PIN blocks between two parties (ISO 9564).
     PinZone,
     /// DE 64 and DE 128 between two parties.
@@ -75,13 +78,17 @@ pub enum KeyUsage {
 }
 
 impl KeyUsage {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::DataSealing,
         Self::BlindIndex,
         Self::Journal,
         Self::KeyWrapping,
-        Self::TokenCryptogram,
-        Self::IssuerMaster,
+        Self::TokenCryptogram(BlockCipher::Aes),
+        Self::TokenCryptogram(BlockCipher::TripleDes),
+        Self::TokenCryptogram(BlockCipher::Sm4),
+        Self::IssuerMaster(BlockCipher::Aes),
+        Self::IssuerMaster(BlockCipher::TripleDes),
+        Self::IssuerMaster(BlockCipher::Sm4),
         Self::PinZone,
         Self::MacZone,
     ];
@@ -94,8 +101,12 @@ impl KeyUsage {
             Self::BlindIndex => "blind-index",
             Self::Journal => "journal",
             Self::KeyWrapping => "key-wrapping",
-            Self::TokenCryptogram => "token-cryptogram",
-            Self::IssuerMaster => "issuer-master",
+            Self::TokenCryptogram(BlockCipher::Aes) => "token-cryptogram-aes",
+            Self::TokenCryptogram(BlockCipher::TripleDes) => "token-cryptogram-3des",
+            Self::TokenCryptogram(BlockCipher::Sm4) => "token-cryptogram-sm4",
+            Self::IssuerMaster(BlockCipher::Aes) => "issuer-master-aes",
+            Self::IssuerMaster(BlockCipher::TripleDes) => "issuer-master-3des",
+            Self::IssuerMaster(BlockCipher::Sm4) => "issuer-master-sm4",
             Self::PinZone => "pin-zone",
             Self::MacZone => "mac-zone",
         }
@@ -106,6 +117,26 @@ impl KeyUsage {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|usage| usage.name() == name)
     }
+
+    /// What chip keys of this usage work with; `None` for keys of another kind.
+    #[must_use]
+    pub fn chip_cipher(self) -> Option<BlockCipher> {
+        match self {
+            Self::TokenCryptogram(cipher) | Self::IssuerMaster(cipher) => Some(cipher),
+            Self::DataSealing
+            | Self::BlindIndex
+            | Self::Journal
+            | Self::KeyWrapping
+            | Self::PinZone
+            | Self::MacZone => None,
+        }
+    }
+
+    /// How many bytes such a key has.
+    #[must_use]
+    pub fn key_length(self) -> usize {
+        if self.chip_cipher().is_some() { CHIP_KEY_LENGTH } else { KEY_LENGTH }
+    }
 }
 
 impl fmt::Display for KeyUsage {
@@ -114,8 +145,9 @@ impl fmt::Display for KeyUsage {
     }
 }
 
-/// Three bytes by which people compare keys without seeing them: the left of AES-CMAC over one block of zeros
-/// (ANSI X9.24-1, annex A). Not of the plain encryption of zeros, which for GCM would show 24 bits of its hash key.
+/// Three bytes by which people compare keys without seeing them: of an AES key the left of its CMAC over one block
+/// of zeros (ANSI X9.24-1, annex A), not of the plain encryption of zeros, which for GCM would show 24 bits of its
+/// hash key; of a 3DES or SM4 key the left of one encrypted block of zeros, as issuers write it on key forms.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyCheckValue([u8; 3]);
 
@@ -133,17 +165,23 @@ impl KeyCheckValue {
         (Self(bytes).to_string() == text).then_some(Self(bytes))
     }
 
-    fn of(key: &[u8; KEY_LENGTH]) -> Self {
-        let cipher = Aes256::new(key.into());
-        let mut block = [0_u8; 16].into();
-        cipher.encrypt_block(&mut block);
-        // SP 800-38B 6.1: the subkey is the encrypted zero block doubled in GF(2^128); a whole block of zeros
-        // under it is the subkey itself.
-        let doubled = u128::from_be_bytes(block.into());
-        let carry = if doubled >> 127 == 1 { 0x87 } else { 0 };
-        let mut block = ((doubled << 1) ^ carry).to_be_bytes().into();
-        cipher.encrypt_block(&mut block);
-        let [a, b, c, ..] = <[u8; 16]>::from(block);
+    fn of_aes256(key: &[u8; KEY_LENGTH]) -> Self {
+        Self::of_zeros(Cmac::<Aes256>::new(key.into()))
+    }
+
+    fn of_chip_key(cipher: BlockCipher, key: &[u8; CHIP_KEY_LENGTH]) -> Self {
+        match cipher {
+            BlockCipher::Aes => Self::of_zeros(Cmac::<Aes128>::new(key.into())),
+            BlockCipher::TripleDes | BlockCipher::Sm4 => Self::left_of(zeros_under(cipher, key)),
+        }
+    }
+
+    fn of_zeros(mut mac: impl Mac<OutputSize = cmac::digest::consts::U16>) -> Self {
+        mac.update(&[0; 16]);
+        Self::left_of(mac.finalize().into_bytes().into())
+    }
+
+    fn left_of([a, b, c, ..]: [u8; 16]) -> Self {
         Self([a, b, c])
     }
 }
@@ -173,18 +211,25 @@ pub struct KeyDescription {
 /// One version of one key, in the clear.
 pub(super) struct Key {
     description: KeyDescription,
-    material: Secret<[u8; KEY_LENGTH]>,
+    material: Secret<Vec<u8>>,
 }
 
 impl Key {
+    /// # Errors
+    /// `KeyLength` for a material that has not as many bytes as keys of this usage have.
     pub(super) fn new(
         label: KeyLabel,
         usage: KeyUsage,
         version: u16,
-        material: Secret<[u8; KEY_LENGTH]>,
-    ) -> Self {
-        let check = KeyCheckValue::of(material.expose_secret());
-        Self { description: KeyDescription { label, usage, version, check }, material }
+        material: Secret<Vec<u8>>,
+    ) -> Result<Self, CryptoError> {
+        let bytes = material.expose_secret().as_slice();
+        let wrong = CryptoError::KeyLength { usage, length: bytes.len() };
+        let check = match usage.chip_cipher() {
+            Some(cipher) => KeyCheckValue::of_chip_key(cipher, bytes.try_into().map_err(|_| wrong)?),
+            None => KeyCheckValue::of_aes256(bytes.try_into().map_err(|_| wrong)?),
+        };
+        Ok(Self { description: KeyDescription { label, usage, version, check }, material })
     }
 
     pub(super) fn generate(
@@ -193,14 +238,18 @@ impl Key {
         version: u16,
         entropy: &mut Entropy,
     ) -> Result<Self, CryptoError> {
-        Ok(Self::new(label, usage, version, draw(entropy)?))
+        let mut bytes = vec![0; usage.key_length()];
+        let drawn = entropy.fill(&mut bytes);
+        let material = Secret::new(bytes);
+        drawn?;
+        Self::new(label, usage, version, material)
     }
 
     pub(super) fn description(&self) -> &KeyDescription {
         &self.description
     }
 
-    pub(super) fn material(&self) -> &[u8; KEY_LENGTH] {
+    pub(super) fn material(&self) -> &[u8] {
         self.material.expose_secret()
     }
 }
@@ -249,7 +298,7 @@ impl MasterKey {
 
     #[must_use]
     pub fn check_value(&self) -> KeyCheckValue {
-        KeyCheckValue::of(self.material())
+        KeyCheckValue::of_aes256(self.material())
     }
 
     pub(super) fn material(&self) -> &[u8; KEY_LENGTH] {
@@ -282,7 +331,7 @@ mod tests {
         for (key, check) in CMAC_VECTORS {
             let mut bytes = [0; KEY_LENGTH];
             hex::decode_to_slice(key, &mut bytes).unwrap();
-            assert_eq!(KeyCheckValue::of(&bytes).to_string(), check);
+            assert_eq!(KeyCheckValue::of_aes256(&bytes).to_string(), check);
         }
     }
 
@@ -314,7 +363,7 @@ mod tests {
     #[test]
     fn keys_are_never_printed() {
         let label = KeyLabel::parse("vault-data").unwrap();
-        let key = Key::new(label, KeyUsage::DataSealing, 3, Secret::new([0xAB; KEY_LENGTH]));
+        let key = Key::new(label, KeyUsage::DataSealing, 3, Secret::new(vec![0xAB; KEY_LENGTH])).unwrap();
         let shown = format!("{key:?} {:?}", MasterKey(Secret::new([0xAB; KEY_LENGTH])));
         assert!(shown.contains("vault-data"), "{shown}");
         for form in ["abab", "ABAB", "171, 171"] {

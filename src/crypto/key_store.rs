@@ -18,8 +18,9 @@ use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use zeroize::Zeroizing;
 
+use super::emv::BlockCipher;
 use super::error::{CryptoError, StoreFault};
-use super::key::{KEY_LENGTH, Key, KeyCheckValue, KeyLabel, KeyUsage, MasterKey};
+use super::key::{Key, KeyCheckValue, KeyLabel, KeyUsage, MasterKey};
 use crate::stdx::random::Entropy;
 use crate::stdx::secret::Secret;
 
@@ -28,18 +29,21 @@ const NONCE_LENGTH: usize = 12;
 const TAG_LENGTH: usize = 16;
 
 /// The keys that the daemon needs, with the labels they get.
-const NEEDED: [(&str, KeyUsage); 3] = [
+const NEEDED: [(&str, KeyUsage); 4] = [
     ("vault-data", KeyUsage::DataSealing),
     ("vault-index", KeyUsage::BlindIndex),
     ("journal", KeyUsage::Journal),
+    ("token-master", KeyUsage::TokenCryptogram(BlockCipher::Aes)),
 ];
 
 /// Check values of the keys in `keys-sample/`, the master key's first.
-const SAMPLE_CHECK_VALUES: [KeyCheckValue; 4] = [
+const SAMPLE_CHECK_VALUES: [KeyCheckValue; 6] = [
     KeyCheckValue::from_bytes([0x16, 0xB1, 0x9B]),
     KeyCheckValue::from_bytes([0x9D, 0x61, 0xB3]),
     KeyCheckValue::from_bytes([0x8A, 0x82, 0x1B]),
     KeyCheckValue::from_bytes([0x76, 0xD4, 0xF8]),
+    KeyCheckValue::from_bytes([0x23, 0xBB, 0xF8]),
+    KeyCheckValue::from_bytes([0x9C, 0x7B, 0x0C]),
 ];
 
 /// What keys were made for. It stands in the store, under its seal.
@@ -98,13 +102,39 @@ impl KeyStore {
         &self.keys
     }
 
+    /// The chip keys, when all others were resolved.
+    pub(super) fn into_chip_keys(self) -> Vec<Key> {
+        self.keys.into_iter().filter(|key| key.description().usage.chip_cipher().is_some()).collect()
+    }
+
+    /// Adds a key: version 1 of a new label, or the next of one with this use.
+    pub(super) fn add(
+        &mut self,
+        label: KeyLabel,
+        usage: KeyUsage,
+        clear: Option<Secret<Vec<u8>>>,
+        entropy: &mut Entropy,
+    ) -> Result<(), CryptoError> {
+        let mut newest = 0;
+        for about in self.keys.iter().map(Key::description).filter(|about| about.label == label) {
+            if about.usage != usage {
+                return Err(CryptoError::OtherUsage { label, usage: about.usage });
+            }
+            newest = about.version.max(newest);
+        }
+        let version = newest.checked_add(1).ok_or(CryptoError::KeyAmbiguous { usage })?;
+        self.keys.push(match clear {
+            Some(material) => Key::new(label, usage, version, material)?,
+            None => fresh(label, usage, version, entropy)?,
+        });
+        Ok(())
+    }
+
     /// Adds the next version of the key with this use.
     pub(super) fn add_version(&mut self, usage: KeyUsage, entropy: &mut Entropy) -> Result<(), CryptoError> {
         let of_usage = self.keys.iter().map(Key::description).filter(|key| key.usage == usage);
         let newest = *of_usage.max_by_key(|key| key.version).ok_or(CryptoError::KeyMissing { usage })?;
-        let version = newest.version.checked_add(1).ok_or(CryptoError::KeyAmbiguous { usage })?;
-        self.keys.push(fresh(newest.label, usage, version, entropy)?);
-        Ok(())
+        self.add(newest.label, usage, None, entropy)
     }
 
     /// Reads a store, seal first.
@@ -144,7 +174,7 @@ impl KeyStore {
         let KeyLine { label, usage, version, check: said, wrapped } = line;
         let material = unwrap(master, &key_context(label, usage, version), &wrapped)
             .ok_or(lines.fault(StoreFault::Unwrap { label, version }))?;
-        let key = Key::new(label, usage, version, material);
+        let key = Key::new(label, usage, version, material)?;
         let found = key.description().check;
         if found != said {
             return Err(lines.fault(StoreFault::CheckValue { label, version, found, said }));
@@ -206,18 +236,19 @@ struct KeyLine {
     usage: KeyUsage,
     version: u16,
     check: KeyCheckValue,
-    wrapped: [u8; NONCE_LENGTH + KEY_LENGTH + TAG_LENGTH],
+    wrapped: Vec<u8>,
 }
 
 fn key_line(line: &str) -> Option<KeyLine> {
     let words: Vec<&str> = line.split(' ').collect();
     let &["key", label, usage, version, check, hex_text] = words.as_slice() else { return None };
     let number: u16 = version.parse().ok().filter(|number| *number > 0)?;
-    let mut wrapped = [0; NONCE_LENGTH + KEY_LENGTH + TAG_LENGTH];
+    let usage = KeyUsage::from_name(usage)?;
+    let mut wrapped = vec![0; NONCE_LENGTH + usage.key_length() + TAG_LENGTH];
     hex::decode_to_slice(hex_text, &mut wrapped).ok()?;
     Some(KeyLine {
         label: KeyLabel::parse(label).ok()?,
-        usage: KeyUsage::from_name(usage)?,
+        usage,
         // `+1` and `01` are numbers to the standard library and no versions here.
         version: (number.to_string() == version).then_some(number)?,
         check: KeyCheckValue::parse(check)?,
@@ -262,9 +293,8 @@ fn wrap(
     Ok([nonce.as_slice(), &buffer].concat())
 }
 
-fn unwrap(master: &MasterKey, context: &[u8], wrapped: &[u8]) -> Option<Secret<[u8; KEY_LENGTH]>> {
-    let clear = open(master, context, wrapped)?;
-    <[u8; KEY_LENGTH]>::try_from(clear.as_slice()).ok().map(Secret::new)
+fn unwrap(master: &MasterKey, context: &[u8], wrapped: &[u8]) -> Option<Secret<Vec<u8>>> {
+    open(master, context, wrapped).map(|clear| Secret::new(clear.to_vec()))
 }
 
 fn open(master: &MasterKey, context: &[u8], wrapped: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
@@ -344,7 +374,7 @@ mod tests {
         let (text, master) = made();
         let store = KeyStore::parse(&text, &master, KeyPolicy::DEVELOPMENT).unwrap();
         let labels: Vec<&str> = store.keys().iter().map(|key| key.description().label.as_str()).collect();
-        assert_eq!(labels, ["vault-data", "vault-index", "journal"]);
+        assert_eq!(labels, ["vault-data", "vault-index", "journal", "token-master"]);
         let again = store.to_text(&mut Entropy::seeded(9), &master).unwrap();
         assert_ne!(again, text, "wrapped anew");
         let store_again = KeyStore::parse(&again, &master, KeyPolicy::DEVELOPMENT).unwrap();
@@ -468,6 +498,32 @@ mod tests {
                 other => panic!("{to}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn keys_are_added_under_a_label_with_one_usage() {
+        let (text, master) = made();
+        let mut store = KeyStore::parse(&text, &master, KeyPolicy::DEVELOPMENT).unwrap();
+        let label = |text| KeyLabel::parse(text).unwrap();
+        let des = KeyUsage::TokenCryptogram(BlockCipher::TripleDes);
+        let clear = |bytes: &[u8]| Some(Secret::new(bytes.to_vec()));
+        let mut entropy = Entropy::seeded(3);
+        let mut add = |name, usage, clear| store.add(label(name), usage, clear, &mut entropy);
+        assert_eq!(add("debit", des, clear(&[0x11; 16])), Ok(()));
+        assert_eq!(add("debit", des, None), Ok(()));
+        let wrong = CryptoError::KeyLength { usage: des, length: 24 };
+        assert_eq!(add("debit", des, clear(&[0x11; 24])), Err(wrong));
+        let wrong = CryptoError::OtherUsage { label: label("debit"), usage: des };
+        assert_eq!(add("debit", KeyUsage::IssuerMaster(BlockCipher::TripleDes), None), Err(wrong));
+        let text = store.to_text(&mut Entropy::seeded(4), &master).unwrap();
+        let again = KeyStore::parse(&text, &master, KeyPolicy::DEVELOPMENT).unwrap();
+        let debit: Vec<_> = again.into_chip_keys();
+        let shown = |key: &Key| (key.description().label.to_string(), key.description().version);
+        let expected = [("token-master".to_owned(), 1), ("debit".to_owned(), 1), ("debit".to_owned(), 2)];
+        assert_eq!(debit.iter().map(shown).collect::<Vec<_>>(), expected);
+        assert_eq!(debit[1].material(), [0x11; 16]);
+        // 3DES over a block of zeros, by PyPI's `cryptography`.
+        assert_eq!(debit[1].description().check.to_string(), "82E136");
     }
 
     #[test]

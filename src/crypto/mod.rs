@@ -4,6 +4,7 @@
 mod aead;
 mod blind_index;
 mod credential;
+mod emv;
 mod error;
 mod journal_keys;
 mod key;
@@ -12,6 +13,9 @@ mod key_store;
 pub use aead::{DataSealer, SEALED_MOST, Sealed, TAG_LENGTH};
 pub use blind_index::BlindIndexer;
 pub use credential::{credential_digest, same};
+pub use emv::{
+    BlockCipher, CardKey, CryptogramFault, CryptogramKeys, CryptogramProfile, IssuerAuthentication,
+};
 pub use error::{CryptoError, KeyFault, StoreFault};
 pub use journal_keys::{JournalKeys, SegmentKey};
 pub use key::{KeyCheckValue, KeyDescription, KeyLabel, KeyUsage, MasterKey};
@@ -21,6 +25,7 @@ use key::Key;
 use key_store::KeyStore;
 
 use crate::stdx::random::Entropy;
+use crate::stdx::secret::Secret;
 
 const SAMPLE_STORE: &str = include_str!("../../keys-sample/keys.store");
 const SAMPLE_MASTER: &str = include_str!("../../keys-sample/master.key");
@@ -34,6 +39,8 @@ pub struct SecurityModule {
     sealer: DataSealer,
     index: BlindIndexer,
     journal: JournalKeys,
+    /// Issuer master keys, of tokens and of PANs.
+    chip: Vec<Key>,
 }
 
 impl SecurityModule {
@@ -51,6 +58,7 @@ impl SecurityModule {
             sealer: DataSealer::new(of(KeyUsage::DataSealing))?,
             index: BlindIndexer::new(only(of(KeyUsage::BlindIndex), KeyUsage::BlindIndex)?),
             journal: JournalKeys::new(only(of(KeyUsage::Journal), KeyUsage::Journal)?),
+            chip: store.into_chip_keys(),
         })
     }
 
@@ -79,6 +87,24 @@ impl SecurityModule {
     ) -> Result<String, CryptoError> {
         let mut store = KeyStore::parse(store_text, master, policy)?;
         store.add_version(KeyUsage::DataSealing, entropy)?;
+        store.to_text(entropy, master)
+    }
+
+    /// The text of the same store with one key more: the first version of a new label, or the next one of a label
+    /// whose usage it has. `clear` is a key that somebody else made; without it one is drawn.
+    ///
+    /// # Errors
+    /// As `open`; `OtherUsage` for a label that is another key's, `KeyLength` for a clear key of another length.
+    pub fn add_key(
+        store_text: &str,
+        master: &MasterKey,
+        policy: KeyPolicy,
+        (label, usage): (KeyLabel, KeyUsage),
+        clear: Option<Secret<Vec<u8>>>,
+        entropy: &mut Entropy,
+    ) -> Result<String, CryptoError> {
+        let mut store = KeyStore::parse(store_text, master, policy)?;
+        store.add(label, usage, clear, entropy)?;
         store.to_text(entropy, master)
     }
 
@@ -111,6 +137,42 @@ impl SecurityModule {
     #[must_use]
     pub fn blind_index(&self) -> BlindIndexer {
         self.index.clone()
+    }
+
+    /// Checks and answers the cryptograms of tokens whose card keys come from this key.
+    ///
+    /// # Errors
+    /// `NoSuchKey` when no key of that label is for tokens and for the profile's cipher.
+    pub fn token_keys(
+        &self,
+        label: KeyLabel,
+        profile: &'static CryptogramProfile,
+    ) -> Result<CryptogramKeys, CryptoError> {
+        self.chip_keys(label, KeyUsage::TokenCryptogram(profile.cipher()), profile)
+    }
+
+    /// Makes the cryptograms of an issuer's PANs, whose card keys come from this key.
+    ///
+    /// # Errors
+    /// `NoSuchKey` when no key of that label is for PANs and for the profile's cipher.
+    pub fn issuer_keys(
+        &self,
+        label: KeyLabel,
+        profile: &'static CryptogramProfile,
+    ) -> Result<CryptogramKeys, CryptoError> {
+        self.chip_keys(label, KeyUsage::IssuerMaster(profile.cipher()), profile)
+    }
+
+    fn chip_keys(
+        &self,
+        label: KeyLabel,
+        usage: KeyUsage,
+        profile: &'static CryptogramProfile,
+    ) -> Result<CryptogramKeys, CryptoError> {
+        let is_it = |key: &&Key| key.description().label == label && key.description().usage == usage;
+        let mut found = self.chip.iter().filter(is_it).peekable();
+        found.peek().ok_or(CryptoError::NoSuchKey { label, usage })?;
+        CryptogramKeys::new(profile, found)
     }
 
     /// Seals journal entries and chains journal blocks.
@@ -162,6 +224,6 @@ mod tests {
     fn the_sample_keys_are_there_for_tests() {
         let keys = SecurityModule::sample().unwrap();
         assert!(keys.is_development());
-        assert_eq!(keys.keys().count(), 3);
+        assert_eq!(keys.keys().count(), 5);
     }
 }

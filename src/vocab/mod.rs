@@ -1,6 +1,7 @@
 //! The field's words as types. Values only: no I/O, no crypto, no serde.
 
 mod card;
+mod chip;
 mod codes;
 mod ids;
 mod money;
@@ -13,6 +14,7 @@ mod token;
 mod verdict;
 
 pub use card::{Expiry, PanSequenceNumber, ServiceCode, Track2};
+pub use chip::{ChipPayment, IssuerData};
 pub use codes::{
     EntryMode, MerchantCategory, NetworkCode, Outcome, PosEntryMode, ProcessingCode, ResponseCode,
     ReversalReason, TransactionKind,

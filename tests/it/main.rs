@@ -6,6 +6,7 @@ extern crate self as libfuzzer_sys;
 pub(crate) use fuzz_targets::fuzz_target;
 
 mod codec_golden;
+mod cryptograms;
 mod daemon;
 mod dialects;
 mod fuzz_targets;

@@ -1,0 +1,62 @@
+//! Chip cryptograms: deriving the card's and the payment's key and checking what the card signed, by cipher; and what
+//! a card does. One core.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tokenswitch::crypto::{
+    CryptogramKeys, CryptogramProfile, KeyLabel, KeyPolicy, KeyUsage, MasterKey, SecurityModule, StorePurpose,
+};
+use tokenswitch::stdx::random::Entropy;
+use tokenswitch::vocab::{ChipPayment, IssuerData, PanSequenceNumber};
+
+const TOKEN: &[u8] = b"4895370000000005";
+
+fn keys(profile: &'static CryptogramProfile) -> CryptogramKeys {
+    let mut entropy = Entropy::seeded(1);
+    let master = MasterKey::generate(&mut entropy).unwrap();
+    let policy = KeyPolicy::DEVELOPMENT;
+    let store = SecurityModule::create_store(&mut entropy, &master, StorePurpose::Development).unwrap();
+    let named = (KeyLabel::parse("bench").unwrap(), KeyUsage::TokenCryptogram(profile.cipher()));
+    let store = SecurityModule::add_key(&store, &master, policy, named, None, &mut entropy).unwrap();
+    SecurityModule::open(&store, &master, policy).unwrap().token_keys(named.0, profile).unwrap()
+}
+
+fn payment() -> ChipPayment {
+    ChipPayment {
+        amount: [0, 0, 0, 0, 0x42, 0x50],
+        amount_other: [0; 6],
+        country: [2, 0x76],
+        terminal_results: [0; 5],
+        currency: [9, 0x78],
+        date: [0x26, 0x11, 0x22],
+        kind: [0],
+        unpredictable: [1, 2, 3, 4],
+        profile: [0; 2],
+        counter: [0, 1],
+        issuer_data: IssuerData::default(),
+        cryptogram: [0; 8],
+    }
+}
+
+fn cryptograms(c: &mut Criterion) {
+    let mut group = c.benchmark_group("cryptogram");
+    group.throughput(Throughput::Elements(1));
+    let sequence = PanSequenceNumber::new(0).unwrap();
+    for name in ["ccd-aes", "visa-cvn-18", "pboc-sm4"] {
+        let keys = keys(CryptogramProfile::named(name).unwrap());
+        let card = keys.card_key(TOKEN, sequence).unwrap();
+        let mut chip = payment();
+        card.sign(&mut chip);
+        group.bench_function(format!("verify_{name}"), |b| {
+            b.iter(|| keys.verify(black_box(TOKEN), sequence, black_box(&chip)).unwrap());
+        });
+        group.bench_function(format!("sign_{name}"), |b| {
+            b.iter(|| card.sign(black_box(&mut chip)));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, cryptograms);
+criterion_main!(benches);

@@ -1,0 +1,252 @@
+//! Chip cryptograms (EMV Book 2): `CryptogramKeys` checks what a card signed and signs the answer; `CardKey` is the
+//! card's side. Composed of audited block ciphers; what differs from scheme to scheme is a `CryptogramProfile`.
+
+mod cipher;
+mod derive;
+mod profile;
+
+use std::fmt;
+use std::sync::Arc;
+
+use subtle::ConstantTimeEq;
+
+pub use cipher::BlockCipher;
+pub(super) use cipher::zeros_under;
+pub use profile::CryptogramProfile;
+
+use cipher::{Keyed, Message, mac, xor};
+use derive::{ClearKey, SessionKeyMethod, card_key, left_block, session_key};
+use profile::{IssuerDataParts, ResponseMethod};
+
+use super::error::CryptoError;
+use super::key::{CHIP_KEY_LENGTH, Key};
+use crate::vocab::{ChipPayment, PanSequenceNumber};
+
+/// Card status update of an approval (EMV common core definitions): the issuer approves the online transaction.
+const CSU_APPROVED: [u8; 4] = [0x00, 0x80, 0x00, 0x00];
+const CSU_DECLINED: [u8; 4] = [0; 4];
+
+/// Why a cryptogram is not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CryptogramFault {
+    /// The issuer data are not laid out as the profile says, or of another cryptogram version.
+    OtherProfile,
+    /// The issuer data name a master key that is not loaded.
+    UnknownKey,
+    /// It is not what the card's key gives.
+    Wrong,
+}
+
+/// The issuer master keys of one label with the profile of their cards: checks cryptograms and signs answers. Each
+/// version of the key is one derivation key index. Clones share the keys.
+#[derive(Clone)]
+pub struct CryptogramKeys {
+    profile: &'static CryptogramProfile,
+    /// In order of index.
+    keys: Arc<[(u8, Keyed)]>,
+}
+
+impl CryptogramKeys {
+    /// # Errors
+    /// `KeyLength` for keys that are no chip keys; they come sorted out by usage.
+    pub(super) fn new<'a>(
+        profile: &'static CryptogramProfile,
+        keys: impl Iterator<Item = &'a Key>,
+    ) -> Result<Self, CryptoError> {
+        let mut resolved = Vec::new();
+        for key in keys {
+            let about = key.description();
+            let length = key.material().len();
+            let wrong = CryptoError::KeyLength { usage: about.usage, length };
+            let clear: &[u8; CHIP_KEY_LENGTH] = key.material().try_into().map_err(|_| wrong)?;
+            // An index has one byte; a version past it can be no card's.
+            if let Ok(index) = u8::try_from(about.version) {
+                resolved.push((index, Keyed::new(profile.cipher(), clear)));
+            }
+        }
+        resolved.sort_by_key(|(index, _)| *index);
+        Ok(Self { profile, keys: resolved.into() })
+    }
+
+    #[must_use]
+    pub fn profile(&self) -> &'static CryptogramProfile {
+        self.profile
+    }
+
+    /// Checks the cryptogram of a card with this number (ASCII digits of PAN or token) and sequence number.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn verify(
+        &self,
+        account: &[u8],
+        sequence: PanSequenceNumber,
+        chip: &ChipPayment,
+    ) -> Result<(), CryptogramFault> {
+        let (card, parts) = self.card(account, sequence, chip)?;
+        let expected = cryptogram(self.profile, &card, chip, &parts);
+        if bool::from(expected.ct_eq(&chip.cryptogram)) { Ok(()) } else { Err(CryptogramFault::Wrong) }
+    }
+
+    /// The issuer's answer to a cryptogram, for the card to check (ARPC), as tag 91 carries it. `code` is the
+    /// authorization response code (tag 8A): the final DE 39 in ASCII.
+    ///
+    /// # Errors
+    /// As `verify`, which must have been asked before: an answer is made for the cryptogram that the chip data hold.
+    pub fn answer(
+        &self,
+        account: &[u8],
+        sequence: PanSequenceNumber,
+        chip: &ChipPayment,
+        code: [u8; 2],
+        approved: bool,
+    ) -> Result<IssuerAuthentication, CryptogramFault> {
+        let (card, _) = self.card(account, sequence, chip)?;
+        Ok(authentication(self.profile, &card, chip, code, status(approved)))
+    }
+
+    /// The key of a card with this number, from the newest master key: what personalisation puts into a card. `None`
+    /// without a master key.
+    #[must_use]
+    pub fn card_key(&self, account: &[u8], sequence: PanSequenceNumber) -> Option<CardKey> {
+        let (index, issuer) = self.keys.last()?;
+        let clear = card_key(issuer, self.profile.card_key, account, sequence);
+        Some(CardKey { profile: self.profile, key_index: *index, card: Card::new(self.profile, clear) })
+    }
+
+    /// The card behind chip data, as far as these name it.
+    fn card<'a>(
+        &self,
+        account: &[u8],
+        sequence: PanSequenceNumber,
+        chip: &'a ChipPayment,
+    ) -> Result<(Card, IssuerDataParts<'a>), CryptogramFault> {
+        let parts = self.profile.layout.read(&chip.issuer_data).ok_or(CryptogramFault::OtherProfile)?;
+        if parts.version != self.profile.version {
+            return Err(CryptogramFault::OtherProfile);
+        }
+        let of_index = |(index, _): &&(u8, Keyed)| *index == parts.key_index;
+        let (_, issuer) = self.keys.iter().find(of_index).ok_or(CryptogramFault::UnknownKey)?;
+        let clear = card_key(issuer, self.profile.card_key, account, sequence);
+        Ok((Card::new(self.profile, clear), parts))
+    }
+}
+
+impl fmt::Debug for CryptogramKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CryptogramKeys({}, {} versions)", self.profile.name(), self.keys.len())
+    }
+}
+
+/// One card's key, as the card has it. Wiped when dropped.
+pub struct CardKey {
+    profile: &'static CryptogramProfile,
+    key_index: u8,
+    card: Card,
+}
+
+impl CardKey {
+    /// Does what the card does: puts in its issuer data and signs.
+    pub fn sign(&self, chip: &mut ChipPayment) {
+        let profile = self.profile;
+        chip.issuer_data = profile.layout.write(profile.version, self.key_index, profile.card_results);
+        if let Some(parts) = profile.layout.read(&chip.issuer_data) {
+            chip.cryptogram = cryptogram(profile, &self.card, chip, &parts);
+        }
+    }
+
+    /// Whether an answer (tag 91) is the issuer's to this payment with this code: the card's last check.
+    #[must_use]
+    pub fn accepts(&self, chip: &ChipPayment, answer: &[u8], code: [u8; 2], approved: bool) -> bool {
+        let expected = authentication(self.profile, &self.card, chip, code, status(approved));
+        expected.as_bytes().ct_eq(answer).into()
+    }
+}
+
+impl fmt::Debug for CardKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CardKey({})", self.profile.name())
+    }
+}
+
+/// Issuer authentication data, the value of tag 91: 8 to 10 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IssuerAuthentication {
+    bytes: [u8; 10],
+    len: usize,
+}
+
+impl IssuerAuthentication {
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    fn of(cryptogram: &[u8], rest: &[u8]) -> Self {
+        let mut made = Self { bytes: [0; 10], len: cryptogram.len() + rest.len() };
+        made.bytes.iter_mut().zip(cryptogram.iter().chain(rest)).for_each(|(place, byte)| *place = *byte);
+        made
+    }
+}
+
+/// A card's key, in the clear for the profile that signs with it as it is, and scheduled for all others.
+struct Card {
+    clear: ClearKey,
+    keyed: Keyed,
+}
+
+impl Card {
+    fn new(profile: &CryptogramProfile, clear: ClearKey) -> Self {
+        let keyed = Keyed::new(profile.cipher(), &clear);
+        Self { clear, keyed }
+    }
+
+    /// The key of one payment.
+    fn session(&self, method: SessionKeyMethod, chip: &ChipPayment) -> ClearKey {
+        session_key(&self.keyed, method, chip).unwrap_or_else(|| self.clear.clone())
+    }
+}
+
+fn status(approved: bool) -> [u8; 4] {
+    if approved { CSU_APPROVED } else { CSU_DECLINED }
+}
+
+fn cryptogram(
+    profile: &CryptogramProfile,
+    card: &Card,
+    chip: &ChipPayment,
+    parts: &IssuerDataParts<'_>,
+) -> [u8; 8] {
+    let key = card.session(profile.session_key, chip);
+    mac(profile.cipher(), &key, profile.padding, &profile.signed(chip, parts))
+}
+
+/// EMV Book 2, 8.2: method 1 encrypts cryptogram and response code, method 2 signs cryptogram and status update.
+fn authentication(
+    profile: &CryptogramProfile,
+    card: &Card,
+    chip: &ChipPayment,
+    code: [u8; 2],
+    status: [u8; 4],
+) -> IssuerAuthentication {
+    let [first, second] = code;
+    let mixed = xor(chip.cryptogram, [first, second, 0, 0, 0, 0, 0, 0]);
+    let session = || card.session(profile.session_key, chip);
+    match profile.response {
+        ResponseMethod::One => {
+            let keyed = Keyed::new(profile.cipher(), &session());
+            IssuerAuthentication::of(&left_block(&keyed, mixed), &code)
+        }
+        ResponseMethod::OneUnderCardKey => IssuerAuthentication::of(&left_block(&card.keyed, mixed), &code),
+        ResponseMethod::Two => {
+            let mut message = Message::new();
+            message.push(&chip.cryptogram);
+            message.push(&status);
+            let [a, b, c, d, ..] = mac(profile.cipher(), &session(), cipher::Padding::Bit, &message);
+            IssuerAuthentication::of(&[a, b, c, d], &status)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
