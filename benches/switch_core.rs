@@ -4,6 +4,7 @@
 //! not in the figures.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -19,8 +20,8 @@ use tokenswitch::sim::{
 use tokenswitch::stdx::clock::{Now, SystemClock};
 use tokenswitch::stdx::random::Entropy;
 use tokenswitch::switch::{
-    Action, Arrival, Cards, EntryLog, Event, Given, Happened, IssuerAnswer, LogFault, Node, NodeParts,
-    PanCard, Request, SwitchConfig, SwitchCore, Ticket,
+    Action, Arrival, CardSource, Cards, EntryLog, Event, Given, Happened, IssuerAnswer, LogFault, Node,
+    NodeParts, PanCard, Request, SwitchConfig, SwitchCore, Ticket,
 };
 use tokenswitch::tsp::{
     Action as VaultAction, Actor, Asker, CallId, CardAad, CardData, Command, ProvisionRequest, RequestId,
@@ -277,7 +278,7 @@ fn acquirer(config: &Config, cards: Vec<PresentedCard>) -> AcquirerSimulator {
     .unwrap()
 }
 
-fn issuer(dialect: std::sync::Arc<Dialect>, framing: FrameFormat) -> IssuerSimulator {
+fn issuer(dialect: Arc<Dialect>, framing: FrameFormat) -> IssuerSimulator {
     IssuerSimulator::new(IssuerConfig {
         dialect,
         framing,
@@ -317,8 +318,8 @@ struct Core {
     core: SwitchCore,
     config: SwitchConfig,
     message: Message,
-    dialect: std::sync::Arc<Dialect>,
-    card: CardRef,
+    dialect: Arc<Dialect>,
+    card: Arc<CardRef>,
     data: CardData,
     ticket: u64,
     now: Now,
@@ -339,7 +340,7 @@ impl Core {
             config: config.switch(),
             message: purchase(&card, now),
             dialect: config.acquirers[0].party.dialect.clone(),
-            card: CardRef { token: None, sealed },
+            card: Arc::new(CardRef { token: None, sealed }),
             data,
             ticket: 0,
             now,
@@ -347,7 +348,7 @@ impl Core {
         }
     }
 
-    fn request(&mut self) -> Request {
+    fn request(&mut self) -> (Request, CardSource) {
         let mut transaction = self.core.next_transaction();
         if transaction.0 == ANEW {
             self.core = SwitchCore::new(self.config.clone(), self.config.window(self.now.wall));
@@ -357,7 +358,7 @@ impl Core {
         self.message.set(tokenswitch::codec::DataElement::STAN, stan.as_bytes()).unwrap();
         let given = Given::Pan {
             card: PanCard {
-                card: self.card.clone(),
+                card: Arc::clone(&self.card),
                 mark: tokenswitch::switch::CardMark(1),
                 issuer: Some(LinkId(101)),
             },
@@ -368,10 +369,10 @@ impl Core {
     }
 
     /// Received, durable, answered, durable.
-    fn pay(&mut self, request: Request) {
+    fn pay(&mut self, (request, card): (Request, CardSource)) {
         let id = request.transaction;
         let from = ConnectionId::accepted(1);
-        self.apply(Event::Received { request: Box::new(request), from, signed_on: true });
+        self.apply(Event::Received { request: Arc::new(request), card, from, signed_on: true });
         self.apply(Event::Durable(Ticket(self.ticket)));
         self.ticket += 1;
         let leg = self.core.transaction(id).unwrap().routed.as_ref().unwrap().leg;

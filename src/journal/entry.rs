@@ -2,6 +2,7 @@
 //! switch and clearing can all read it. What may never be written down has no place here.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::crypto::Sealed;
 use crate::stdx::clock::Wall;
@@ -124,7 +125,7 @@ pub struct RequestEntry {
     pub issuer: IssuerLeg,
     /// The acquirer's, as received.
     pub elements: Elements,
-    pub card: CardRef,
+    pub card: Arc<CardRef>,
     pub verdicts: Verdicts,
     pub counter: Option<CounterTaken>,
     pub window: SettlementWindow,
@@ -171,7 +172,7 @@ pub struct StoredEntry {
     pub elements: Elements,
     /// DE 90 on the issuer's leg.
     pub original_data: Option<[u8; 42]>,
-    pub card: CardRef,
+    pub card: Arc<CardRef>,
     pub verdicts: Verdicts,
     pub window: SettlementWindow,
     /// What the acquirer was told: of its reversal, the elements that were its own and not its original's.
@@ -224,8 +225,25 @@ pub struct LateEntry {
 /// chip data cannot get into the journal by mistake.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Elements {
+    /// The numbers that are here, a bit each.
+    present: u128,
     /// `(number, length, value)` one after the other.
     bytes: Vec<u8>,
+}
+
+/// `Elements::KEPT`, a bit each.
+const KEPT_BITS: u128 = {
+    let (mut bits, mut at) = (0, 0);
+    while at < Elements::KEPT.len() {
+        bits |= bit(Elements::KEPT[at]);
+        at += 1;
+    }
+    bits
+};
+
+/// The bit of a data element; 0 for a number that none has.
+const fn bit(de: u8) -> u128 {
+    if de < 128 { 1 << de } else { 0 }
 }
 
 impl Elements {
@@ -233,9 +251,19 @@ impl Elements {
     pub const KEPT: [u8; 23] =
         [3, 4, 7, 11, 12, 13, 15, 18, 19, 22, 25, 32, 33, 37, 38, 39, 41, 42, 43, 49, 54, 90, 95];
 
+    /// What the kept elements of a request usually take, and those of an answer; in bytes.
+    pub const REQUEST_ROOM: usize = 224;
+    pub const ANSWER_ROOM: usize = 48;
+
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Room for elements of `bytes` in all, so that keeping them moves nothing.
+    #[must_use]
+    pub fn with_room(bytes: usize) -> Self {
+        Self { present: 0, bytes: Vec::with_capacity(bytes) }
     }
 
     /// Keeps `value` under the data element `de`, in place of an earlier one. False, and nothing kept, when the
@@ -243,10 +271,13 @@ impl Elements {
     /// 120).
     pub fn keep(&mut self, de: u8, value: &[u8]) -> bool {
         let Ok(length) = u8::try_from(value.len()) else { return false };
-        if !Self::KEPT.contains(&de) {
+        if KEPT_BITS & bit(de) == 0 {
             return false;
         }
-        self.drop_element(de);
+        if self.present & bit(de) != 0 {
+            self.drop_element(de);
+        }
+        self.present |= bit(de);
         self.bytes.extend_from_slice(&[de, length]);
         self.bytes.extend_from_slice(value);
         true
@@ -261,6 +292,9 @@ impl Elements {
 
     #[must_use]
     pub fn get(&self, de: u8) -> Option<&[u8]> {
+        if self.present & bit(de) == 0 {
+            return None;
+        }
         self.iter().find(|(number, _)| *number == de).map(|(_, value)| value)
     }
 
@@ -287,18 +321,21 @@ impl Elements {
 
     /// From what `as_bytes` gave; `None` when it is not that.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let found = Self { bytes: bytes.to_vec() };
-        let mut length = 0;
+        let mut found = Self { present: 0, bytes: bytes.to_vec() };
+        let (mut present, mut length) = (0, 0);
         for (de, value) in found.iter() {
-            if !Self::KEPT.contains(&de) {
+            if KEPT_BITS & bit(de) == 0 {
                 return None;
             }
+            present |= bit(de);
             length += 2 + value.len();
         }
+        found.present = present;
         (length == bytes.len()).then_some(found)
     }
 
     fn drop_element(&mut self, de: u8) {
+        self.present &= !bit(de);
         let mut at = 0;
         let mut found = None;
         for (number, value) in self.iter() {

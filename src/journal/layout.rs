@@ -2,6 +2,8 @@
 //! front; an optional value has 0 or 1 in front. Once written, a number or letter here never changes its meaning:
 //! what must change gets a new version.
 
+use std::sync::Arc;
+
 use super::entry::{
     AcquirerLeg, Body, CardRef, DeliveredEntry, DeliveryEnd, Elements, Entry, EntryNumber, IssuerLeg,
     LateEntry, OriginalIdentity, OutcomeEntry, RequestEntry, StoredEntry, StoredKind, TokenRef,
@@ -316,6 +318,16 @@ impl<T: Field> Field for Box<T> {
     }
 }
 
+impl<T: Field> Field for Arc<T> {
+    fn put(&self, out: &mut Vec<u8>) {
+        T::put(self, out);
+    }
+
+    fn take(from: &mut Take<'_>) -> Result<Self, LayoutError> {
+        T::take(from).map(Self::new)
+    }
+}
+
 impl Field for Vec<u8> {
     fn put(&self, out: &mut Vec<u8>) {
         u32::try_from(self.len()).unwrap_or(u32::MAX).put(out);
@@ -593,7 +605,7 @@ pub(super) mod samples {
                         acquirer,
                         issuer,
                         elements,
-                        card,
+                        card: card.into(),
                         verdicts,
                         counter: counter.map(|(atc, cryptogram)| CounterTaken { atc, cryptogram }),
                         window,
@@ -640,7 +652,7 @@ pub(super) mod samples {
                     issuer,
                     elements,
                     original_data: data,
-                    card,
+                    card: card.into(),
                     verdicts,
                     window,
                     answer,

@@ -1,7 +1,8 @@
 //! What has been answered, for repeats and reversals; and the index by which requests, in flight or answered, are
 //! found again.
 
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
 
 use crate::codec::{DataElement, OriginalData, same_institution};
 use crate::journal::{AcquirerLeg, Elements};
@@ -13,20 +14,15 @@ use crate::vocab::{
 };
 
 use super::event::{Answer, AnswerKind};
-use super::request::{Compared, RequestKey, RequestKind};
+use super::request::{Request, RequestKey, RequestKind};
 use super::transaction::Routed;
 
 /// A request that has its answer.
 #[derive(Debug, Clone)]
 pub(super) struct Answered {
-    pub kind: RequestKind,
-    pub leg: AcquirerLeg,
-    pub key: RequestKey,
+    pub request: Arc<Request>,
     /// The connection that asked last.
     pub asked_on: ConnectionId,
-    pub compared: Compared,
-    pub request: Elements,
-    pub moves_money: bool,
     /// Card and issuer's leg; `None` when it was refused before it was routed.
     pub routed: Option<Routed>,
     pub outcome: Outcome,
@@ -53,20 +49,21 @@ impl Answered {
     /// An approval that must not be given any more, or an outcome that is not known.
     #[must_use]
     pub(super) fn is_withheld(&self) -> bool {
-        let undone = self.reversed && self.is_approved() && self.kind == RequestKind::Payment;
+        let undone = self.reversed && self.is_approved() && self.request.kind == RequestKind::Payment;
         undone || self.answer == AnswerKind::Refused(Refusal::AnswerWithheld)
     }
 
     /// Whether money stays moved at the issuer, so that a reversal has something to undo.
     #[must_use]
     pub(super) fn stands(&self) -> bool {
-        self.kind != RequestKind::Reversal && self.is_approved() && self.moves_money && !self.reversed
+        let undoes = self.request.kind == RequestKind::Reversal;
+        !undoes && self.is_approved() && self.request.moves_money && !self.reversed
     }
 
     /// Whether an approval must be undone unless its acquirer gets it.
     #[must_use]
     pub(super) fn must_arrive(&self) -> bool {
-        self.kind == RequestKind::Payment && self.stands() && !self.given
+        self.request.kind == RequestKind::Payment && self.stands() && !self.given
     }
 
     /// The very same answer, for the message that asks for it now.
@@ -79,12 +76,9 @@ impl Answered {
         Answer {
             transaction,
             asked_by,
-            link: self.leg.link,
             to: self.asked_on,
-            asked: self.leg.mti,
-            request: self.request.clone(),
-            card: self.routed.as_ref().map(|routed| routed.card.clone()),
-            account: self.compared.account,
+            request: Arc::clone(&self.request),
+            card: self.routed.as_ref().map(|routed| Arc::clone(&routed.card)),
             kind: self.answer,
             elements,
             must_arrive: self.must_arrive(),
@@ -135,9 +129,10 @@ impl AnsweredTable {
     }
 
     fn forget(&mut self, id: TransactionId, old: &Answered, index: &mut RequestIndex) {
-        index.remove(&old.key, &old.leg, id);
-        let forgotten = self.forgotten.entry(old.leg.link).or_insert(old.leg.sent_at);
-        *forgotten = (*forgotten).max(old.leg.sent_at);
+        let AcquirerLeg { link, sent_at, .. } = old.request.leg;
+        index.remove(&old.request, id);
+        let forgotten = self.forgotten.entry(link).or_insert(sent_at);
+        *forgotten = (*forgotten).max(sent_at);
     }
 
     #[must_use]
@@ -171,33 +166,38 @@ pub(super) struct OriginalKey {
     pub sent_at: SentAt,
 }
 
-/// Requests by what names them. Several may share a name; who asks compares the rest.
+/// Requests by what names them. Several may share a place here, by name or by chance: who asks compares.
 #[derive(Debug, Default)]
 pub(super) struct RequestIndex {
-    by_key: Named<RequestKey>,
-    by_original: Named<OriginalKey>,
+    by_key: Named,
+    by_original: Named,
 }
 
 impl RequestIndex {
-    pub(super) fn insert(&mut self, key: &RequestKey, leg: &AcquirerLeg, transaction: TransactionId) {
-        self.by_key.insert(*key, transaction);
-        self.by_original.insert(OriginalKey::of(leg), transaction);
+    pub(super) fn insert(&mut self, request: &Request, transaction: TransactionId) {
+        self.by_key.insert(place(&request.key), transaction);
+        self.by_original.insert(place(&OriginalKey::of(&request.leg)), transaction);
     }
 
-    pub(super) fn remove(&mut self, key: &RequestKey, leg: &AcquirerLeg, transaction: TransactionId) {
-        self.by_key.remove(key, transaction);
-        self.by_original.remove(&OriginalKey::of(leg), transaction);
+    pub(super) fn remove(&mut self, request: &Request, transaction: TransactionId) {
+        self.by_key.remove(place(&request.key), transaction);
+        self.by_original.remove(place(&OriginalKey::of(&request.leg)), transaction);
     }
 
-    /// Requests with this name, the newest first.
+    /// Requests that may have this name, the newest first.
     pub(super) fn named(&self, key: &RequestKey) -> impl Iterator<Item = TransactionId> {
-        self.by_key.get(key)
+        self.by_key.get(place(key))
     }
 
     /// Requests that DE 90 may mean.
     pub(super) fn originals(&self, key: &OriginalKey) -> impl Iterator<Item = TransactionId> {
-        self.by_original.get(key)
+        self.by_original.get(place(key))
     }
+}
+
+/// Where a name stands in the index. A name is ten times as long as its place, and a place is never written down.
+fn place(name: &impl Hash) -> u64 {
+    foldhash::fast::FixedState::with_seed(0).hash_one(name)
 }
 
 impl OriginalKey {
@@ -224,45 +224,39 @@ pub(super) fn agrees(left: Option<InstitutionId>, right: Option<InstitutionId>) 
     }
 }
 
-/// Transactions by name: one as a rule, more at times.
-#[derive(Debug)]
-struct Named<K> {
-    first: Map<K, TransactionId>,
-    more: Map<K, Vec<TransactionId>>,
+/// Transactions by place: one as a rule, more at times.
+#[derive(Debug, Default)]
+struct Named {
+    first: Map<u64, TransactionId>,
+    more: Map<u64, Vec<TransactionId>>,
 }
 
-impl<K> Default for Named<K> {
-    fn default() -> Self {
-        Self { first: Map::default(), more: Map::default() }
-    }
-}
-
-impl<K: Hash + Eq + Copy> Named<K> {
-    fn insert(&mut self, key: K, transaction: TransactionId) {
-        if let Some(older) = self.first.insert(key, transaction) {
-            self.more.entry(key).or_default().push(older);
+impl Named {
+    fn insert(&mut self, place: u64, transaction: TransactionId) {
+        if let Some(older) = self.first.insert(place, transaction) {
+            self.more.entry(place).or_default().push(older);
         }
     }
 
-    fn remove(&mut self, key: &K, transaction: TransactionId) {
-        let older = if self.more.is_empty() { None } else { self.more.get_mut(key) };
-        if self.first.get(key) != Some(&transaction) {
+    fn remove(&mut self, place: u64, transaction: TransactionId) {
+        let older = if self.more.is_empty() { None } else { self.more.get_mut(&place) };
+        if self.first.get(&place) != Some(&transaction) {
             if let Some(older) = older {
                 older.retain(|id| *id != transaction);
             }
         } else if let Some(next) = older.and_then(Vec::pop) {
-            self.first.insert(*key, next);
+            self.first.insert(place, next);
         } else {
-            self.first.remove(key);
+            self.first.remove(&place);
         }
-        if self.more.get(key).is_some_and(Vec::is_empty) {
-            self.more.remove(key);
+        if self.more.get(&place).is_some_and(Vec::is_empty) {
+            self.more.remove(&place);
         }
     }
 
-    fn get(&self, key: &K) -> impl Iterator<Item = TransactionId> {
-        let older = if self.more.is_empty() { None } else { self.more.get(key) };
-        self.first.get(key).copied().into_iter().chain(older.into_iter().flatten().rev().copied())
+    fn get(&self, place: u64) -> impl Iterator<Item = TransactionId> {
+        let older = if self.more.is_empty() { None } else { self.more.get(&place) };
+        self.first.get(&place).copied().into_iter().chain(older.into_iter().flatten().rev().copied())
     }
 }
 
@@ -286,17 +280,17 @@ mod tests {
 
     #[test]
     fn names_may_be_shared_and_the_newest_comes_first() {
-        let mut named: Named<u8> = Named::default();
+        let mut named = Named::default();
         for id in 1..=3 {
             named.insert(7, TransactionId(id));
         }
-        let ids = |named: &Named<u8>| named.get(&7).map(|id| id.0).collect::<Vec<_>>();
+        let ids = |named: &Named| named.get(7).map(|id| id.0).collect::<Vec<_>>();
         assert_eq!(ids(&named), [3, 2, 1]);
-        named.remove(&7, TransactionId(2));
+        named.remove(7, TransactionId(2));
         assert_eq!(ids(&named), [3, 1]);
-        named.remove(&7, TransactionId(3));
+        named.remove(7, TransactionId(3));
         assert_eq!(ids(&named), [1]);
-        named.remove(&7, TransactionId(1));
+        named.remove(7, TransactionId(1));
         assert!(ids(&named).is_empty() && named.more.is_empty() && named.first.is_empty());
     }
 }

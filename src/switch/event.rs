@@ -1,6 +1,8 @@
 //! Everything that can happen to the core and everything it can ask for: reading `Event` and `Action` is reading
 //! the switch.
 
+use std::sync::Arc;
+
 use crate::journal::{CardRef, Elements, TransactionEntry};
 use crate::link::ConnectionId;
 use crate::tsp::DetokenizeRequest;
@@ -9,7 +11,7 @@ use crate::vocab::{
     TerminalId, TransactionId, Verdicts,
 };
 
-use super::request::Request;
+use super::request::{CardSource, Request};
 
 /// Names an appended entry until the journal has made it durable. Tickets are given in the order of appending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,7 +21,7 @@ pub struct Ticket(pub u64);
 #[derive(Debug)]
 pub enum Event {
     /// An acquirer's request, advice or reversal, parsed. `signed_on` says whether its session may ask.
-    Received { request: Box<Request>, from: ConnectionId, signed_on: bool },
+    Received { request: Arc<Request>, card: CardSource, from: ConnectionId, signed_on: bool },
     /// The TSP has looked at the token.
     Detokenized { transaction: TransactionId, result: Result<Box<Mapped>, Refusal> },
     /// All entries up to this ticket are on disk.
@@ -46,7 +48,7 @@ pub enum Event {
 #[derive(Debug)]
 pub enum Action {
     /// Look the token up; answered by `Event::Detokenized`.
-    Detokenize { transaction: TransactionId, request: DetokenizeRequest },
+    Detokenize { transaction: TransactionId, request: Box<DetokenizeRequest> },
     /// Forget that this counter was taken: its request was not forwarded.
     ReleaseCounter { record: u64, counter: CounterTaken },
     /// Put an entry in the journal; `Event::Durable` with this ticket follows.
@@ -80,7 +82,7 @@ pub struct CardMark(pub u64);
 /// A token mapped to its card.
 #[derive(Debug, Clone)]
 pub struct Mapped {
-    pub card: CardRef,
+    pub card: Arc<CardRef>,
     pub mark: CardMark,
     /// The issuer that the PAN routes to.
     pub issuer: Option<LinkId>,
@@ -133,14 +135,10 @@ pub struct Answer {
     pub transaction: TransactionId,
     /// The message that asks: `transaction` itself, or a repeat of it.
     pub asked_by: TransactionId,
-    pub link: LinkId,
     pub to: ConnectionId,
-    /// The MTI that was asked with.
-    pub asked: Mti,
-    /// The request's elements, to be echoed.
-    pub request: Elements,
-    pub card: Option<CardRef>,
-    pub account: Account,
+    /// What was asked: its link, its MTI, the elements to be echoed.
+    pub request: Arc<Request>,
+    pub card: Option<Arc<CardRef>>,
     pub kind: AnswerKind,
     /// The answer's own elements.
     pub elements: Elements,
@@ -151,16 +149,13 @@ pub struct Answer {
 impl Answer {
     /// An answer to a message as it was received, with nothing of its own yet.
     #[must_use]
-    pub fn to(request: &Request, connection: ConnectionId, kind: AnswerKind) -> Self {
+    pub fn to(request: &Arc<Request>, connection: ConnectionId, kind: AnswerKind) -> Self {
         Self {
             transaction: request.transaction,
             asked_by: request.transaction,
-            link: request.leg.link,
             to: connection,
-            asked: request.leg.mti,
-            request: request.elements.clone(),
+            request: Arc::clone(request),
             card: None,
-            account: request.compared.account,
             kind,
             elements: Elements::default(),
             must_arrive: false,

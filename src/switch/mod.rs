@@ -26,7 +26,7 @@ pub use event::{
 };
 pub use node::{EntryLog, Happened, LogFault, Node, NodeParts, Wire};
 pub use recovery::{Recovered, Recovery, RecoveryError};
-pub use request::{Arrival, Given, NotARequest, PanCard, Request, RequestKind};
+pub use request::{Arrival, CardSource, Given, NotARequest, PanCard, Request, RequestKind};
 pub use route::RouteTable;
 pub use status::{Counts, LinkStatus, NodeCounts, Picture, SwitchStatus};
 pub use transaction::Transaction;

@@ -2,6 +2,7 @@
 //! process ended.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::journal::{
     AcquirerLeg, Body, CardRef, DeliveryEnd, Elements, Entry, OutcomeEntry, RequestEntry, StoredEntry,
@@ -17,7 +18,7 @@ use super::cards::Cards;
 use super::config::SwitchConfig;
 use super::core::SwitchCore;
 use super::event::{Account, Action, AnswerKind, CardMark};
-use super::request::{Compared, RequestKey, RequestKind};
+use super::request::{Compared, Request, RequestKind};
 use super::transaction::Routed;
 
 /// Why the journal does not lead back to a state.
@@ -122,13 +123,8 @@ impl<'a> Recovery<'a> {
             return Err(RecoveryError::Incomplete(id));
         }
         Ok(Answered {
-            kind: RequestKind::Payment,
-            leg: request.acquirer,
-            key: RequestKey::recalled(&request.acquirer, &request.elements),
+            request: Arc::new(payment(request, compared)),
             asked_on: NOBODY,
-            compared,
-            request: request.elements.clone(),
-            moves_money: request.moves_money,
             routed: Some(routed(request, mark)),
             outcome: outcome.outcome,
             answer: outcome.refusal.map_or(AnswerKind::Passed, AnswerKind::Refused),
@@ -205,6 +201,13 @@ impl<'a> Recovery<'a> {
 /// No connection of this run: who asked is gone.
 pub(super) const NOBODY: ConnectionId = ConnectionId(u64::MAX);
 
+/// A journaled payment, as it was asked.
+pub(super) fn payment(entry: &RequestEntry, compared: Compared) -> Request {
+    let (id, leg) = (entry.transaction, entry.acquirer);
+    let request = Request::recalled(id, RequestKind::Payment, leg, compared, &entry.elements);
+    Request { moves_money: entry.moves_money, ..request }
+}
+
 fn routed(request: &RequestEntry, mark: CardMark) -> Routed {
     Routed {
         card: request.card.clone(),
@@ -230,14 +233,10 @@ fn taken_over(stored: &StoredEntry, leg: AcquirerLeg, mark: CardMark) -> Answere
         StoredKind::Advice => (RequestKind::Advice, &stored.elements),
         StoredKind::AcquirerReversal | StoredKind::OwnReversal(_) => (RequestKind::Reversal, &stored.answer),
     };
+    let compared = compared(&stored.card, mark, own);
     Answered {
-        kind,
-        leg,
-        key: RequestKey::recalled(&leg, own),
+        request: Arc::new(Request::recalled(stored.transaction, kind, leg, compared, own)),
         asked_on: NOBODY,
-        compared: compared(&stored.card, mark, own),
-        request: own.clone(),
-        moves_money: true,
         routed: Some(Routed {
             card: stored.card.clone(),
             mark,

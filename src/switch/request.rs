@@ -1,10 +1,12 @@
 //! `Request`: an acquirer's message parsed once into what the core needs. Past this file nobody asks whether DE 4
 //! was there.
 
+use std::sync::Arc;
+
 use zeroize::Zeroizing;
 
 use crate::codec::{DataElement, DecodeError, Dialect, IccData, Message, OriginalData, Tag, TokenData};
-use crate::journal::{AcquirerLeg, CardRef, Elements, RequestEntry};
+use crate::journal::{AcquirerLeg, CardRef, Elements};
 use crate::stdx::clock::Now;
 use crate::tsp::{ChipData, DetokenizeRequest, Purpose};
 use crate::vocab::{
@@ -101,21 +103,28 @@ pub struct Request {
     pub forwarder: Option<InstitutionId>,
     /// What the journal may keep of it.
     pub elements: Elements,
-    /// For a PAN the card is known at once; for a token the vault says.
-    pub card: Option<PanCard>,
-    /// For a token: what the TSP is asked.
-    pub detokenize: Option<DetokenizeRequest>,
     pub moves_money: bool,
     /// DE 90, of a reversal or advice.
-    pub original: Option<OriginalData>,
+    pub original: Option<Box<OriginalData>>,
     /// Why it is refused before anything else is looked at.
     pub refused: Option<Refusal>,
+}
+
+/// How a request's card is found.
+#[derive(Debug)]
+pub enum CardSource {
+    /// It came with a token: what the TSP is to be asked.
+    Token(Box<DetokenizeRequest>),
+    /// It came with its PAN, and is known at once.
+    Pan(PanCard),
+    /// What it came with cannot be read: it is refused.
+    Nothing,
 }
 
 /// The card of a request that came with a PAN.
 #[derive(Debug, Clone)]
 pub struct PanCard {
-    pub card: CardRef,
+    pub card: Arc<CardRef>,
     pub mark: CardMark,
     pub issuer: Option<LinkId>,
 }
@@ -145,7 +154,8 @@ pub struct Arrival {
 }
 
 impl Request {
-    /// Reads the message. What is wrong with it and can still be answered is left in `refused`.
+    /// Reads the message, and how its card is found. What is wrong with it and can still be answered is left in
+    /// `refused`.
     ///
     /// # Errors
     /// `Unanswerable` without DE 7 and DE 11, `Unsupported` for an MTI that is none of a `RequestKind`.
@@ -154,14 +164,17 @@ impl Request {
         dialect: &Dialect,
         given: Result<Given<'_>, Refusal>,
         arrival: Arrival,
-    ) -> Result<Self, NotARequest> {
+    ) -> Result<(Self, CardSource), NotARequest> {
         let (stan, sent_at) = answerable(message, arrival.received)?;
         let mti = message.mti();
         let kind = kind_of(mti).ok_or(NotARequest::Unsupported)?;
         let leg = AcquirerLeg { link: arrival.link, mti, sent_at, stan };
         let mut request = Self::bare(arrival.transaction, kind, leg, message);
-        request.refused = request.read(message, dialect, given).err();
-        Ok(request)
+        let source = request.read(message, dialect, given).unwrap_or_else(|refusal| {
+            request.refused = Some(refusal);
+            CardSource::Nothing
+        });
+        Ok((request, source))
     }
 
     /// A request of which only DE 7, 11 and what else was legible is known; refused from the start.
@@ -187,20 +200,24 @@ impl Request {
         Ok(Self { refused, ..Self::bare(arrival.transaction, RequestKind::Payment, leg, message) })
     }
 
-    /// A journaled request.
+    /// A journaled message, as far as its repeats and reversals ask.
     #[must_use]
-    pub fn recalled(entry: &RequestEntry, compared: Compared) -> Self {
+    pub fn recalled(
+        transaction: TransactionId,
+        kind: RequestKind,
+        leg: AcquirerLeg,
+        compared: Compared,
+        elements: &Elements,
+    ) -> Self {
         Self {
-            transaction: entry.transaction,
-            kind: RequestKind::Payment,
-            leg: entry.acquirer,
-            key: RequestKey::recalled(&entry.acquirer, &entry.elements),
+            transaction,
+            kind,
+            leg,
+            key: RequestKey::recalled(&leg, elements),
             compared,
             forwarder: None,
-            elements: entry.elements.clone(),
-            card: None,
-            detokenize: None,
-            moves_money: entry.moves_money,
+            elements: elements.clone(),
+            moves_money: true,
             original: None,
             refused: None,
         }
@@ -224,8 +241,6 @@ impl Request {
             compared: Compared { account, processing: None, amount: None },
             forwarder: message.forwarder().ok().flatten(),
             elements: kept(message),
-            card: None,
-            detokenize: None,
             moves_money: false,
             original: None,
             refused: None,
@@ -237,31 +252,32 @@ impl Request {
         message: &Message,
         dialect: &Dialect,
         given: Result<Given<'_>, Refusal>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<CardSource, Refusal> {
         let given = given?;
         let parts = Parts::read(message, dialect).map_err(|_| Refusal::FormatError)?;
         self.compared.processing = parts.processing;
         self.compared.amount = parts.amount;
-        self.original = parts.original;
+        self.original = parts.original.map(Box::new);
         let processing = parts.processing.ok_or(Refusal::FormatError)?;
         let amount = parts.amount.ok_or(Refusal::FormatError)?;
         self.moves_money = amount.minor() > 0 && processing.kind() != TransactionKind::Inquiry;
-        match given {
+        let source = match given {
             Given::Token(token) => {
                 self.compared.account = Account::Token(token);
-                self.detokenize = Some(self.question(token, &parts, message)?);
+                CardSource::Token(Box::new(self.question(token, &parts, message)?))
             }
             Given::Pan { card, digits } => {
                 self.compared.account = Account::Pan(card.mark);
-                self.card = Some(card);
                 Chip::read(message, digits)?;
                 parts.track_agrees(digits)?;
+                CardSource::Pan(card)
             }
-        }
+        };
         if self.kind == RequestKind::Reversal && self.original.is_none() {
             return Err(Refusal::FormatError);
         }
-        refuse_unreadable_secrets(message)
+        refuse_unreadable_secrets(message)?;
+        Ok(source)
     }
 
     /// What the TSP is to be asked about a token.
@@ -442,7 +458,7 @@ fn reference(message: &Message) -> Reference {
 
 /// The elements that may be written down.
 fn kept(message: &Message) -> Elements {
-    let mut elements = Elements::default();
+    let mut elements = Elements::with_room(Elements::REQUEST_ROOM);
     for element in message.elements() {
         if let Some(value) = message.get(element) {
             elements.keep(element.number(), value);

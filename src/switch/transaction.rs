@@ -1,5 +1,7 @@
 //! `Transaction`: one request between receipt and answer, and the states it may go through.
 
+use std::sync::Arc;
+
 use crate::journal::{CardRef, Elements, IssuerLeg, RequestEntry, StoredEntry};
 use crate::link::ConnectionId;
 use crate::stdx::clock::Moment;
@@ -26,7 +28,7 @@ pub enum TransactionState {
 /// A payment in flight.
 #[derive(Debug)]
 pub struct Transaction {
-    pub request: Request,
+    pub request: Arc<Request>,
     pub state: TransactionState,
     /// The connection that asked last: a repeat moves the answer to the newest.
     pub asking: ConnectionId,
@@ -42,7 +44,7 @@ pub struct Transaction {
 /// What is known once the card is.
 #[derive(Debug, Clone)]
 pub struct Routed {
-    pub card: CardRef,
+    pub card: Arc<CardRef>,
     pub mark: CardMark,
     pub verdicts: Verdicts,
     pub counter: Option<CounterTaken>,
@@ -63,7 +65,7 @@ pub struct Conclusion {
 /// A card found: by the vault, or in the request itself.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
-    pub card: CardRef,
+    pub card: Arc<CardRef>,
     pub mark: CardMark,
     pub issuer: Option<LinkId>,
     pub verdicts: Verdicts,
@@ -126,7 +128,7 @@ impl Conclusion {
 
 impl Transaction {
     #[must_use]
-    pub fn new(request: Request, asking: ConnectionId, deadline: Moment) -> Self {
+    pub fn new(request: Arc<Request>, asking: ConnectionId, deadline: Moment) -> Self {
         Self {
             asked_by: request.transaction,
             request,

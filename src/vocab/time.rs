@@ -30,6 +30,9 @@ impl YearMonth {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransmissionTime([u8; 10]);
 
+/// 182 days, in seconds.
+const HALF_A_YEAR: u64 = 182 * 86_400;
+
 impl TransmissionTime {
     /// Takes MMDDhhmmss with values that can exist (29 February always can: the year is not known yet).
     ///
@@ -76,6 +79,10 @@ impl TransmissionTime {
     pub fn resolve(self, received: Wall) -> SentAt {
         let year = i64::from(BusinessDate::of(received).year);
         let arrived = i64::try_from(received.seconds()).unwrap_or(i64::MAX);
+        // As good as always: no other year can be nearer than half a year.
+        if let Some(seconds) = self.seconds_in(year).filter(|at| at.abs_diff(arrived) < HALF_A_YEAR) {
+            return SentAt(u64::try_from(seconds).unwrap_or_default());
+        }
         let nearest = [year - 1, year, year + 1]
             .into_iter()
             .filter_map(|year| self.seconds_in(year))

@@ -3,14 +3,13 @@
 use crate::journal::{
     DeliveredEntry, DeliveryEnd, Elements, IssuerLeg, StoredEntry, StoredKind, TransactionEntry,
 };
-use crate::link::ConnectionId;
 use crate::stdx::clock::Now;
 use crate::vocab::{LinkId, Outcome, Refusal, ResponseCode, TransactionId};
 
 use super::super::event::{Action, CardMark, Delivery, IssuerAnswer};
 use super::super::request::Request;
 use super::super::transaction::{Found, Routed, Transaction};
-use super::{Outstanding, SwitchCore, Then};
+use super::{Asked, Outstanding, SwitchCore, Then};
 
 /// What an issuer's answer to a stored message means for it.
 enum Acknowledgement {
@@ -23,22 +22,9 @@ enum Acknowledgement {
 
 impl SwitchCore {
     /// An 0120 or 0220, not seen before: what it tells has happened, so only its card is looked up.
-    pub(super) fn advice_received(
-        &mut self,
-        mut request: Request,
-        from: ConnectionId,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn advice_received(&mut self, asked: Asked, now: Now, actions: &mut Vec<Action>) {
         self.counts.advices += 1;
-        let id = request.transaction;
-        let (detokenize, card) = (request.detokenize.take(), request.card.clone());
-        self.in_flight.insert(id, Box::new(Transaction::new(request, from, now.moment)));
-        match (detokenize, card) {
-            (Some(request), _) => actions.push(Action::Detokenize { transaction: id, request }),
-            (None, Some(card)) => self.advice_found(id, Found::from(card), now, actions),
-            (None, None) => self.refuse(id, Refusal::FormatError, actions),
-        }
+        self.payment_received(asked, now, actions);
     }
 
     /// Its card is known: journal it for delivery. Without room it stays unanswered, so that it comes again.
@@ -60,7 +46,7 @@ impl SwitchCore {
         let leg = if self.stored.has_room(issuer) { self.advice_leg(&request, issuer, now) } else { None };
         let Some(leg) = leg else {
             self.counts.unanswered += 1;
-            self.index.remove(&request.key, &request.leg, id);
+            self.index.remove(&request, id);
             return actions.push(Action::Forget { transaction: id });
         };
         let routed = Routed {

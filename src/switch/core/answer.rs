@@ -3,11 +3,11 @@
 use crate::codec::DataElement;
 use crate::journal::{Elements, LateEntry, OutcomeEntry, StoredEntry, TransactionEntry};
 use crate::stdx::clock::Now;
-use crate::vocab::{Outcome, Refusal, ReversalReason, TransactionId};
+use crate::vocab::{LinkId, Outcome, Refusal, ReversalReason, TransactionId};
 
 use super::super::answered::agrees;
-use super::super::event::{Action, AnswerKind, IssuerAnswer};
-use super::super::transaction::{Conclusion, Routed, Transaction, TransactionState};
+use super::super::event::{Action, AnswerKind, CardMark, IssuerAnswer};
+use super::super::transaction::{Conclusion, Transaction, TransactionState};
 use super::reversal::Owing;
 use super::{Outstanding, SwitchCore, Then};
 
@@ -143,10 +143,9 @@ impl SwitchCore {
     /// The outcome is durable: tell the acquirer, deliver the reversal if one is owed.
     pub(super) fn give(&mut self, id: TransactionId, now: Now, actions: &mut Vec<Action>) {
         let Some(transaction) = self.in_flight.remove(&id) else { return };
-        let (routed, asked_by) = (transaction.routed.clone(), transaction.asked_by);
-        let (owed, waiting) =
-            (transaction.conclusion.as_ref().and_then(|c| c.reversal.clone()), transaction.reversal);
-        self.remember(id, *transaction);
+        let (asked_by, waiting) = (transaction.asked_by, transaction.reversal);
+        let card = transaction.routed.as_ref().map(|routed| (routed.leg.link, routed.mark));
+        let owed = self.remember(id, *transaction);
         match self.answered.get(id) {
             // Its reversal came while the approval was on its way to the disk, and must be there before this is said.
             Some(answered) if answered.is_withheld() => {
@@ -159,27 +158,27 @@ impl SwitchCore {
         if asked_by != id {
             actions.push(Action::Forget { transaction: id });
         }
-        if let Some(routed) = routed {
-            self.settle_reversals(&routed, owed, waiting, now, actions);
+        if let Some(card) = card {
+            self.settle_reversals(card, owed, waiting, now, actions);
         }
     }
 
     /// What waited for the outcome goes on: our own reversal into its queue, the acquirer's out of its hold.
     fn settle_reversals(
         &mut self,
-        routed: &Routed,
+        (issuer, mark): (LinkId, CardMark),
         owed: Option<Box<StoredEntry>>,
         waiting: Option<TransactionId>,
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        self.stored.release(routed.leg.link);
+        self.stored.release(issuer);
         if let Some(owed) = owed {
-            self.store(*owed, routed.mark, false, now, actions);
+            self.store(*owed, mark, false, now, actions);
         }
         if let Some(waiting) = waiting {
             self.stored.unhold(waiting, now.moment);
-            self.deliver_due(routed.leg.link, now, actions);
+            self.deliver_due(issuer, now, actions);
         }
     }
 

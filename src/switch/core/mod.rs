@@ -25,8 +25,10 @@ mod request;
 mod reversal;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::journal::{Elements, OutcomeEntry, StoredEntry, TombstoneEntry, TransactionEntry};
+use crate::link::ConnectionId;
 use crate::stdx::bounded::BoundedMap;
 use crate::stdx::clock::{Moment, Now};
 use crate::stdx::maps::Map;
@@ -36,6 +38,7 @@ use super::answered::{Answered, AnsweredTable, OriginalKey, RequestIndex};
 use super::config::{AcquirerConfig, IssuerConfig, SwitchConfig};
 use super::event::{Action, Answer, AnswerKind, CardMark, Event, Ticket};
 use super::numbers::Numbers;
+use super::request::{CardSource, Request};
 use super::status::Counts;
 use super::store_forward::StoreForward;
 use super::transaction::Transaction;
@@ -78,6 +81,14 @@ enum Outstanding {
     Late(TransactionId),
     /// A stored advice or reversal.
     Stored(TransactionId),
+}
+
+/// A message as it came in: how its card is found, and on which connection it asks.
+#[derive(Debug)]
+struct Asked {
+    request: Arc<Request>,
+    card: CardSource,
+    from: ConnectionId,
 }
 
 /// What an appended entry holds back.
@@ -144,8 +155,8 @@ impl SwitchCore {
     /// Takes one event and says what is to be done about it, in order.
     pub fn apply(&mut self, event: Event, now: Now, actions: &mut Vec<Action>) {
         match event {
-            Event::Received { request, from, signed_on } => {
-                self.received(*request, from, signed_on, now, actions);
+            Event::Received { request, card, from, signed_on } => {
+                self.received(Asked { request, card, from }, signed_on, now, actions);
             }
             Event::Detokenized { transaction, result } => self.detokenized(transaction, result, now, actions),
             Event::Durable(ticket) => self.durable(ticket, now, actions),
@@ -299,7 +310,7 @@ impl SwitchCore {
 
     /// The elements that every answer has of its own: the day on which it counts.
     fn settlement_elements(window: SettlementWindow) -> Elements {
-        let mut elements = Elements::default();
+        let mut elements = Elements::with_room(Elements::ANSWER_ROOM);
         elements.keep(crate::codec::DataElement::SETTLEMENT_DATE.number(), &window.date.month_day());
         elements
     }

@@ -1,5 +1,7 @@
 //! The core's state put back from the journal, entry by entry, before the first event.
 
+use std::sync::Arc;
+
 use crate::journal::{RequestEntry, StoredEntry, TombstoneEntry};
 use crate::stdx::clock::Now;
 use crate::stdx::maps::Map;
@@ -8,8 +10,8 @@ use crate::vocab::{LinkId, Outcome, ReversalReason, SettlementWindow, Stan, Tran
 use super::super::answered::{Answered, OriginalKey};
 use super::super::event::{Action, CardMark};
 use super::super::numbers::Numbers;
-use super::super::recovery::{NOBODY, WITHHELD};
-use super::super::request::{Compared, Request};
+use super::super::recovery::{NOBODY, WITHHELD, payment};
+use super::super::request::Compared;
 use super::super::transaction::{Conclusion, Routed, Transaction, TransactionState};
 use super::{Outstanding, SwitchCore};
 
@@ -28,7 +30,7 @@ impl SwitchCore {
 
     /// Something that was answered before.
     pub(in super::super) fn recall(&mut self, id: TransactionId, answered: Answered) {
-        self.index.insert(&answered.key, &answered.leg, id);
+        self.index.insert(&answered.request, id);
         self.answered.insert(id, answered, &mut self.index);
     }
 
@@ -85,8 +87,8 @@ impl SwitchCore {
         actions: &mut Vec<Action>,
     ) {
         let id = entry.transaction;
-        let request = Request::recalled(entry, compared);
-        self.index.insert(&request.key, &request.leg, id);
+        let request = Arc::new(payment(entry, compared));
+        self.index.insert(&request, id);
         let _ = self.stored.reserve(routed.leg.link);
         let mut transaction = Transaction::new(request, NOBODY, now.moment);
         transaction.state = TransactionState::Forwarded;

@@ -1,7 +1,9 @@
 //! The way in: who asks, whether it was asked before, which card it is, and the journal before the issuer.
 
+use std::sync::Arc;
+
 use crate::codec::same_institution;
-use crate::journal::{IssuerLeg, TransactionEntry};
+use crate::journal::{IssuerLeg, StoredEntry, TransactionEntry};
 use crate::link::ConnectionId;
 use crate::stdx::clock::Now;
 use crate::vocab::{InstitutionId, LinkId, Outcome, Refusal, SentAt, Stan, TransactionId};
@@ -9,47 +11,46 @@ use crate::vocab::{InstitutionId, LinkId, Outcome, Refusal, SentAt, Stan, Transa
 use super::super::answered::{Answered, OriginalKey};
 use super::super::config::Identifiers;
 use super::super::event::{Action, Answer, AnswerKind, Mapped};
-use super::super::request::{Request, RequestKind};
+use super::super::request::{CardSource, Request, RequestKind};
 use super::super::transaction::{Conclusion, Found, Routed, Transaction, TransactionState};
-use super::{Outstanding, SwitchCore, Then};
+use super::{Asked, Outstanding, SwitchCore, Then};
 
 impl SwitchCore {
     /// A request, advice or reversal came in.
-    pub(super) fn received(
-        &mut self,
-        request: Request,
-        from: ConnectionId,
-        signed_on: bool,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn received(&mut self, asked: Asked, signed_on: bool, now: Now, actions: &mut Vec<Action>) {
+        let (request, from) = (&asked.request, asked.from);
         self.counts.received += 1;
-        if let Some(known) = self.find_repeat(&request) {
-            return self.repeated(known, &request, from, actions);
+        if let Some(known) = self.find_repeat(request) {
+            return self.repeated(known, request, from, actions);
         }
-        if let Err(refusal) = self.admit(&request, signed_on, now) {
-            return self.refuse_unseen(&request, from, refusal, actions);
+        if let Err(refusal) = self.admit(request, signed_on, now) {
+            return self.refuse_unseen(request, from, refusal, actions);
         }
-        self.index.insert(&request.key, &request.leg, request.transaction);
+        self.index.insert(request, request.transaction);
         match request.kind {
-            RequestKind::Payment => self.payment_received(request, from, now, actions),
-            RequestKind::Reversal => self.reversal_received(request, from, now, actions),
-            RequestKind::Advice => self.advice_received(request, from, now, actions),
+            RequestKind::Payment => self.payment_received(asked, now, actions),
+            RequestKind::Reversal => self.reversal_received(asked.request, from, now, actions),
+            RequestKind::Advice => self.advice_received(asked, now, actions),
         }
     }
 
     /// The request that this repeats: the same name, and the same DE 7 unless it says it is a repeat.
     fn find_repeat(&self, request: &Request) -> Option<TransactionId> {
         self.index.named(&request.key).find(|id| {
-            let leg = match self.in_flight.get(id) {
-                Some(transaction) => Some(transaction.request.leg),
-                None => self.answered.get(*id).map(|answered| answered.leg),
-            };
-            leg.is_some_and(|leg| {
+            self.known(*id).is_some_and(|known| {
+                let leg = &known.leg;
                 let same_time = request.leg.mti.is_repeat() || leg.sent_at == request.leg.sent_at;
-                same_time && leg.mti.function == request.leg.mti.function
+                known.key == request.key && same_time && leg.mti.function == request.leg.mti.function
             })
         })
+    }
+
+    /// A request in flight or answered.
+    pub(super) fn known(&self, id: TransactionId) -> Option<&Arc<Request>> {
+        match self.in_flight.get(&id) {
+            Some(transaction) => Some(&transaction.request),
+            None => self.answered.get(id).map(|answered| &answered.request),
+        }
     }
 
     /// Something known is asked again: altered it is refused, in flight the answer goes to the newest asker,
@@ -57,7 +58,7 @@ impl SwitchCore {
     fn repeated(
         &mut self,
         known: TransactionId,
-        request: &Request,
+        request: &Arc<Request>,
         from: ConnectionId,
         actions: &mut Vec<Action>,
     ) {
@@ -75,7 +76,7 @@ impl SwitchCore {
             return;
         }
         let Some(answered) = self.answered.get_mut(known) else { return };
-        if answered.compared != request.compared && !answered.was_illegible() {
+        if answered.request.compared != request.compared && !answered.was_illegible() {
             return self.refuse_unseen(request, from, Refusal::AlteredDuplicate, actions);
         }
         if answered.is_withheld() {
@@ -137,7 +138,7 @@ impl SwitchCore {
     /// Says no to something that was never entered: its repeat is looked at afresh.
     fn refuse_unseen(
         &mut self,
-        request: &Request,
+        request: &Arc<Request>,
         from: ConnectionId,
         refusal: Refusal,
         actions: &mut Vec<Action>,
@@ -152,20 +153,14 @@ impl SwitchCore {
     }
 
     /// Enters the payment before anything is looked up, so that its duplicate in the same batch finds it.
-    fn payment_received(
-        &mut self,
-        mut request: Request,
-        from: ConnectionId,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
-        let id = request.transaction;
-        let (detokenize, card) = (request.detokenize.take(), request.card.clone());
-        self.in_flight.insert(id, Box::new(Transaction::new(request, from, now.moment)));
-        match (detokenize, card) {
-            (Some(request), _) => actions.push(Action::Detokenize { transaction: id, request }),
-            (None, Some(card)) => self.card_found(id, Found::from(card), now, actions),
-            (None, None) => self.refuse(id, Refusal::FormatError, actions),
+    pub(super) fn payment_received(&mut self, asked: Asked, now: Now, actions: &mut Vec<Action>) {
+        let id = asked.request.transaction;
+        let transaction = Transaction::new(asked.request, asked.from, now.moment);
+        self.in_flight.insert(id, Box::new(transaction));
+        match asked.card {
+            CardSource::Token(request) => actions.push(Action::Detokenize { transaction: id, request }),
+            CardSource::Pan(card) => self.card_found(id, Found::from(card), now, actions),
+            CardSource::Nothing => self.refuse(id, Refusal::FormatError, actions),
         }
     }
 
@@ -296,18 +291,17 @@ impl SwitchCore {
         self.remember(id, *transaction);
     }
 
-    /// Moves a payment that has its answer to where repeats and reversals find it.
-    pub(super) fn remember(&mut self, id: TransactionId, transaction: Transaction) {
+    /// Moves a payment that has its answer to where repeats and reversals find it; gives the reversal that it owes.
+    pub(super) fn remember(
+        &mut self,
+        id: TransactionId,
+        transaction: Transaction,
+    ) -> Option<Box<StoredEntry>> {
         let Transaction { request, routed, conclusion, reversal, asking, .. } = transaction;
-        let Some(conclusion) = conclusion else { return };
+        let conclusion = conclusion?;
         let answered = Answered {
-            kind: request.kind,
-            leg: request.leg,
-            key: request.key,
+            request,
             asked_on: asking,
-            compared: request.compared,
-            request: request.elements,
-            moves_money: request.moves_money,
             routed,
             outcome: conclusion.outcome,
             answer: conclusion.kind,
@@ -317,5 +311,6 @@ impl SwitchCore {
             given: false,
         };
         self.answered.insert(id, answered, &mut self.index);
+        conclusion.reversal
     }
 }

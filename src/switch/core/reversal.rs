@@ -1,5 +1,7 @@
 //! Reversals: an acquirer's, found or not; our own, owed for a request whose outcome cannot stand.
 
+use std::sync::Arc;
+
 use crate::codec::OriginalData;
 use crate::journal::{
     Elements, IssuerLeg, OriginalIdentity, StoredEntry, StoredKind, TombstoneEntry, TransactionEntry,
@@ -35,12 +37,12 @@ impl SwitchCore {
     /// An acquirer's 0400 or 0420, not seen before: taken over once durable, whatever became of the original.
     pub(super) fn reversal_received(
         &mut self,
-        request: Request,
+        request: Arc<Request>,
         from: ConnectionId,
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        let Some(data) = request.original else { return };
+        let Some(data) = request.original.clone() else { return };
         self.counts.reversals += 1;
         let key = OriginalKey::from_data(request.leg.link, &data, now.wall);
         match self.find_original(&request, &key, &data) {
@@ -56,11 +58,10 @@ impl SwitchCore {
     /// The one request that DE 90, card, currency and amount agree on; several are as good as none.
     fn find_original(&self, request: &Request, key: &OriginalKey, data: &OriginalData) -> Original {
         let mut found = self.index.originals(key).filter_map(|id| {
-            let (compared, institution, in_flight) = match self.in_flight.get(&id) {
-                Some(t) => (&t.request.compared, t.request.key.institution, true),
-                None => self.answered.get(id).map(|a| (&a.compared, a.key.institution, false))?,
-            };
-            let fits = undoes(&request.compared, compared) && agrees(data.acquirer, institution);
+            let original = self.known(id).filter(|original| OriginalKey::of(&original.leg) == *key)?;
+            let fits = undoes(&request.compared, &original.compared)
+                && agrees(data.acquirer, original.key.institution);
+            let in_flight = self.in_flight.contains_key(&id);
             fits.then_some(if in_flight { Original::InFlight(id) } else { Original::Answered(id) })
         });
         match (found.next(), found.next()) {
@@ -72,7 +73,7 @@ impl SwitchCore {
     /// The original is still with the issuer, or on its way there: our 0420 must not overtake it.
     fn reverse_in_flight(
         &mut self,
-        request: Request,
+        request: Arc<Request>,
         from: ConnectionId,
         original: TransactionId,
         now: Now,
@@ -106,7 +107,7 @@ impl SwitchCore {
     /// The original has its answer: an approval is undone, anything else needs no undoing.
     fn reverse_known(
         &mut self,
-        request: Request,
+        request: Arc<Request>,
         from: ConnectionId,
         original: TransactionId,
         now: Now,
@@ -125,21 +126,21 @@ impl SwitchCore {
     pub(super) fn undo(&mut self, original: TransactionId) -> Option<(Owing, Routed)> {
         let answered = self.answered.get_mut(original).filter(|answered| answered.stands())?;
         answered.reversed = true;
-        let owing = Owing { original, elements: answered.request.clone() };
+        let owing = Owing { original, elements: answered.request.elements.clone() };
         Some((owing, answered.routed.clone()?))
     }
 
     /// Nothing was forwarded that fits: say so, and remember, lest the original come later.
     fn bury(
         &mut self,
-        request: Request,
+        request: Arc<Request>,
         from: ConnectionId,
         kind: AnswerKind,
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        let Some(data) = request.original else { return };
-        let key = OriginalKey::from_data(request.leg.link, &data, now.wall);
+        let Some(data) = request.original.as_deref() else { return };
+        let key = OriginalKey::from_data(request.leg.link, data, now.wall);
         let until = now.moment.plus(self.config.longest_timeout().saturating_mul(2));
         self.tombstones.insert(key, until);
         let entry = TombstoneEntry {
@@ -159,7 +160,7 @@ impl SwitchCore {
     }
 
     /// Already undone, or never done: 00, and nothing to deliver.
-    fn acknowledge_only(&mut self, request: Request, from: ConnectionId, actions: &mut Vec<Action>) {
+    fn acknowledge_only(&mut self, request: Arc<Request>, from: ConnectionId, actions: &mut Vec<Action>) {
         let answer = Answer::to(&request, from, AnswerKind::Accepted);
         self.remember_message(request, from, None, AnswerKind::Accepted);
         self.answer_in_turn(answer, actions);
@@ -168,7 +169,7 @@ impl SwitchCore {
     /// Journals a message to be delivered; its sender is told once it is durable.
     pub(super) fn take_over(
         &mut self,
-        request: Request,
+        request: Arc<Request>,
         from: ConnectionId,
         (entry, routed): (StoredEntry, Routed),
         behind: Option<TransactionId>,
@@ -194,19 +195,15 @@ impl SwitchCore {
     /// Remembers an advice or reversal, so that its repeat gets the same answer.
     fn remember_message(
         &mut self,
-        request: Request,
+        request: Arc<Request>,
         asked_on: ConnectionId,
         routed: Option<Routed>,
         answer: AnswerKind,
     ) {
+        let id = request.transaction;
         let answered = Answered {
-            kind: request.kind,
-            leg: request.leg,
-            key: request.key,
+            request,
             asked_on,
-            compared: request.compared,
-            request: request.elements,
-            moves_money: request.moves_money,
             routed,
             outcome: Outcome::Approved,
             answer,
@@ -215,7 +212,7 @@ impl SwitchCore {
             reversed: false,
             given: false,
         };
-        self.answered.insert(request.transaction, answered, &mut self.index);
+        self.answered.insert(id, answered, &mut self.index);
     }
 
     fn acquirers_reversal(

@@ -1,7 +1,9 @@
 //! The acquirer's side: messages in become requests, answers go out — built from an allow-list, and looked at once
 //! more for the PAN before a byte of them leaves.
 
-use crate::codec::{DataElement, EncodeError, LeakScan, Message, TokenData, encode};
+use std::sync::Arc;
+
+use crate::codec::{DataElement, Dialect, EncodeError, LeakScan, Message, TokenData, encode};
 use crate::journal::CardRef;
 use crate::link::{CloseReason, ConnectionId, Outbox};
 use crate::stdx::clock::Now;
@@ -10,7 +12,7 @@ use crate::vocab::{LinkId, Pan, Refusal, Text, Token, TransactionId};
 
 use super::super::event::{Answer, AnswerKind, Event};
 use super::super::recovery::NOBODY;
-use super::super::request::{Arrival, Given, NotARequest, PanCard, Request, RequestKind};
+use super::super::request::{Arrival, CardSource, Given, NotARequest, PanCard, Request, RequestKind};
 use super::{Held, Node, Wire};
 
 /// How much of the issuer's word an answer takes over.
@@ -28,8 +30,8 @@ impl Node {
         &mut self,
         id: ConnectionId,
         link: LinkId,
-        header: &[u8],
-        message: Box<Message>,
+        (header, message): (&[u8], Box<Message>),
+        dialect: &Dialect,
         now: Now,
         out: &mut Outbox,
     ) {
@@ -38,8 +40,6 @@ impl Node {
             return self.spares.give_back(message);
         }
         let arrival = Arrival { link, transaction: self.core.next_transaction(), received: now };
-        let Some(wire) = self.wire(link) else { return };
-        let dialect = wire.dialect.clone();
         let account = self.account(&message, arrival.transaction);
         let given = match &account {
             Ok(Some(Account::Token(token))) => Ok(Given::Token(*token)),
@@ -49,14 +49,14 @@ impl Node {
             Ok(None) => Err(Refusal::FormatError),
             Err(refusal) => Err(*refusal),
         };
-        let parsed = Request::parse(&message, &dialect, given, arrival);
+        let parsed = Request::parse(&message, dialect, given, arrival);
         let card = match account {
             Ok(Some(Account::Pan(_, data))) => Some(data),
             _ => None,
         };
         let held = Held { message, header: header.to_vec(), card };
         match parsed {
-            Ok(request) => self.enter(id, request, held),
+            Ok((request, card)) => self.enter(id, request, card, held),
             Err(fault) => self.not_a_request(id, arrival, held, &fault, out),
         }
     }
@@ -75,12 +75,12 @@ impl Node {
         let parsed = Request::illegible(&message, arrival, Refusal::FormatError);
         let held = Held { message, header: header.to_vec(), card: None };
         match parsed {
-            Ok(request) => self.enter(id, request, held),
+            Ok(request) => self.enter(id, request, CardSource::Nothing, held),
             Err(fault) => self.not_a_request(id, arrival, held, &fault, out),
         }
     }
 
-    fn enter(&mut self, from: ConnectionId, mut request: Request, held: Held) {
+    fn enter(&mut self, from: ConnectionId, mut request: Request, card: CardSource, held: Held) {
         let link = request.leg.link;
         match request.kind {
             RequestKind::Payment => request.refused = request.refused.or_else(|| self.refused_for_room()),
@@ -93,7 +93,7 @@ impl Node {
         }
         self.held.insert(request.transaction, held);
         let signed_on = self.may_ask(from, link);
-        self.events.push_back(Event::Received { request: Box::new(request), from, signed_on });
+        self.events.push_back(Event::Received { request: Arc::new(request), card, from, signed_on });
     }
 
     fn may_ask(&self, from: ConnectionId, link: LinkId) -> bool {
@@ -121,7 +121,7 @@ impl Node {
                 };
                 let kind = AnswerKind::Refused(Refusal::UnsupportedMessage);
                 self.held.insert(arrival.transaction, held);
-                self.answer(&Answer::to(&request, id, kind), out);
+                self.answer(&Answer::to(&Arc::new(request), id, kind), out);
             }
         }
     }
@@ -144,7 +144,7 @@ impl Node {
         };
         let sealed = self.cards.seal(&mut self.entropy, id, &data).map_err(|_| Refusal::VaultUnavailable)?;
         let card = PanCard {
-            card: CardRef { token: None, sealed },
+            card: Arc::new(CardRef { token: None, sealed }),
             mark: self.cards.mark(&data.pan),
             issuer: self.config.routes.issuer(data.pan.expose_digits()),
         };
@@ -174,7 +174,7 @@ impl Node {
             self.events.push_back(Event::Undelivered { transaction: answer.transaction });
             return held;
         };
-        let Some(wire) = self.wire(answer.link).cloned() else { return held };
+        let Some(wire) = self.wire(answer.request.leg.link).cloned() else { return held };
         let secret = self.secret_of(answer, held.as_ref());
         let header = held.as_ref().map(|held| wire.format.answer_header(&held.header));
         let header = header.unwrap_or_else(|| vec![0; wire.format.header_length()]);
@@ -218,9 +218,9 @@ impl Node {
             // Asked before a restart: its message is gone, and a repeat gets the answer.
             return None;
         }
-        let any = self.config.acquirers.get(&answer.link).is_some_and(|acquirer| acquirer.answer_on_any);
-        let others =
-            self.connections.iter().filter(|(_, c)| any && c.link == answer.link && c.session.is_up());
+        let link = answer.request.leg.link;
+        let any = self.config.acquirers.get(&link).is_some_and(|acquirer| acquirer.answer_on_any);
+        let others = self.connections.iter().filter(|(_, c)| any && c.link == link && c.session.is_up());
         others.map(|(id, _)| *id).min()
     }
 
@@ -284,14 +284,14 @@ fn answer_message(
     extent: Extent,
     message: &mut Message,
 ) -> Option<()> {
-    let mti = answer.asked.answer()?;
+    let mti = answer.request.leg.mti.answer()?;
     let dialect = &wire.dialect;
     let echoes = dialect.echoes(mti.class);
     message.clear(mti);
     let mut set = |number: u8, value: &[u8]| {
         DataElement::new(number).is_none_or(|element| message.set(element, value).is_ok())
     };
-    for (number, value) in answer.request.iter() {
+    for (number, value) in answer.request.elements.iter() {
         let echoed = DataElement::new(number).is_some_and(|element| echoes.has(element));
         if echoed && !set(number, value) {
             return None;

@@ -134,8 +134,8 @@ impl Node {
         let code = message.response_code().ok().flatten();
         let amount = message.amount();
         let allowed = wire.dialect.answer_elements();
-        let mut elements = Elements::default();
-        for element in message.elements().filter(|element| allowed.has(*element)) {
+        let mut elements = Elements::with_room(Elements::ANSWER_ROOM);
+        for element in message.present().and(allowed).iter() {
             if let Some(value) = message.get(element) {
                 elements.keep(element.number(), value);
             }

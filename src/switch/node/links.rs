@@ -128,21 +128,23 @@ impl Node {
         connection.session.traffic(now.moment);
         let (link, side) = (connection.link, connection.side);
         self.counts.frames += 1;
-        let Some(dialect) = self.wire(link).map(|wire| Arc::clone(&wire.dialect)) else { return };
+        let Some(wire) = self.wire(link).cloned() else { return };
         let mut message = self.spares.lend();
-        match (decode_into(&dialect, bytes, &mut message), side) {
+        match (decode_into(&wire.dialect, bytes, &mut message), side) {
             (Ok(()), _) if message.mti().class == MessageClass::NetworkManagement => {
                 self.network_message(id, header, &message, now, out);
                 self.spares.give_back(message);
             }
-            (Ok(()), Side::Acquirer) => self.acquirer_asks(id, link, header, message, now, out),
+            (Ok(()), Side::Acquirer) => {
+                self.acquirer_asks(id, link, (header, message), &wire.dialect, now, out);
+            }
             (Ok(()), Side::Issuer) => {
                 self.issuer_says(link, &message, true, now);
                 self.spares.give_back(message);
             }
             (Err(_), side) => {
                 self.spares.give_back(message);
-                self.unreadable(id, link, side, (header, bytes), &dialect, now, out);
+                self.unreadable(id, link, side, (header, bytes), &wire.dialect, now, out);
             }
         }
     }
@@ -340,7 +342,7 @@ impl Node {
         out.commands.push(LinkCommand::Write { connection: id, bytes });
     }
 
-    pub(super) fn wire(&self, link: LinkId) -> Option<&Wire> {
+    pub(super) fn wire(&self, link: LinkId) -> Option<&Arc<Wire>> {
         let issuer = self.issuers.get(&link).map(|issuer| &issuer.wire);
         issuer.or_else(|| self.acquirers.get(&link).map(|acquirer| &acquirer.wire))
     }

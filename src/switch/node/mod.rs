@@ -12,6 +12,7 @@ mod links;
 mod spares;
 
 use std::collections::VecDeque;
+use std::mem::take;
 use std::sync::Arc;
 
 use crate::codec::{Dialect, FrameFormat, Message};
@@ -68,13 +69,13 @@ pub struct Wire {
 /// An acquirer's side of the node.
 #[derive(Debug)]
 struct AcquirerSide {
-    wire: Wire,
+    wire: Arc<Wire>,
 }
 
 /// An issuer's side of the node.
 #[derive(Debug)]
 struct IssuerSide {
-    wire: Wire,
+    wire: Arc<Wire>,
     pool: Pool,
 }
 
@@ -119,8 +120,9 @@ pub struct Node {
     /// Appended entries that are not durable yet.
     tickets: VecDeque<(EntryNumber, Ticket)>,
     counts: NodeCounts,
-    /// What this step wants written.
-    to_append: Vec<(Body, Option<Ticket>)>,
+    /// What this step wants written, and what the core knows it by.
+    to_append: Vec<Body>,
+    to_await: VecDeque<Option<Ticket>>,
     /// Whether the journal had no room for some of it: outcomes wait, and nothing else is taken on.
     held_back: bool,
     /// What recovery left to do, until the first step.
@@ -129,7 +131,9 @@ pub struct Node {
     spares: Spares,
     events: VecDeque<Event>,
     actions: Vec<Action>,
-    asked: Vec<(TransactionId, DetokenizeRequest)>,
+    asked: Vec<TransactionId>,
+    questions: Vec<DetokenizeRequest>,
+    found: Vec<Result<Detokenized, Refusal>>,
     session_actions: Vec<SessionAction>,
     pool_actions: Vec<PoolAction>,
 }
@@ -154,11 +158,12 @@ impl Node {
     /// A node with all links down; the first `step` dials.
     #[must_use]
     pub fn new(parts: NodeParts) -> Self {
-        let acquirers = parts.acquirers.into_iter().map(|(id, wire)| (id, AcquirerSide { wire })).collect();
+        let acquirer = |(id, wire)| (id, AcquirerSide { wire: Arc::new(wire) });
+        let acquirers = parts.acquirers.into_iter().map(acquirer).collect();
         let issuers = parts
             .issuers
             .into_iter()
-            .map(|(id, wire, pool)| (id, IssuerSide { wire, pool: Pool::new(pool) }))
+            .map(|(id, wire, pool)| (id, IssuerSide { wire: Arc::new(wire), pool: Pool::new(pool) }))
             .collect();
         Self {
             shard: ShardId::default(),
@@ -176,12 +181,15 @@ impl Node {
             tickets: VecDeque::new(),
             counts: NodeCounts::default(),
             to_append: Vec::new(),
+            to_await: VecDeque::new(),
             held_back: false,
             spares: Spares::default(),
             events: VecDeque::new(),
             first: parts.first,
             actions: Vec::new(),
             asked: Vec::new(),
+            questions: Vec::new(),
+            found: Vec::new(),
             session_actions: Vec::new(),
             pool_actions: Vec::new(),
         }
@@ -192,7 +200,7 @@ impl Node {
     /// # Errors
     /// The journal takes nothing more: nothing that was asked may be answered from here on.
     pub fn step(&mut self, happened: Happened<'_>, now: Now, out: &mut Outbox) -> Result<(), LogFault> {
-        for action in std::mem::take(&mut self.first) {
+        for action in take(&mut self.first) {
             self.act(action, now, out);
         }
         if let Some(watermark) = happened.durable {
@@ -279,7 +287,7 @@ impl Node {
     fn settle(&mut self, now: Now, out: &mut Outbox) {
         loop {
             while let Some(event) = self.events.pop_front() {
-                let mut actions = std::mem::take(&mut self.actions);
+                let mut actions = take(&mut self.actions);
                 self.core.apply(event, now, &mut actions);
                 for action in actions.drain(..) {
                     self.act(action, now, out);
@@ -295,10 +303,16 @@ impl Node {
 
     fn act(&mut self, action: Action, now: Now, out: &mut Outbox) {
         match action {
-            Action::Detokenize { transaction, request } => self.asked.push((transaction, request)),
+            Action::Detokenize { transaction, request } => {
+                self.asked.push(transaction);
+                self.questions.push(*request);
+            }
             Action::ReleaseCounter { record, counter } => self.detokenizer.release(record, counter),
             Action::Append { ticket, entry } => self.append(ticket, entry),
-            Action::CutOver(window) => self.to_append.push((Body::CutOver(window), None)),
+            Action::CutOver(window) => {
+                self.to_append.push(Body::CutOver(window));
+                self.to_await.push_back(None);
+            }
             Action::Forward { transaction } => self.forward(transaction, out),
             Action::Deliver(delivery) => self.deliver(&delivery, out),
             Action::Answer(answer) => self.answer(&answer, out),
@@ -318,48 +332,51 @@ impl Node {
         if let TransactionEntry::Delivered(delivered) = &entry {
             self.issuer_done(delivered.stored);
         }
-        self.to_append.push((Body::Transaction(entry), Some(ticket)));
+        self.to_append.push(Body::Transaction(entry));
+        self.to_await.push_back(Some(ticket));
     }
 
     /// Everything that this step wants written, as one batch. Where the journal has no room for all of it, the
     /// batch is halved; what is left waits, in its order, for the next step.
     fn flush_entries(&mut self, now: Now) -> Result<(), LogFault> {
         self.held_back = false;
-        let mut most = self.to_append.len();
-        while !self.to_append.is_empty() {
-            let batch = self.to_append.drain(..most.min(self.to_append.len()));
-            let (bodies, tickets): (Vec<Body>, Vec<Option<Ticket>>) = batch.unzip();
-            let mut number = match self.log.append(self.shard, now, &bodies) {
+        let (mut done, mut most) = (0, self.to_append.len());
+        while done < self.to_append.len() {
+            let rest = self.to_append.get(done..).unwrap_or_default();
+            let batch = rest.get(..most).unwrap_or(rest);
+            let mut number = match self.log.append(self.shard, now, batch) {
                 Ok(first) => first,
-                Err(LogFault::Full) => {
-                    most = bodies.len() / 2;
-                    self.to_append.splice(..0, bodies.into_iter().zip(tickets));
-                    if most == 0 {
-                        self.held_back = true;
-                        return Ok(());
-                    }
+                Err(LogFault::Full) if most > 1 => {
+                    most /= 2;
                     continue;
+                }
+                Err(LogFault::Full) => {
+                    self.held_back = true;
+                    break;
                 }
                 Err(closed) => return Err(closed),
             };
-            for ticket in tickets {
+            done += batch.len();
+            for ticket in self.to_await.drain(..batch.len()) {
                 self.tickets.extend(ticket.map(|ticket| (number, ticket)));
                 number = number.next();
             }
         }
+        self.to_append.drain(..done);
         Ok(())
     }
 
     /// All tokens of this batch, in one look at the vault.
     fn detokenize(&mut self, now: Now) {
-        let asked = std::mem::take(&mut self.asked);
-        let requests: Vec<DetokenizeRequest> = asked.iter().map(|(_, request)| request.clone()).collect();
-        let mut found = Vec::with_capacity(requests.len());
-        self.detokenizer.detokenize_batch(now, &requests, &mut found);
-        for ((transaction, request), found) in asked.into_iter().zip(found) {
-            let result = found.map(|found| Box::new(self.mapped(transaction, &request, found)));
+        let (mut asked, mut questions) = (take(&mut self.asked), take(&mut self.questions));
+        let mut found = take(&mut self.found);
+        self.detokenizer.detokenize_batch(now, &questions, &mut found);
+        for ((transaction, question), found) in asked.drain(..).zip(&questions).zip(found.drain(..)) {
+            let result = found.map(|found| Box::new(self.mapped(transaction, question, found)));
             self.events.push_back(Event::Detokenized { transaction, result });
         }
+        questions.clear();
+        (self.asked, self.questions, self.found) = (asked, questions, found);
     }
 
     /// What the core needs of a token's card; the card itself stays here.
@@ -375,7 +392,7 @@ impl Node {
             mapping_version: found.mapping_version,
         };
         let mapped = Mapped {
-            card: CardRef { token: Some(token), sealed: found.sealed },
+            card: Arc::new(CardRef { token: Some(token), sealed: found.sealed }),
             mark: self.cards.mark(&found.card.pan),
             issuer: self.config.routes.issuer(found.card.pan.expose_digits()),
             verdicts: found.verdicts,

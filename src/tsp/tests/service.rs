@@ -254,7 +254,7 @@ pub(super) fn request_entry(token: &TokenView, found: &Detokenized) -> crate::jo
         acquirer: AcquirerLeg { link: LinkId(1), mti, sent_at, stan },
         issuer: IssuerLeg { link: LinkId(2), mti, sent_at, stan, forwarder: None },
         elements: Elements::new(),
-        card: CardRef { token: Some(token), sealed: found.sealed },
+        card: CardRef { token: Some(token), sealed: found.sealed }.into(),
         verdicts: found.verdicts,
         counter: found.counter,
         window: SettlementWindow { date: BusinessDate::of(TODAY), sequence: 1 },
