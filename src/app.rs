@@ -5,12 +5,12 @@ use std::fs::{DirBuilder, File};
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 
-use crate::api::{ApiError, ApiServer};
+use crate::api::{AdminServer, ApiError, ApiServer, Watched};
 use crate::config::Config;
 use crate::journal::{
     Checkpoint, CheckpointError, CheckpointKeeper, Durability, EntryNumber, Journal, JournalError,
@@ -65,6 +65,7 @@ pub struct RunningApp {
     pub found: Found,
     pub registry: Arc<Mutex<Registry>>,
     api: ApiServer,
+    admin: AdminServer,
     vault: WriterThread,
     journal: Journal,
     keeper: CheckpointKeeper,
@@ -132,12 +133,20 @@ impl App {
             node,
             links: config.links(),
             durable,
-            clock,
+            clock: clock.clone(),
             registry: Arc::clone(&registry),
             drain_limit: config.node.drain_limit,
         })?;
-        let api = ApiServer::start(&config.api, tokens.clone(), &config.tsp.requestors)?;
-        Ok(RunningApp { switch, api, tokens, found: recalled.found, registry, vault, journal, keeper })
+        let api = {
+            let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+            journal.register(&mut registry);
+            tokens.register(&mut registry);
+            ApiServer::start(&config.api, tokens.clone(), &config.tsp.requestors, &mut registry)?
+        };
+        let watched = Watched { status: switch.status(), registry: Arc::clone(&registry), clock };
+        let admin = AdminServer::start(&config.admin, watched)?;
+        let found = recalled.found;
+        Ok(RunningApp { switch, api, admin, tokens, found, registry, vault, journal, keeper })
     }
 }
 
@@ -154,6 +163,12 @@ impl RunningApp {
         self.api.address()
     }
 
+    /// Where monitors read `/metrics`, `/health` and `/ready`.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.address()
+    }
+
     #[must_use]
     pub fn status(&self) -> SwitchStatus {
         self.switch.status()
@@ -164,18 +179,20 @@ impl RunningApp {
         self.switch.ended().await;
     }
 
-    /// Drains, then closes from the outside in: sockets, API, vault, checkpoint, journal.
+    /// Drains, then closes from the outside in: sockets, API, vault, checkpoint, journal. Monitors may look until the
+    /// end.
     ///
     /// # Errors
     /// The first part that did not end in order.
     pub fn stop(self) -> Result<(), AppError> {
-        let Self { switch, api, tokens, vault, journal, keeper, .. } = self;
+        let Self { switch, api, admin, tokens, vault, journal, keeper, .. } = self;
         let stopped = switch.stop();
         api.stop();
         drop(tokens);
         vault.join();
         let kept = keeper.stop();
         let closed = journal.close();
+        drop(admin);
         stopped?;
         kept?;
         closed?;

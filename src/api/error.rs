@@ -13,9 +13,9 @@ use crate::tsp::ProvisioningRefusal;
 pub enum ApiError {
     #[error("{0} is no loopback address, and the API has no TLS yet")]
     NotLoopback(std::net::SocketAddr),
-    #[error("the API cannot listen on {address}: {source}")]
-    Listen { address: std::net::SocketAddr, source: std::io::Error },
-    #[error("the API's thread could not be started: {0}")]
+    #[error("{name} cannot listen on {address}: {source}")]
+    Listen { name: &'static str, address: std::net::SocketAddr, source: std::io::Error },
+    #[error("a thread for HTTP could not be started: {0}")]
     Thread(#[from] std::io::Error),
 }
 

@@ -1,14 +1,14 @@
-//! The only module that serves HTTP. `ApiServer` has a thread and a runtime of its own: whatever callers do here, no
-//! payment waits for it.
+//! The only module that serves HTTP. `ApiServer` and `AdminServer` each have a thread and a runtime of their own:
+//! whatever callers do here, no payment waits for it.
 
 mod access;
+mod admin;
 mod config;
 mod error;
 mod provisioning;
+mod server;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
@@ -16,38 +16,26 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
 
 use crate::tsp::{TokenRequestor, TokenService};
 
-pub use config::ApiConfig;
+pub use admin::{AdminServer, Watched};
+pub use config::{AdminConfig, ApiConfig};
 pub use error::ApiError;
 
 use access::Access;
 use error::Problem;
+use server::{Connections, HttpServer};
 
-/// The longest head of a request, in bytes, and the most headers in it. What is longer gets 431.
-const HEAD_BYTES: usize = 16 << 10;
-const HEADERS: usize = 64;
-/// From a connection's first byte to the end of a head.
-const HEAD_TIME: Duration = Duration::from_secs(5);
-/// How long a failing `accept`, as for want of file descriptors, is left alone.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// The running server.
-pub struct ApiServer {
-    address: SocketAddr,
-    stop: CancellationToken,
-    thread: Option<JoinHandle<()>>,
-}
+/// The running provisioning API.
+pub struct ApiServer(HttpServer);
 
 impl ApiServer {
-    /// Listens, and serves from a thread of its own.
+    /// Listens, and serves from a thread of its own; shows itself in `registry` under `api_`.
     ///
     /// # Errors
     /// `NotLoopback`, `Listen`, `Thread`.
@@ -55,62 +43,59 @@ impl ApiServer {
         config: &ApiConfig,
         service: TokenService,
         requestors: &[TokenRequestor],
+        registry: &mut Registry,
     ) -> Result<Self, ApiError> {
         if !config.listen.ip().is_loopback() {
             return Err(ApiError::NotLoopback(config.listen));
         }
-        let refused = |source| ApiError::Listen { address: config.listen, source };
-        let listener = std::net::TcpListener::bind(config.listen).map_err(refused)?;
-        listener.set_nonblocking(true).map_err(refused)?;
-        let address = listener.local_addr().map_err(refused)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = {
-            let _entered = runtime.enter();
-            TcpListener::from_std(listener).map_err(refused)?
-        };
-        let router = router(config, service, requestors);
-        let stop = CancellationToken::new();
-        let (stopping, connections) = (stop.clone(), config.connections);
-        let serve = move || runtime.block_on(accept(listener, router, connections, stopping));
-        let thread = std::thread::Builder::new().name("api".to_owned()).spawn(serve)?;
-        Ok(Self { address, stop, thread: Some(thread) })
+        let connections = Connections::new(config.connections);
+        registry.register("api_connections", "Connections that stand", connections.standing.clone());
+        registry.register("api_connections_limit", "How many may", connections.limit.clone());
+        let answers = Answers::default();
+        registry.register("api_answers", "Answers of the API, by HTTP status", answers.clone());
+        let router = router(config, service, requestors, answers);
+        HttpServer::start("api", config.listen, connections, router).map(Self)
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.0.address()
     }
 
     /// Takes no more requests, finishes those it has, and ends.
-    pub fn stop(mut self) {
-        self.end();
-    }
-
-    fn end(&mut self) {
-        self.stop.cancel();
-        if let Some(thread) = self.thread.take() {
-            // A panic in the thread was reported where it happened.
-            let _ = thread.join();
-        }
+    pub fn stop(self) {
+        drop(self);
     }
 }
 
-impl Drop for ApiServer {
-    fn drop(&mut self) {
-        self.end();
-    }
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StatusLabel {
+    status: u16,
 }
 
-fn router(config: &ApiConfig, service: TokenService, requestors: &[TokenRequestor]) -> Router {
-    let no_such = |status, detail| async move { Problem::new(status, "no-such-resource", detail) };
-    provisioning::routes(service)
-        .fallback(move || no_such(StatusCode::NOT_FOUND, "there is nothing here"))
-        .method_not_allowed_fallback(move || no_such(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
+type Answers = Family<StatusLabel, Counter>;
+
+fn router(
+    config: &ApiConfig,
+    service: TokenService,
+    requestors: &[TokenRequestor],
+    answers: Answers,
+) -> Router {
+    nothing_else(provisioning::routes(service))
         .layer(DefaultBodyLimit::max(config.body_bytes))
         .layer(from_fn_with_state(Access::new(requestors), access::check))
         .layer(from_fn_with_state(config.request_timeout, in_time))
+        .layer(from_fn_with_state(answers, counted))
         .layer(from_fn(uncached))
+}
+
+/// Any other path or method gets a problem, too.
+fn nothing_else(router: Router) -> Router {
+    let no_such = |status, detail| async move { Problem::new(status, "no-such-resource", detail) };
+    router
+        .fallback(move || no_such(StatusCode::NOT_FOUND, "there is nothing here"))
+        .method_not_allowed_fallback(move || no_such(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
 }
 
 /// An answer within the limit, even if it says that there is none.
@@ -125,63 +110,15 @@ async fn in_time(State(limit): State<Duration>, request: Request, next: Next) ->
     }
 }
 
+async fn counted(State(answers): State<Answers>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    answers.get_or_create(&StatusLabel { status: response.status().as_u16() }).inc();
+    response
+}
+
 /// Tokens are for the caller's eyes, and for no cache in between.
 async fn uncached(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-/// A permit, then a connection: what is past the limit waits in the listener's backlog.
-async fn accept(listener: TcpListener, router: Router, connections: usize, stop: CancellationToken) {
-    let permits = Arc::new(Semaphore::new(connections));
-    let tasks = TaskTracker::new();
-    loop {
-        let accepted = async {
-            let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
-            Some((listener.accept().await, permit))
-        };
-        let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = accepted => accepted,
-        };
-        match accepted {
-            Some((Ok((stream, _)), permit)) => {
-                let (router, stop) = (router.clone(), stop.clone());
-                tasks.spawn(async move {
-                    serve(stream, router, stop).await;
-                    drop(permit);
-                });
-            }
-            Some((Err(error), _)) => {
-                tracing::warn!(%error, "api connection not accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-            None => break,
-        }
-    }
-    drop(listener);
-    tasks.close();
-    tasks.wait().await;
-}
-
-async fn serve(stream: TcpStream, router: Router, stop: CancellationToken) {
-    let mut builder = hyper::server::conn::http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
-        .max_headers(HEADERS)
-        .max_buf_size(HEAD_BYTES);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "api connection ended");
-    }
 }

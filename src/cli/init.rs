@@ -44,6 +44,9 @@ pub struct Addresses {
     /// Where the provisioning API listens; a loopback address.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9001")]
     pub api: SocketAddr,
+    /// Where monitors read `/metrics`, `/health` and `/ready`.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9002")]
+    pub admin: SocketAddr,
 }
 
 /// The subcommand.
@@ -75,6 +78,7 @@ pub fn write(directory: &Path, addresses: Addresses, entropy: &mut Entropy) -> R
         .replace("{issuer_1}", &addresses.issuer_1.to_string())
         .replace("{issuer_2}", &addresses.issuer_2.to_string())
         .replace("{api}", &addresses.api.to_string())
+        .replace("{admin}", &addresses.admin.to_string())
         .replace("{credential_digest}", &hex::encode(credential_digest(credential.as_bytes())));
     for folder in [directory.to_owned(), directory.join("keys"), directory.join("data")] {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
@@ -121,7 +125,7 @@ mod tests {
     fn addresses() -> Addresses {
         let any = "127.0.0.1:0".parse().unwrap();
         let issuer = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        Addresses { acquirer: any, issuer_1: issuer(8101), issuer_2: issuer(8102), api: any }
+        Addresses { acquirer: any, issuer_1: issuer(8101), issuer_2: issuer(8102), api: any, admin: any }
     }
 
     #[test]

@@ -227,7 +227,8 @@ mod tests {
     fn written(directory: &Path) -> Config {
         let any = "127.0.0.1:0".parse().unwrap();
         let issuer = "127.0.0.1:1".parse().unwrap();
-        let addresses = init::Addresses { acquirer: any, issuer_1: issuer, issuer_2: issuer, api: any };
+        let addresses =
+            init::Addresses { acquirer: any, issuer_1: issuer, issuer_2: issuer, api: any, admin: any };
         init::write(directory, addresses, &mut Entropy::system()).unwrap();
         let file = directory.join(init::CONFIG_FILE);
         let text = fs::read_to_string(&file).unwrap();

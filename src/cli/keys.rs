@@ -159,7 +159,7 @@ mod tests {
         let kept = tempfile::tempdir().unwrap();
         let any = "127.0.0.1:1".parse().unwrap();
         let api = "127.0.0.1:0".parse().unwrap();
-        let addresses = init::Addresses { acquirer: api, issuer_1: any, issuer_2: any, api };
+        let addresses = init::Addresses { acquirer: api, issuer_1: any, issuer_2: any, api, admin: any };
         init::write(kept.path(), addresses, &mut Entropy::system()).unwrap();
         let file = kept.path().join(init::CONFIG_FILE);
         for version in 2..=3 {
@@ -175,7 +175,7 @@ mod tests {
         let kept = tempfile::tempdir().unwrap();
         let any = "127.0.0.1:1".parse().unwrap();
         let api = "127.0.0.1:0".parse().unwrap();
-        let addresses = init::Addresses { acquirer: api, issuer_1: any, issuer_2: any, api };
+        let addresses = init::Addresses { acquirer: api, issuer_1: any, issuer_2: any, api, admin: any };
         let directory = kept.path().join("switch");
         init::write(&directory, addresses, &mut Entropy::system()).unwrap();
         let file = directory.join(init::CONFIG_FILE);

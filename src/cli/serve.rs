@@ -62,5 +62,6 @@ fn announce(config: &Config, app: &RunningApp) {
         say(&format!("listening {name} {address}"));
     }
     say(&format!("listening api {}", app.api_address()));
+    say(&format!("listening admin {}", app.admin_address()));
     say("ready");
 }

@@ -65,13 +65,19 @@ fn listeners(sections: &Sections, notes: &Notes) {
     });
     let all: Vec<(&PartyConfig, &ListenSection)> = acquirers.chain(dial_in).collect();
     let api = sections.api.as_ref().map(|api| api.listen);
+    let admin = sections.admin.listen;
+    if api == Some(admin) && admin.port() != 0 {
+        notes.note("admin.listen", "is api.listen already");
+    }
     for (number, (party, listen)) in all.iter().enumerate() {
         let key = |name: &str| format!("{}.{name}", party.path);
         if listen.address.port() == 0 {
             continue;
         }
-        if api == Some(listen.address) {
-            notes.note(&key("listen"), "is api.listen already");
+        for (other, address) in [("api.listen", api), ("admin.listen", Some(admin))] {
+            if address == Some(listen.address) {
+                notes.note(&key("listen"), format!("is {other} already"));
+            }
         }
         let earlier = all.iter().take(number).filter(|(_, other)| other.address == listen.address);
         for (other, their) in earlier {

@@ -19,7 +19,7 @@ pub use file::Fault;
 pub use links::{AcquirerSection, IssuerSection, ListenSection, PartyConfig, Reach, RouteSection};
 pub use node::{JournalSection, KeysSection, NodeConfig, SettlementSection};
 
-use crate::api::ApiConfig;
+use crate::api::{AdminConfig, ApiConfig};
 use crate::crypto::SecurityModule;
 use crate::link::{IssuerLinkConfig, LinksConfig, ListenerConfig, Party};
 use crate::switch::{Limits, RouteTable, StoreForwardConfig, SwitchConfig};
@@ -44,6 +44,7 @@ pub struct Config {
     pub routes: Vec<RouteSection>,
     pub tsp: TspConfig,
     pub api: ApiConfig,
+    pub admin: AdminConfig,
     pub settlement: SettlementSection,
     pub limits: Limits,
     pub store_forward: StoreForwardConfig,
@@ -77,6 +78,7 @@ struct Sections {
     tsp: TspConfig,
     tsp_paths: TspPaths,
     api: Option<ApiConfig>,
+    admin: AdminConfig,
     settlement: Option<SettlementSection>,
     limits: Limits,
     store_forward: StoreForwardConfig,
@@ -174,6 +176,7 @@ fn sections(text: &str, notes: &Rc<Notes>, base: &Path, dialects: &mut Dialects)
         tsp,
         tsp_paths,
         api: node::api(top.table("api")),
+        admin: node::admin(top.table("admin")),
         settlement: node::settlement(top.table("settlement")),
         limits: node::limits(top.table("limits")),
         store_forward: node::store_forward(top.table("store_forward")),
@@ -195,6 +198,7 @@ impl Sections {
             routes: self.routes,
             tsp: self.tsp,
             api: self.api?,
+            admin: self.admin,
             settlement: self.settlement?,
             limits: self.limits,
             store_forward: self.store_forward,

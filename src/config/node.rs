@@ -1,10 +1,12 @@
-//! `[node]`, `[journal]`, `[keys]`, `[limits]`, `[store_forward]`, `[api]`, `[settlement]`: what there is one of.
+//! `[node]`, `[journal]`, `[keys]`, `[limits]`, `[store_forward]`, `[api]`, `[admin]`, `[settlement]`: what there is
+//! one of.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::{Section, address, boolean, bytes, choice, count, duration, size, text, time_of_day, word};
-use crate::api::ApiConfig;
+use crate::api::{AdminConfig, ApiConfig};
 use crate::journal::{CheckpointKind, JournalConfig};
 use crate::switch::{Limits, StoreForwardConfig};
 use crate::vocab::InstitutionId;
@@ -142,6 +144,16 @@ pub(super) fn api(mut section: Section<'_>) -> Option<ApiConfig> {
     }
     section.finish();
     Some(ApiConfig { listen: listen?, connections, body_bytes, request_timeout })
+}
+
+/// Where monitors find it when the file does not say.
+const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9_002);
+
+pub(super) fn admin(mut section: Section<'_>) -> AdminConfig {
+    let listen = section.or("listen", ADMIN, address);
+    let connections = section.or("connections", 16, count(1, 1_000));
+    section.finish();
+    AdminConfig { listen, connections }
 }
 
 pub(super) fn settlement(mut section: Section<'_>) -> Option<SettlementSection> {

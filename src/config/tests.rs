@@ -34,6 +34,7 @@ impl Directory {
             .replace("{issuer_1}", "127.0.0.1:8101")
             .replace("{issuer_2}", "127.0.0.1:8102")
             .replace("{api}", "127.0.0.1:9001")
+            .replace("{admin}", "127.0.0.1:9002")
             .replace("{credential_digest}", &"5a".repeat(32));
         fs::create_dir(path.join("keys")).unwrap();
         fs::write(path.join("keys/keys.store"), store).unwrap();
@@ -293,7 +294,7 @@ fn the_reference_tells_the_defaults_as_they_are() {
     assert_eq!(full.journal.retention, bare.journal.retention);
     assert_eq!(full.journal.journal.segment_bytes, bare.journal.journal.segment_bytes);
     assert_eq!(full.journal.journal.queue_bytes, bare.journal.journal.queue_bytes);
-    assert_eq!(full.api, bare.api);
+    assert_eq!((&full.api, &full.admin), (&bare.api, &bare.admin));
     assert_eq!(format!("{:?}", full.limits), format!("{:?}", bare.limits));
     assert_eq!(format!("{:?}", full.store_forward), format!("{:?}", bare.store_forward));
     assert_eq!(format!("{:?}", full.tsp.limits), format!("{:?}", bare.tsp.limits));

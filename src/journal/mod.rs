@@ -14,6 +14,7 @@ mod history;
 mod layout;
 mod mark;
 mod memory_disk;
+mod metrics;
 mod reader;
 mod segment;
 mod writer;
@@ -46,6 +47,8 @@ pub use writer::{Appender, Durability, Writer};
 use group::Position;
 use reader::{Place, recover};
 use writer::Shared;
+
+use prometheus_client::registry::Registry;
 
 use crate::crypto::JournalKeys;
 use crate::stdx::random::Entropy;
@@ -121,6 +124,11 @@ impl Journal {
     #[must_use]
     pub fn appender(&self) -> Appender {
         self.appender.clone()
+    }
+
+    /// Shows in `registry` what waits for the disk, what is on it, and how long a group takes.
+    pub fn register(&self, registry: &mut Registry) {
+        self.shared.metrics.register(registry);
     }
 
     /// Reads from the entry `from` on, and goes on as entries become durable.

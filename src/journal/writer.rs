@@ -14,10 +14,11 @@ use super::entry::{Body, EntryNumber};
 use super::error::JournalError;
 use super::group::{GroupWriter, Position, Queue};
 use super::mark::Mark;
+use super::metrics::Metrics;
 use super::reader::Place;
 use super::segment::{self, HEADER_BYTES, SegmentHeader, file_name};
 use crate::crypto::CryptoError;
-use crate::stdx::clock::Wall;
+use crate::stdx::clock::{SystemClock, Wall};
 use crate::stdx::random::Entropy;
 use crate::vocab::ShardId;
 
@@ -78,6 +79,7 @@ impl Appender {
             return Err(refused);
         }
         shared.queued.store(state.queue.len(), Ordering::Relaxed);
+        shared.metrics.queued(state.queue.len());
         let wake = state.waiting;
         drop(state);
         if wake {
@@ -112,6 +114,7 @@ pub(super) struct Shared {
     room: AtomicBool,
     queue_most: usize,
     entry_most: usize,
+    pub(super) metrics: Metrics,
 }
 
 struct State {
@@ -174,6 +177,7 @@ impl Shared {
         let mut state = self.lock();
         state.queue.swap(into);
         self.queued.store(0, Ordering::Relaxed);
+        self.metrics.queued(0);
     }
 }
 
@@ -215,6 +219,7 @@ impl Writer {
             room: AtomicBool::new(true),
             queue_most: config.queue_bytes,
             entry_most: config.entry_most(),
+            metrics: Metrics::new(config.queue_bytes),
         });
         let log = Log::begin(place, config, end, entropy, background)?;
         let mut writer = Self { shared: Arc::clone(&shared), batch: Queue::after(last), log };
@@ -242,6 +247,7 @@ impl Writer {
         match self.log.write(&mut self.batch) {
             Ok(last) => {
                 self.shared.durable.store(last.0, Ordering::Release);
+                self.shared.metrics.durable(last);
                 if self.log.groups.is_multiple_of(GROUPS_PER_LOOK) {
                     self.look_at_room();
                 }
@@ -249,6 +255,7 @@ impl Writer {
             }
             Err(WriteError::NoSpace) => {
                 self.shared.room.store(false, Ordering::Relaxed);
+                self.shared.metrics.room(false);
                 None
             }
             Err(WriteError::Failed(error)) => {
@@ -293,11 +300,12 @@ impl Writer {
 
     /// The thread: until the journal is closed or the disk fails.
     pub(super) fn run(mut self, on_durable: impl Fn(Durability)) -> Result<(), JournalError> {
+        let clock = SystemClock::start();
         loop {
             match (self.batch.is_empty(), self.shared.wait(IDLE)) {
                 (true, Wake::End) => return self.drain(on_durable),
                 (true, Wake::Idle) => self.look_at_room(),
-                _ => match self.step() {
+                _ => match self.timed_step(&clock) {
                     Some(Durability::Failed(reason)) => {
                         on_durable(Durability::Failed(reason.clone()));
                         return Err(JournalError::Failed { reason });
@@ -310,8 +318,18 @@ impl Writer {
         }
     }
 
+    fn timed_step(&mut self, clock: &SystemClock) -> Option<Durability> {
+        let start = clock.now().moment;
+        let done = self.step();
+        if matches!(done, Some(Durability::Durable(_))) {
+            self.shared.metrics.wrote(clock.now().moment.since(start));
+        }
+        done
+    }
+
     fn look_at_room(&mut self) {
         let room = self.log.has_room();
+        self.shared.metrics.room(room);
         self.shared.room.store(room, Ordering::Relaxed);
     }
 }

@@ -17,6 +17,7 @@ use crate::link::{Inbox, LinkError, Links, LinksConfig, Outbox};
 use crate::stdx::clock::{Clock, Moment, Now};
 use crate::vocab::ShardId;
 
+use super::metrics::Metrics;
 use super::node::{EntryLog, Happened, LogFault, Node, NodeParts};
 use super::status::SwitchStatus;
 
@@ -168,9 +169,10 @@ fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(SwitchError::Thread)?;
     LocalSet::new().block_on(&runtime, async move {
-        let links = {
+        let (links, metrics) = {
             let mut registry = parts.registry.lock().unwrap_or_else(PoisonError::into_inner);
-            Links::start(parts.links, parts.clock.clone(), &mut registry).map_err(SwitchError::Links)?
+            let links = Links::start(parts.links, parts.clock.clone(), &mut registry);
+            (links.map_err(SwitchError::Links)?, Metrics::register(&mut registry))
         };
         let addresses = links.addresses().map(|(name, address)| (name.to_owned(), address)).collect();
         let driver = Driver {
@@ -180,9 +182,12 @@ fn run(
             clock: parts.clock,
             inbox: Inbox::default(),
             outbox: Outbox::default(),
+            status: status.clone(),
+            metrics,
         };
+        driver.publish(driver.clock.now());
         let _ = started.send(addresses);
-        driver.drive(status, stopping, parts.drain_limit).await
+        driver.drive(stopping, parts.drain_limit).await
     })
 }
 
@@ -201,12 +206,13 @@ struct Driver {
     clock: Clock,
     inbox: Inbox,
     outbox: Outbox,
+    status: SwitchStatus,
+    metrics: Metrics,
 }
 
 impl Driver {
     async fn drive(
         mut self,
-        status: &SwitchStatus,
         mut stopping: watch::Receiver<bool>,
         drain_limit: Duration,
     ) -> Result<(), SwitchError> {
@@ -227,7 +233,7 @@ impl Driver {
                 Woken::Tick => {
                     ticks = ticks.wrapping_add(1);
                     if ticks.is_multiple_of(TICKS_PER_STATUS) {
-                        status.publish(&self.node);
+                        self.publish(now);
                     }
                 }
                 Woken::Stop => {
@@ -237,10 +243,17 @@ impl Driver {
                 }
             }
             if until.is_some_and(|until| self.node.is_idle() || until <= now.moment) {
-                status.publish(&self.node);
+                self.publish(now);
                 return self.part(now);
             }
         }
+    }
+
+    /// Takes the picture for whoever looks: console, metrics, demo.
+    fn publish(&self, now: Now) {
+        let picture = self.node.picture(now);
+        self.metrics.show(&picture);
+        self.status.publish(picture);
     }
 
     /// One step of the node over everything that came, and one write to each connection that has output.

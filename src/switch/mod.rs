@@ -6,6 +6,7 @@ mod config;
 mod core;
 mod driver;
 mod event;
+mod metrics;
 mod node;
 mod numbers;
 mod recovery;

@@ -180,7 +180,7 @@ impl<'a> Recovery<'a> {
         let recovered = Recovered {
             without_outcome: self.open.len(),
             to_deliver: self.stored.len(),
-            answered: self.core.answered_count(),
+            answered: self.core.answered(),
         };
         self.core.continue_after(TransactionId(self.last_transaction), &self.last_number);
         for (id, stored) in std::mem::take(&mut self.stored) {

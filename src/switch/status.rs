@@ -3,9 +3,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::stdx::clock::Moment;
 use crate::vocab::{LinkId, Outcome, Refusal};
 
-use super::node::Node;
+use super::config::Limits;
 use super::transaction::Conclusion;
 
 /// The picture, taken a few times a second. Clones look at the same one.
@@ -15,6 +16,8 @@ pub struct SwitchStatus(Arc<Mutex<Picture>>);
 /// How the switch stands.
 #[derive(Debug, Clone, Default)]
 pub struct Picture {
+    /// When it was taken.
+    pub taken: Moment,
     pub counts: Counts,
     pub node: NodeCounts,
     pub links: Vec<LinkStatus>,
@@ -22,6 +25,17 @@ pub struct Picture {
     pub in_flight: usize,
     /// Advices and reversals that issuers have not acknowledged.
     pub stored: usize,
+    /// Answers remembered for repeats and reversals.
+    pub answered: usize,
+    /// Reversals of unknown originals remembered.
+    pub tombstones: usize,
+    /// Approvals that could not be given and are not reversed yet.
+    pub undelivered: usize,
+    /// Entries that the journal has no room for now.
+    pub held_back: usize,
+    pub limits: Limits,
+    /// Whether new requests are taken on: not while draining, nor without room in the journal.
+    pub takes_requests: bool,
 }
 
 /// One link's connections.
@@ -33,6 +47,17 @@ pub struct LinkStatus {
     pub connections: usize,
     /// Signed on.
     pub up: usize,
+    /// Places taken in its store: advices, reversals, and what is kept for requests in flight. None of an acquirer.
+    pub stored: usize,
+}
+
+impl Picture {
+    /// How many issuers have a connection that is signed on, of how many.
+    #[must_use]
+    pub fn issuers_up(&self) -> (usize, usize) {
+        let issuers = || self.links.iter().filter(|link| link.is_issuer);
+        (issuers().filter(|link| link.up > 0).count(), issuers().count())
+    }
 }
 
 impl SwitchStatus {
@@ -42,14 +67,7 @@ impl SwitchStatus {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn publish(&self, node: &Node) {
-        let picture = Picture {
-            counts: node.core().counts().clone(),
-            node: node.counts().clone(),
-            links: node.links(),
-            in_flight: node.core().in_flight(),
-            stored: node.core().stored().len(),
-        };
+    pub(super) fn publish(&self, picture: Picture) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = picture;
     }
 }
@@ -118,6 +136,11 @@ impl Counts {
             (Outcome::Approved | Outcome::ApprovedPartly, None) => self.approved += 1,
             (_, None) => self.declined += 1,
         }
+    }
+
+    /// Of every refusal, by `Refusal::ALL`'s order, how often it was given.
+    pub(super) fn all_refusals(&self) -> impl Iterator<Item = u64> {
+        self.refused.iter().copied()
     }
 
     /// How often each refusal was given.

@@ -11,6 +11,7 @@ mod event;
 mod generate;
 mod lifecycle;
 mod log;
+mod metrics;
 mod record;
 mod requestor;
 mod service;

@@ -1,6 +1,7 @@
 //! `TokenService`: the async handle on the vault's writer, for the API. Calls wait in a bounded channel; what does
 //! not fit is refused at once.
 
+use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::stdx::clock::Clock;
@@ -10,6 +11,7 @@ use crate::vocab::{TokenReferenceId, TokenRequestorId};
 use super::command::{Answer, MoveRequest, ProvisionRequest};
 use super::error::{ProvisioningRefusal, TspError};
 use super::log::TokenLog;
+use super::metrics::Metrics;
 use super::tsp::Tsp;
 use super::writer::{Writer, WriterThread};
 
@@ -29,6 +31,7 @@ pub(super) enum Question {
 #[derive(Clone)]
 pub struct TokenService {
     calls: mpsc::Sender<Call>,
+    metrics: Metrics,
 }
 
 impl TokenService {
@@ -42,9 +45,17 @@ impl TokenService {
         clock: Clock,
         entropy: Entropy,
     ) -> Result<(Self, WriterThread), TspError> {
-        let (calls, receiver) = mpsc::channel(tsp.waiting_calls());
-        let thread = Writer::new(tsp, log, clock, entropy, receiver).spawn()?;
-        Ok((Self { calls }, thread))
+        let limits = tsp.limits();
+        let (calls, receiver) = mpsc::channel(limits.waiting_calls);
+        let metrics = Metrics::new(limits);
+        metrics.filled(tsp.fill());
+        let thread = Writer::new(tsp, log, clock, entropy, receiver, metrics.clone()).spawn()?;
+        Ok((Self { calls, metrics }, thread))
+    }
+
+    /// Shows in `registry`, under `tsp_`, how full the vault is and how calls are answered.
+    pub fn register(&self, registry: &mut Registry) {
+        self.metrics.register(registry);
     }
 
     /// A token for a card. The answer comes once the token is durable.
@@ -73,10 +84,14 @@ impl TokenService {
 
     async fn ask(&self, question: Question) -> Answer {
         let (reply, answer) = oneshot::channel();
-        self.calls.try_send(Call { question, reply }).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => ProvisioningRefusal::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => ProvisioningRefusal::Unavailable,
-        })?;
-        answer.await.unwrap_or(Err(ProvisioningRefusal::Unavailable))
+        let sent = self.calls.try_send(Call { question, reply });
+        self.metrics.waiting(self.calls.max_capacity().saturating_sub(self.calls.capacity()));
+        let answer = match sent {
+            Ok(()) => answer.await.unwrap_or(Err(ProvisioningRefusal::Unavailable)),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(ProvisioningRefusal::Overloaded),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(ProvisioningRefusal::Unavailable),
+        };
+        self.metrics.answered(&answer);
+        answer
     }
 }

@@ -242,6 +242,11 @@ impl TableWriter {
         self.capacity
     }
 
+    /// Different sets of controls so far.
+    pub(super) fn control_sets(&self) -> usize {
+        self.domains.len()
+    }
+
     pub(super) fn has_token(&self, token: &Token) -> bool {
         self.table.find(token.number()).is_some()
     }

@@ -16,13 +16,14 @@ use crate::stdx::random::Entropy;
 use crate::vocab::{Expiry, Par, Token, TokenReferenceId, TokenRequestorId, YearMonth, luhn_valid};
 
 use super::command::{Action, Answer, CallId, Command, MoveRequest, ProvisionRequest, TokenView};
-use super::config::{PanRange, TokenRange, TspConfig};
+use super::config::{PanRange, TokenRange, TspConfig, TspLimits};
 use super::counters::Counters;
 use super::detokenize::Detokenizer;
 use super::error::{ProvisioningRefusal, TspError};
 use super::event::{Cause, Change, RequestId, TokenEvent};
 use super::generate::{draw_par, draw_reference, draw_token, expiry, is_full};
 use super::lifecycle::{Lifecycle, Moved, TokenStatus};
+use super::metrics::Fill;
 use super::record::{CardAad, CardData, VaultRecord, seal_card};
 use super::requestor::{Activation, Requestors, TokenRequestor};
 use super::table::{Domain, TableFault, TableWriter};
@@ -119,10 +120,20 @@ impl Tsp {
         self.table.len()
     }
 
-    /// How many calls may wait for this writer.
+    /// The numbers that it never exceeds.
     #[must_use]
-    pub fn waiting_calls(&self) -> usize {
-        self.config.limits.waiting_calls
+    pub fn limits(&self) -> TspLimits {
+        self.config.limits
+    }
+
+    /// How near it is to them.
+    #[must_use]
+    pub(super) fn fill(&self) -> Fill {
+        Fill {
+            tokens: self.table.len(),
+            control_sets: self.table.control_sets(),
+            remembered: self.remembered.len(),
+        }
     }
 
     /// One step: decides, or applies what became durable. What is to be done stands at the end of `actions`.

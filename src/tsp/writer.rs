@@ -13,6 +13,7 @@ use crate::stdx::random::Entropy;
 use super::command::{Action, Answer, CallId, Command};
 use super::error::{ProvisioningRefusal, TspError};
 use super::log::{LogPosition, LogRefusal, LogState, LogWatch, TokenLog};
+use super::metrics::Metrics;
 use super::service::{Call, Question};
 use super::tsp::Tsp;
 
@@ -31,6 +32,7 @@ pub(super) struct Writer<L> {
     /// Of events that were submitted and not yet applied, the oldest first.
     submitted: VecDeque<LogPosition>,
     most_submitted: usize,
+    metrics: Metrics,
 }
 
 /// The running thread.
@@ -46,8 +48,15 @@ impl WriterThread {
 }
 
 impl<L: TokenLog> Writer<L> {
-    pub(super) fn new(tsp: Tsp, log: L, clock: Clock, entropy: Entropy, calls: mpsc::Receiver<Call>) -> Self {
-        let most_submitted = tsp.waiting_calls();
+    pub(super) fn new(
+        tsp: Tsp,
+        log: L,
+        clock: Clock,
+        entropy: Entropy,
+        calls: mpsc::Receiver<Call>,
+        metrics: Metrics,
+    ) -> Self {
+        let most_submitted = tsp.limits().waiting_calls;
         Self {
             tsp,
             watch: log.watch(),
@@ -59,6 +68,7 @@ impl<L: TokenLog> Writer<L> {
             next_call: 0,
             submitted: VecDeque::new(),
             most_submitted,
+            metrics,
         }
     }
 
@@ -79,9 +89,12 @@ impl<L: TokenLog> Writer<L> {
                 state = self.watch.changed(), if !self.submitted.is_empty() => self.log_is(state),
                 count = self.calls.recv_many(&mut batch, room), if asked && room > 0 => {
                     asked = count > 0;
+                    self.metrics.waiting(self.calls.len());
                     self.decide(&mut batch);
                 }
             }
+            self.metrics.undurable(self.submitted.len());
+            self.metrics.filled(self.tsp.fill());
         }
     }
 

@@ -24,7 +24,7 @@ pub(crate) fn init(directory: &Path, issuers: [&str; 2]) -> PathBuf {
     let status = Command::new(PROGRAM)
         .arg("init")
         .arg(directory)
-        .args(["--acquirer", "127.0.0.1:0", "--api", "127.0.0.1:0"])
+        .args(["--acquirer", "127.0.0.1:0", "--api", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
         .args(["--issuer-1", issuers[0], "--issuer-2", issuers[1]])
         .stdout(Stdio::null())
         .status();

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokenswitch::api::{ApiConfig, ApiError, ApiServer};
 use tokenswitch::crypto::{SecurityModule, credential_digest};
@@ -99,7 +100,7 @@ impl Provider {
         let (journal, service, writer) = vault(directory);
         let mut api = api();
         change(&mut api);
-        let server = ApiServer::start(&api, service, &config().requestors).unwrap();
+        let server = ApiServer::start(&api, service, &config().requestors, &mut Registry::default()).unwrap();
         Self { journal, writer, server }
     }
 
@@ -414,7 +415,7 @@ fn only_loopback_is_served() {
     let directory = tempfile::tempdir().unwrap();
     let (_journal, service, writer) = vault(directory.path());
     let open = ApiConfig { listen: "0.0.0.0:0".parse().unwrap(), ..api() };
-    let refused = ApiServer::start(&open, service, &config().requestors);
+    let refused = ApiServer::start(&open, service, &config().requestors, &mut Registry::default());
     assert!(matches!(refused, Err(ApiError::NotLoopback(_))));
     writer.join();
 }

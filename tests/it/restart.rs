@@ -10,11 +10,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokenswitch::cli::{HttpClient, Shared};
-use tokenswitch::config::{Config, PartyConfig};
+use tokenswitch::config::Config;
 use tokenswitch::sim::{
-    AcquirerConfig, AcquirerSimulator, FaultPlan, Habits, IssuerConfig, IssuerSimulator, Load, Pace,
-    Patience, Payment, PaymentNumber, PaymentState, ProvisionedToken, Provisioner, TestCard, reconcile,
-    test_cards, test_merchants,
+    AcquirerConfig, AcquirerSimulator, FaultPlan, Habits, IssuerSimulator, Load, Pace, Patience, Payment,
+    PaymentNumber, PaymentState, ProvisionedToken, Provisioner, TestCard, reconcile, test_cards,
+    test_merchants,
 };
 use tokenswitch::stdx::clock::Clock;
 use tokenswitch::stdx::secret::Secret;
@@ -22,11 +22,11 @@ use tokenswitch::vocab::{
     Amount, Bin, Currency, InstitutionId, Mti, Outcome, PosEntryMode, ProcessingCode, YearMonth,
 };
 use tokio::net::TcpListener;
-use tokio::task::{AbortHandle, LocalSet, spawn_local};
+use tokio::task::{AbortHandle, spawn_local};
 
 use crate::daemon::{Daemon, init};
+use crate::players::{LOOK, PATIENCE, SEED, change, in_one_thread, issuer, until};
 
-const SEED: u64 = 1;
 const CONNECTIONS: usize = 2;
 const OUTSTANDING: usize = 8;
 /// Tokens that the load pays with.
@@ -34,14 +34,11 @@ const TOKENS: usize = 32;
 /// How much of the load is approved, and how many tokens are given out under it, before the daemon is killed.
 const APPROVALS: usize = 150;
 const TOKENS_UNDER_LOAD: usize = 15;
-/// How long anything may take that takes a second at most.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// How many starts in order it may take until all is delivered, where one or two do.
 const STARTS: usize = 10;
 /// Longer than an issuer's time-out and the pauses between repeats: a reversal of what its issuer never saw is
 /// settled by a repeat after that, in one life of the daemon.
 const LONGER_THAN_REPEATS: Duration = Duration::from_secs(4);
-const LOOK: Duration = Duration::from_millis(5);
 
 /// What happens to the checkpoint between kill and start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,21 +98,6 @@ async fn kill_and_return(checkpoint: &str) {
         world.repeat_payments_since(before).await;
         world.settle(life).await;
     }
-}
-
-fn in_one_thread(work: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    LocalSet::new().block_on(&runtime, work);
-}
-
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    for _ in 0..PATIENCE.as_millis() / LOOK.as_millis() {
-        if holds() {
-            return;
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-    panic!("waited in vain for {what}");
 }
 
 impl Harm {
@@ -397,29 +379,6 @@ impl World {
 fn identity(token: &ProvisionedToken) -> (String, String, String) {
     let (number, expiry) = (token.token.unwrap(), token.expiry.unwrap());
     (token.reference.to_string(), number.as_str().to_owned(), format!("{expiry:?} {:?}", token.par))
-}
-
-fn change(config: &Path, from: &str, to: &str) {
-    let text = std::fs::read_to_string(config).unwrap();
-    assert!(text.contains(from), "{from}");
-    std::fs::write(config, text.replace(from, to)).unwrap();
-}
-
-fn issuer(party: &PartyConfig, listener: TcpListener) -> Shared<IssuerSimulator> {
-    let brain = IssuerSimulator::new(IssuerConfig {
-        dialect: party.dialect.clone(),
-        framing: party.framing,
-        header: vec![0; party.framing.header_length()],
-        signs_on: false,
-        rules: Vec::new(),
-        faults: FaultPlan::none(),
-        think: Duration::ZERO,
-        seed: SEED,
-    });
-    let issuer = Shared::new(brain, party.framing, Clock::system());
-    spawn_local(issuer.clone().tick());
-    spawn_local(issuer.clone().accept(listener));
-    issuer
 }
 
 fn provisioner(directory: &Path, config: &Config) -> Provisioner {

@@ -63,6 +63,7 @@ impl Stage {
             issuer_1: address_of(&first)?,
             issuer_2: address_of(&second)?,
             api: any_port(),
+            admin: any_port(),
         };
         write_init(&directory, addresses, &mut entropy)?;
         let config = configuration(&directory)?;
@@ -97,8 +98,10 @@ impl Stage {
         let acquirer = self.acquirer_address().map(|address| address.to_string()).unwrap_or_default();
         page.say(&format!(
             "Running in this process, on real connections: the switch with its vault and journal (acquirers at \
-             {acquirer}), the provisioning API at http://{}, issuer-1 (ASCII) and issuer-2 (BCD, with a TPDU).",
+             {acquirer}), the provisioning API at http://{}, its metrics at http://{}/metrics, issuer-1 (ASCII) and \
+             issuer-2 (BCD, with a TPDU).",
             self.app.api_address(),
+            self.app.admin_address(),
         ));
     }
 

@@ -201,6 +201,23 @@ impl SwitchCore {
         &self.stored
     }
 
+    /// Answers remembered for repeats and reversals.
+    #[must_use]
+    pub fn answered(&self) -> usize {
+        self.answered.len()
+    }
+
+    /// Reversals of unknown originals remembered.
+    #[must_use]
+    pub fn tombstones(&self) -> usize {
+        self.tombstones.len()
+    }
+
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
     #[must_use]
     pub fn counts(&self) -> &Counts {
         &self.counts

@@ -24,10 +24,6 @@ impl SwitchCore {
         self.counts.parked += 1;
     }
 
-    pub(in super::super) fn answered_count(&self) -> usize {
-        self.answered.len()
-    }
-
     /// Something that was answered before.
     pub(in super::super) fn recall(&mut self, id: TransactionId, answered: Answered) {
         self.index.insert(&answered.request, id);

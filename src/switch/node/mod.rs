@@ -32,7 +32,7 @@ use super::cards::Cards;
 use super::config::SwitchConfig;
 use super::core::SwitchCore;
 use super::event::{Action, Event, Mapped, Ticket};
-use super::status::{LinkStatus, NodeCounts};
+use super::status::{LinkStatus, NodeCounts, Picture};
 
 /// Where entries go: the journal, or the simulation's.
 pub trait EntryLog: Send {
@@ -247,11 +247,32 @@ impl Node {
                 let (connections, up) = of_link.fold((0, 0), |(all, up), connection| {
                     (all + 1, up + usize::from(connection.session.is_up()))
                 });
-                LinkStatus { link, name: name.to_owned(), is_issuer, connections, up }
+                let stored = self.core.stored().taken(link);
+                LinkStatus { link, name: name.to_owned(), is_issuer, connections, up, stored }
             })
             .collect();
         links.sort_unstable_by_key(|status| status.link);
         links
+    }
+
+    /// How the switch stands.
+    #[must_use]
+    pub fn picture(&self, now: Now) -> Picture {
+        let core = &self.core;
+        Picture {
+            taken: now.moment,
+            counts: core.counts().clone(),
+            node: self.counts.clone(),
+            links: self.links(),
+            in_flight: core.in_flight(),
+            stored: core.stored().len(),
+            answered: core.answered(),
+            tombstones: core.tombstones(),
+            undelivered: core.undelivered(),
+            held_back: self.to_append.len(),
+            limits: self.config.limits,
+            takes_requests: !core.is_draining() && self.refused_for_room().is_none(),
+        }
     }
 
     #[must_use]

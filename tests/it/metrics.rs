@@ -1,0 +1,102 @@
+//! The admin listener of the real daemon: its metrics are those of the document, and it says when nothing can be
+//! taken on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use crate::daemon::{Daemon, init};
+use crate::players::PATIENCE;
+use crate::source::read;
+
+/// A page of metrics.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    /// Name with labels, as it stands there, and value.
+    samples: BTreeMap<String, f64>,
+    /// Without `_total` and the like.
+    pub(crate) names: BTreeSet<String>,
+}
+
+impl Metrics {
+    /// Asks the admin listener.
+    pub(crate) fn of(admin: &str) -> Self {
+        let (status, head, page) = get(admin, "/metrics");
+        assert_eq!(status, 200, "{head}");
+        assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
+        assert!(page.ends_with("# EOF\n"), "the whole page");
+        let names = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+        let samples = page.lines().filter(|line| !line.starts_with('#')).map(|line| {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            (name.to_owned(), value.parse().unwrap())
+        });
+        Self { samples: samples.collect(), names: names.map(str::to_owned).collect() }
+    }
+
+    /// The value of a metric with all of these labels; 0 when there is none yet.
+    pub(crate) fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}=\"{value}\"")).collect();
+        let fits = |sample: &str| {
+            let (found, rest) = sample.split_once('{').unwrap_or((sample, ""));
+            found == name && labels.iter().all(|label| rest.contains(label))
+        };
+        self.samples.iter().filter(|(sample, _)| fits(sample)).map(|(_, value)| value).sum()
+    }
+}
+
+/// Status, head in lower case, and body of a page of the admin listener.
+fn get(admin: &str, path: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(admin).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, head.to_lowercase(), body.to_owned())
+}
+
+/// Every metric that the document has a row for.
+fn documented() -> BTreeSet<String> {
+    let text = read("docs/OPERATIONS.md");
+    let section = text.split("\n## Metrics").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let names = rows.filter_map(|row| row.split('|').next()).flat_map(|cell| cell.split('`'));
+    names.filter(|name| name.contains('_')).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_daemon_shows_its_metrics_and_the_document_has_each_of_them() {
+    let kept = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&init(&kept.path().join("switch"), ["127.0.0.1:1", "127.0.0.1:2"]));
+    let page = Metrics::of(&daemon.addresses["admin"]);
+    let documented = documented();
+    let undocumented: Vec<_> = page.names.difference(&documented).collect();
+    assert!(undocumented.is_empty(), "docs/OPERATIONS.md has no row for {undocumented:?}");
+    // Families that have no member before something happens.
+    let later: BTreeSet<String> =
+        ["link_closed", "link_dials_failed", "link_listener_refused", "api_answers"]
+            .map(str::to_owned)
+            .into();
+    let gone: Vec<_> = documented.difference(&page.names).filter(|name| !later.contains(*name)).collect();
+    assert!(gone.is_empty(), "docs/OPERATIONS.md has rows for what is not there: {gone:?}");
+    for limit in page.names.iter().filter(|name| name.contains("_limit")) {
+        assert!(page.value(limit, &[]) > 0.0, "{limit}");
+    }
+    daemon.stop();
+}
+
+#[test]
+fn it_is_healthy_before_it_is_ready_and_says_why() {
+    let kept = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&init(&kept.path().join("switch"), ["127.0.0.1:1", "127.0.0.1:2"]));
+    let admin = &daemon.addresses["admin"];
+    assert_eq!(get(admin, "/health").0, 200);
+    let (status, _, body) = get(admin, "/ready");
+    assert_eq!((status, body.contains("no issuer is signed on")), (503, true), "{body}");
+    for path in ["/", "/v1/tokens", "/metrics/more"] {
+        let (status, head, _) = get(admin, path);
+        assert_eq!((status, head.contains("application/problem+json")), (404, true), "{path}");
+    }
+    daemon.stop();
+}
