@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::Sections;
 use super::file::Notes;
-use super::links::{ListenSection, PartyConfig, Reach};
+use super::links::{ListenSection, PartyDraft, Reach};
 use super::node::KeysSection;
 use crate::crypto::{CryptoError, KeyPolicy, MasterKey, SecurityModule};
 use crate::tsp::CryptogramPolicy;
@@ -19,17 +19,12 @@ pub(super) fn across(sections: &Sections, notes: &Notes) {
     routes(sections, notes);
     timeouts(sections, notes);
     merchants(sections, notes);
-    for fault in sections.tsp.faults() {
-        notes.note(&sections.tsp_paths.key(&fault.key), fault.reason);
+    for (key, reason) in sections.tsp.faults() {
+        notes.note(&key, reason);
     }
     if let Err(error) = sections.journal.journal.check() {
         notes.note("journal", error);
     }
-}
-
-fn all_parties(sections: &Sections) -> Vec<&PartyConfig> {
-    let acquirers = sections.acquirers.iter().map(|acquirer| &acquirer.party);
-    acquirers.chain(sections.issuers.iter().map(|issuer| &issuer.party)).collect()
 }
 
 fn parties(sections: &Sections, notes: &Notes) {
@@ -40,9 +35,12 @@ fn parties(sections: &Sections, notes: &Notes) {
             notes.note(kind, format!("at least one [[{kind}]] must be there"));
         }
     }
-    let parties = all_parties(sections);
-    twice(notes, "id", parties.iter().map(|party| (party.path.as_str(), party.link)));
-    twice(notes, "name", parties.iter().map(|party| (party.path.as_str(), &party.name)));
+    let acquirers = sections.acquirers.iter().map(|acquirer| &acquirer.party);
+    let parties: Vec<_> = acquirers.chain(sections.issuers.iter().map(|issuer| &issuer.party)).collect();
+    let links = parties.iter().filter_map(|party| Some((party.path.as_str(), party.link?)));
+    twice(notes, "id", links);
+    let names = parties.iter().filter_map(|party| Some((party.path.as_str(), party.name.as_ref()?)));
+    twice(notes, "name", names);
 }
 
 /// Notes each value that stands under an earlier path, too.
@@ -58,12 +56,12 @@ fn twice<'p, T: PartialEq + Debug>(notes: &Notes, name: &str, values: impl Itera
 
 /// Parties on one address must be told apart by where they come from, and speak one framing.
 fn listeners(sections: &Sections, notes: &Notes) {
-    let acquirers = sections.acquirers.iter().map(|acquirer| (&acquirer.party, &acquirer.listen));
-    let dial_in = sections.issuers.iter().filter_map(|issuer| match &issuer.reach {
+    let acquirers = sections.acquirers.iter().filter_map(|it| Some((&it.party, it.listen.as_ref()?)));
+    let dial_in = sections.issuers.iter().filter_map(|issuer| match issuer.reach.as_ref()? {
         Reach::Listen(listen) => Some((&issuer.party, listen)),
         Reach::Dial { .. } => None,
     });
-    let all: Vec<(&PartyConfig, &ListenSection)> = acquirers.chain(dial_in).collect();
+    let all: Vec<(&PartyDraft, &ListenSection)> = acquirers.chain(dial_in).collect();
     let api = sections.api.as_ref().map(|api| api.listen);
     let admin = sections.admin.listen;
     if api == Some(admin) && admin.port() != 0 {
@@ -81,45 +79,58 @@ fn listeners(sections: &Sections, notes: &Notes) {
         }
         let earlier = all.iter().take(number).filter(|(_, other)| other.address == listen.address);
         for (other, their) in earlier {
-            let other_path = &other.path;
-            if listen.peers.is_empty() || their.peers.is_empty() {
-                let reason =
-                    format!("is {other_path}.listen already: both must name `peers` to be told apart");
-                notes.note(&key("listen"), reason);
-            } else if listen.peers.iter().any(|peer| their.peers.contains(peer)) {
-                notes.note(
-                    &key("peers"),
-                    format!("shares an address with {other_path}.peers on the same listener"),
-                );
-            }
-            if other.framing != party.framing || other.limits != party.limits {
-                notes
-                    .note(&key("framing"), format!("must be as {other_path} has it, whose listener this is"));
-            }
+            share(notes, (party, listen), (other, their));
         }
     }
 }
 
+/// What is wrong with a party on the address of an earlier one.
+fn share(
+    notes: &Notes,
+    (party, listen): (&PartyDraft, &ListenSection),
+    (other, their): (&PartyDraft, &ListenSection),
+) {
+    let key = |name: &str| format!("{}.{name}", party.path);
+    let other_path = &other.path;
+    if listen.peers.is_empty() || their.peers.is_empty() {
+        let reason = format!("is {other_path}.listen already: both must name `peers` to be told apart");
+        notes.note(&key("listen"), reason);
+    } else if listen.peers.iter().any(|peer| their.peers.contains(peer)) {
+        let reason = format!("shares an address with {other_path}.peers on the same listener");
+        notes.note(&key("peers"), reason);
+    }
+    let framings_differ = other.framing.zip(party.framing).is_some_and(|(one, two)| one != two);
+    if framings_differ || other.limits != party.limits {
+        notes.note(&key("framing"), format!("must be as {other_path} has it, whose listener this is"));
+    }
+}
+
 fn routes(sections: &Sections, notes: &Notes) {
+    // One whose id could not be read may be the one that is named.
+    let all_known = sections.issuers.iter().all(|issuer| issuer.party.link.is_some());
     for (number, route) in sections.routes.iter().enumerate() {
         let key = |name: &str| format!("{}.{name}", route.path);
-        let known = sections.issuers.iter().any(|issuer| issuer.party.link == route.issuer);
-        if !known && sections.all_parties_read {
-            notes.note(&key("issuer"), format!("no [[issuer]] has id {}", route.issuer));
+        if let Some(id) = route.issuer
+            && all_known
+            && !sections.issuers.iter().any(|issuer| issuer.party.link == Some(id))
+        {
+            notes.note(&key("issuer"), format!("no [[issuer]] has id {id}"));
         }
-        if sections.routes.iter().take(number).any(|earlier| earlier.bin == route.bin) {
+        let Some(bin) = route.bin else { continue };
+        if sections.routes.iter().take(number).any(|earlier| earlier.bin == Some(bin)) {
             notes.note(&key("bin"), "has a route already");
         }
-        if sections.tsp.token_ranges.iter().any(|range| range.bin.begins(route.bin.as_bytes())) {
+        if sections.tsp.config.token_ranges.iter().any(|range| range.bin.begins(bin.as_bytes())) {
             notes.note(&key("bin"), "lies in a token range; tokens are routed by the PAN behind them");
         }
     }
     if sections.routes.is_empty() && !notes.found("route") {
         notes.note("route", "at least one [[route]] must be there");
     }
-    for issuer in &sections.issuers {
-        let led_to = sections.routes.iter().any(|route| route.issuer == issuer.party.link);
-        if !led_to && !sections.routes.is_empty() {
+    let all_lead_somewhere = sections.routes.iter().all(|route| route.issuer.is_some());
+    for issuer in sections.issuers.iter().filter(|_| all_lead_somewhere && !sections.routes.is_empty()) {
+        let led_to = |link| sections.routes.iter().any(|route| route.issuer == Some(link));
+        if issuer.party.link.is_some_and(|link| !led_to(link)) {
             notes.note(&issuer.party.path, "no [[route]] leads to it");
         }
     }
@@ -127,27 +138,25 @@ fn routes(sections: &Sections, notes: &Notes) {
 
 /// An issuer's silence must be known, and answered, before the acquirer stops waiting.
 fn timeouts(sections: &Sections, notes: &Notes) {
-    let Some(node) = &sections.node else { return };
-    for issuer in &sections.issuers {
-        let latest = issuer.switch.timeout.saturating_add(node.timeout_margin);
-        for acquirer in sections.acquirers.iter().filter(|acquirer| latest >= acquirer.timeout) {
+    let margin = sections.node.timeout_margin;
+    let acquirers = || sections.acquirers.iter().filter_map(|it| Some((&it.party.path, it.timeout?)));
+    for (path, timeout) in sections.issuers.iter().filter_map(|it| Some((&it.party.path, it.timeout?))) {
+        for (acquirer, waits) in acquirers().filter(|(_, waits)| timeout.saturating_add(margin) >= *waits) {
             let reason = format!(
-                "{:?} and node.timeout_margin {:?} are not less than {}.timeout {:?}",
-                issuer.switch.timeout, node.timeout_margin, acquirer.party.path, acquirer.timeout
+                "{timeout:?} and node.timeout_margin {margin:?} are not less than {acquirer}.timeout {waits:?}"
             );
-            notes.note(&format!("{}.timeout", issuer.party.path), reason);
+            notes.note(&format!("{path}.timeout"), reason);
         }
     }
 }
 
 fn merchants(sections: &Sections, notes: &Notes) {
-    for (requestor, path) in sections.tsp.requestors.iter().zip(&sections.tsp_paths.requestors) {
-        for (number, merchant) in requestor.controls.merchants.iter().enumerate() {
-            let known = sections.acquirers.iter().any(|acquirer| acquirer.party.link == merchant.acquirer);
-            if !known && sections.all_parties_read {
-                let key = format!("{path}.merchant[{number}].acquirer");
-                notes.note(&key, format!("no [[acquirer]] has id {}", merchant.acquirer));
-            }
+    if sections.acquirers.iter().any(|acquirer| acquirer.party.link.is_none()) {
+        return;
+    }
+    for (path, acquirer) in &sections.tsp.merchants {
+        if !sections.acquirers.iter().any(|it| it.party.link == Some(*acquirer)) {
+            notes.note(&format!("{path}.acquirer"), format!("no [[acquirer]] has id {acquirer}"));
         }
     }
 }
@@ -197,7 +206,7 @@ fn private(path: &Path, notes: &Notes) {
 
 /// Cryptograms that nobody checks may pass only where no real card is.
 pub(super) fn cryptograms(sections: &Sections, security: Option<&SecurityModule>, notes: &Notes) {
-    let unverified = sections.tsp.cryptograms == CryptogramPolicy::Unverified;
+    let unverified = sections.tsp.config.cryptograms == CryptogramPolicy::Unverified;
     if unverified && security.is_some_and(|security| !security.is_development()) {
         notes.note("tsp.cryptograms", "\"unverified\" goes only with development keys");
     }

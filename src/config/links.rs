@@ -20,8 +20,6 @@ pub struct PartyConfig {
     pub framing: FrameFormat,
     pub session: SessionConfig,
     pub limits: ConnectionLimits,
-    /// Its place in the file, as `acquirer[0]`.
-    pub(super) path: String,
 }
 
 impl PartyConfig {
@@ -77,39 +75,134 @@ pub struct IssuerSection {
 pub struct RouteSection {
     pub bin: Bin,
     pub issuer: LinkId,
+}
+
+/// A party as far as it could be read: what one fault left out is no reason to hide another.
+pub(super) struct PartyDraft {
     pub(super) path: String,
+    pub(super) link: Option<LinkId>,
+    pub(super) name: Option<String>,
+    dialect: Option<Arc<Dialect>>,
+    pub(super) framing: Option<FrameFormat>,
+    session: SessionConfig,
+    pub(super) limits: ConnectionLimits,
 }
 
-pub(super) fn acquirer(mut section: Section<'_>, dialects: &mut Dialects) -> Option<AcquirerSection> {
+/// An acquirer, as far as it could be read.
+pub(super) struct AcquirerDraft {
+    pub(super) party: PartyDraft,
+    pub(super) listen: Option<ListenSection>,
+    pub(super) timeout: Option<Duration>,
+    switch: AcquirerConfig,
+    authorization_is_capture: bool,
+}
+
+/// An issuer, as far as it could be read.
+pub(super) struct IssuerDraft {
+    pub(super) party: PartyDraft,
+    pub(super) reach: Option<Reach>,
+    pub(super) timeout: Option<Duration>,
+    identifiers: Identifiers,
+    track_two: TrackTwo,
+    connections: usize,
+    backoff: Backoff,
+    in_flight: u32,
+    silences: u32,
+    dedupes_repeats: bool,
+}
+
+/// A route, as far as it could be read.
+pub(super) struct RouteDraft {
+    pub(super) path: String,
+    pub(super) bin: Option<Bin>,
+    pub(super) issuer: Option<LinkId>,
+}
+
+impl PartyDraft {
+    fn whole(self) -> Option<PartyConfig> {
+        Some(PartyConfig {
+            link: self.link?,
+            name: self.name?,
+            dialect: self.dialect?,
+            framing: self.framing?,
+            session: self.session,
+            limits: self.limits,
+        })
+    }
+}
+
+impl AcquirerDraft {
+    /// The acquirer, when nothing of it is missing.
+    pub(super) fn whole(self) -> Option<AcquirerSection> {
+        let party = self.party.whole()?;
+        Some(AcquirerSection {
+            switch: AcquirerConfig { name: party.name.clone(), ..self.switch },
+            party,
+            listen: self.listen?,
+            timeout: self.timeout?,
+            authorization_is_capture: self.authorization_is_capture,
+        })
+    }
+}
+
+impl IssuerDraft {
+    /// The issuer, when nothing of it is missing.
+    pub(super) fn whole(self) -> Option<IssuerSection> {
+        let (party, reach, timeout) = (self.party.whole()?, self.reach?, self.timeout?);
+        let addresses = match &reach {
+            Reach::Dial { addresses, .. } => addresses.len(),
+            Reach::Listen(_) => 0,
+        };
+        let pool = PoolConfig {
+            link: party.link,
+            addresses,
+            connections: self.connections,
+            backoff: self.backoff,
+            in_flight: self.in_flight,
+            silences: self.silences,
+        };
+        let (identifiers, track_two) = (self.identifiers, self.track_two);
+        let switch = IssuerConfig { name: party.name.clone(), timeout, identifiers, track_two };
+        Some(IssuerSection { party, reach, pool, switch, dedupes_repeats: self.dedupes_repeats })
+    }
+}
+
+impl RouteDraft {
+    /// The route, when nothing of it is missing.
+    pub(super) fn whole(self) -> Option<RouteSection> {
+        Some(RouteSection { bin: self.bin?, issuer: self.issuer? })
+    }
+}
+
+pub(super) fn acquirer(mut section: Section<'_>, dialects: &mut Dialects) -> AcquirerDraft {
     let party = party(&mut section, SignOn::Peer, dialects);
-    let listen = listen(&mut section);
-    let name = party.as_ref().map(|party| party.name.clone());
-    let timeout = section.need("timeout", duration);
-    let switch = AcquirerConfig {
-        name: name.unwrap_or_default(),
-        institutions: section.list("institutions", word(InstitutionId::parse)),
-        partial_approvals: section.or("partial_approvals", false, boolean),
-        answer_on_any: section.or("answer_on", false, choice(&[("asking", false), ("any", true)])),
-        sign_on_per_institution: section.or(
-            "sign_on",
-            false,
-            choice(&[("connection", false), ("institution", true)]),
-        ),
+    let draft = AcquirerDraft {
+        party,
+        listen: listen(&mut section),
+        timeout: section.need("timeout", duration),
+        switch: AcquirerConfig {
+            name: String::new(),
+            institutions: section.list("institutions", word(InstitutionId::parse)),
+            partial_approvals: section.or("partial_approvals", false, boolean),
+            answer_on_any: section.or("answer_on", false, choice(&[("asking", false), ("any", true)])),
+            sign_on_per_institution: section.or(
+                "sign_on",
+                false,
+                choice(&[("connection", false), ("institution", true)]),
+            ),
+        },
+        authorization_is_capture: section.or("authorization_is_capture", false, boolean),
     };
-    let authorization_is_capture = section.or("authorization_is_capture", false, boolean);
     section.finish();
-    let (party, listen, timeout) = (party?, listen?, timeout?);
-    Some(AcquirerSection { party, listen, timeout, switch, authorization_is_capture })
+    draft
 }
 
-pub(super) fn issuer(mut section: Section<'_>, dialects: &mut Dialects) -> Option<IssuerSection> {
+pub(super) fn issuer(mut section: Section<'_>, dialects: &mut Dialects) -> IssuerDraft {
     let party = party(&mut section, SignOn::Us, dialects);
     let reach = reach(&mut section);
     let timeout = section.need("timeout", duration);
     let identifiers = choice(&[("own", Identifiers::Own), ("pass", Identifiers::Pass)]);
-    let identifiers = section.or("identifiers", Identifiers::Own, identifiers);
     let track_two = choice(&[("drop", TrackTwo::Drop), ("rebuild", TrackTwo::Rebuild)]);
-    let track_two = section.or("track2", TrackTwo::Drop, track_two);
     let in_flight = section.or("in_flight_per_connection", 1_024, number(1, 65_536));
     let silences = section.or("silences", 5, number(0, 1_000));
     let backoff = Backoff {
@@ -119,32 +212,27 @@ pub(super) fn issuer(mut section: Section<'_>, dialects: &mut Dialects) -> Optio
     if backoff.least > backoff.most {
         section.fault("redial_least", "is longer than redial_most");
     }
-    let connections = section.or("connections", 2, count(1, 1_000));
-    let dedupes_repeats = section.or("dedupes_repeats", false, boolean);
-    section.finish();
-    let (party, reach, timeout) = (party?, reach?, timeout?);
-    let addresses = match &reach {
-        Reach::Dial { addresses, .. } => addresses.len(),
-        Reach::Listen(_) => 0,
-    };
-    let pool = PoolConfig {
-        link: party.link,
-        addresses,
-        connections,
+    let draft = IssuerDraft {
+        party,
+        reach,
+        timeout,
+        identifiers: section.or("identifiers", Identifiers::Own, identifiers),
+        track_two: section.or("track2", TrackTwo::Drop, track_two),
+        connections: section.or("connections", 2, count(1, 1_000)),
         backoff,
         in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),
         silences: u32::try_from(silences).unwrap_or(u32::MAX),
+        dedupes_repeats: section.or("dedupes_repeats", false, boolean),
     };
-    let switch = IssuerConfig { name: party.name.clone(), timeout, identifiers, track_two };
-    Some(IssuerSection { party, reach, pool, switch, dedupes_repeats })
+    section.finish();
+    draft
 }
 
-pub(super) fn route(mut section: Section<'_>) -> Option<RouteSection> {
-    let bin = section.need("bin", word(Bin::parse));
-    let issuer = section.need("issuer", link_id);
+pub(super) fn route(mut section: Section<'_>) -> RouteDraft {
     let path = section.path().to_owned();
+    let (bin, issuer) = (section.need("bin", word(Bin::parse)), section.need("issuer", link_id));
     section.finish();
-    Some(RouteSection { bin: bin?, issuer: issuer?, path })
+    RouteDraft { path, bin, issuer }
 }
 
 /// A party's number, by which the journal remembers it for as long as the journal is kept.
@@ -152,7 +240,7 @@ pub(super) fn link_id(value: &toml::de::DeValue<'_>) -> Result<LinkId, String> {
     number(1, 65_535)(value).map(|id| LinkId(u16::try_from(id).unwrap_or_default()))
 }
 
-fn party(section: &mut Section<'_>, sign_on: SignOn, dialects: &mut Dialects) -> Option<PartyConfig> {
+fn party(section: &mut Section<'_>, sign_on: SignOn, dialects: &mut Dialects) -> PartyDraft {
     let link = section.need("id", link_id);
     let name = section.need("name", text);
     let dialect = section.need("dialect", text).and_then(|name| dialects.find(section, &name));
@@ -173,16 +261,7 @@ fn party(section: &mut Section<'_>, sign_on: SignOn, dialects: &mut Dialects) ->
         output_stall: section.or("output_stall", usual.output_stall, duration),
         ..usual
     };
-    let path = section.path().to_owned();
-    Some(PartyConfig {
-        link: link?,
-        name: name?,
-        dialect: dialect?,
-        framing: framing?,
-        session,
-        limits,
-        path,
-    })
+    PartyDraft { path: section.path().to_owned(), link, name, dialect, framing, session, limits }
 }
 
 fn framing(section: &mut Section<'_>) -> Option<FrameFormat> {

@@ -26,7 +26,9 @@ use crate::switch::{Limits, RouteTable, StoreForwardConfig, SwitchConfig};
 use crate::tsp::TspConfig;
 use dialects::Dialects;
 use file::{Notes, Section};
-use tokens::TspPaths;
+use links::{AcquirerDraft, IssuerDraft, RouteDraft};
+use node::NodeDraft;
+use tokens::TspDraft;
 
 /// Every key there is, with its default and what it means.
 pub const REFERENCE: &str = include_str!("../../docs/reference.toml");
@@ -65,18 +67,15 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-/// What the tables say, each `None` where a fault was noted.
+/// What the tables say, as far as it could be read.
 struct Sections {
-    /// Whether no acquirer or issuer had to be left out: only then is a missing one the fault of who names it.
-    all_parties_read: bool,
-    node: Option<NodeConfig>,
+    node: NodeDraft,
     journal: JournalSection,
     keys: Option<KeysSection>,
-    acquirers: Vec<AcquirerSection>,
-    issuers: Vec<IssuerSection>,
-    routes: Vec<RouteSection>,
-    tsp: TspConfig,
-    tsp_paths: TspPaths,
+    acquirers: Vec<AcquirerDraft>,
+    issuers: Vec<IssuerDraft>,
+    routes: Vec<RouteDraft>,
+    tsp: TspDraft,
     api: Option<ApiConfig>,
     admin: AdminConfig,
     settlement: Option<SettlementSection>,
@@ -159,22 +158,18 @@ impl Config {
 fn sections(text: &str, notes: &Rc<Notes>, base: &Path, dialects: &mut Dialects) -> Sections {
     let table = file::parse(text, notes);
     let mut top = Section::top(&table, notes);
-    let parties = (top.tables("acquirer"), top.tables("issuer"));
-    let rows = (parties.0.len(), parties.1.len());
-    let (acquirers, _) = file::rows(parties.0, |section| links::acquirer(section, dialects));
-    let (issuers, _) = file::rows(parties.1, |section| links::issuer(section, dialects));
+    let acquirers =
+        top.tables("acquirer").into_iter().map(|section| links::acquirer(section, dialects)).collect();
+    let issuers = top.tables("issuer").into_iter().map(|section| links::issuer(section, dialects)).collect();
     let requestors = top.tables("requestor");
-    let (tsp, tsp_paths) = tokens::tsp(top.table("tsp"), requestors);
     let sections = Sections {
-        all_parties_read: rows == (acquirers.len(), issuers.len()),
         node: node::node(top.table("node"), base),
         journal: node::journal(top.table("journal")),
         keys: node::keys(top.table("keys"), base),
         acquirers,
         issuers,
-        routes: top.tables("route").into_iter().filter_map(links::route).collect(),
-        tsp,
-        tsp_paths,
+        routes: top.tables("route").into_iter().map(links::route).collect(),
+        tsp: tokens::tsp(top.table("tsp"), requestors),
         api: node::api(top.table("api")),
         admin: node::admin(top.table("admin")),
         settlement: node::settlement(top.table("settlement")),
@@ -189,14 +184,14 @@ impl Sections {
     /// Everything, when nothing is missing.
     fn whole(self, security: Option<SecurityModule>) -> Option<Config> {
         Some(Config {
-            node: self.node?,
+            node: self.node.whole()?,
             journal: self.journal,
             keys: self.keys?,
             security: security?,
-            acquirers: self.acquirers,
-            issuers: self.issuers,
-            routes: self.routes,
-            tsp: self.tsp,
+            acquirers: self.acquirers.into_iter().map(AcquirerDraft::whole).collect::<Option<_>>()?,
+            issuers: self.issuers.into_iter().map(IssuerDraft::whole).collect::<Option<_>>()?,
+            routes: self.routes.into_iter().map(RouteDraft::whole).collect::<Option<_>>()?,
+            tsp: self.tsp.config,
             api: self.api?,
             admin: self.admin,
             settlement: self.settlement?,

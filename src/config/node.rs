@@ -66,21 +66,44 @@ pub struct SettlementSection {
     pub cut_over: Duration,
 }
 
-pub(super) fn node(mut section: Section<'_>, base: &Path) -> Option<NodeConfig> {
-    let name = section.need("name", text);
-    let institution = section.need("institution", word(InstitutionId::parse));
-    let data_directory = section.need("data_directory", text);
-    let node = NodeConfig {
+/// `[node]`, as far as it could be read.
+pub(super) struct NodeDraft {
+    name: Option<String>,
+    institution: Option<InstitutionId>,
+    data_directory: Option<PathBuf>,
+    drain_limit: Duration,
+    pub(super) timeout_margin: Duration,
+    undelivered_grace: Duration,
+    repeat_window: Duration,
+}
+
+impl NodeDraft {
+    /// The whole, when nothing of it is missing.
+    pub(super) fn whole(self) -> Option<NodeConfig> {
+        Some(NodeConfig {
+            name: self.name?,
+            institution: self.institution?,
+            data_directory: self.data_directory?,
+            drain_limit: self.drain_limit,
+            timeout_margin: self.timeout_margin,
+            undelivered_grace: self.undelivered_grace,
+            repeat_window: self.repeat_window,
+        })
+    }
+}
+
+pub(super) fn node(mut section: Section<'_>, base: &Path) -> NodeDraft {
+    let draft = NodeDraft {
+        name: section.need("name", text),
+        institution: section.need("institution", word(InstitutionId::parse)),
+        data_directory: section.need("data_directory", text).map(|directory| base.join(directory)),
         drain_limit: section.or("drain_limit", Duration::from_secs(30), duration),
         timeout_margin: section.or("timeout_margin", Duration::from_secs(1), duration),
         undelivered_grace: section.or("undelivered_grace", Duration::from_secs(10), duration),
         repeat_window: section.or("repeat_window", Duration::from_secs(86_400), duration),
-        name: name.unwrap_or_default(),
-        institution: institution?,
-        data_directory: base.join(data_directory?),
     };
     section.finish();
-    Some(node)
+    draft
 }
 
 pub(super) fn journal(mut section: Section<'_>) -> JournalSection {

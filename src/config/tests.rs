@@ -190,6 +190,49 @@ fn all_faults_come_at_once() {
     }
 }
 
+/// Each fault stands beside others, some of which leave a whole party or row unreadable.
+#[test]
+fn no_fault_hides_another() {
+    let directory = Directory::new();
+    let mut text = directory.text();
+    let changes = [
+        // An acquirer that cannot be read whole, issuers, and what is compared between them.
+        (r#"framing = "binary-2""#, r#"framing = "binary-3""#, "acquirer[0].framing"),
+        (r#"timeout = "10s""#, r#"timeout = "29s""#, "issuer[0].timeout"),
+        (r#"dial = ["127.0.0.1:8101"]"#, r#"dial = ["127.0.0.1"]"#, "issuer[0].dial[0]"),
+        (r#"id = 102"#, "id = 101", "issuer[1].id"),
+        (r#"name = "issuer-2""#, r#"name = "issuer-1""#, "issuer[1].name"),
+        (r#"dialect = "iso87-bcd""#, r#"dialect = "iso87""#, "issuer[1].dialect"),
+        (r#"institution = "00000000001""#, r#"institution = "one""#, "node.institution"),
+        // A route of nothing to nobody, which leaves the second issuer without one.
+        (r#"bin = "622848""#, r#"bin = "62284x""#, "route[1].bin"),
+        ("issuer = 102", "issuer = 999", "route[1].issuer"),
+        // Ranges and requestors.
+        ("length = 16", "length = 99", "tsp.token_range[0].length"),
+        ("validity_years = 3", "validity_years = 0", "tsp.token_range[0].validity_years"),
+        (r#"bin = "623529""#, r#"bin = "476173""#, "tsp.token_range[1].bin"),
+        (r#"id = "00000000001""#, r#"id = "1""#, "requestor[0].id"),
+        (r#"entry_modes = ["07", "10"]"#, "entry_modes = []", "requestor[0].entry_modes"),
+        (r#"assurances = ["01"]"#, r#"assurances = ["x"]"#, "requestor[0].assurances[0]"),
+        ("[api]", "[[requestor.merchant]]\nacquirer = 7\n[api]", "requestor[0].merchant[0].acquirer"),
+        // What there is one of.
+        (r#"listen = "127.0.0.1:9002""#, r#"listen = "127.0.0.1:9001""#, "admin.listen"),
+        (r#"cut_over = "22:00""#, r#"cut_over = "10 pm""#, "settlement.cut_over"),
+        (r#"store = "keys/keys.store""#, r#"store = "keys/none""#, "keys.store"),
+    ];
+    for (from, to, _) in changes {
+        assert!(text.contains(from), "{from}");
+        text = text.replacen(from, to, 1);
+    }
+    let Err(Faults(faults)) = directory.parse(&text) else { panic!("no fault") };
+    // They follow: a row of nothing but its acquirer, and a PAN route into what is a token range now.
+    let follow = ["requestor[0].merchant[0].id", "route[0].bin"];
+    let expected: BTreeSet<&str> = changes.iter().map(|(_, _, key)| *key).chain(follow).collect();
+    let found: BTreeSet<&str> = faults.iter().map(|fault| fault.key.as_str()).collect();
+    assert_eq!(found, expected, "{faults:#?}");
+    assert!(faults.iter().all(|fault| fault.line.is_some()), "each has its line: {faults:#?}");
+}
+
 #[test]
 fn an_empty_file_names_what_must_be_there() {
     let directory = Directory::new();

@@ -9,7 +9,7 @@ use crate::tsp::{
     TspLimits,
 };
 use crate::vocab::{
-    Amount, Bin, Currency, EntryMode, MerchantCategory, MerchantId, Text, TokenAssuranceMethod,
+    Amount, Bin, Currency, EntryMode, LinkId, MerchantCategory, MerchantId, Text, TokenAssuranceMethod,
     TokenLocation, TokenRequestorId,
 };
 
@@ -25,17 +25,36 @@ const LOCATIONS: &[(&str, TokenLocation)] = &[
     ("temporary", TokenLocation::Temporary),
 ];
 
-/// Where each row of a `TspConfig` stands in the file.
+/// `[tsp]` and the requestors, as far as they could be read.
 #[derive(Debug)]
-pub(super) struct TspPaths {
+pub(super) struct TspDraft {
+    /// Rows with a fault are in it with something harmless in the fault's place, so that what else is wrong with them
+    /// is told, too. A faulty file starts nothing.
+    pub(super) config: TspConfig,
     token_ranges: Vec<String>,
     pan_ranges: Vec<String>,
-    pub(super) requestors: Vec<String>,
+    requestors: Vec<String>,
+    /// Keys whose value could not be read: what `TspConfig::faults` says of what stands in their place is not true.
+    unread: Vec<String>,
+    /// Whether each token range says of which product it is.
+    products_known: bool,
+    /// Merchants of all requestors: where each stands, and its acquirer.
+    pub(super) merchants: Vec<(String, LinkId)>,
 }
 
-impl TspPaths {
+impl TspDraft {
+    /// What is wrong between its rows: key and reason.
+    pub(super) fn faults(&self) -> Vec<(String, &'static str)> {
+        let faults = self.config.faults().into_iter().map(|fault| (self.key(&fault.key), fault.reason));
+        let is_true = |(key, reason): &(String, &str)| {
+            let of_product = *reason == TspConfig::NO_TOKEN_RANGE;
+            !self.unread.contains(key) && (self.products_known || !of_product)
+        };
+        faults.filter(is_true).collect()
+    }
+
     /// The key in the file of what `TspConfig::faults` calls `field`, as `token_ranges[0].bin`.
-    pub(super) fn key(&self, field: &str) -> String {
+    fn key(&self, field: &str) -> String {
         let row = field.split_once('[').zip(field.split_once("].")).and_then(|((list, _), (head, name))| {
             let number: usize = head.rsplit('[').next()?.parse().ok()?;
             let paths = match list {
@@ -50,10 +69,14 @@ impl TspPaths {
     }
 }
 
-pub(super) fn tsp(mut section: Section<'_>, requestors: Vec<Section<'_>>) -> (TspConfig, TspPaths) {
-    let (token_ranges, token_range_paths) = rows(section.tables("token_range"), token_range);
-    let (pan_ranges, pan_range_paths) = rows(section.tables("pan_range"), pan_range);
-    let (requestors, requestor_paths) = rows(requestors, requestor);
+pub(super) fn tsp(mut section: Section<'_>, requestors: Vec<Section<'_>>) -> TspDraft {
+    let mut unread = Unread(Vec::new());
+    let (token_ranges, token_range_paths) =
+        rows(section.tables("token_range"), |row| token_range(row, &mut unread));
+    let products_known = !unread.0.iter().any(|key| key.ends_with(".product"));
+    let (pan_ranges, pan_range_paths) = rows(section.tables("pan_range"), |row| pan_range(row, &mut unread));
+    let mut merchants = Vec::new();
+    let (requestors, requestor_paths) = rows(requestors, |row| requestor(row, &mut merchants, &mut unread));
     let config = TspConfig {
         token_ranges,
         pan_ranges,
@@ -73,62 +96,103 @@ pub(super) fn tsp(mut section: Section<'_>, requestors: Vec<Section<'_>>) -> (Ts
         },
     };
     section.finish();
-    let paths = TspPaths {
+    TspDraft {
+        config,
         token_ranges: token_range_paths,
         pan_ranges: pan_range_paths,
         requestors: requestor_paths,
+        unread: unread.0,
+        products_known,
+        merchants,
+    }
+}
+
+/// Keys whose value could not be read.
+struct Unread(Vec<String>);
+
+impl Unread {
+    /// The value, or something harmless in its place.
+    fn or<T>(&mut self, section: &Section<'_>, name: &str, value: Option<T>, place: Option<T>) -> Option<T> {
+        if value.is_none() {
+            self.0.push(section.key(name));
+        }
+        value.or(place)
+    }
+}
+
+/// A BIN that no card has: a row's place among the others while its own cannot be read.
+fn no_bin() -> Option<Bin> {
+    Bin::parse(b"999999").ok()
+}
+
+fn token_range(mut section: Section<'_>, unread: &mut Unread) -> Option<TokenRange> {
+    let bin = section.need("bin", word(Bin::parse));
+    let length = section.need("length", number(13, 19)).and_then(|length| u8::try_from(length).ok());
+    let product = section.need("product", word(|it| Text::parse("product", it)));
+    let years = section.need("validity_years", number(1, 50)).and_then(|years| u16::try_from(years).ok());
+    let range = TokenRange {
+        bin: unread.or(&section, "bin", bin, no_bin())?,
+        length: unread.or(&section, "length", length, Some(19))?,
+        product: unread.or(&section, "product", product, Some(Text::default()))?,
+        validity_years: unread.or(&section, "validity_years", years, Some(1))?,
     };
-    (config, paths)
-}
-
-fn token_range(mut section: Section<'_>) -> Option<TokenRange> {
-    let bin = section.need("bin", word(Bin::parse));
-    let length = section.need("length", number(13, 19));
-    let product = section.need("product", word(|it| Text::parse("product", it)));
-    let years = section.need("validity_years", number(1, 50));
     section.finish();
-    Some(TokenRange {
-        bin: bin?,
-        length: u8::try_from(length?).unwrap_or_default(),
-        product: product?,
-        validity_years: u16::try_from(years?).unwrap_or_default(),
-    })
+    Some(range)
 }
 
-fn pan_range(mut section: Section<'_>) -> Option<PanRange> {
+fn pan_range(mut section: Section<'_>, unread: &mut Unread) -> Option<PanRange> {
     let bin = section.need("bin", word(Bin::parse));
     let product = section.need("product", word(|it| Text::parse("product", it)));
-    let controlled = section.or("controlled", false, boolean);
+    let range = PanRange {
+        bin: unread.or(&section, "bin", bin, no_bin())?,
+        product: unread.or(&section, "product", product, Some(Text::default()))?,
+        controlled: section.or("controlled", false, boolean),
+    };
     section.finish();
-    Some(PanRange { bin: bin?, product: product?, controlled })
+    Some(range)
 }
 
-fn requestor(mut section: Section<'_>) -> Option<TokenRequestor> {
+fn requestor(
+    mut section: Section<'_>,
+    merchants: &mut Vec<(String, LinkId)>,
+    unread: &mut Unread,
+) -> Option<TokenRequestor> {
     let id = section.need("id", word(TokenRequestorId::parse));
     let name = section.need("name", word(|it| Text::parse("name", it)));
     let credential = section.need("credential_digest", digest);
-    let merchants = section.tables("merchant").into_iter().filter_map(merchant).collect();
+    let places = section.tables("merchant").into_iter().filter_map(|row| merchant(row, merchants)).collect();
+    let entry_modes = section.list("entry_modes", word(EntryMode::parse));
+    if entry_modes.is_empty() && section.has("entry_modes") && !section.is_empty_list("entry_modes") {
+        unread.0.push(section.key("entry_modes"));
+    }
     let controls = DomainControls {
-        entry_modes: section.list("entry_modes", word(EntryMode::parse)).into_iter().collect(),
-        merchants,
+        entry_modes: entry_modes.into_iter().collect(),
+        merchants: places,
         categories: section.list("categories", word(MerchantCategory::parse)),
         most_amount: most_amount(section.table("most_amount")),
         expiry_optional: section.or("expiry", false, choice(&[("required", false), ("optional", true)])),
         chip_amount_binds: section.or("chip_amount_binds", true, boolean),
     };
-    let location = section.or("location", TokenLocation::Unspecified, choice(LOCATIONS));
-    let assurances = section.list("assurances", word(TokenAssuranceMethod::parse));
     let activation = choice(&[("at-issue", Activation::AtIssue), ("confirmed", Activation::Confirmed)]);
-    let activation = section.or("activation", Activation::AtIssue, activation);
+    let nobody = TokenRequestorId::parse(b"99999999999").ok();
+    let requestor = TokenRequestor {
+        id: unread.or(&section, "id", id, nobody)?,
+        name: unread.or(&section, "name", name, Some(Text::default()))?,
+        credential: unread.or(&section, "credential_digest", credential, Some([0xFF; 32]))?,
+        controls,
+        location: section.or("location", TokenLocation::Unspecified, choice(LOCATIONS)),
+        assurances: section.list("assurances", word(TokenAssuranceMethod::parse)),
+        activation: section.or("activation", Activation::AtIssue, activation),
+    };
     section.finish();
-    let (id, name, credential) = (id?, name?, credential?);
-    Some(TokenRequestor { id, name, credential, controls, location, assurances, activation })
+    Some(requestor)
 }
 
 /// DE 42 is unique only within its acquirer, so both are named.
-fn merchant(mut section: Section<'_>) -> Option<Merchant> {
+fn merchant(mut section: Section<'_>, merchants: &mut Vec<(String, LinkId)>) -> Option<Merchant> {
     let acquirer = section.need("acquirer", link_id);
     let id = section.need("id", word(MerchantId::parse));
+    merchants.extend(acquirer.map(|acquirer| (section.path().to_owned(), acquirer)));
     section.finish();
     Some(Merchant { acquirer: acquirer?, id: id? })
 }

@@ -77,6 +77,9 @@ pub struct ConfigFault {
 }
 
 impl TspConfig {
+    /// What is wrong with a PAN range whose product no token range has.
+    pub const NO_TOKEN_RANGE: &'static str = "has no token range";
+
     /// Everything that is wrong, at once; empty when it can be started.
     #[must_use]
     pub fn faults(&self) -> Vec<ConfigFault> {
@@ -142,7 +145,7 @@ impl TspConfig {
                 self.token_ranges.iter().any(|tokens| tokens.product == range.product),
                 faults,
                 key("product"),
-                "has no token range",
+                Self::NO_TOKEN_RANGE,
             );
             check(
                 !range.controlled || self.bin_controller.is_some(),
