@@ -143,6 +143,18 @@ impl Bitmap {
         Self(((primary as u128) << 64) | secondary as u128)
     }
 
+    /// These elements.
+    #[must_use]
+    pub const fn of(elements: &[DataElement]) -> Self {
+        let mut bitmap = Self::EMPTY;
+        let mut rest = elements;
+        while let [first, tail @ ..] = rest {
+            bitmap.insert(*first);
+            rest = tail;
+        }
+        bitmap
+    }
+
     /// Elements 1 to 64 in the first half, 65 to 128 in the second.
     #[must_use]
     pub fn halves(self) -> [u64; 2] {
@@ -182,6 +194,12 @@ impl Bitmap {
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
+    }
+
+    /// Those in either.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
     /// Those here and not in `other`.

@@ -1,7 +1,7 @@
 //! The issuer's side: a request in the issuer's dialect with the PAN in the token's place, stored messages, and
 //! what issuers answer.
 
-use crate::codec::{CARD_TAGS, DataElement, EncodeError, Message, TokenData};
+use crate::codec::{Bitmap, CARD_TAGS, DataElement, EncodeError, Message, TokenData};
 use crate::journal::{CardRef, Elements, IssuerLeg};
 use crate::link::{ConnectionId, Outbox};
 use crate::stdx::clock::Now;
@@ -16,17 +16,17 @@ use super::super::transaction::Routed;
 use super::{Node, Sent, Wire};
 
 /// What never goes from one side to the other: the first three are secrets of a zone, the rest is made anew.
-const NOT_PASSED: [DataElement; 6] = [
+const NOT_PASSED: Bitmap = Bitmap::of(&[
     DataElement::PIN_BLOCK,
     DataElement::SECURITY_CONTROL,
     DataElement::MAC_64,
     DataElement::MAC_128,
     DataElement::FORWARDER,
     DataElement::SETTLEMENT_DATE,
-];
+]);
 
 /// What holds the token and would contradict the PAN.
-const OF_THE_TOKEN: [DataElement; 7] = [
+const OF_THE_TOKEN: Bitmap = Bitmap::of(&[
     DataElement::PAN,
     DataElement::EXPIRY,
     DataElement::SEQUENCE_NUMBER,
@@ -34,7 +34,7 @@ const OF_THE_TOKEN: [DataElement; 7] = [
     DataElement::TRACK_3,
     DataElement::TRACK_1,
     DataElement::ICC,
-];
+]);
 
 impl Node {
     /// Sends a durable request to its issuer, on the connection with the fewest unanswered.
@@ -190,11 +190,9 @@ fn issuer_message(
     message.clear(asked.mti().first().with_version(wire.dialect.version()));
     let of_token = routed.card.token.is_some();
     let mut verdicts = routed.verdicts;
-    let wanted = |element: &DataElement| {
-        let kept_back = NOT_PASSED.contains(element) || (of_token && OF_THE_TOKEN.contains(element));
-        !kept_back && wire.dialect.field(*element).is_some()
-    };
-    for element in asked.elements().filter(wanted) {
+    let kept_back = if of_token { NOT_PASSED.or(OF_THE_TOKEN) } else { NOT_PASSED };
+    let passed = asked.present().without(kept_back);
+    for element in passed.iter().filter(|element| wire.dialect.field(*element).is_some()) {
         message.copy(element, asked)?;
     }
     if of_token {
@@ -215,7 +213,7 @@ fn stored_message(delivery: &Delivery, card: &CardData, wire: &Wire) -> Result<M
     let mut message = Message::new(if delivery.repeat { mti.repeat() } else { mti.first() });
     for (number, value) in entry.elements.iter() {
         let element = DataElement::new(number).filter(|element| wire.dialect.field(*element).is_some());
-        if let Some(element) = element.filter(|element| !NOT_PASSED.contains(element)) {
+        if let Some(element) = element.filter(|element| !NOT_PASSED.has(*element)) {
             message.set(element, value)?;
         }
     }
