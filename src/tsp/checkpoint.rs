@@ -1,8 +1,11 @@
 //! What the vault keeps in the checkpoint: folded from the journal by `TspFold`, read back by `Tsp::restore`. It
 //! only saves time at start; the journal has it all.
 
+use std::collections::hash_map;
+
 use crate::journal::{Body, Checkpoint, CheckpointError, Entry, Fold, Pending, TransactionEntry};
 use crate::stdx::clock::Wall;
+use crate::stdx::maps::Map;
 use crate::vocab::{CounterTaken, TokenRequestorId};
 
 use super::counters::TokenCounters;
@@ -26,13 +29,16 @@ const COUNTERS: &str = "token-counter";
 pub struct TspFold {
     /// How many answered requests are to be remembered.
     remembered_most: u64,
+    /// Counters of the tokens that were used since the last write: one that is used often is written once.
+    counters: Map<u64, TokenCounters>,
 }
 
 impl TspFold {
     /// `remembered_most` as `TspLimits::remembered_requests`.
     #[must_use]
     pub fn new(remembered_most: usize) -> Self {
-        Self { remembered_most: u64::try_from(remembered_most).unwrap_or(u64::MAX).max(1) }
+        let remembered_most = u64::try_from(remembered_most).unwrap_or(u64::MAX).max(1);
+        Self { remembered_most, counters: Map::default() }
     }
 
     fn fold_event(
@@ -71,6 +77,24 @@ impl TspFold {
         changes.put(REQUESTS, &(seen % self.remembered_most).to_be_bytes(), request)?;
         changes.put(REQUESTS_SEEN, &[], seen.saturating_add(1).to_be_bytes().to_vec())
     }
+
+    fn fold_counter(
+        &mut self,
+        record: u64,
+        counter: CounterTaken,
+        changes: &Pending<'_>,
+    ) -> Result<(), CheckpointError> {
+        let counters = match self.counters.entry(record) {
+            hash_map::Entry::Occupied(known) => known.into_mut(),
+            hash_map::Entry::Vacant(place) => {
+                let kept = changes.get(COUNTERS, &record.to_be_bytes())?;
+                let kept = kept.map_or(Some(TokenCounters::default()), |kept| TokenCounters::decode(&kept));
+                place.insert(kept.ok_or(CheckpointError::Damaged("a token's counters cannot be read"))?)
+            }
+        };
+        counters.take(counter);
+        Ok(())
+    }
 }
 
 impl Fold for TspFold {
@@ -83,28 +107,19 @@ impl Fold for TspFold {
             }
             Body::Transaction(TransactionEntry::Request(request)) => {
                 match (&request.card.token, request.counter) {
-                    (Some(token), Some(counter)) => fold_counter(token.record, counter, changes),
+                    (Some(token), Some(counter)) => self.fold_counter(token.record, counter, changes),
                     _ => Ok(()),
                 }
             }
             Body::Transaction(_) | Body::CutOver(_) | Body::Operator(_) => Ok(()),
         }
     }
-}
 
-fn fold_counter(
-    record: u64,
-    counter: CounterTaken,
-    changes: &mut Pending<'_>,
-) -> Result<(), CheckpointError> {
-    let key = record.to_be_bytes();
-    let mut counters = match changes.get(COUNTERS, &key)? {
-        Some(bytes) => TokenCounters::decode(&bytes)
-            .ok_or(CheckpointError::Damaged("a token's counters cannot be read"))?,
-        None => TokenCounters::default(),
-    };
-    counters.take(counter);
-    changes.put(COUNTERS, &key, counters.encode())
+    fn settle(&mut self, changes: &mut Pending<'_>) -> Result<(), CheckpointError> {
+        self.counters.drain().try_for_each(|(record, counters)| {
+            changes.put(COUNTERS, &record.to_be_bytes(), counters.encode())
+        })
+    }
 }
 
 impl Tsp {

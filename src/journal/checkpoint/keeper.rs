@@ -11,8 +11,8 @@ use super::{Changes, Checkpoint, CheckpointError, full_key};
 use crate::journal::entry::{Entry, EntryNumber};
 use crate::journal::reader::Reader;
 
-/// Records changed in one transaction of the store, at most (but for those of the last entry).
-const RECORDS_MOST: usize = 50_000;
+/// Entries folded into one transaction of the store, at most. An entry changes a handful of records.
+const ENTRIES_MOST: usize = 50_000;
 
 /// What a module makes of an entry for the checkpoint.
 pub trait Fold: Send {
@@ -21,6 +21,14 @@ pub trait Fold: Send {
     /// # Errors
     /// `Damaged` or `Store` from reading what is there.
     fn fold(&mut self, entry: &Entry, changes: &mut Pending<'_>) -> Result<(), CheckpointError>;
+
+    /// Notes what was kept back while folding, because entry after entry changes it; `changes` is written next.
+    ///
+    /// # Errors
+    /// As `fold`.
+    fn settle(&mut self, _changes: &mut Pending<'_>) -> Result<(), CheckpointError> {
+        Ok(())
+    }
 }
 
 /// A checkpoint's records as they will be once what was folded is written.
@@ -111,14 +119,17 @@ pub fn catch_up(
     loop {
         let mut pending = Pending::on(checkpoint);
         let mut last = None;
-        while pending.changes.len() < RECORDS_MOST {
-            let Some(entry) = reader.next().transpose()? else { break };
+        for entry in reader.by_ref().take(ENTRIES_MOST) {
+            let entry = entry?;
             for fold in folds.iter_mut() {
                 fold.fold(&entry, &mut pending)?;
             }
             last = Some(entry.number);
         }
         let Some(last) = last else { return Ok(checkpoint.entry_number()) };
+        for fold in folds.iter_mut() {
+            fold.settle(&mut pending)?;
+        }
         pending.write(last)?;
     }
 }
