@@ -14,6 +14,8 @@ use crate::vocab::{Currency, Mti, PosEntryMode, ProcessingCode};
 
 /// Calls of the API under way at once while tokens are made.
 const AT_ONCE: usize = 64;
+/// Where the simulators run: the thread that the program began with.
+const MAIN_THREAD: &str = "tokenswitch";
 /// Syncs of the probe that tells how fast this disk is.
 const PROBES: usize = 50;
 
@@ -139,7 +141,9 @@ fn summary(stage: &Stage, acquirer: &Shared<AcquirerSimulator>, spent: &Cpu, syn
     page.line("");
     page.line(&format!("   {:<26}{rate}", "transactions a second"));
     page.line(&format!("   {:<26}p50 {p50:.1?}, p99 {p99:.1?}, longest {most:.1?}", "answered within"));
-    page.line(&format!("   {:<26}{}", "CPU per transaction", spent.per_transaction(answered)));
+    let [daemon, peers] = spent.per_transaction(answered);
+    page.line(&format!("   {:<26}{daemon}", "CPU per transaction"));
+    page.line(&format!("   {:<26}{peers}", ""));
     page.line(&format!("   {:<26}{sync:.0?} (p50 of {PROBES} here, before the load)", "fsync"));
     page.line(&format!("   {:<26}{codes}", "answers by DE 39"));
     page.line("");
@@ -189,7 +193,8 @@ impl Cpu {
         Self(spent.collect())
     }
 
-    fn per_transaction(&self, transactions: u64) -> String {
+    /// The daemon's threads, and the one on which acquirer and issuers are simulated.
+    fn per_transaction(&self, transactions: u64) -> [String; 2] {
         let of = |name: &str| {
             let time = self
                 .0
@@ -201,7 +206,8 @@ impl Cpu {
             Duration::from_nanos(u64::try_from(each).unwrap_or_default())
         };
         let (switch, journal, checkpoint) = (of("switch"), of("journal"), of("checkpoint"));
-        format!("switch {switch:.1?}, journal {journal:.1?}, checkpoint {checkpoint:.1?}")
+        let daemon = format!("switch {switch:.1?}, journal {journal:.1?}, checkpoint {checkpoint:.1?}");
+        [daemon, format!("acquirer and issuers, simulated, {:.1?}", of(MAIN_THREAD))]
     }
 }
 
