@@ -1,7 +1,8 @@
-//! ISO's own notation (`n 6`, `an..28`, `z..37`, `b 64`) as `Attribute`, and the character classes it names,
-//! checked eight characters at a time.
+//! ISO's own notation (`n 6`, `an..28`, `z..37`, `b 64`) as `Attribute`, and the character classes it names.
 
 use std::fmt;
+
+use super::words::{SMALL, all, in_range};
 
 /// Which characters a value consists of (ISO 8583:1987 4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,10 +33,10 @@ impl Class {
             Self::Text => all(value, |word| in_range(word, b' ', b'~')),
             Self::Binary => true,
             Self::Alphanumeric => all(without_blanks(value), |word| {
-                in_range(word, b'0', b'9') | in_range(word | BLANKS, b'a', b'z') & !in_range(word, b'!', b'@')
+                in_range(word, b'0', b'9') | in_range(word | SMALL, b'a', b'z') & !in_range(word, b'!', b'@')
             }),
             Self::Alphabetic => all(without_blanks(value), |word| {
-                in_range(word | BLANKS, b'a', b'z') & !in_range(word, b'!', b'@')
+                in_range(word | SMALL, b'a', b'z') & !in_range(word, b'!', b'@')
             }),
             Self::Track => all(value, |word| {
                 in_range(word, b'0', b'9') | in_range(word, b'=', b'=') | in_range(word, b'D', b'D')
@@ -139,37 +140,6 @@ impl Attribute {
             Extent::Fixed(length) | Extent::UpTo(length) => length,
         }
     }
-}
-
-const HIGH: u64 = 0x8080_8080_8080_8080;
-const ONES: u64 = 0x0101_0101_0101_0101;
-const BLANKS: u64 = 0x2020_2020_2020_2020;
-
-/// Has the high bit set of each byte of `word` that lies from `low` to `high`; other bits mean nothing. Bytes above
-/// 0x7F are taken down first, so that no sum carries into the neighbor.
-#[inline]
-fn in_range(word: u64, low: u8, high: u8) -> u64 {
-    let ascii = word & !HIGH;
-    let from_low = ascii.wrapping_add(ONES * u64::from(0x80 - low));
-    let above_high = ascii.wrapping_add(ONES * u64::from(0x7F - high));
-    from_low & !above_high & !word
-}
-
-/// Whether the test, which answers with the high bit of each byte, holds for every byte. What is no whole number
-/// of words is looked at by words that overlap.
-#[inline]
-fn all(value: &[u8], test: impl Fn(u64) -> u64) -> bool {
-    let word = |bytes: &[u8; 8]| test(u64::from_le_bytes(*bytes));
-    let half = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
-    let met = if let (Some(first), Some(last)) = (value.first_chunk::<8>(), value.last_chunk::<8>()) {
-        let between = value.get(8..).unwrap_or_default().as_chunks::<8>().0;
-        between.iter().fold(word(first) & word(last), |met, bytes| met & word(bytes))
-    } else if let (Some(first), Some(last)) = (value.first_chunk::<4>(), value.last_chunk::<4>()) {
-        test(half(first) << 32 | half(last))
-    } else {
-        value.iter().fold(HIGH, |met, byte| met & test(u64::from(*byte) * ONES))
-    };
-    met & HIGH == HIGH
 }
 
 fn without_blanks(value: &[u8]) -> &[u8] {

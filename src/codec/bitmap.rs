@@ -108,13 +108,9 @@ impl DataElement {
     }
 
     /// Its place in a table of 128.
+    #[inline]
     pub(super) fn index(self) -> usize {
         usize::from(self.0 - 1)
-    }
-
-    /// The element at a bitmap's place 0 to 127, counted from the first bit sent.
-    pub(super) fn at(place: u32) -> Option<Self> {
-        u8::try_from(place + 1).ok().and_then(Self::new)
     }
 }
 
@@ -216,9 +212,10 @@ impl Bitmap {
     }
 
     /// The elements in the order in which a message carries them.
-    pub fn iter(self) -> impl Iterator<Item = DataElement> {
+    #[inline]
+    pub fn iter(self) -> impl Iterator<Item = DataElement> + use<> {
         let [primary, secondary] = self.halves();
-        Bits(primary).chain(Bits(secondary).map(|place| place + 64)).filter_map(DataElement::at)
+        Elements { bits: primary, before: 0, secondary }
     }
 
     const fn bit(element: DataElement) -> u128 {
@@ -242,19 +239,28 @@ impl fmt::Debug for Bitmap {
     }
 }
 
-/// The places of the bits set in one half, the first sent first.
-struct Bits(u64);
+/// Elements by the bits of one half, then those of the other.
+struct Elements {
+    bits: u64,
+    /// How many elements lie before this half.
+    before: u8,
+    secondary: u64,
+}
 
-impl Iterator for Bits {
-    type Item = u32;
+impl Iterator for Elements {
+    type Item = DataElement;
 
-    fn next(&mut self) -> Option<u32> {
-        if self.0 == 0 {
-            return None;
+    #[inline]
+    fn next(&mut self) -> Option<DataElement> {
+        if self.bits == 0 {
+            if self.secondary == 0 {
+                return None;
+            }
+            *self = Self { bits: self.secondary, before: 64, secondary: 0 };
         }
-        let place = self.0.leading_zeros();
-        self.0 &= !((1 << 63) >> place);
-        Some(place)
+        let place = self.bits.leading_zeros();
+        self.bits &= !((1 << 63) >> place);
+        Some(DataElement(self.before + u8::try_from(place).unwrap_or_default() + 1))
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::hash::BuildHasher;
 
-use super::attribute::{Attribute, Class};
+use super::attribute::{Attribute, Class, Extent};
 use super::bitmap::{Bitmap, DataElement};
 use super::encoding::Encoding;
 use super::error::{DecodeError, DecodeErrorKind, EncodeError, Part};
 use super::layout::Layout;
-use super::length::LengthPrefix;
+use super::length::{LengthEncoding, LengthPrefix};
 use super::message::Message;
+use super::padding::Padding;
+use super::reader::Reader;
 use super::response_codes::ResponseCodes;
 use super::tlv::Tag;
 use super::token_data::TokenData;
@@ -47,29 +49,85 @@ pub(super) struct Plan {
     pub(super) most: u16,
     /// Whether its layout asks for more than the class says.
     pub(super) has_layout: bool,
-    pub(super) shortcut: Shortcut,
+    pub(super) lies: Lies,
+    /// Whether it can be looked at together with a value before it that lies alike.
+    pub(super) joins: bool,
+    /// Whether it joins and is always `width` bytes, with nothing else to look at.
+    pub(super) flows: bool,
+    pub(super) width: u16,
 }
 
-/// How a value can be read without looking at encodings: those whose bytes are the value, behind a length of ASCII
-/// digits or none, and without a layout.
+/// How a value's characters lie in a frame, as far as the quick way of reading goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shortcut {
-    None,
-    Fixed,
-    TwoDigits,
-    ThreeDigits,
+pub(super) enum Lies {
+    /// As they are.
+    Plain,
+    /// Two digits a byte; a half byte left over stands before them.
+    Packed,
+    Otherwise,
+}
+
+impl Lies {
+    /// How many bytes hold so many characters.
+    #[inline]
+    pub(super) fn wire_length(self, count: usize) -> usize {
+        if self == Self::Packed { count.div_ceil(2) } else { count }
+    }
+
+    /// Whether so many characters fill their bytes, and can be written together with others.
+    #[inline]
+    pub(super) fn is_whole(self, count: usize) -> bool {
+        match self {
+            Self::Plain => true,
+            Self::Packed => count.is_multiple_of(2),
+            Self::Otherwise => false,
+        }
+    }
 }
 
 impl Plan {
-    pub(super) fn with_shortcut(self) -> Self {
-        let shortcut = match self.prefix.map(LengthPrefix::ascii_digits) {
-            _ if self.has_layout || !self.encoding.is_canonical() => Shortcut::None,
-            None => Shortcut::Fixed,
-            Some(Some(2)) => Shortcut::TwoDigits,
-            Some(Some(3)) => Shortcut::ThreeDigits,
-            Some(_) => Shortcut::None,
+    pub(super) fn new(
+        Attribute { class, extent }: Attribute,
+        encoding: Encoding,
+        prefix: Option<LengthPrefix>,
+        least: u16,
+        has_layout: bool,
+    ) -> Self {
+        let lies = match encoding {
+            Encoding::Ascii | Encoding::Raw => Lies::Plain,
+            Encoding::Bcd(Padding::LeftZero) if class != Class::SignedNumeric && !has_layout => Lies::Packed,
+            Encoding::Bcd(_) | Encoding::Ebcdic | Encoding::Hex => Lies::Otherwise,
         };
-        Self { shortcut, ..self }
+        // A length in between is made of characters of these classes, if it lies as the values do.
+        let is_uniform = matches!(class, Class::Numeric | Class::Track | Class::Text);
+        let is_alike = prefix.is_none_or(|prefix| match lies {
+            Lies::Plain => prefix.encoding() == LengthEncoding::Ascii,
+            Lies::Packed => prefix.encoding() == LengthEncoding::Bcd,
+            Lies::Otherwise => false,
+        });
+        let (least, most) = match extent {
+            Extent::Fixed(length) => (length, length),
+            Extent::UpTo(most) => (least, most),
+        };
+        let joins = is_uniform && is_alike;
+        let flows = joins && prefix.is_none() && !has_layout && lies.is_whole(usize::from(most));
+        let width = u16::try_from(lies.wire_length(usize::from(most))).unwrap_or(most);
+        Self { class, encoding, prefix, least, most, has_layout, lies, joins, flows, width }
+    }
+
+    /// Reads the length before the value, if there is one.
+    ///
+    /// # Errors
+    /// As `LengthPrefix::read`, or `Length`.
+    #[inline]
+    pub(super) fn read_length(&self, reader: &mut Reader<'_>) -> Result<usize, DecodeErrorKind> {
+        let (least, most) = (usize::from(self.least), usize::from(self.most));
+        let Some(prefix) = self.prefix else { return Ok(most) };
+        let length = prefix.read(reader)?;
+        if length < least || length > most {
+            return Err(DecodeErrorKind::Length { length, least, most });
+        }
+        Ok(length)
     }
 }
 
@@ -114,6 +172,8 @@ pub(super) struct Parts {
 pub struct Dialect {
     parts: Parts,
     plans: [Option<Plan>; DataElement::MOST as usize],
+    /// Where among the fields each element stands, if it does.
+    places: [u8; DataElement::MOST as usize],
     /// Whether no value has to be expanded, so that a copy of the frame holds them all.
     canonical: bool,
     /// The same number for dialects that ask the same of every element's value, however it lies in bytes.
@@ -125,9 +185,11 @@ impl Dialect {
         parts.fields.sort_by_key(|field| field.element);
         parts.tags.sort_by_key(|spec| spec.tag);
         let mut plans = [None; DataElement::MOST as usize];
-        for field in &parts.fields {
-            if let Some(place) = plans.get_mut(field.element.index()) {
-                *place = Some(field.plan);
+        let mut places = [0; DataElement::MOST as usize];
+        for (number, field) in (0_u8..).zip(&parts.fields) {
+            let index = field.element.index();
+            if let (Some(plan), Some(place)) = (plans.get_mut(index), places.get_mut(index)) {
+                (*plan, *place) = (Some(field.plan), number);
             }
         }
         let canonical = parts.fields.iter().all(|field| field.plan.encoding.is_canonical());
@@ -136,7 +198,7 @@ impl Dialect {
             format!("{} {:?} {} {} {:?}", field.element, plan.class, plan.least, plan.most, field.layout)
         });
         let forms = Set::<u64>::default().hasher().hash_one(forms.collect::<Vec<_>>());
-        Self { parts, plans, canonical, forms }
+        Self { parts, plans, places, canonical, forms }
     }
 
     #[must_use]
@@ -153,8 +215,8 @@ impl Dialect {
     /// The element's specification; `None` when the dialect has no such element.
     #[must_use]
     pub fn field(&self, element: DataElement) -> Option<&FieldSpec> {
-        let at = self.parts.fields.binary_search_by_key(&element, |field| field.element).ok()?;
-        self.parts.fields.get(at)
+        let place = self.places.get(element.index())?;
+        self.parts.fields.get(usize::from(*place)).filter(|field| field.element == element)
     }
 
     /// All elements, in order.
@@ -224,8 +286,8 @@ impl Dialect {
     }
 
     #[inline]
-    pub(super) fn plan(&self, element_index: usize) -> Option<&Plan> {
-        self.plans.get(element_index).and_then(Option::as_ref)
+    pub(super) fn plan(&self, element: DataElement) -> Option<&Plan> {
+        self.plans.get(element.index()).and_then(Option::as_ref)
     }
 
     pub(super) fn mti_encoding(&self) -> Encoding {

@@ -3,7 +3,7 @@
 use super::attribute::Class;
 use super::error::DecodeErrorKind;
 use super::padding::Padding;
-use crate::stdx::wipe::WipedBytes;
+use super::words;
 
 /// How an element's characters lie in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,43 +52,27 @@ impl Encoding {
         }
     }
 
-    /// Appends the canonical form of `wire`, `count` characters, to `out`. Characters that the class does not have
-    /// come out as others that it does not have, so that its check finds them.
+    /// Writes the canonical form of `wire` to `place`, which has the value's length. Characters that the class does
+    /// not have come out as others that it does not have, so that its check finds them.
     ///
     /// # Errors
     /// `Padding` or `NotHex`.
-    pub(super) fn expand(
-        self,
-        class: Class,
-        wire: &[u8],
-        count: usize,
-        out: &mut WipedBytes,
-    ) -> Result<(), DecodeErrorKind> {
-        let start = out.len();
+    pub(super) fn expand(self, class: Class, wire: &[u8], place: &mut [u8]) -> Result<(), DecodeErrorKind> {
         match (self, wire) {
             (Self::Bcd(padding), [sign, digits @ ..]) if class == Class::SignedNumeric => {
-                out.extend(&[*sign]);
-                out.extend_zeros(count.saturating_sub(1));
-                unpack(digits, padding, out.get_mut(start + 1..).unwrap_or_default())
+                let Some((first, place)) = place.split_first_mut() else { return Ok(()) };
+                *first = *sign;
+                unpack_filled(digits, padding, place)
             }
-            (Self::Bcd(padding), _) => {
-                out.extend_zeros(count);
-                unpack(wire, padding, out.get_mut(start..).unwrap_or_default())
-            }
-            (Self::Ascii | Self::Raw, _) => {
-                out.extend(wire);
+            (Self::Bcd(padding), _) => unpack_filled(wire, padding, place),
+            (Self::Ascii | Self::Ebcdic | Self::Raw, _) => {
+                place.iter_mut().zip(wire).for_each(|(place, byte)| *place = *byte);
+                if self == Self::Ebcdic {
+                    from_ebcdic(place);
+                }
                 Ok(())
             }
-            (Self::Ebcdic, _) => {
-                out.extend(wire);
-                from_ebcdic(out.get_mut(start..).unwrap_or_default());
-                Ok(())
-            }
-            (Self::Hex, _) => {
-                out.extend_zeros(count);
-                let place = out.get_mut(start..).unwrap_or_default();
-                hex::decode_to_slice(wire, place).map_err(|_| DecodeErrorKind::NotHex)
-            }
+            (Self::Hex, _) => hex::decode_to_slice(wire, place).map_err(|_| DecodeErrorKind::NotHex),
         }
     }
 
@@ -100,30 +84,14 @@ impl Encoding {
             (Self::Ebcdic, _) => out.extend(value.iter().map(|byte| to_ebcdic(*byte))),
             (Self::Bcd(padding), [sign, digits @ ..]) if class == Class::SignedNumeric => {
                 out.push(*sign);
-                pack(digits, padding, out);
+                pack_filled(digits, padding, out);
             }
-            (Self::Bcd(padding), _) => pack(value, padding, out),
+            (Self::Bcd(padding), _) => pack_filled(value, padding, out),
             (Self::Hex, _) => {
                 out.extend(value.iter().flat_map(|byte| [hex_digit(byte >> 4), hex_digit(byte & 0x0F)]));
             }
         }
     }
-}
-
-/// The value of every hexadecimal character; `NOT_HEX` for all others.
-pub(super) static HEX: [u8; 256] = hex_table();
-pub(super) const NOT_HEX: u8 = 0xFF;
-
-#[allow(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "a table made when compiling")]
-const fn hex_table() -> [u8; 256] {
-    let mut table = [NOT_HEX; 256];
-    let mut digit = 0;
-    while digit < 16 {
-        table[b"0123456789abcdef"[digit] as usize] = digit as u8;
-        table[b"0123456789ABCDEF"[digit] as usize] = digit as u8;
-        digit += 1;
-    }
-    table
 }
 
 /// The capital hexadecimal character of the low half of a byte.
@@ -134,74 +102,66 @@ pub(super) fn hex_digit(nibble: u8) -> u8 {
     }
 }
 
-/// Two characters a byte: 0 to 9 as digits, A to F as `:` to `?`, so that D is the separator `=`.
-fn unpack(wire: &[u8], padding: Padding, place: &mut [u8]) -> Result<(), DecodeErrorKind> {
-    let mut wire = wire;
-    let mut place = place;
-    if place.len() % 2 == 1 {
-        let (digit, fill) = if padding.is_left() {
-            let Some((first, rest)) = wire.split_first() else { return Err(DecodeErrorKind::Padding) };
-            let Some((digit, rest_of_place)) = place.split_first_mut() else {
-                return Err(DecodeErrorKind::Padding);
-            };
-            (wire, place) = (rest, rest_of_place);
-            *digit = character(first & 0x0F);
-            (digit, first >> 4)
-        } else {
-            let Some((last, rest)) = wire.split_last() else { return Err(DecodeErrorKind::Padding) };
-            let Some((digit, rest_of_place)) = place.split_last_mut() else {
-                return Err(DecodeErrorKind::Padding);
-            };
-            (wire, place) = (rest, rest_of_place);
-            *digit = character(last >> 4);
-            (digit, last & 0x0F)
-        };
-        if fill != padding.fill() {
-            *digit = 0;
-            return Err(DecodeErrorKind::Padding);
-        }
+/// Unpacks as many digits as there is place for. An odd number leaves a half byte over, which has to hold what the
+/// padding says.
+fn unpack_filled(wire: &[u8], padding: Padding, place: &mut [u8]) -> Result<(), DecodeErrorKind> {
+    let missing = DecodeErrorKind::Padding;
+    if place.len().is_multiple_of(2) {
+        unpack(wire, place);
+        return Ok(());
     }
+    let ((digit, place), (digit_in, fill), wire) = if padding.is_left() {
+        let (first, rest) = wire.split_first().ok_or(missing)?;
+        (place.split_first_mut().ok_or(missing)?, (first & 0x0F, first >> 4), rest)
+    } else {
+        let (last, rest) = wire.split_last().ok_or(missing)?;
+        (place.split_last_mut().ok_or(missing)?, (last >> 4, last & 0x0F), rest)
+    };
+    *digit = character(digit_in);
+    unpack(wire, place);
+    if fill == padding.fill() { Ok(()) } else { Err(missing) }
+}
+
+/// Two characters a byte: 0 to 9 as digits, A to F as `:` to `?`, so that D is the separator `=`.
+#[inline]
+pub(super) fn unpack(wire: &[u8], place: &mut [u8]) {
     let (words, rest) = place.as_chunks_mut::<8>();
     let (packed, rest_of_wire) = wire.as_chunks::<4>();
     for (word, packed) in words.iter_mut().zip(packed) {
-        *word = (spread(u32::from_be_bytes(*packed)) | ZEROS).to_be_bytes();
+        *word = words::unpack(*packed);
     }
     let (pairs, _) = rest.as_chunks_mut::<2>();
     for (pair, byte) in pairs.iter_mut().zip(rest_of_wire) {
         *pair = [character(byte >> 4), character(byte & 0x0F)];
     }
-    Ok(())
-}
-
-const ZEROS: u64 = 0x3030_3030_3030_3030;
-
-/// Each half byte in a byte of its own.
-fn spread(packed: u32) -> u64 {
-    let word = u64::from(packed);
-    let word = (word | word << 16) & 0x0000_FFFF_0000_FFFF;
-    let word = (word | word << 8) & 0x00FF_00FF_00FF_00FF;
-    (word | word << 4) & 0x0F0F_0F0F_0F0F_0F0F
 }
 
 fn character(nibble: u8) -> u8 {
     b'0' + nibble
 }
 
-fn pack(value: &[u8], padding: Padding, out: &mut Vec<u8>) {
-    let mut value = value;
-    let odd = value.len() % 2 == 1;
-    if odd
-        && padding.is_left()
+fn pack_filled(value: &[u8], padding: Padding, out: &mut Vec<u8>) {
+    if value.len().is_multiple_of(2) {
+        pack(value, out);
+    } else if padding.is_left()
         && let Some((first, rest)) = value.split_first()
     {
         out.push(padding.fill() << 4 | nibble(*first));
-        value = rest;
-    }
-    let (pairs, rest) = value.as_chunks::<2>();
-    out.extend(pairs.iter().map(|[high, low]| nibble(*high) << 4 | nibble(*low)));
-    if let [last] = rest {
+        pack(rest, out);
+    } else if let Some((last, rest)) = value.split_last() {
+        pack(rest, out);
         out.push(nibble(*last) << 4 | padding.fill());
     }
+}
+
+/// Appends an even number of characters, two a byte.
+pub(super) fn pack(value: &[u8], out: &mut Vec<u8>) {
+    let (words, rest) = value.as_chunks::<8>();
+    for word in words {
+        out.extend_from_slice(&words::pack(*word));
+    }
+    let (pairs, _) = rest.as_chunks::<2>();
+    out.extend(pairs.iter().map(|[high, low]| nibble(*high) << 4 | nibble(*low)));
 }
 
 /// Digits and `=` have their value in the low half; the separator may also be written `D`.
@@ -258,8 +218,8 @@ mod tests {
         wire: &[u8],
         count: usize,
     ) -> Result<Vec<u8>, DecodeErrorKind> {
-        let mut out = WipedBytes::default();
-        encoding.expand(class, wire, count, &mut out).map(|()| out.to_vec())
+        let mut place = vec![0; count];
+        encoding.expand(class, wire, &mut place).map(|()| place)
     }
 
     #[test]

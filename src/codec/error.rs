@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::attribute::Class;
 use super::bitmap::DataElement;
+use super::reader::Shortage;
 use super::tlv::Tag;
 use crate::vocab::{MessageVersion, Text, WordError};
 
@@ -166,6 +167,12 @@ pub enum DecodeErrorKind {
     Tlv,
     #[error(transparent)]
     Word(#[from] WordError),
+}
+
+impl From<Shortage> for DecodeErrorKind {
+    fn from(short: Shortage) -> Self {
+        Self::Short { needed: short.needed, left: short.left }
+    }
 }
 
 /// Why a message cannot be written in a dialect, or a value cannot be put into a message.

@@ -1,33 +1,35 @@
 //! `IccData`: DE 55 by name (cryptogram, counter, unpredictable number, TVR and the rest of EMV's tags).
 
+use std::borrow::Cow;
+
 use super::bitmap::DataElement;
 use super::error::{DecodeError, DecodeErrorKind, FieldPath, Part};
-use super::tlv::{Items, MOST_ITEMS, Tag, TlvFault, walk, write_head};
+use super::tlv::{Items, Tag, TlvFault, walk, write_head};
 
 /// Tags that may stand in DE 55 once only: what a cryptogram is computed over, and what names the card. A second
-/// one would let two readers of one message see two payments.
+/// one would let two readers of one message see two payments. In the order of their numbers, to be found quickly.
 const ONCE: [Tag; 21] = [
-    Tag::CRYPTOGRAM,
-    Tag::CID,
-    Tag::IAD,
-    Tag::UNPREDICTABLE_NUMBER,
-    Tag::ATC,
+    Tag::TRACK_1_EQUIVALENT,
+    Tag::TRACK_2_EQUIVALENT,
+    Tag::PAN,
+    Tag::AIP,
+    Tag::DF_NAME,
     Tag::TVR,
     Tag::TRANSACTION_DATE,
     Tag::TRANSACTION_TYPE,
-    Tag::AMOUNT,
-    Tag::CURRENCY,
-    Tag::AIP,
-    Tag::TERMINAL_COUNTRY,
-    Tag::AMOUNT_OTHER,
-    Tag::PAN,
-    Tag::TRACK_2_EQUIVALENT,
-    Tag::TRACK_1_EQUIVALENT,
     Tag::EXPIRY,
+    Tag::CURRENCY,
     Tag::SEQUENCE_NUMBER,
-    Tag::DF_NAME,
-    Tag::PAR,
+    Tag::AMOUNT,
+    Tag::AMOUNT_OTHER,
+    Tag::IAD,
     Tag::TOKEN_REQUESTOR,
+    Tag::TERMINAL_COUNTRY,
+    Tag::PAR,
+    Tag::CRYPTOGRAM,
+    Tag::CID,
+    Tag::ATC,
+    Tag::UNPREDICTABLE_NUMBER,
 ];
 
 /// Tags that name the card or its holder; none of them goes from one side of the switch to the other.
@@ -47,7 +49,8 @@ pub const CARD_TAGS: [Tag; 9] = [
 #[derive(Clone)]
 pub struct IccData<'a> {
     bytes: &'a [u8],
-    items: [(Option<Tag>, &'a [u8]); MOST_ITEMS],
+    /// The values of the tags in `ONCE`, at their places.
+    once: [Option<&'a [u8]>; ONCE.len()],
 }
 
 impl<'a> IccData<'a> {
@@ -57,39 +60,39 @@ impl<'a> IccData<'a> {
     /// Bytes that are no BER-TLV, too deep or too many items, or `Repeated` for a tag that may come once only;
     /// each at its offset in the value and with the tag in the path.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let mut items: [(Option<Tag>, &[u8]); MOST_ITEMS] = [(None, &[]); MOST_ITEMS];
-        let mut used = 0;
+        let mut once = [None; ONCE.len()];
         let walked = walk(bytes, &mut |item| {
-            let (before, free) = items.split_at_mut(used);
-            let seen = || before.iter().any(|(tag, _)| *tag == Some(item.tag));
-            if ONCE.contains(&item.tag) && seen() {
-                return Err(DecodeErrorKind::Repeated);
+            let place = place_of(item.tag).and_then(|place| once.get_mut(place));
+            match place.map(|place| place.replace(item.value)) {
+                Some(Some(_)) => Err(DecodeErrorKind::Repeated),
+                Some(None) | None => Ok(()),
             }
-            if let Some(place) = free.first_mut() {
-                *place = (Some(item.tag), item.value);
-                used += 1;
-            }
-            Ok(())
         });
         walked.map_err(|fault| in_icc(&fault))?;
-        Ok(Self { bytes, items })
+        Ok(Self { bytes, once })
     }
 
     /// The value of the first item with that tag.
     #[must_use]
     pub fn get(&self, tag: Tag) -> Option<&'a [u8]> {
-        self.items().find(|(found, _)| *found == tag).map(|(_, value)| value)
-    }
-
-    /// All items that hold a value, in order.
-    pub fn items(&self) -> impl Iterator<Item = (Tag, &'a [u8])> + '_ {
-        self.items.iter().map_while(|(tag, value)| tag.map(|tag| (tag, *value)))
+        if let Some(place) = place_of(tag) {
+            return self.once.get(place).copied().flatten();
+        }
+        let mut found = None;
+        // What was parsed before is walked without a fault.
+        let _ = walk(self.bytes, &mut |item| {
+            if item.tag == tag {
+                found.get_or_insert(item.value);
+            }
+            Ok(())
+        });
+        found
     }
 
     /// The same data without the items of these tags, templates shortened where they held one.
     #[must_use]
-    pub fn without(&self, tags: &[Tag]) -> Vec<u8> {
-        copy_without(self.bytes, tags)
+    pub fn without(&self, tags: &[Tag]) -> Cow<'a, [u8]> {
+        copy_without(self.bytes, tags).map_or(Cow::Borrowed(self.bytes), Cow::Owned)
     }
 
     /// Application cryptogram, 9F26.
@@ -117,21 +120,36 @@ impl<'a> IccData<'a> {
     }
 }
 
-/// The walk cannot fail on bytes that were parsed before; what cannot be read is left out.
-fn copy_without(bytes: &[u8], tags: &[Tag]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len());
-    for item in Items::new(bytes, 0).map_while(Result::ok).filter(|item| !tags.contains(&item.tag)) {
-        if item.tag.is_constructed() {
-            let inside = copy_without(item.value, tags);
-            if inside.len() != item.value.len() {
-                write_head(item.tag, inside.len(), &mut out);
-                out.extend_from_slice(&inside);
-                continue;
-            }
+fn place_of(tag: Tag) -> Option<usize> {
+    ONCE.binary_search(&tag).ok()
+}
+
+/// `None` when there is nothing to leave out. The walk cannot fail on bytes that were parsed before.
+fn copy_without(bytes: &[u8], tags: &[Tag]) -> Option<Vec<u8>> {
+    let mut copy = None;
+    let mut copied = 0;
+    for item in Items::new(bytes, 0).map_while(Result::ok) {
+        let inside = if tags.contains(&item.tag) {
+            None
+        } else if let Some(inside) =
+            item.tag.is_constructed().then(|| copy_without(item.value, tags)).flatten()
+        {
+            Some(inside)
+        } else {
+            continue;
+        };
+        let out = copy.get_or_insert_with(|| Vec::with_capacity(bytes.len()));
+        out.extend_from_slice(bytes.get(copied..item.offset).unwrap_or_default());
+        copied = item.offset + item.whole.len();
+        if let Some(inside) = inside {
+            write_head(item.tag, inside.len(), out);
+            out.extend_from_slice(&inside);
         }
-        out.extend_from_slice(item.whole);
     }
-    out
+    if let Some(out) = &mut copy {
+        out.extend_from_slice(bytes.get(copied..).unwrap_or_default());
+    }
+    copy
 }
 
 /// The error of a fault in DE 55.
@@ -171,7 +189,16 @@ mod tests {
         assert_eq!(icc.currency(), Some(978));
         assert_eq!(icc.get(Tag::PAN).map(<[u8]>::len), Some(8));
         assert_eq!(icc.get(Tag::TVR), None);
-        assert_eq!(icc.items().count(), 5);
+        assert_eq!(icc.get(Tag::TERMINAL_TYPE), None);
+    }
+
+    #[test]
+    fn tags_are_found_by_their_order() {
+        assert!(ONCE.is_sorted());
+        let de55 = bytes("7003 9F3501 9F3501 22");
+        assert!(IccData::parse(&de55).is_err());
+        let de55 = bytes("7004 9F350121 9F3501 22");
+        assert_eq!(IccData::parse(&de55).unwrap().get(Tag::TERMINAL_TYPE), Some(&[0x21][..]), "the first");
     }
 
     #[test]
@@ -187,8 +214,8 @@ mod tests {
         let de55 =
             bytes("9F3602 00FF 5A08 4761739001010119 7010 57084761739001010119 82020000 8400 9F3501 22");
         let icc = IccData::parse(&de55).unwrap();
-        assert_eq!(icc.without(&CARD_TAGS), bytes("9F3602 00FF 7006 82020000 8400 9F3501 22"));
-        assert_eq!(icc.without(&[]), de55);
+        assert_eq!(*icc.without(&CARD_TAGS), bytes("9F3602 00FF 7006 82020000 8400 9F3501 22"));
+        assert_eq!(*icc.without(&[]), de55);
     }
 
     #[test]

@@ -41,9 +41,8 @@ impl LengthPrefix {
         }
     }
 
-    /// How many ASCII digits it is; `None` in another encoding.
-    pub(super) fn ascii_digits(self) -> Option<u8> {
-        (self.encoding == LengthEncoding::Ascii).then_some(self.digits)
+    pub(super) fn encoding(self) -> LengthEncoding {
+        self.encoding
     }
 
     /// How many bytes it takes.
@@ -61,16 +60,15 @@ impl LengthPrefix {
     /// `Short` or `LengthNotANumber`.
     #[inline]
     pub(super) fn read(self, reader: &mut Reader<'_>) -> Result<usize, DecodeErrorKind> {
-        let bytes = reader
-            .take(self.wire_length())
-            .map_err(|short| DecodeErrorKind::Short { needed: short.needed, left: short.left })?;
+        let bytes = reader.take(self.wire_length())?;
         let number = match self.encoding {
             LengthEncoding::Ascii => digits(bytes, b'0'),
             LengthEncoding::Ebcdic => digits(bytes, EBCDIC_ZERO),
-            LengthEncoding::Bcd => bytes.iter().try_fold(0, |sum, byte| {
-                let (high, low) = (usize::from(byte >> 4), usize::from(byte & 0x0F));
-                (high < 10 && low < 10).then_some(sum * 100 + high * 10 + low)
-            }),
+            LengthEncoding::Bcd => match bytes {
+                [low] => pair(*low),
+                [high, low] => pair(*high).zip(pair(*low)).map(|(high, low)| high * 100 + low),
+                _ => None,
+            },
             LengthEncoding::Binary => Some(bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte))),
         };
         number.ok_or(DecodeErrorKind::LengthNotANumber)
@@ -79,29 +77,54 @@ impl LengthPrefix {
     /// Appends a length that does not exceed `most`.
     #[inline]
     pub(super) fn write(self, length: usize, out: &mut Vec<u8>) {
-        let low = |number: usize| u8::try_from(number).unwrap_or_default();
-        let digits =
-            [low(length / 1000 % 10), low(length / 100 % 10), low(length / 10 % 10), low(length % 10)];
+        let digits = decimal(length);
         let [a, b, c, d] = digits;
+        let [.., high, low] = length.to_be_bytes();
         let bytes = match self.encoding {
             LengthEncoding::Ascii => digits.map(|digit| b'0' | digit),
             LengthEncoding::Ebcdic => digits.map(|digit| EBCDIC_ZERO | digit),
             LengthEncoding::Bcd => [0, 0, a << 4 | b, c << 4 | d],
-            LengthEncoding::Binary => [0, 0, low(length / 256), low(length % 256)],
+            LengthEncoding::Binary => [0, 0, high, low],
         };
-        let unused = bytes.len().saturating_sub(self.wire_length());
-        out.extend_from_slice(bytes.get(unused..).unwrap_or_default());
+        // Each of its own size: a copy of bytes whose number is known is no call.
+        match (self.wire_length(), bytes) {
+            (1, [.., d]) => out.push(d),
+            (2, [.., c, d]) => out.extend_from_slice(&[c, d]),
+            (3, [_, b, c, d]) => out.extend_from_slice(&[b, c, d]),
+            _ => out.extend_from_slice(&bytes),
+        }
     }
+}
+
+/// The last four digits of a number.
+#[inline]
+pub(super) fn decimal(number: usize) -> [u8; 4] {
+    let digit = |unit: usize| u8::try_from(number / unit % 10).unwrap_or_default();
+    [digit(1000), digit(100), digit(10), digit(1)]
 }
 
 const EBCDIC_ZERO: u8 = 0xF0;
 
 #[inline]
 fn digits(bytes: &[u8], zero: u8) -> Option<usize> {
-    bytes.iter().try_fold(0, |sum, byte| {
-        let digit = byte.wrapping_sub(zero);
-        (digit < 10).then_some(sum * 10 + usize::from(digit))
-    })
+    match bytes {
+        [c, d] => Some(digit(*c, zero)? * 10 + digit(*d, zero)?),
+        [b, c, d] => Some(digit(*b, zero)? * 100 + digit(*c, zero)? * 10 + digit(*d, zero)?),
+        _ => bytes.iter().try_fold(0, |sum, byte| Some(sum * 10 + digit(*byte, zero)?)),
+    }
+}
+
+#[inline]
+fn digit(byte: u8, zero: u8) -> Option<usize> {
+    let digit = byte.wrapping_sub(zero);
+    (digit < 10).then_some(usize::from(digit))
+}
+
+/// Two digits in one byte.
+#[inline]
+fn pair(byte: u8) -> Option<usize> {
+    let (high, low) = (usize::from(byte >> 4), usize::from(byte & 0x0F));
+    (high < 10 && low < 10).then_some(high * 10 + low)
 }
 
 #[cfg(test)]

@@ -46,6 +46,7 @@ impl Slot {
         Some(Self { at: u16::try_from(at).ok()?, length: u16::try_from(length).ok()? })
     }
 
+    #[inline]
     pub(super) fn range(self) -> std::ops::Range<usize> {
         usize::from(self.at)..usize::from(self.at) + usize::from(self.length)
     }
@@ -132,6 +133,29 @@ impl Message {
         self.point(element, at, value.len())
     }
 
+    /// Gives the element the value that `write` appends, at most `most` bytes; the old one is wiped before. None
+    /// when it appends nothing.
+    pub(super) fn compose(
+        &mut self,
+        element: DataElement,
+        most: usize,
+        write: impl FnOnce(&mut WipedBytes) -> Result<(), EncodeErrorKind>,
+    ) -> Result<(), EncodeError> {
+        self.remove(element);
+        if self.arena.len() + most > self.arena.capacity() {
+            self.compact(most)?;
+        }
+        let at = self.arena.len();
+        if let Err(kind) = write(&mut self.arena) {
+            self.arena.truncate(at);
+            return Err(EncodeError::new(element, kind));
+        }
+        match self.arena.len() - at {
+            0 => Ok(()),
+            length => self.point(element, at, length),
+        }
+    }
+
     /// Takes the element's value away and wipes it.
     pub fn remove(&mut self, element: DataElement) {
         if let Some(slot) = self.slot(element) {
@@ -173,20 +197,24 @@ impl Message {
         Ok(())
     }
 
-    /// Makes this the message of `frame`, whose values are about to be placed: `room` bytes in all will do.
+    /// Makes this the message of `frame`, whose values are about to be placed: `room` bytes in all will do. What
+    /// the frame does not write over is wiped.
     pub(super) fn begin(&mut self, mti: Mti, frame: &[u8], room: usize) {
-        self.clear(mti);
+        self.arena.truncate(frame.len());
         if self.arena.capacity() < room {
             self.arena = WipedBytes::with_capacity(room);
         }
-        self.arena.extend(frame);
+        let (over, behind) = frame.split_at(self.arena.len().min(frame.len()));
+        self.arena.copy_from_slice(over);
+        self.arena.extend(behind);
         self.frame = u16::try_from(frame.len()).unwrap_or(u16::MAX);
+        (self.mti, self.present, self.checked) = (mti, Bitmap::EMPTY, Bitmap::EMPTY);
     }
 
     /// Notes where the value of `element` lies; it counts as present once `present_are` has said so.
     #[inline]
-    pub(super) fn place(&mut self, element_index: usize, slot: Slot) {
-        if let Some(place) = self.slots.get_mut(element_index) {
+    pub(super) fn place(&mut self, element: DataElement, slot: Slot) {
+        if let Some(place) = self.slots.get_mut(element.index()) {
             *place = slot;
         }
     }
@@ -201,14 +229,20 @@ impl Message {
         if self.forms == forms { self.checked } else { Bitmap::EMPTY }
     }
 
-    /// The value at a place of the table, for an element that is known to be present.
+    /// Where the value lies, of an element that is known to be present.
     #[inline]
-    pub(super) fn value_at(&self, element_index: usize) -> &[u8] {
-        let slot = self.slots.get(element_index).copied().unwrap_or_default();
-        self.arena.get(slot.range()).unwrap_or_default()
+    pub(super) fn slot_of(&self, element: DataElement) -> Slot {
+        self.slots.get(element.index()).copied().unwrap_or_default()
+    }
+
+    /// What lies from `start` to `end`: values, and in a message that was decoded all of its frame.
+    #[inline]
+    pub(super) fn bytes(&self, range: std::ops::Range<usize>) -> &[u8] {
+        self.arena.get(range).unwrap_or_default()
     }
 
     /// The place behind all values, for a value that has to be expanded.
+    #[inline]
     pub(super) fn arena(&mut self) -> &mut WipedBytes {
         &mut self.arena
     }
@@ -229,7 +263,7 @@ impl Message {
     fn point(&mut self, element: DataElement, at: usize, length: usize) -> Result<(), EncodeError> {
         let too_long = EncodeErrorKind::TooLong { length: at + length, most: MOST_MESSAGE };
         let slot = Slot::of(at, length).ok_or(EncodeError::new(element, too_long))?;
-        self.place(element.index(), slot);
+        self.place(element, slot);
         self.present.insert(element);
         Ok(())
     }

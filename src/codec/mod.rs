@@ -18,11 +18,13 @@ mod message;
 mod padding;
 mod reader;
 mod response_codes;
+mod runs;
 mod spec_element;
 mod spec_file;
 mod tlv;
 mod token_data;
 mod token_places;
+mod words;
 
 pub use attribute::{Attribute, Class, Extent};
 pub use bitmap::{Bitmap, DataElement};

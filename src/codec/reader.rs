@@ -1,9 +1,9 @@
 //! `Reader`: a cursor that can only move forward inside its bounds.
 
-/// Bytes still to be read, and how far into the whole they begin.
+/// Bytes, and how far into them one has read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reader<'a> {
-    rest: &'a [u8],
+    bytes: &'a [u8],
     offset: usize,
 }
 
@@ -17,20 +17,33 @@ pub(super) struct Shortage {
 impl<'a> Reader<'a> {
     #[inline]
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, offset: 0 }
+        Self { bytes, offset: 0 }
     }
 
     /// The next `count` bytes, or none of them.
     #[inline]
     pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], Shortage> {
-        match self.rest.split_at_checked(count) {
-            Some((taken, rest)) => {
-                self.rest = rest;
-                self.offset += count;
+        let end = self.offset.saturating_add(count);
+        match self.bytes.get(self.offset..end) {
+            Some(taken) => {
+                self.offset = end;
                 Ok(taken)
             }
-            None => Err(Shortage { needed: count, left: self.rest.len() }),
+            None => Err(Shortage { needed: count, left: self.left() }),
         }
+    }
+
+    /// The next `N` bytes, or none of them.
+    #[inline]
+    pub(super) fn chunk<const N: usize>(&mut self) -> Result<&'a [u8; N], Shortage> {
+        let shortage = Shortage { needed: N, left: self.left() };
+        self.take(N)?.first_chunk().ok_or(shortage)
+    }
+
+    /// The bytes from `start` to `end`, none if these are not in order.
+    #[inline]
+    pub(super) fn between(&self, start: usize, end: usize) -> &'a [u8] {
+        self.bytes.get(start..end).unwrap_or_default()
     }
 
     /// How far into the whole the next byte lies.
@@ -42,20 +55,19 @@ impl<'a> Reader<'a> {
     /// How many bytes are left.
     #[inline]
     pub(super) fn left(&self) -> usize {
-        self.rest.len()
+        self.bytes.len().saturating_sub(self.offset)
     }
 
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.rest.is_empty()
+        self.left() == 0
     }
 
     #[inline]
     pub(super) fn byte(&mut self) -> Option<u8> {
-        let (first, rest) = self.rest.split_first()?;
-        self.rest = rest;
+        let byte = self.bytes.get(self.offset)?;
         self.offset += 1;
-        Some(*first)
+        Some(*byte)
     }
 }
 
@@ -71,5 +83,6 @@ mod tests {
         assert_eq!(reader.take(4), Err(Shortage { needed: 4, left: 3 }));
         assert_eq!(reader.take(usize::MAX), Err(Shortage { needed: usize::MAX, left: 3 }));
         assert_eq!((reader.take(3), reader.is_empty(), reader.byte()), (Ok(&b"def"[..]), true, None));
+        assert_eq!((reader.between(4, 6), reader.between(5, 4)), (&b"ef"[..], &b""[..]));
     }
 }

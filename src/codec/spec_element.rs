@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::attribute::{Attribute, Class, Extent};
 use super::bitmap::DataElement;
-use super::dialect::{BitmapForm, FieldSpec, Plan, Sensitive, Shortcut};
+use super::dialect::{BitmapForm, FieldSpec, Plan, Sensitive};
 use super::encoding::Encoding;
 use super::error::SpecError;
 use super::layout::{Layout, PartSpec, UsageSpec, length_of};
@@ -144,16 +144,8 @@ impl ElementReader<'_> {
         if least > most {
             faults.push(self.fault(&file.kind, "least", "more than the most"));
         }
-        let plan = Plan {
-            class: attribute.class,
-            encoding,
-            prefix,
-            least,
-            most,
-            has_layout: layout.needs_check(attribute.class),
-            shortcut: Shortcut::None,
-        };
-        let plan = plan.with_shortcut();
+        let has_layout = layout.needs_check(attribute.class);
+        let plan = Plan::new(attribute, encoding, prefix, least, has_layout);
         Some(FieldSpec { element, name: file.name.clone(), attribute, sensitive, layout, plan })
     }
 

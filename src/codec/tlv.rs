@@ -147,9 +147,7 @@ impl<'a> Items<'a> {
         let fault = |tag, kind| TlvFault { offset: self.offset, tag, kind };
         let tag = read_tag(&mut reader).ok_or(fault(None, DecodeErrorKind::Tlv))?;
         let length = read_length(&mut reader).ok_or(fault(Some(tag), DecodeErrorKind::Tlv))?;
-        let value = reader.take(length).map_err(|short| {
-            fault(Some(tag), DecodeErrorKind::Short { needed: short.needed, left: short.left })
-        })?;
+        let value = reader.take(length).map_err(|short| fault(Some(tag), short.into()))?;
         let offset = self.offset;
         let (whole, rest) =
             self.bytes.split_at_checked(reader.offset()).ok_or(fault(Some(tag), DecodeErrorKind::Tlv))?;
@@ -177,37 +175,26 @@ impl<'a> Iterator for Items<'a> {
 /// Whether `bytes` are whole items of the usual kind (one or two bytes of tag, a length of one byte, none
 /// nested), few enough. When they are not, `walk` says what they are.
 pub(super) fn are_plain(bytes: &[u8]) -> bool {
-    let mut rest = bytes;
+    let mut at = 0;
     for _ in 0..MOST_ITEMS {
-        if rest.is_empty() {
-            return true;
-        }
-        match behind_plain(rest) {
-            Some(behind) => rest = behind,
+        let Some([first, second, rest @ ..]) = bytes.get(at..) else { break };
+        match plain_length([*first, *second, rest.first().copied().unwrap_or(NO_LENGTH)]) {
+            Some(length) => at += length,
             None => return false,
         }
     }
-    rest.is_empty()
+    at == bytes.len()
 }
 
-/// What follows the first item, if that is of the usual kind.
+/// What no short length is.
+const NO_LENGTH: u8 = 0xFF;
+
+/// How long an item of the usual kind is that begins with these bytes.
 #[inline]
-fn behind_plain(bytes: &[u8]) -> Option<&[u8]> {
-    let (first, rest) = bytes.split_first()?;
-    if first & 0x20 != 0 || *first == 0 {
-        return None;
-    }
-    let rest = if first & 0x1F == 0x1F {
-        let (second, rest) = rest.split_first()?;
-        if second & 0x80 != 0 {
-            return None;
-        }
-        rest
-    } else {
-        rest
-    };
-    let (length, rest) = rest.split_first()?;
-    if *length > 0x7F { None } else { rest.get(usize::from(*length)..) }
+fn plain_length([first, second, third]: [u8; 3]) -> Option<usize> {
+    let (head, length) = if first & 0x1F == 0x1F { (3, third) } else { (2, second) };
+    let is_plain = first & 0x20 == 0 && first != 0 && length <= 0x7F && (head == 2 || second <= 0x7F);
+    is_plain.then_some(head + usize::from(length))
 }
 
 /// Visits every item that holds no further ones, at all depths, in order.

@@ -2,7 +2,9 @@
 //! private element: items of {2-character id, 2-digit length, value}.
 
 use super::error::{DecodeErrorKind, EncodeErrorKind};
+use super::length::decimal;
 use super::reader::Reader;
+use crate::stdx::wipe::WipedBytes;
 use crate::vocab::{
     Digits, Expiry, Par, Text, Token, TokenAssuranceMethod, TokenLocation, TokenRequestorId, Verdicts,
     WordError, WordFault,
@@ -112,27 +114,46 @@ impl TokenData {
         Ok(())
     }
 
-    /// One part's value as messages carry it; nothing when it is not said.
-    pub(super) fn value(&self, part: TokenPart) -> Option<PartValue> {
-        let of = |bytes: &[u8]| Text::parse(part.name(), bytes).ok();
+    /// One part's value as messages carry it; nothing when it is not said. `place` takes those that are not kept as
+    /// characters.
+    pub(super) fn value<'a>(&'a self, part: TokenPart, place: &'a mut PartPlace) -> Option<&'a [u8]> {
         match part {
-            TokenPart::Token => of(self.token?.as_bytes()),
-            TokenPart::TokenExpiry => of(&self.token_expiry?.digits()),
-            TokenPart::Requestor => of(self.requestor?.as_bytes()),
-            TokenPart::Assurance => of(&self.assurance?.digits()),
-            TokenPart::Location => of(format!("{:02}", self.location?.code()).as_bytes()),
-            TokenPart::Last4 => of(self.last4?.as_bytes()),
-            TokenPart::Par => of(self.par?.as_bytes()),
+            TokenPart::Token => self.token.as_ref().map(Token::as_bytes),
+            TokenPart::TokenExpiry => Some(put(place, self.token_expiry?.digits())),
+            TokenPart::Requestor => self.requestor.as_ref().map(TokenRequestorId::as_bytes),
+            TokenPart::Assurance => Some(put(place, self.assurance?.digits())),
+            TokenPart::Location => Some(put(place, last_digits::<2>(u16::from(self.location?.code())))),
+            TokenPart::Last4 => self.last4.as_ref().map(Digits::as_bytes),
+            TokenPart::Par => self.par.as_ref().map(Par::as_bytes),
             TokenPart::Verdicts if self.verdicts.is_empty() => None,
-            TokenPart::Verdicts => of(&self.verdicts.letters()),
-            TokenPart::Window => of(format!("{:03}", self.window?).as_bytes()),
-            TokenPart::Refusal => of(self.refusal?.as_bytes()),
+            TokenPart::Verdicts => {
+                let letters = place.iter_mut().zip(self.verdicts.letters());
+                let count = letters.map(|(place, letter)| *place = letter).count();
+                place.get(..count)
+            }
+            TokenPart::Window => Some(put(place, last_digits::<3>(self.window?))),
+            TokenPart::Refusal => self.refusal.as_ref().map(Text::as_bytes),
         }
     }
 }
 
-/// A part as text: none is longer than a refusal's name.
-pub(super) type PartValue = Text<32>;
+/// Room for a part that is not kept as characters; the verdicts are the longest.
+pub(super) type PartPlace = [u8; 16];
+
+fn put<const N: usize>(place: &mut PartPlace, characters: [u8; N]) -> &[u8] {
+    match place.first_chunk_mut() {
+        Some(head) => {
+            *head = characters;
+            head
+        }
+        None => &[],
+    }
+}
+
+fn last_digits<const N: usize>(number: u16) -> [u8; N] {
+    let digits = decimal(usize::from(number)).map(|digit| b'0' | digit);
+    digits.last_chunk().copied().unwrap_or([b'0'; N])
+}
 
 /// A usage of a private element, {2-character name, 3-digit length, value}, or an item inside one, with a 2-digit
 /// length: the piece and the place of its value.
@@ -167,11 +188,7 @@ pub(super) fn pieces(
 
 fn piece<'a>(reader: &mut Reader<'a>, digits: usize) -> Result<Piece<'a>, (usize, DecodeErrorKind)> {
     let start = reader.offset();
-    let mut take = |count| {
-        reader
-            .take(count)
-            .map_err(|short| (start, DecodeErrorKind::Short { needed: short.needed, left: short.left }))
-    };
+    let mut take = |count| reader.take(count).map_err(|short| (start, short.into()));
     let name = take(2)?;
     let announced = take(digits)?;
     let length = announced
@@ -185,19 +202,28 @@ fn piece<'a>(reader: &mut Reader<'a>, digits: usize) -> Result<Piece<'a>, (usize
 
 /// Appends one piece.
 pub(super) fn write_piece(
-    name: [u8; 2],
+    [first, second]: [u8; 2],
     value: &[u8],
     digits: usize,
-    out: &mut Vec<u8>,
+    out: &mut WipedBytes,
 ) -> Result<(), EncodeErrorKind> {
-    let most = if digits == USAGE_DIGITS { 999 } else { 99 };
-    if value.len() > most {
-        return Err(EncodeErrorKind::Length { length: value.len(), least: 0, most });
+    let [_, hundreds, tens, ones] = length_digits(value.len(), digits)?;
+    if digits == USAGE_DIGITS {
+        out.extend(&[first, second, hundreds, tens, ones]);
+    } else {
+        out.extend(&[first, second, tens, ones]);
     }
-    out.extend_from_slice(&name);
-    out.extend_from_slice(format!("{:0digits$}", value.len()).as_bytes());
-    out.extend_from_slice(value);
+    out.extend(value);
     Ok(())
+}
+
+/// The length of a piece, of which the last `digits` are written.
+pub(super) fn length_digits(length: usize, digits: usize) -> Result<[u8; 4], EncodeErrorKind> {
+    let most = if digits == USAGE_DIGITS { 999 } else { 99 };
+    if length > most {
+        return Err(EncodeErrorKind::Length { length, least: 0, most });
+    }
+    Ok(decimal(length).map(|digit| b'0' | digit))
 }
 
 #[cfg(test)]
@@ -227,8 +253,9 @@ mod tests {
     fn every_part_there_and_back() {
         let mut read = TokenData::default();
         for part in TokenPart::ALL {
-            assert_eq!(TokenData::default().value(part), None, "{part:?}");
-            read.read(part, full().value(part).unwrap().as_bytes()).unwrap();
+            let mut place = PartPlace::default();
+            assert_eq!(TokenData::default().value(part, &mut place), None, "{part:?}");
+            read.read(part, full().value(part, &mut place).unwrap()).unwrap();
             assert_eq!(TokenPart::from_name(part.name()), Some(part));
         }
         assert_eq!(read, full());
@@ -250,10 +277,10 @@ mod tests {
 
     #[test]
     fn pieces_come_in_order_and_a_fault_ends_them() {
-        let mut out = Vec::new();
+        let mut out = WipedBytes::default();
         write_piece(*b"TK", b"0102", USAGE_DIGITS, &mut out).unwrap();
         write_piece(*b"SM", b"", USAGE_DIGITS, &mut out).unwrap();
-        assert_eq!(out, b"TK0040102SM000");
+        assert_eq!(&*out, b"TK0040102SM000");
         let read: Vec<_> = pieces(&out, USAGE_DIGITS).map(|piece| piece.unwrap()).collect();
         assert_eq!(read[0], Piece { name: *b"TK", value: b"0102", offset: 0 });
         assert_eq!(read[1], Piece { name: *b"SM", value: b"", offset: 9 });

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use super::bitmap::DataElement;
 use super::error::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, FieldPath};
 use super::layout::name_part;
-use super::message::{HEADROOM, Message};
-use super::token_data::{ITEM_DIGITS, TokenData, TokenPart, USAGE_DIGITS, pieces, write_piece};
+use super::message::Message;
+use super::token_data::{
+    ITEM_DIGITS, PartPlace, TokenData, TokenPart, USAGE_DIGITS, length_digits, pieces, write_piece,
+};
+use crate::stdx::wipe::WipedBytes;
 
 /// Where one part of the token data sits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +47,8 @@ impl Inside {
 pub struct TokenPlaces {
     elements: Vec<(DataElement, TokenPart)>,
     usages: Vec<Usage>,
+    /// Which parts have a place at all.
+    placed: [bool; TokenPart::ALL.len()],
 }
 
 #[derive(Debug, Clone)]
@@ -72,7 +77,8 @@ impl TokenPlaces {
             items.sort_by_key(|(id, _)| *id);
             Usage { element, name, items }
         });
-        Self { elements, usages: usages.collect() }
+        let placed = TokenPart::ALL.map(|part| places.iter().any(|place| place.part == part));
+        Self { elements, usages: usages.collect(), placed }
     }
 
     /// The part that an item holds.
@@ -100,33 +106,20 @@ impl TokenPlaces {
     }
 
     pub(super) fn write(&self, message: &mut Message, data: &TokenData) -> Result<(), EncodeError> {
+        let mut place = PartPlace::default();
         for part in TokenPart::ALL {
-            if data.value(part).is_some() && !self.has_place(part) {
+            let has_place = self.placed.get(part as usize).copied().unwrap_or_default();
+            if !has_place && data.value(part, &mut place).is_some() {
                 return Err(EncodeError::new(FieldPath::MESSAGE, EncodeErrorKind::NoPlace));
             }
         }
         for (element, part) in &self.elements {
-            match data.value(*part) {
-                Some(value) => message.set(*element, value.as_bytes())?,
+            match data.value(*part, &mut place) {
+                Some(value) => message.set(*element, value)?,
                 None => message.remove(*element),
             }
         }
-        for usage in &self.usages {
-            let value = usage
-                .written(message.get(usage.element).unwrap_or_default(), data)
-                .map_err(|kind| EncodeError::new(usage.element, kind))?;
-            if value.is_empty() {
-                message.remove(usage.element);
-            } else {
-                message.set(usage.element, &value)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn has_place(&self, part: TokenPart) -> bool {
-        self.elements.iter().any(|(_, placed)| *placed == part)
-            || self.usages.iter().any(|usage| usage.items.iter().any(|(_, placed)| *placed == part))
+        self.usages.iter().try_for_each(|usage| usage.write(message, data))
     }
 }
 
@@ -164,41 +157,68 @@ impl Usage {
         for item in pieces(value, ITEM_DIGITS) {
             let item = item.map_err(|(_, kind)| (path, kind))?;
             let Some(part) = self.part(item.name) else { continue };
-            let path = path.part(name_part(item.name));
+            let fault = |kind| (path.part(name_part(item.name)), kind);
             if let Some(seen) = seen.get_mut(part as usize)
                 && std::mem::replace(seen, true)
             {
-                return Err((path, DecodeErrorKind::Repeated));
+                return Err(fault(DecodeErrorKind::Repeated));
             }
-            data.read(part, item.value).map_err(|error| (path, error.into()))?;
+            data.read(part, item.value).map_err(|error| fault(error.into()))?;
         }
         Ok(())
     }
 
-    /// The element's value with this usage replaced, or put last, or gone when there is nothing to say.
-    fn written(&self, value: &[u8], data: &TokenData) -> Result<Vec<u8>, EncodeErrorKind> {
-        let mut items = Vec::with_capacity(HEADROOM);
-        for (id, part) in &self.items {
-            if let Some(value) = data.value(*part) {
-                write_piece(*id, value.as_bytes(), ITEM_DIGITS, &mut items)?;
-            }
-        }
-        let mut out = Vec::with_capacity(value.len() + items.len() + USAGE_HEAD);
+    /// Puts the usage in the place of the one that is there, or last. When there is nothing to say it goes, and the
+    /// element with it if nothing else is left.
+    fn write(&self, message: &mut Message, data: &TokenData) -> Result<(), EncodeError> {
+        let others = self.others(message.get(self.element).unwrap_or_default());
+        let others = others.map_err(|kind| EncodeError::new(self.element, kind))?;
+        message.compose(self.element, others.len() + MOST_USAGE, |out| {
+            out.extend(&others);
+            self.write_items(data, out)
+        })
+    }
+
+    /// The other usages of the element.
+    fn others(&self, value: &[u8]) -> Result<WipedBytes, EncodeErrorKind> {
+        let mut others = WipedBytes::default();
         for piece in pieces(value, USAGE_DIGITS) {
             let piece = piece.map_err(|_| EncodeErrorKind::Unreadable)?;
             if piece.name != self.name {
-                write_piece(piece.name, piece.value, USAGE_DIGITS, &mut out)?;
+                write_piece(piece.name, piece.value, USAGE_DIGITS, &mut others)?;
             }
         }
-        if !items.is_empty() {
-            write_piece(self.name, &items, USAGE_DIGITS, &mut out)?;
+        Ok(others)
+    }
+
+    /// Appends the usage: its length is put in when it is known.
+    fn write_items(&self, data: &TokenData, out: &mut WipedBytes) -> Result<(), EncodeErrorKind> {
+        let start = out.len();
+        let mut place = PartPlace::default();
+        write_piece(self.name, &[], USAGE_DIGITS, out)?;
+        for (id, part) in &self.items {
+            if let Some(value) = data.value(*part, &mut place) {
+                write_piece(*id, value, ITEM_DIGITS, out)?;
+            }
         }
-        Ok(out)
+        match out.len() - start - USAGE_HEAD {
+            0 => out.truncate(start),
+            length => {
+                let [_, digits @ ..] = length_digits(length, USAGE_DIGITS)?;
+                let head = out.get_mut(start..).and_then(|usage| usage.first_chunk_mut::<USAGE_HEAD>());
+                if let Some([_, _, places @ ..]) = head {
+                    *places = digits;
+                }
+            }
+        }
+        Ok(())
     }
 }
 
 /// Name and length of a usage.
 const USAGE_HEAD: usize = 2 + USAGE_DIGITS;
+/// The most that a usage takes: no part is longer than the name of a refusal.
+const MOST_USAGE: usize = USAGE_HEAD + TokenPart::ALL.len() * (2 + ITEM_DIGITS + 32);
 
 #[cfg(test)]
 mod tests {

@@ -29,7 +29,7 @@ fn a_good_token_leads_to_its_card() {
     assert_eq!(found.card.expiry, Expiry::parse(b"2712").ok());
     assert_eq!((found.requestor.as_bytes(), found.par), (SECOND, token.par));
     assert_eq!(found.counter.map(|c| c.atc), Some(1));
-    assert_eq!(found.verdicts.letters(), b"MVRNDVSVEVCUAN");
+    assert!(found.verdicts.letters().eq(*b"MVRNDVSVEVCUAN"));
     let aad = CardAad::vault(&token.token, found.record, found.mapping_version);
     let sealer = crate::crypto::SecurityModule::sample().unwrap().data_sealer();
     assert_eq!(open_card(&sealer, &aad, &found.sealed).unwrap(), found.card, "the envelope for the journal");
