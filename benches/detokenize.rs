@@ -1,5 +1,7 @@
 //! Token to PAN: hot, over a million tokens one at a time, and in batches of 16. With `--test` the vault is small.
 
+mod configuration;
+
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -7,13 +9,10 @@ use tokenswitch::crypto::SecurityModule;
 use tokenswitch::stdx::clock::{Now, Wall};
 use tokenswitch::stdx::random::Entropy;
 use tokenswitch::tsp::{
-    Action, Activation, Actor, Asker, CallId, ChipData, Command, CryptogramPolicy, DetokenizeRequest,
-    Detokenizer, DomainControls, PanRange, ProvisionRequest, Purpose, RequestId, TokenRange, TokenRequestor,
-    TokenView, Tsp, TspConfig, TspLimits,
+    Action, Actor, Asker, CallId, ChipData, Command, DetokenizeRequest, Detokenizer, ProvisionRequest,
+    Purpose, RequestId, TokenView, Tsp, TspConfig, TspLimits,
 };
-use tokenswitch::vocab::{
-    Bin, EntryMode, Expiry, LinkId, Pan, Text, TokenLocation, TokenRequestorId, luhn_check_digit,
-};
+use tokenswitch::vocab::{EntryMode, Expiry, LinkId, Pan, Text, luhn_check_digit};
 
 /// 2026-11-22.
 const NOW: Now = Now { moment: tokenswitch::stdx::clock::Moment(0), wall: Wall(1_795_305_600_000) };
@@ -22,34 +21,10 @@ const BATCH: usize = 16;
 /// Requests an iteration: enough that what is between them does not count.
 const RUN: usize = 4_096;
 
+/// What `init` writes, with room for so many tokens.
 fn config(capacity: u32) -> TspConfig {
-    let product = Text::parse("product", b"credit").unwrap();
-    let bin = |digits: &[u8]| Bin::parse(digits).unwrap();
-    let modes = [EntryMode::CONTACTLESS_CHIP, EntryMode::parse(b"10").unwrap()];
-    TspConfig {
-        token_ranges: vec![TokenRange { bin: bin(b"489537"), length: 16, product, validity_years: 3 }],
-        pan_ranges: vec![PanRange { bin: bin(b"476173"), product, controlled: true }],
-        requestors: vec![TokenRequestor {
-            id: TokenRequestorId::parse(b"00000000001").unwrap(),
-            name: Text::parse("name", b"wallet").unwrap(),
-            credential: [1; 32],
-            controls: DomainControls {
-                entry_modes: modes.into_iter().collect(),
-                merchants: vec![],
-                categories: vec![],
-                most_amount: None,
-                expiry_optional: false,
-                chip_amount_binds: true,
-            },
-            location: TokenLocation::DeviceStorage,
-            assurances: vec![],
-            activation: Activation::AtIssue,
-        }],
-        bin_controller: Text::parse("id", b"Q001").ok(),
-        cryptograms: CryptogramPolicy::Unverified,
-        amount_tolerance: 0,
-        limits: TspLimits { capacity, control_sets: 4, remembered_requests: 1, waiting_calls: 1 },
-    }
+    let (_directory, config) = configuration::made();
+    TspConfig { limits: TspLimits { capacity, remembered_requests: 1, ..config.tsp.limits }, ..config.tsp }
 }
 
 /// A vault of `count` tokens, and the tokens.

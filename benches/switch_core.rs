@@ -3,12 +3,13 @@
 //! tokens, request and answer; `apply` is the core alone over the events of one payment. The simulators' own work is
 //! not in the figures.
 
+mod configuration;
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use tokenswitch::cli::{Addresses, CONFIG_FILE, write_init};
 use tokenswitch::codec::{Dialect, FrameFormat, FrameReader, Message, decode};
 use tokenswitch::config::Config;
 use tokenswitch::journal::{Body, CardRef, Elements, EntryNumber};
@@ -74,17 +75,6 @@ struct Bench {
     spent: Duration,
 }
 
-fn config() -> (tempfile::TempDir, Config) {
-    let directory = tempfile::tempdir().unwrap();
-    let any = "127.0.0.1:0".parse().unwrap();
-    let [issuer_1, issuer_2] = ["127.0.0.1:9", "127.0.0.1:19"].map(|address| address.parse().unwrap());
-    let addresses = Addresses { acquirer: any, issuer_1, issuer_2, api: any, admin: any };
-    let made = directory.path().join("bench");
-    write_init(&made, addresses, &mut Entropy::seeded(1)).unwrap();
-    let config = Config::load(&made.join(CONFIG_FILE)).unwrap();
-    (directory, config)
-}
-
 fn provisioned(config: &Config, cards: &[TestCard], now: Now) -> (Tsp, Vec<PresentedCard>) {
     let security = &config.security;
     let mut tsp = Tsp::new(config.tsp.clone(), security.data_sealer(), security.blind_index()).unwrap();
@@ -123,7 +113,7 @@ fn provisioned(config: &Config, cards: &[TestCard], now: Now) -> (Tsp, Vec<Prese
 
 impl Bench {
     fn new() -> Self {
-        let (_directory, config) = config();
+        let (_directory, config) = configuration::made();
         let clock = SystemClock::start();
         let now = clock.now();
         let bins: Vec<Bin> = config.routes.iter().map(|route| route.bin).collect();
@@ -328,7 +318,7 @@ struct Core {
 
 impl Core {
     fn new() -> Self {
-        let (_directory, config) = config();
+        let (_directory, config) = configuration::made();
         let now = SystemClock::start().now();
         let bins: Vec<Bin> = config.routes.iter().map(|route| route.bin).collect();
         let card = test_cards(3, &bins, 16, YearMonth::of(now.wall), 1).remove(0);

@@ -11,6 +11,23 @@ use crate::setting::{ACQUIRERS, GRACE, ISSUER_TIMEOUT};
 
 type Change = fn(&mut Message);
 
+/// A purchase at its issuer, which has not answered.
+struct Forwarded {
+    desk: Desk,
+    request: Message,
+    connection: ConnectionId,
+    asked: Message,
+}
+
+/// The beginning of many cases: a purchase, with a token or with the card itself, was sent and forwarded.
+fn forwarded(token: bool) -> Forwarded {
+    let mut desk = Desk::open();
+    let request = if token { desk.token_purchase(1) } else { desk.purchase(1) };
+    desk.send(FIRST, &request);
+    let (connection, asked) = desk.asked();
+    Forwarded { desk, request, connection, asked }
+}
+
 /// Every reversal that left is acknowledged, and nothing is left to deliver.
 fn reversed_once(desk: &mut Desk, request: &Message) {
     let (connection, reversal) = desk.asked();
@@ -113,9 +130,7 @@ fn an_unknown_kind_of_message_is_named_as_such() {
 #[test]
 fn silence_ends_in_a_decline_with_its_reversal_and_a_late_answer_is_only_noted() {
     for token in [false, true] {
-        let mut desk = Desk::open();
-        desk.send(FIRST, &if token { desk.token_purchase(1) } else { desk.purchase(1) });
-        let (connection, asked) = desk.asked();
+        let Forwarded { mut desk, connection, asked, .. } = forwarded(token);
         desk.pass(ISSUER_TIMEOUT);
         assert_eq!(get(&desk.answer(), 39), "91");
         desk.send(connection, &answer_to(&asked, "00"));
@@ -136,9 +151,7 @@ fn an_answer_that_names_something_else_matches_nothing() {
         ("the MTI", |m| *m = with_mti(m, "0110")),
     ];
     for (name, change) in cases {
-        let mut desk = Desk::open();
-        desk.send(FIRST, &desk.purchase(1));
-        let (connection, asked) = desk.asked();
+        let Forwarded { mut desk, connection, asked, .. } = forwarded(false);
         let mut wrong = answer_to(&asked, "00");
         change(&mut wrong);
         desk.send(connection, &wrong);
@@ -156,9 +169,7 @@ fn an_answer_that_cannot_be_believed_is_declined_and_reversed_at_once() {
         ("a code of no table", |m| set(m, &[(39, "Z9")]), "Z9"),
     ];
     for (name, change, code) in cases {
-        let mut desk = Desk::open();
-        desk.send(FIRST, &desk.purchase(1));
-        let (connection, asked) = desk.asked();
+        let Forwarded { mut desk, connection, asked, .. } = forwarded(false);
         let mut wrong = answer_to(&asked, "00");
         change(&mut wrong);
         desk.send(connection, &wrong);
@@ -239,10 +250,7 @@ fn an_altered_repeat_is_refused_and_the_first_one_goes_on() {
 #[test]
 fn a_repeat_gets_the_very_same_answer_also_after_a_restart() {
     for (token, code) in [(false, "00"), (true, "00"), (false, "51"), (true, "05")] {
-        let mut desk = Desk::open();
-        let request = if token { desk.token_purchase(1) } else { desk.purchase(1) };
-        desk.send(FIRST, &request);
-        let (connection, asked) = desk.asked();
+        let Forwarded { mut desk, request, connection, asked } = forwarded(token);
         desk.send(connection, &answer_to(&asked, code));
         let first = desk.sent_to_acquirers().remove(0).2;
         desk.send(SECOND, &repeat(&request));
@@ -257,10 +265,7 @@ fn a_repeat_gets_the_very_same_answer_also_after_a_restart() {
 #[test]
 fn a_request_without_an_outcome_is_reversed_at_the_next_start() {
     for token in [false, true] {
-        let mut desk = Desk::open();
-        let request = if token { desk.token_purchase(1) } else { desk.purchase(1) };
-        desk.send(FIRST, &request);
-        let (connection, asked) = desk.asked();
+        let Forwarded { mut desk, request, connection, asked } = forwarded(token);
         desk.syncs = false;
         desk.send(connection, &answer_to(&asked, "00"));
         let mut desk = desk.restart(Crash::Unsynced);
@@ -275,10 +280,7 @@ fn a_request_without_an_outcome_is_reversed_at_the_next_start() {
 #[test]
 fn a_reversal_of_what_stands_is_delivered_once() {
     for token in [false, true] {
-        let mut desk = Desk::open();
-        let request = if token { desk.token_purchase(1) } else { desk.purchase(1) };
-        desk.send(FIRST, &request);
-        let (connection, asked) = desk.asked();
+        let Forwarded { mut desk, request, connection, asked } = forwarded(token);
         desk.send(connection, &answer_to(&asked, "00"));
         desk.answer();
         desk.syncs = false;
@@ -298,10 +300,7 @@ fn a_reversal_of_what_stands_is_delivered_once() {
 
 #[test]
 fn a_reversal_that_says_less_than_its_original_is_known_again_after_a_restart() {
-    let mut desk = Desk::open();
-    let request = desk.purchase(1);
-    desk.send(FIRST, &request);
-    let (connection, asked) = desk.asked();
+    let Forwarded { mut desk, request, connection, asked } = forwarded(false);
     desk.send(connection, &answer_to(&asked, "00"));
     desk.answer();
     let mut short = reversal(&request, 2);
@@ -326,10 +325,7 @@ fn a_reversal_that_says_less_than_its_original_is_known_again_after_a_restart() 
 #[test]
 fn a_reversal_in_flight_waits_for_the_outcome() {
     for restarts in [false, true] {
-        let mut desk = Desk::open();
-        let request = desk.purchase(1);
-        desk.send(FIRST, &request);
-        let (connection, asked) = desk.asked();
+        let Forwarded { mut desk, request, connection, asked } = forwarded(false);
         desk.send(FIRST, &reversal(&request, 2));
         assert_eq!(get(&desk.answer(), 39), "00");
         desk.pass(Duration::from_secs(1));
@@ -352,10 +348,7 @@ fn a_reversal_in_flight_waits_for_the_outcome() {
 
 #[test]
 fn a_reversal_meets_an_approval_on_its_way_to_the_disk() {
-    let mut desk = Desk::open();
-    let request = desk.purchase(1);
-    desk.send(FIRST, &request);
-    let (connection, asked) = desk.asked();
+    let Forwarded { mut desk, request, connection, asked } = forwarded(false);
     desk.syncs = false;
     desk.send(connection, &answer_to(&asked, "00"));
     desk.send(FIRST, &reversal(&request, 2));
@@ -370,10 +363,7 @@ fn a_reversal_meets_an_approval_on_its_way_to_the_disk() {
 
 #[test]
 fn a_reversal_meets_a_time_out_on_its_way_to_the_disk() {
-    let mut desk = Desk::open();
-    let request = desk.purchase(1);
-    desk.send(FIRST, &request);
-    let (_, asked) = desk.asked();
+    let Forwarded { mut desk, request, asked, .. } = forwarded(false);
     desk.syncs = false;
     desk.pass(ISSUER_TIMEOUT);
     desk.send(FIRST, &reversal(&request, 2));
@@ -434,10 +424,7 @@ fn a_reversal_must_fit_its_original() {
         }),
     ];
     for (name, change) in misfits {
-        let mut desk = Desk::open();
-        let request = desk.purchase(1);
-        desk.send(FIRST, &request);
-        let (connection, asked) = desk.asked();
+        let Forwarded { mut desk, request, connection, asked } = forwarded(false);
         desk.send(connection, &answer_to(&asked, "00"));
         desk.answer();
         let mut wrong = reversal(&request, 2);
@@ -505,9 +492,7 @@ fn what_never_left_moves_to_another_connection_or_is_declined_without_a_reversal
 
 #[test]
 fn an_approval_that_was_not_given_is_reversed_after_its_grace() {
-    let mut desk = Desk::open();
-    desk.send(FIRST, &desk.purchase(1));
-    let (connection, asked) = desk.asked();
+    let Forwarded { mut desk, connection, asked, .. } = forwarded(false);
     desk.takes = false;
     desk.send(connection, &answer_to(&asked, "00"));
     assert_eq!(desk.sent_to_acquirers().len(), 1);
@@ -521,10 +506,7 @@ fn an_approval_that_was_not_given_is_reversed_after_its_grace() {
 
 #[test]
 fn a_repeat_collects_an_approval_that_was_not_given() {
-    let mut desk = Desk::open();
-    let request = desk.purchase(1);
-    desk.send(FIRST, &request);
-    let (connection, asked) = desk.asked();
+    let Forwarded { mut desk, request, connection, asked } = forwarded(false);
     desk.cut(FIRST, None);
     desk.send(connection, &answer_to(&asked, "00"));
     assert!(desk.sent_to_acquirers().is_empty(), "nobody is there");
@@ -538,10 +520,7 @@ fn a_repeat_collects_an_approval_that_was_not_given() {
 #[test]
 fn an_approval_once_given_stands_even_if_the_answer_to_a_repeat_is_lost() {
     for restarts in [false, true] {
-        let mut desk = Desk::open();
-        let request = desk.purchase(1);
-        desk.send(FIRST, &request);
-        let (connection, asked) = desk.asked();
+        let Forwarded { mut desk, request, connection, asked } = forwarded(false);
         desk.send(connection, &answer_to(&asked, "00"));
         desk.answer();
         if restarts {
@@ -624,9 +603,7 @@ fn the_pan_in_an_answer_is_left_out() {
 
 #[test]
 fn the_clock_ends_a_window_and_what_is_in_flight_keeps_its_own() {
-    let mut desk = Desk::open();
-    desk.send(FIRST, &desk.purchase(1));
-    let (connection, asked) = desk.asked();
+    let Forwarded { mut desk, connection, asked, .. } = forwarded(false);
     assert_eq!(get(&asked, 15), "1122");
     desk.pass(Duration::from_secs(1));
     desk.send(connection, &answer_to(&asked, "00"));

@@ -4,11 +4,12 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, post};
 use serde_json::Value;
 
 use crate::api::access::{Caller, Named};
 use crate::api::error::Problem;
-use crate::tsp::{Asker, Move, MoveRequest, ProvisioningRefusal, TokenService};
+use crate::tsp::{Move, MoveRequest, ProvisioningRefusal, Suspender, TokenService};
 use crate::vocab::TokenReferenceId;
 
 use super::types::{Members, Why, provision_request, token_json, why};
@@ -38,57 +39,21 @@ pub(super) async fn get(
     Ok(Json(token_json(&token)))
 }
 
-/// `POST /v1/tokens/{reference}/activate`: it has arrived where it will be used.
-pub(super) async fn activate(
-    State(service): State<TokenService>,
-    caller: Caller,
-    Named(request_id): Named,
-    Path(reference): Path<String>,
-    members: Members,
-) -> Told {
-    let why = why(members, caller.requestor, request_id)?;
-    change(&service, &reference, why.asker, Move::Activate).await
-}
-
-/// `POST /v1/tokens/{reference}/suspend`.
-pub(super) async fn suspend(
-    State(service): State<TokenService>,
-    caller: Caller,
-    Named(request_id): Named,
-    Path(reference): Path<String>,
-    members: Members,
-) -> Told {
-    let Why { asker, by } = why(members, caller.requestor, request_id)?;
-    change(&service, &reference, asker, Move::Suspend(by)).await
-}
-
-/// `POST /v1/tokens/{reference}/resume`: lifts the caller's own suspension, or the cardholder's.
-pub(super) async fn resume(
-    State(service): State<TokenService>,
-    caller: Caller,
-    Named(request_id): Named,
-    Path(reference): Path<String>,
-    members: Members,
-) -> Told {
-    let Why { asker, by } = why(members, caller.requestor, request_id)?;
-    change(&service, &reference, asker, Move::Resume(by)).await
-}
-
-/// `POST /v1/tokens/{reference}/unlink`: for good.
-pub(super) async fn unlink(
-    State(service): State<TokenService>,
-    caller: Caller,
-    Named(request_id): Named,
-    Path(reference): Path<String>,
-    members: Members,
-) -> Told {
-    let why = why(members, caller.requestor, request_id)?;
-    change(&service, &reference, why.asker, Move::Unlink).await
-}
-
-async fn change(service: &TokenService, reference: &str, asker: Asker, asked: Move) -> Told {
-    let token = service.change(MoveRequest { asker, reference: parsed(reference)?, asked }).await?;
-    Ok(Json(token_json(&token)))
+/// `POST /v1/tokens/{reference}/…`: the operation that asks for one change of status, made of who wants it.
+pub(super) fn change(asked: fn(Suspender) -> Move) -> MethodRouter<TokenService> {
+    post(
+        async move |State(service): State<TokenService>,
+                    caller: Caller,
+                    Named(request_id): Named,
+                    Path(reference): Path<String>,
+                    members: Members|
+                    -> Told {
+            let Why { asker, by } = why(members, caller.requestor, request_id)?;
+            let request = MoveRequest { asker, reference: parsed(&reference)?, asked: asked(by) };
+            let token = service.change(request).await?;
+            Ok(Json(token_json(&token)))
+        },
+    )
 }
 
 /// What is no reference names no token: the answer is the same.
