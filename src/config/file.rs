@@ -13,6 +13,8 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::vocab::{Amount, Currency};
+
 /// One thing that is wrong with a configuration: where, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -406,6 +408,30 @@ fn shortened(text: &str) -> String {
     let most = if text.chars().count() > 11 { 4 } else { 11 };
     let shown: String = text.chars().take(most).flat_map(char::escape_debug).collect();
     if most == 4 { format!("{shown}...") } else { shown }
+}
+
+/// A table of `minor_units` and `currency`, which may be absent.
+pub(super) fn amount(mut section: Section<'_>) -> Option<Amount> {
+    if !section.is_there() {
+        // Asked for all the same, so that the reference knows the keys.
+        section.may("minor_units", number(0, MOST_AMOUNT));
+        section.may("currency", currency);
+        return None;
+    }
+    let minor = section.need("minor_units", number(1, MOST_AMOUNT));
+    let currency = section.need("currency", currency);
+    section.finish();
+    Some(Amount::new(minor?, currency?))
+}
+
+/// The largest number in DE 4, `n12`.
+const MOST_AMOUNT: u64 = 999_999_999_999;
+
+/// `"EUR"` or `"978"`.
+fn currency(value: &DeValue<'_>) -> Result<Currency, String> {
+    let text = value.as_str().unwrap_or_default();
+    let found = Currency::from_letters(text).or_else(|| Currency::parse(text.as_bytes()).ok());
+    found.ok_or_else(|| "must be a currency of ISO 4217, such as \"EUR\" or \"978\"".to_owned())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dialects::Dialects;
-use super::file::{Section, address, boolean, choice, count, duration, number, size, text, word};
+use super::file::{Section, address, amount, boolean, choice, count, duration, number, size, text, word};
 use crate::codec::{Dialect, FrameFormat, MOST_FRAME};
 use crate::link::{Backoff, ConnectionLimits, PoolConfig, SessionConfig, SignOn};
 use crate::switch::{AcquirerConfig, Identifiers, IssuerConfig, TrackTwo, Wire};
@@ -66,8 +66,6 @@ pub struct IssuerSection {
     pub reach: Reach,
     pub pool: PoolConfig,
     pub switch: IssuerConfig,
-    /// It answers a repeated request like the first one, without charging twice.
-    pub dedupes_repeats: bool,
 }
 
 /// Account numbers that begin so belong to that issuer.
@@ -161,9 +159,14 @@ impl IssuerDraft {
             in_flight: self.in_flight,
             silences: self.silences,
         };
-        let (identifiers, track_two) = (self.identifiers, self.track_two);
-        let switch = IssuerConfig { name: party.name.clone(), timeout, identifiers, track_two };
-        Some(IssuerSection { party, reach, pool, switch, dedupes_repeats: self.dedupes_repeats })
+        let switch = IssuerConfig {
+            name: party.name.clone(),
+            timeout,
+            identifiers: self.identifiers,
+            track_two: self.track_two,
+            dedupes_repeats: self.dedupes_repeats,
+        };
+        Some(IssuerSection { party, reach, pool, switch })
     }
 }
 
@@ -190,6 +193,7 @@ pub(super) fn acquirer(mut section: Section<'_>, dialects: &mut Dialects) -> Acq
                 false,
                 choice(&[("connection", false), ("institution", true)]),
             ),
+            refunds: amount(section.table("refunds")),
         },
         authorization_is_capture: section.or("authorization_is_capture", false, boolean),
     };

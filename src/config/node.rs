@@ -47,8 +47,6 @@ impl NodeConfig {
 pub struct JournalSection {
     pub journal: JournalConfig,
     pub checkpoint: CheckpointKind,
-    /// How long closed segments are kept once nothing needs them.
-    pub retention: Duration,
 }
 
 /// Where the keys are, and whether they may be development keys.
@@ -116,9 +114,8 @@ pub(super) fn journal(mut section: Section<'_>) -> JournalSection {
     };
     let kinds = choice(&[("redb", CheckpointKind::Redb), ("sled", CheckpointKind::Sled)]);
     let checkpoint = section.or("checkpoint", CheckpointKind::Redb, kinds);
-    let retention = section.or("retention", Duration::from_secs(30 * 86_400), duration);
     section.finish();
-    JournalSection { journal, checkpoint, retention }
+    JournalSection { journal, checkpoint }
 }
 
 pub(super) fn keys(mut section: Section<'_>, base: &Path) -> Option<KeysSection> {

@@ -334,7 +334,6 @@ fn the_reference_tells_the_defaults_as_they_are() {
     assert_eq!(full.node.timeout_margin, bare.node.timeout_margin);
     assert_eq!(full.node.undelivered_grace, bare.node.undelivered_grace);
     assert_eq!(full.node.repeat_window, bare.node.repeat_window);
-    assert_eq!(full.journal.retention, bare.journal.retention);
     assert_eq!(full.journal.journal.segment_bytes, bare.journal.journal.segment_bytes);
     assert_eq!(full.journal.journal.queue_bytes, bare.journal.journal.queue_bytes);
     assert_eq!((&full.api, &full.admin), (&bare.api, &bare.admin));

@@ -2,15 +2,15 @@
 
 use toml::de::DeValue;
 
-use super::file::{Section, boolean, choice, count, digest, number, rows, word};
+use super::file::{Section, amount, boolean, choice, count, digest, number, rows, word};
 use super::links::link_id;
 use crate::tsp::{
     Activation, CryptogramPolicy, DomainControls, Merchant, PanRange, TokenRange, TokenRequestor, TspConfig,
     TspLimits,
 };
 use crate::vocab::{
-    Amount, Bin, Currency, EntryMode, LinkId, MerchantCategory, MerchantId, Text, TokenAssuranceMethod,
-    TokenLocation, TokenRequestorId,
+    Bin, EntryMode, LinkId, MerchantCategory, MerchantId, Text, TokenAssuranceMethod, TokenLocation,
+    TokenRequestorId,
 };
 
 /// Where tokens may live, as written.
@@ -169,7 +169,7 @@ fn requestor(
         entry_modes: entry_modes.into_iter().collect(),
         merchants: places,
         categories: section.list("categories", word(MerchantCategory::parse)),
-        most_amount: most_amount(section.table("most_amount")),
+        most_amount: amount(section.table("most_amount")),
         expiry_optional: section.or("expiry", false, choice(&[("required", false), ("optional", true)])),
         chip_amount_binds: section.or("chip_amount_binds", true, boolean),
     };
@@ -195,29 +195,6 @@ fn merchant(mut section: Section<'_>, merchants: &mut Vec<(String, LinkId)>) -> 
     merchants.extend(acquirer.map(|acquirer| (section.path().to_owned(), acquirer)));
     section.finish();
     Some(Merchant { acquirer: acquirer?, id: id? })
-}
-
-fn most_amount(mut section: Section<'_>) -> Option<Amount> {
-    if !section.is_there() {
-        // Asked for all the same, so that the reference knows the keys.
-        section.may("minor_units", number(0, MOST_AMOUNT));
-        section.may("currency", currency);
-        return None;
-    }
-    let minor = section.need("minor_units", number(1, MOST_AMOUNT));
-    let currency = section.need("currency", currency);
-    section.finish();
-    Some(Amount::new(minor?, currency?))
-}
-
-/// The largest number in DE 4, `n12`.
-const MOST_AMOUNT: u64 = 999_999_999_999;
-
-/// `"EUR"` or `"978"`.
-fn currency(value: &DeValue<'_>) -> Result<Currency, String> {
-    let text = value.as_str().unwrap_or_default();
-    let found = Currency::from_letters(text).or_else(|| Currency::parse(text.as_bytes()).ok());
-    found.ok_or_else(|| "must be a currency of ISO 4217, such as \"EUR\" or \"978\"".to_owned())
 }
 
 fn number_u32(value: &DeValue<'_>) -> Result<u32, String> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::stdx::clock::Wall;
 use crate::stdx::maps::Map;
-use crate::vocab::{BusinessDate, InstitutionId, LinkId, SettlementWindow};
+use crate::vocab::{Amount, BusinessDate, InstitutionId, LinkId, SettlementWindow};
 
 use super::route::RouteTable;
 
@@ -38,6 +38,8 @@ pub struct AcquirerConfig {
     pub answer_on_any: bool,
     /// Whether one signed-on connection lets all connections of the link ask.
     pub sign_on_per_institution: bool,
+    /// The most that a refund may come to that names no original of ours; none: it may ask for no such refund.
+    pub refunds: Option<Amount>,
 }
 
 /// Which identifiers a request carries on the issuer's side (`own` is the default).
@@ -64,6 +66,8 @@ pub struct IssuerConfig {
     pub timeout: Duration,
     pub identifiers: Identifiers,
     pub track_two: TrackTwo,
+    /// It answers a repeat (xxx1) like the first and charges once: when a link is lost it is asked again.
+    pub dedupes_repeats: bool,
 }
 
 /// The bounds of everything that could grow. Past each a new request is refused; answers, reversals and advices

@@ -53,8 +53,9 @@ pub enum Action {
     ReleaseCounter { record: u64, counter: CounterTaken },
     /// Put an entry in the journal; `Event::Durable` with this ticket follows.
     Append { ticket: Ticket, entry: TransactionEntry },
-    /// Send the request to its issuer; `NotSent` when no connection takes it.
-    Forward { transaction: TransactionId },
+    /// Send the request to its issuer; `NotSent` when no connection takes it. `repeat`: as xxx1, since a byte of it
+    /// may have left before.
+    Forward { transaction: TransactionId, repeat: bool },
     /// Send a stored advice or reversal; `NotSent` when no connection takes it.
     Deliver(Box<Delivery>),
     /// Answer an acquirer.

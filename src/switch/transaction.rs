@@ -36,6 +36,8 @@ pub struct Transaction {
     pub asked_by: TransactionId,
     pub deadline: Moment,
     pub routed: Option<Routed>,
+    /// Its link was lost after a byte of it may have left, and the issuer is asked again.
+    pub repeated: bool,
     /// The acquirer's reversal that waits for the outcome.
     pub reversal: Option<TransactionId>,
     pub conclusion: Option<Conclusion>,
@@ -136,6 +138,7 @@ impl Transaction {
             asking,
             deadline,
             routed: None,
+            repeated: false,
             reversal: None,
             conclusion: None,
         }

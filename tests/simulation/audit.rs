@@ -11,7 +11,7 @@ use tokenswitch::vocab::{
     LinkId, MessageClass, MessageFunction, Mti, Outcome, Pan, SettlementWindow, Stan, TransactionId,
 };
 
-use crate::setting::dialect_of;
+use crate::setting::{ISSUERS, dialect_of};
 
 /// What an acquirer knows a message of its own by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -200,10 +200,12 @@ impl Audit {
         let day = message.settlement_date().ok().flatten();
         if mti.function == MessageFunction::Request {
             let request = self.requests.get(&id).ok_or(format!("P1: {id} leaves and is no request"))?;
-            ensure(mti == request.issuer.mti, "P2", || format!("{id} leaves as {mti}"))?;
+            let again = mti.is_repeat() && link == ISSUERS[1] && self.originals.contains_key(&id);
+            let first = mti == request.issuer.mti;
+            ensure(first || again, "P2", || format!("{id} leaves as {mti}"))?;
             ensure(day == Some(request.window.date.month_day()), "P4", || format!("{id} has DE 15 {day:?}"))?;
             ensure(!self.outcomes.contains_key(&id), "P2", || format!("{id} leaves after its outcome"))?;
-            return Ok(Some(id));
+            return Ok(first.then_some(id));
         }
         let stored = self.stored.get(&id).ok_or(format!("P1: {id} leaves and is not stored"))?;
         ensure(mti.first() == stored.issuer.mti.with_version(mti.version), "P3", || {

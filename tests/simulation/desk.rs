@@ -52,8 +52,12 @@ impl Desk {
 
     /// With other limits of the switch, and so many bytes that may wait for the disk.
     pub(crate) fn bounded(limits: Limits, queue_bytes: usize) -> Self {
+        Self::with(SwitchConfig { limits, ..switch_config() }, queue_bytes)
+    }
+
+    /// With another configuration, and so many bytes that may wait for the disk.
+    pub(crate) fn with(config: SwitchConfig, queue_bytes: usize) -> Self {
         let disk = MemoryDisk::new();
-        let config = SwitchConfig { limits, ..switch_config() };
         let house = House::bounded(&disk, 1, Self::START, config, queue_bytes);
         Self::of(house, disk)
     }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use tokenswitch::codec::{DataElement, LeakScan, Message};
+use tokenswitch::journal::JournalConfig;
 use tokenswitch::link::ConnectionId;
 
 use crate::desk::{Desk, FIRST, PARTIAL, SECOND, answer_to, get, repeat, reversal, set, with_mti};
 use crate::house::Crash;
-use crate::setting::{ACQUIRERS, GRACE, ISSUER_TIMEOUT};
+use crate::setting::{ACQUIRERS, GRACE, ISSUER_TIMEOUT, switch_config};
 
 type Change = fn(&mut Message);
 
@@ -473,6 +474,74 @@ fn a_lost_link_is_an_unknown_outcome_once_a_byte_was_written() {
     desk.cut(connection, Some(begun - 1));
     assert_eq!(get(&desk.answer(), 39), "91");
     reversed_once(&mut desk, &asked);
+}
+
+#[test]
+fn an_issuer_that_knows_repeats_is_asked_again_when_its_link_is_lost() {
+    let mut config = switch_config();
+    config.issuers.values_mut().for_each(|issuer| issuer.dedupes_repeats = true);
+    for answered in [true, false] {
+        let mut desk = Desk::with(config.clone(), JournalConfig::default().queue_bytes);
+        desk.takes = false;
+        desk.send(FIRST, &desk.purchase(1));
+        let (first, asked) = desk.asked();
+        let begun = desk.queued(first);
+        desk.cut(first, Some(begun - 1));
+        assert!(desk.sent_to_acquirers().is_empty(), "nothing is known yet");
+        let (second, again) = desk.asked();
+        assert_ne!(first, second);
+        assert_eq!(again.mti().to_string(), "0201");
+        for number in [2, 4, 7, 11, 32, 33, 37, 41] {
+            assert_eq!(get(&again, number), get(&asked, number), "DE {number}");
+        }
+        if answered {
+            desk.send(second, &answer_to(&again, "00"));
+            assert_eq!(get(&desk.answer(), 39), "00");
+            assert!(desk.sent_to_issuers().is_empty(), "and nothing is reversed");
+            continue;
+        }
+        // The repeat never left, and no connection is up: what became of the first one is not known.
+        desk.cut(second, Some(0));
+        assert_eq!(get(&desk.answer(), 39), "91");
+        desk.takes = true;
+        desk.pass(Duration::from_secs(1));
+        reversed_once(&mut desk, &asked);
+    }
+}
+
+#[test]
+fn a_refund_needs_a_permission_or_a_purchase_that_stands() {
+    let refund = |of: &Message, stan: u32, original: bool| {
+        let mut refund = if original { with_mti(&reversal(of, stan), "0200") } else { with_mti(of, "0200") };
+        set(&mut refund, &[(3, "200000"), (11, &format!("{stan:06}")), (37, &format!("{stan:012}"))]);
+        refund
+    };
+    for token in [false, true] {
+        let Forwarded { mut desk, request, connection, asked } = forwarded(token);
+        desk.send(connection, &answer_to(&asked, "00"));
+        assert_eq!(get(&desk.answer(), 39), "00");
+        let elsewhere: [Change; 1] = [|m| set(m, &[(32, "87654321")])];
+        let dear: [Change; 1] = [|m| set(m, &[(4, "000000005001")])];
+        let cases: [(&str, _, bool, &[Change], &str); 6] = [
+            ("by permission", FIRST, false, &[], ""),
+            ("past the cap", FIRST, false, &dear, "57"),
+            ("in another currency", FIRST, false, &[|m| set(m, &[(49, "840")])], "57"),
+            ("without permission", PARTIAL, false, &elsewhere, "57"),
+            ("of a purchase that stands", FIRST, true, &[], ""),
+            ("of more than was paid", FIRST, true, &dear, "57"),
+        ];
+        for (stan, (case, from, original, changes, code)) in (10..).zip(cases) {
+            let mut asks = refund(&request, stan, original);
+            changes.iter().for_each(|change| change(&mut asks));
+            desk.send(from, &asks);
+            if code.is_empty() {
+                assert_eq!(desk.sent_to_issuers().len(), 1, "{case}");
+            } else {
+                assert_eq!(get(&desk.answer(), 39), code, "{case}");
+                assert!(desk.sent_to_issuers().is_empty(), "{case}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -15,8 +15,8 @@ use tokenswitch::tsp::{
     Activation, CryptogramPolicy, DomainControls, PanRange, TokenRange, TokenRequestor, TspConfig, TspLimits,
 };
 use tokenswitch::vocab::{
-    Bin, EntryMode, InstitutionId, LinkId, Text, TokenAssuranceMethod, TokenLocation, TokenRequestorId,
-    YearMonth,
+    Amount, Bin, Currency, EntryMode, InstitutionId, LinkId, Text, TokenAssuranceMethod, TokenLocation,
+    TokenRequestorId, YearMonth,
 };
 
 /// The first of the acquirers' links; the second takes partial approvals.
@@ -86,6 +86,7 @@ pub(crate) fn switch_config() -> SwitchConfig {
             partial_approvals: at == 1,
             answer_on_any: at == 1,
             sign_on_per_institution: false,
+            refunds: (at == 0).then(|| Amount::new(5_000, Currency::from_letters("EUR").expect("known"))),
         };
         (*link, config)
     };
@@ -95,6 +96,7 @@ pub(crate) fn switch_config() -> SwitchConfig {
             timeout: ISSUER_TIMEOUT,
             identifiers: Identifiers::Own,
             track_two: TrackTwo::Drop,
+            dedupes_repeats: *link == ISSUERS[1],
         };
         (*link, config)
     };

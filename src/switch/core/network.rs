@@ -10,18 +10,21 @@ use super::super::transaction::{Conclusion, TransactionState};
 use super::{Acknowledgement, SwitchCore, Then};
 
 impl SwitchCore {
-    /// No connection of the issuer took it, and not a byte of it left.
+    /// No connection of the issuer took it: not a byte of it left now, nor before unless this was a repeat.
     pub(super) fn not_sent(&mut self, id: TransactionId, now: Now, actions: &mut Vec<Action>) {
         if self.stored.get(id).is_some() {
             return self.stored.not_sent(id, now.moment);
         }
-        let forwarded = self.in_flight.get(&id).is_some_and(|t| t.state == TransactionState::Forwarded);
-        if forwarded {
-            self.conclude_unsent(id, Refusal::IssuerUnavailable, now, actions);
+        let forwarded = self.in_flight.get(&id).filter(|t| t.state == TransactionState::Forwarded);
+        match forwarded.map(|transaction| transaction.repeated) {
+            Some(true) => self.conclude_lost(id, now, actions),
+            Some(false) => self.conclude_unsent(id, Refusal::IssuerUnavailable, now, actions),
+            None => {}
         }
     }
 
-    /// The connection that had it is gone. What may have left is an unknown outcome; what did not may try another.
+    /// The connection that had it is gone. What may have left is an unknown outcome, unless the issuer knows a repeat
+    /// as one; what did not may try another.
     pub(super) fn issuer_lost(
         &mut self,
         id: TransactionId,
@@ -36,13 +39,23 @@ impl SwitchCore {
                 self.stored.not_sent(id, now.moment)
             };
         }
-        let Some(transaction) = self.in_flight.get(&id) else { return };
+        let Some(transaction) = self.in_flight.get_mut(&id) else { return };
         if transaction.state != TransactionState::Forwarded {
             return;
         }
-        if !written {
-            return actions.push(Action::Forward { transaction: id });
+        let issuer = transaction.routed.as_ref().and_then(|r| self.config.issuers.get(&r.leg.link));
+        let asks_again =
+            issuer.is_some_and(|issuer| issuer.dedupes_repeats) && transaction.reversal.is_none();
+        transaction.repeated |= written && asks_again;
+        if written && !asks_again {
+            return self.conclude_lost(id, now, actions);
         }
+        actions.push(Action::Forward { transaction: id, repeat: transaction.repeated });
+    }
+
+    /// A byte of it may have left, and nobody can say what became of it.
+    fn conclude_lost(&mut self, id: TransactionId, now: Now, actions: &mut Vec<Action>) {
+        let Some(transaction) = self.in_flight.get(&id) else { return };
         self.counts.refused(Refusal::IssuerLinkLost);
         let reverse = transaction.request.moves_money && transaction.reversal.is_none();
         let conclusion = Conclusion::refused(Refusal::IssuerLinkLost, Outcome::Unknown);

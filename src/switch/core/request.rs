@@ -6,7 +6,10 @@ use crate::codec::same_institution;
 use crate::journal::{IssuerLeg, StoredEntry, TransactionEntry};
 use crate::link::ConnectionId;
 use crate::stdx::clock::Now;
-use crate::vocab::{InstitutionId, LinkId, Outcome, Refusal, SentAt, Stan, TransactionId};
+use crate::tsp::Purpose;
+use crate::vocab::{
+    InstitutionId, LinkId, Outcome, ProcessingCode, Refusal, SentAt, Stan, TransactionId, TransactionKind,
+};
 
 use super::super::answered::{Answered, OriginalKey};
 use super::super::config::Identifiers;
@@ -17,7 +20,13 @@ use super::{Asked, Outstanding, SwitchCore, Then};
 
 impl SwitchCore {
     /// A request, advice or reversal came in.
-    pub(super) fn received(&mut self, asked: Asked, signed_on: bool, now: Now, actions: &mut Vec<Action>) {
+    pub(super) fn received(
+        &mut self,
+        mut asked: Asked,
+        signed_on: bool,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
         let (request, from) = (&asked.request, asked.from);
         self.counts.received += 1;
         if let Some(known) = self.find_repeat(request) {
@@ -28,7 +37,10 @@ impl SwitchCore {
         }
         self.index.insert(request, request.transaction);
         match request.kind {
-            RequestKind::Payment => self.payment_received(asked, now, actions),
+            RequestKind::Payment => {
+                self.settle_purpose(&mut asked, now);
+                self.payment_received(asked, now, actions);
+            }
             RequestKind::Reversal => self.reversal_received(asked.request, from, now, actions),
             RequestKind::Advice => self.advice_received(asked, now, actions),
         }
@@ -118,6 +130,15 @@ impl SwitchCore {
         if self.draining {
             return Err(Refusal::ShuttingDown);
         }
+        if is_refund(request) && !self.names_what_stands(request, now) {
+            let (most, asked) = (acquirer.refunds, request.compared.amount);
+            let within = most.zip(asked).is_some_and(|(most, asked)| {
+                asked.currency() == most.currency() && asked.minor() <= most.minor()
+            });
+            if !within {
+                return Err(Refusal::RefundNotPermitted);
+            }
+        }
         self.admit_new(request, now)
     }
 
@@ -149,6 +170,16 @@ impl SwitchCore {
             // They rest on what may still be on its way to the disk.
             Refusal::ReversedBefore | Refusal::AnswerWithheld => self.answer_in_turn(answer, actions),
             _ => actions.push(Action::Answer(Box::new(answer))),
+        }
+    }
+
+    /// A refund of what stands here is decided by its original: its token need not be good any more.
+    fn settle_purpose(&self, asked: &mut Asked, now: Now) {
+        if let CardSource::Token(question) = &mut asked.card
+            && is_refund(&asked.request)
+            && self.names_what_stands(&asked.request, now)
+        {
+            question.purpose = Purpose::PastEvent;
         }
     }
 
@@ -276,7 +307,7 @@ impl SwitchCore {
             return self.conclude_unsent(id, Refusal::ReversedInFlight, now, actions);
         }
         transaction.state = TransactionState::Forwarded;
-        actions.push(Action::Forward { transaction: id });
+        actions.push(Action::Forward { transaction: id, repeat: false });
     }
 
     /// Says no to something that is in no journal and went nowhere.
@@ -313,4 +344,9 @@ impl SwitchCore {
         self.answered.insert(id, answered, &mut self.index);
         conclusion.reversal
     }
+}
+
+/// Whether money is to go back to the card (DE 3 = 2x).
+fn is_refund(request: &Request) -> bool {
+    request.compared.processing.as_ref().map(ProcessingCode::kind) == Some(TransactionKind::Credit)
 }

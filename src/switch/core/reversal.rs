@@ -70,6 +70,17 @@ impl SwitchCore {
         }
     }
 
+    /// Whether DE 90 names a purchase whose approval stands: same card and currency, and no less money.
+    pub(super) fn names_what_stands(&self, request: &Request, now: Now) -> bool {
+        request.original.as_deref().is_some_and(|data| {
+            let key = OriginalKey::from_data(request.leg.link, data, now.wall);
+            match self.find_original(request, &key, data) {
+                Original::Answered(id) => self.answered.get(id).is_some_and(Answered::stands),
+                Original::InFlight(_) | Original::Unknown => false,
+            }
+        })
+    }
+
     /// The original is still with the issuer, or on its way there: our 0420 must not overtake it.
     fn reverse_in_flight(
         &mut self,

@@ -38,16 +38,22 @@ const OF_THE_TOKEN: Bitmap = Bitmap::of(&[
 
 impl Node {
     /// Sends a durable request to its issuer, on the connection with the fewest unanswered.
-    pub(super) fn forward(&mut self, id: TransactionId, out: &mut Outbox) {
+    pub(super) fn forward(&mut self, id: TransactionId, repeat: bool, out: &mut Outbox) {
         let mut message = self.spares.lend();
-        let sent = self.try_forward(id, &mut message, out);
+        let sent = self.try_forward(id, repeat, &mut message, out);
         self.spares.give_back(message);
         if sent.is_none() {
             self.events.push_back(Event::NotSent { transaction: id });
         }
     }
 
-    fn try_forward(&mut self, id: TransactionId, message: &mut Message, out: &mut Outbox) -> Option<()> {
+    fn try_forward(
+        &mut self,
+        id: TransactionId,
+        repeat: bool,
+        message: &mut Message,
+        out: &mut Outbox,
+    ) -> Option<()> {
         let routed = self.core.transaction(id)?.routed.as_ref()?;
         let issuer = routed.leg.link;
         let wire = self.wire(issuer)?.clone();
@@ -58,6 +64,9 @@ impl Node {
             tracing::error!(transaction = %id, %error, "a request cannot be said in the issuer's dialect");
             self.counts.unencodable += 1;
             return None;
+        }
+        if repeat {
+            message.set_mti(message.mti().repeat());
         }
         self.send_to_issuer(id, issuer, &wire, message, out)
     }

@@ -17,6 +17,14 @@ use super::super::event::Event;
 use super::connections::{Connection, Side};
 use super::{Node, Wire};
 
+/// Where a frame came from.
+#[derive(Debug, Clone, Copy)]
+struct Source {
+    id: ConnectionId,
+    link: LinkId,
+    side: Side,
+}
+
 impl Node {
     /// Takes a batch of link events in order.
     pub(super) fn links_moved(&mut self, inbox: &Inbox, now: Now, out: &mut Outbox) {
@@ -126,7 +134,8 @@ impl Node {
     fn frame(&mut self, id: ConnectionId, header: &[u8], bytes: &[u8], now: Now, out: &mut Outbox) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.session.traffic(now.moment);
-        let (link, side) = (connection.link, connection.side);
+        let from = Source { id, link: connection.link, side: connection.side };
+        let Source { link, side, .. } = from;
         self.counts.frames += 1;
         let Some(wire) = self.wire(link).cloned() else { return };
         let mut message = self.spares.lend();
@@ -142,26 +151,24 @@ impl Node {
                 self.issuer_says(link, &message, true, now);
                 self.spares.give_back(message);
             }
-            (Err(_), side) => {
+            (Err(_), _) => {
                 self.spares.give_back(message);
-                self.unreadable(id, link, side, (header, bytes), &wire.dialect, now, out);
+                self.unreadable(from, (header, bytes), &wire.dialect, now, out);
             }
         }
     }
 
     /// A message that is none, or not whole: what could be read of it may still be answered.
-    #[allow(clippy::too_many_arguments, reason = "everything that is known of a frame")]
     fn unreadable(
         &mut self,
-        id: ConnectionId,
-        link: LinkId,
-        side: Side,
+        from: Source,
         (header, bytes): (&[u8], &[u8]),
         dialect: &Dialect,
         now: Now,
         out: &mut Outbox,
     ) {
         let Err(failure) = decode(dialect, bytes) else { return };
+        let Source { id, link, side } = from;
         self.counts.malformed += 1;
         tracing::warn!(%link, connection = %id, error = %failure.error, "a message cannot be read");
         match (failure.partial, side) {

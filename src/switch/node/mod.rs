@@ -334,7 +334,7 @@ impl Node {
                 self.to_append.push(Body::CutOver(window));
                 self.to_await.push_back(None);
             }
-            Action::Forward { transaction } => self.forward(transaction, out),
+            Action::Forward { transaction, repeat } => self.forward(transaction, repeat, out),
             Action::Deliver(delivery) => self.deliver(&delivery, out),
             Action::Answer(answer) => self.answer(&answer, out),
             Action::Silent { transaction } => self.issuer_silent(transaction, now),
