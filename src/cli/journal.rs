@@ -142,12 +142,13 @@ fn line(entry: &Entry) -> String {
 fn transaction_text(entry: &TransactionEntry) -> String {
     match entry {
         TransactionEntry::Request(request) => format!(
-            "request {} {} -> {} {} window {:?}",
+            "request {} {} -> {} {} window {:?}{}",
             request.transaction,
             asked(&request.acquirer),
             forwarded(&request.issuer),
             card(&request.card),
-            request.window
+            request.window,
+            if request.settles { ", settles" } else { "" },
         ),
         TransactionEntry::Outcome(outcome) => {
             let mut text = format!("outcome {} {:?}", outcome.transaction, outcome.outcome);

@@ -48,8 +48,6 @@ pub struct AcquirerSection {
     /// How long it waits for an answer before it reverses.
     pub timeout: Duration,
     pub switch: AcquirerConfig,
-    /// Its 0100 moves money by itself: no completion follows.
-    pub authorization_is_capture: bool,
 }
 
 /// How an issuer is reached.
@@ -92,7 +90,6 @@ pub(super) struct AcquirerDraft {
     pub(super) listen: Option<ListenSection>,
     pub(super) timeout: Option<Duration>,
     switch: AcquirerConfig,
-    authorization_is_capture: bool,
 }
 
 /// An issuer, as far as it could be read.
@@ -138,7 +135,6 @@ impl AcquirerDraft {
             party,
             listen: self.listen?,
             timeout: self.timeout?,
-            authorization_is_capture: self.authorization_is_capture,
         })
     }
 }
@@ -194,8 +190,8 @@ pub(super) fn acquirer(mut section: Section<'_>, dialects: &mut Dialects) -> Acq
                 choice(&[("connection", false), ("institution", true)]),
             ),
             refunds: amount(section.table("refunds")),
+            authorization_is_capture: section.or("authorization_is_capture", false, boolean),
         },
-        authorization_is_capture: section.or("authorization_is_capture", false, boolean),
     };
     section.finish();
     draft

@@ -131,6 +131,8 @@ pub struct RequestEntry {
     pub window: SettlementWindow,
     /// Whether it can move or hold money, hence must be reversed if no outcome follows.
     pub moves_money: bool,
+    /// Whether an approval of it is money owed in its window. A hold (0100) is not, unless its acquirer's capture.
+    pub settles: bool,
 }
 
 /// How a request ended.
@@ -175,6 +177,8 @@ pub struct StoredEntry {
     pub card: Arc<CardRef>,
     pub verdicts: Verdicts,
     pub window: SettlementWindow,
+    /// Whether it is money owed in its window, or takes back what is: as of its original.
+    pub settles: bool,
     /// What the acquirer was told: of its reversal, the elements that were its own and not its original's.
     pub answer: Elements,
 }

@@ -425,6 +425,7 @@ mod tests {
             counter: None,
             window: WINDOW,
             moves_money: true,
+            settles: true,
         }))
     }
 
@@ -440,6 +441,7 @@ mod tests {
             card: card().into(),
             verdicts: Verdicts::default(),
             window: WINDOW,
+            settles: true,
             answer: Elements::new(),
         }
     }

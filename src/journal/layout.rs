@@ -249,10 +249,12 @@ structures! {
     IssuerLeg { link mti sent_at stan forwarder }
     TokenRef { token expiry requestor assurance par last4 record mapping_version }
     CardRef { token sealed }
-    RequestEntry { transaction acquirer issuer elements card verdicts counter window moves_money }
+    RequestEntry {
+        transaction acquirer issuer elements card verdicts counter window moves_money settles
+    }
     OutcomeEntry { transaction outcome refusal answer approved reversal }
     StoredEntry {
-        transaction original kind acquirer issuer elements original_data card verdicts window answer
+        transaction original kind acquirer issuer elements original_data card verdicts window settles answer
     }
     DeliveredEntry { stored end }
     OriginalIdentity { mti stan sent_at acquirer }
@@ -596,10 +598,13 @@ pub(super) mod samples {
         let counter = proptest::option::of((any::<u16>(), any::<[u8; 8]>()));
         (
             (any::<u64>(), acquirer(), issuer(), elements()),
-            (card(), verdicts(), counter, window(), any::<bool>()),
+            (card(), verdicts(), counter, window(), any::<[bool; 2]>()),
         )
             .prop_map(
-                |((id, acquirer, issuer, elements), (card, verdicts, counter, window, moves_money))| {
+                |(
+                    (id, acquirer, issuer, elements),
+                    (card, verdicts, counter, window, [moves_money, settles]),
+                )| {
                     RequestEntry {
                         transaction: TransactionId(id),
                         acquirer,
@@ -610,6 +615,7 @@ pub(super) mod samples {
                         counter: counter.map(|(atc, cryptogram)| CounterTaken { atc, cryptogram }),
                         window,
                         moves_money,
+                        settles,
                     }
                 },
             )
@@ -640,10 +646,10 @@ pub(super) mod samples {
         (
             (any::<u64>(), proptest::option::of(any::<u64>()), kind, proptest::option::of(acquirer())),
             (issuer(), elements(), proptest::option::of(any::<[u8; 42]>()), card()),
-            (verdicts(), window(), elements()),
+            (verdicts(), window(), any::<bool>(), elements()),
         )
             .prop_map(|((id, original, kind, acquirer), (issuer, elements, data, card), rest)| {
-                let (verdicts, window, answer) = rest;
+                let (verdicts, window, settles, answer) = rest;
                 StoredEntry {
                     transaction: TransactionId(id),
                     original: original.map(TransactionId),
@@ -655,6 +661,7 @@ pub(super) mod samples {
                     card: card.into(),
                     verdicts,
                     window,
+                    settles,
                     answer,
                 }
             })

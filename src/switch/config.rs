@@ -38,6 +38,8 @@ pub struct AcquirerConfig {
     pub answer_on_any: bool,
     /// Whether one signed-on connection lets all connections of the link ask.
     pub sign_on_per_institution: bool,
+    /// Its 0100 and 0120 move money by themselves: no completion follows.
+    pub authorization_is_capture: bool,
     /// The most that a refund may come to that names no original of ours; none: it may ask for no such refund.
     pub refunds: Option<Amount>,
 }

@@ -216,6 +216,7 @@ fn routed(request: &RequestEntry, mark: CardMark) -> Routed {
         counter: request.counter,
         leg: request.issuer,
         window: request.window,
+        settles: request.settles,
     }
 }
 
@@ -244,6 +245,7 @@ fn taken_over(stored: &StoredEntry, leg: AcquirerLeg, mark: CardMark) -> Answere
             counter: None,
             leg: stored.issuer,
             window: stored.window,
+            settles: stored.settles,
         }),
         outcome: Outcome::Approved,
         answer: AnswerKind::Accepted,

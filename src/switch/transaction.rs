@@ -52,6 +52,8 @@ pub struct Routed {
     pub counter: Option<CounterTaken>,
     pub leg: IssuerLeg,
     pub window: SettlementWindow,
+    /// Whether an approval is money owed in that window, and no mere hold.
+    pub settles: bool,
 }
 
 /// How a payment ends.
@@ -157,6 +159,7 @@ impl Transaction {
             counter: routed.counter,
             window: routed.window,
             moves_money: self.request.moves_money,
+            settles: routed.settles,
         }
     }
 

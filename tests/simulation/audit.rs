@@ -11,7 +11,7 @@ use tokenswitch::vocab::{
     LinkId, MessageClass, MessageFunction, Mti, Outcome, Pan, SettlementWindow, Stan, TransactionId,
 };
 
-use crate::setting::{ISSUERS, dialect_of};
+use crate::setting::{ACQUIRERS, ISSUERS, dialect_of};
 
 /// What an acquirer knows a message of its own by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -152,6 +152,10 @@ impl Audit {
         let issuer = &request.issuer;
         let place = (issuer.link, issuer.stan, issuer.sent_at.transmission_time().digits());
         ensure(self.to_issuers.insert(place, id).is_none(), "P2", || format!("{place:?} is used twice"))?;
+        let financial = leg.mti.class == MessageClass::Financial || leg.link == ACQUIRERS[1];
+        ensure(request.settles == (request.moves_money && financial), "P4", || {
+            format!("{id} counts wrongly")
+        })?;
         ensure(self.requests.insert(id, request.clone()).is_none(), "P2", || format!("{id} is given twice"))?;
         self.window(request.window)
     }

@@ -86,6 +86,7 @@ pub(crate) fn switch_config() -> SwitchConfig {
             partial_approvals: at == 1,
             answer_on_any: at == 1,
             sign_on_per_institution: false,
+            authorization_is_capture: at == 1,
             refunds: (at == 0).then(|| Amount::new(5_000, Currency::from_letters("EUR").expect("known"))),
         };
         (*link, config)

@@ -56,6 +56,7 @@ impl SwitchCore {
             counter: found.counter,
             leg,
             window: self.window,
+            settles: self.settles(&request),
         };
         let entry = StoredEntry {
             transaction: id,
@@ -68,6 +69,7 @@ impl SwitchCore {
             card: routed.card.clone(),
             verdicts: routed.verdicts,
             window: routed.window,
+            settles: routed.settles,
             answer: Elements::default(),
         };
         self.take_over(request, asking, (entry, routed), None, actions);

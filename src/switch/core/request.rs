@@ -8,7 +8,8 @@ use crate::link::ConnectionId;
 use crate::stdx::clock::Now;
 use crate::tsp::Purpose;
 use crate::vocab::{
-    InstitutionId, LinkId, Outcome, ProcessingCode, Refusal, SentAt, Stan, TransactionId, TransactionKind,
+    InstitutionId, LinkId, MessageClass, Outcome, ProcessingCode, Refusal, SentAt, Stan, TransactionId,
+    TransactionKind,
 };
 
 use super::super::answered::{Answered, OriginalKey};
@@ -240,7 +241,7 @@ impl SwitchCore {
         let config = self.issuer(issuer).ok_or(Refusal::NoRoute)?;
         let (identifiers, timeout) = (config.identifiers, config.timeout);
         let transaction = self.in_flight.get_mut(&id).ok_or(Refusal::InternalFault)?;
-        let leg = transaction.request.leg;
+        let (leg, request) = (transaction.request.leg, Arc::clone(&transaction.request));
         transaction.deadline = transaction.deadline.plus(timeout);
         let deadline = transaction.deadline;
         let (stan, sent_at) = self.issuer_identifiers(issuer, identifiers, (leg.stan, leg.sent_at), now)?;
@@ -263,7 +264,15 @@ impl SwitchCore {
                 forwarder: Some(self.config.institution),
             },
             window: self.window,
+            settles: self.settles(&request),
         })
+    }
+
+    /// Whether an approval is money owed: 0200 and 0220 are, 0100 and 0120 only hold it, unless their acquirer's
+    /// capture.
+    pub(super) fn settles(&self, request: &Request) -> bool {
+        let captures = || self.acquirer(request.leg.link).is_some_and(|it| it.authorization_is_capture);
+        request.moves_money && (request.leg.mti.class == MessageClass::Financial || captures())
     }
 
     /// DE 11 and DE 7 for the issuer's side: our own, or the acquirer's where they must pass and are free.

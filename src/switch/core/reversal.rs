@@ -247,6 +247,7 @@ impl SwitchCore {
             card: routed.card.clone(),
             verdicts: Verdicts::default(),
             window: self.window,
+            settles: routed.settles,
             // Its own elements, without those that only the original had: what its answer echoes.
             answer: request.elements.clone(),
         }
@@ -273,6 +274,7 @@ impl SwitchCore {
             card: routed.card.clone(),
             verdicts: Verdicts::default(),
             window: self.window,
+            settles: routed.settles,
             answer: Elements::default(),
         }
     }

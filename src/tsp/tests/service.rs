@@ -259,6 +259,7 @@ pub(super) fn request_entry(token: &TokenView, found: &Detokenized) -> crate::jo
         counter: found.counter,
         window: SettlementWindow { date: BusinessDate::of(TODAY), sequence: 1 },
         moves_money: true,
+        settles: true,
     };
     Entry {
         number: EntryNumber(9),
