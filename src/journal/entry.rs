@@ -236,6 +236,7 @@ pub struct Elements {
 }
 
 /// `Elements::KEPT`, a bit each.
+#[allow(clippy::indexing_slicing, reason = "a constant: an index out of bounds would not compile")]
 const KEPT_BITS: u128 = {
     let (mut bits, mut at) = (0, 0);
     while at < Elements::KEPT.len() {

@@ -88,12 +88,16 @@ const FENCES: &[(&str, &[&str])] = &[
     ("zeroize", &["src/"]),
     ("getrandom", &["src/stdx/random.rs"]),
     ("fastrand", &["src/stdx/random.rs", "src/journal/memory_disk.rs"]),
-    ("foldhash", &["src/stdx/maps.rs", "src/switch/cards.rs", "src/codec/dialect.rs"]),
+    (
+        "foldhash",
+        &["src/stdx/maps.rs", "src/switch/cards.rs", "src/switch/answered.rs", "src/codec/dialect.rs"],
+    ),
     // Stores and files.
     ("redb", &["src/journal/checkpoint/redb_checkpoint.rs"]),
     ("sled", &["src/journal/checkpoint/sled_checkpoint.rs"]),
     ("crc32c", &["src/journal/"]),
     ("rustix", &["src/journal/disk.rs", "src/journal/memory_disk.rs", "src/app", "src/cli/"]),
+    ("mimalloc", &["src/main.rs"]),
     // What everybody may use for one purpose.
     ("hex", &["src/"]),
     ("base64", &["src/codec/leak_scan.rs", "src/api/", "src/cli/"]),
