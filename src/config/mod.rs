@@ -21,7 +21,7 @@ pub use node::{JournalSection, KeysSection, NodeConfig, SettlementSection};
 
 use crate::api::{AdminConfig, ApiConfig};
 use crate::crypto::SecurityModule;
-use crate::link::{IssuerLinkConfig, LinksConfig, ListenerConfig, Party};
+use crate::link::{InboxLimits, IssuerLinkConfig, LinksConfig, ListenerConfig, Party};
 use crate::switch::{Limits, RouteTable, StoreForwardConfig, SwitchConfig};
 use crate::tsp::TspConfig;
 use dialects::Dialects;
@@ -49,6 +49,8 @@ pub struct Config {
     pub admin: AdminConfig,
     pub settlement: SettlementSection,
     pub limits: Limits,
+    /// What may wait between the sockets and the switch.
+    pub inbox: InboxLimits,
     pub store_forward: StoreForwardConfig,
 }
 
@@ -79,7 +81,7 @@ struct Sections {
     api: Option<ApiConfig>,
     admin: AdminConfig,
     settlement: Option<SettlementSection>,
-    limits: Limits,
+    limits: (Limits, InboxLimits),
     store_forward: StoreForwardConfig,
 }
 
@@ -134,7 +136,8 @@ impl Config {
                 None => listeners.push(listener_of(party, listen)),
             }
         }
-        LinksConfig::new(listeners, self.issuers.iter().filter_map(dialled).collect())
+        let issuers = self.issuers.iter().filter_map(dialled).collect();
+        LinksConfig { inbox: self.inbox, ..LinksConfig::new(listeners, issuers) }
     }
 
     /// What the switch is started with.
@@ -195,7 +198,8 @@ impl Sections {
             api: self.api?,
             admin: self.admin,
             settlement: self.settlement?,
-            limits: self.limits,
+            limits: self.limits.0,
+            inbox: self.limits.1,
             store_forward: self.store_forward,
         })
     }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::file::{Section, address, boolean, bytes, choice, count, duration, size, text, time_of_day, word};
 use crate::api::{AdminConfig, ApiConfig};
+use crate::codec::MOST_FRAME;
 use crate::journal::{CheckpointKind, JournalConfig};
+use crate::link::InboxLimits;
 use crate::switch::{Limits, StoreForwardConfig};
 use crate::vocab::InstitutionId;
 
@@ -126,16 +128,23 @@ pub(super) fn keys(mut section: Section<'_>, base: &Path) -> Option<KeysSection>
     Some(KeysSection { store: base.join(store?), master_key: base.join(master_key?), development })
 }
 
-pub(super) fn limits(mut section: Section<'_>) -> Limits {
-    let usual = Limits::default();
+pub(super) fn limits(mut section: Section<'_>) -> (Limits, InboxLimits) {
+    let (usual, usual_inbox) = (Limits::default(), InboxLimits::default());
     let limits = Limits {
         in_flight: section.or("in_flight", usual.in_flight, count(1, 10_000_000)),
         answered: section.or("answered", usual.answered, count(1, 100_000_000)),
         tombstones: section.or("tombstones", usual.tombstones, count(1, 100_000_000)),
         stored: section.or("stored", usual.stored, count(1, 100_000_000)),
     };
+    let inbox = InboxLimits {
+        bytes: section.or("inbox_bytes", usual_inbox.bytes, size),
+        events: section.or("inbox_events", usual_inbox.events, count(1, 100_000_000)),
+    };
+    if inbox.bytes < MOST_FRAME {
+        section.fault("inbox_bytes", format!("must hold the longest frame there may be, {MOST_FRAME} bytes"));
+    }
     section.finish();
-    limits
+    (limits, inbox)
 }
 
 pub(super) fn store_forward(mut section: Section<'_>) -> StoreForwardConfig {

@@ -338,6 +338,7 @@ fn the_reference_tells_the_defaults_as_they_are() {
     assert_eq!(full.journal.journal.queue_bytes, bare.journal.journal.queue_bytes);
     assert_eq!((&full.api, &full.admin), (&bare.api, &bare.admin));
     assert_eq!(format!("{:?}", full.limits), format!("{:?}", bare.limits));
+    assert_eq!(full.inbox, bare.inbox);
     assert_eq!(format!("{:?}", full.store_forward), format!("{:?}", bare.store_forward));
     assert_eq!(format!("{:?}", full.tsp.limits), format!("{:?}", bare.tsp.limits));
     let (acquirer, plain) = (&full.acquirers[0], &bare.acquirers[0]);

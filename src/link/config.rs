@@ -12,17 +12,29 @@ use crate::vocab::LinkId;
 pub struct LinksConfig {
     pub listeners: Vec<ListenerConfig>,
     pub issuers: Vec<IssuerLinkConfig>,
-    /// Bytes of frames that may wait for the switch; beyond it nothing is read.
-    pub inbox_bytes: usize,
-    /// Events that may wait for the switch; beyond it nothing is read.
-    pub inbox_events: usize,
+    pub inbox: InboxLimits,
+}
+
+/// What may wait between the sockets and the switch; beyond it nothing is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InboxLimits {
+    /// Bytes of frames.
+    pub bytes: usize,
+    /// Frames, and connections that came, went or took output.
+    pub events: usize,
+}
+
+impl Default for InboxLimits {
+    fn default() -> Self {
+        Self { bytes: 4 << 20, events: 1 << 16 }
+    }
 }
 
 impl LinksConfig {
-    /// With 4 MiB and 64 Ki events of room.
+    /// With the usual room between sockets and switch.
     #[must_use]
     pub fn new(listeners: Vec<ListenerConfig>, issuers: Vec<IssuerLinkConfig>) -> Self {
-        Self { listeners, issuers, inbox_bytes: 4 << 20, inbox_events: 1 << 16 }
+        Self { listeners, issuers, inbox: InboxLimits::default() }
     }
 }
 

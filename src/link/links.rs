@@ -48,9 +48,9 @@ impl Links {
     /// Every listener that cannot be bound; then none is open.
     pub fn start(config: LinksConfig, clock: Clock, registry: &mut Registry) -> Result<Self, Vec<LinkError>> {
         let metrics = Metrics::register(registry);
-        let LinksConfig { listeners, issuers, inbox_bytes, inbox_events } = config;
+        let LinksConfig { listeners, issuers, inbox } = config;
         let inbox_full = metrics.inbox_full.clone();
-        let shared = Rc::new(Shared::new(clock, inbox_bytes, inbox_events, inbox_full));
+        let shared = Rc::new(Shared::new(clock, inbox, inbox_full));
         let accepted = Rc::new(Cell::new(0));
         let (mut open, mut errors) = (Vec::new(), Vec::new());
         for listener in listeners {

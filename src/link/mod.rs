@@ -21,7 +21,7 @@ mod transport;
 #[cfg(test)]
 mod socket_tests;
 
-pub use config::{ConnectionLimits, IssuerLinkConfig, LinksConfig, ListenerConfig, Party};
+pub use config::{ConnectionLimits, InboxLimits, IssuerLinkConfig, LinksConfig, ListenerConfig, Party};
 pub use event::{CloseReason, ConnectionId, Inbox, LinkCommand, LinkEvent, Outbox};
 pub use links::{LinkError, Links};
 pub use pool::{Backoff, Pool, PoolAction, PoolConfig};

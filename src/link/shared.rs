@@ -8,6 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use super::config::InboxLimits;
 use super::connection::Connection;
 use super::event::{CloseReason, ConnectionId, Inbox, LinkEvent};
 use crate::stdx::clock::{Clock, Moment};
@@ -18,8 +19,7 @@ use crate::vocab::LinkId;
 pub(super) struct Shared {
     clock: Clock,
     inbox: RefCell<Inbox>,
-    most_bytes: usize,
-    most_events: usize,
+    limits: InboxLimits,
     /// Tells the switch that there is something in the inbox.
     filled: Notify,
     /// Connections that read no further until the inbox was taken.
@@ -30,12 +30,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(clock: Clock, most_bytes: usize, most_events: usize, inbox_full: Counter) -> Self {
+    pub(super) fn new(clock: Clock, limits: InboxLimits, inbox_full: Counter) -> Self {
         Self {
             clock,
             inbox: RefCell::default(),
-            most_bytes,
-            most_events,
+            limits,
             filled: Notify::new(),
             waiting: RefCell::default(),
             inbox_full,
@@ -67,7 +66,7 @@ impl Shared {
     /// Whether more may be read.
     pub(super) fn has_room(&self) -> bool {
         let inbox = self.inbox.borrow();
-        inbox.bytes.len() < self.most_bytes && inbox.events.len() < self.most_events
+        inbox.bytes.len() < self.limits.bytes && inbox.events.len() < self.limits.events
     }
 
     /// Wakes `task` when the inbox was taken.

@@ -559,7 +559,7 @@ async fn a_peer_that_leaves() {
 async fn reading_waits_while_the_switch_does_not_take() {
     local(async {
         let mut config = LinksConfig::new(vec![listener()], vec![]);
-        config.inbox_bytes = 10_000;
+        config.inbox.bytes = 10_000;
         let mut bench = Bench::start(config);
         let (mut client, _) = bench.client().await;
         let messages = 200_000_u32;
