@@ -17,6 +17,7 @@ use tokenswitch::stdx::clock::Clock;
 use tokenswitch::vocab::{Bin, Mti, YearMonth};
 
 use crate::daemon::{Daemon, PROGRAM, init};
+use crate::metrics::get;
 
 /// What the demo's cards are drawn from.
 const DEMO_SEED: u64 = 2026;
@@ -105,6 +106,7 @@ fn card_data_of_every_kind_stays_where_it_belongs() {
         assert!((400..500).contains(&status), "{status} {problem}");
         said.push_str(&problem);
     }
+    let monitors = ["/metrics", "/health", "/ready"].map(|path| get(&daemon.addresses["admin"], path).2);
     daemon.stop();
 
     let mut search = Search::default();
@@ -113,6 +115,7 @@ fn card_data_of_every_kind_stays_where_it_belongs() {
     search.bytes("the PIN block", &PIN_BLOCK);
     search.look_at("what the token's acquirer received", &by_token.received);
     search.look_at("what the API said", said.as_bytes());
+    search.look_at("what monitors read", monitors.concat().as_bytes());
     search.files_of(kept.path());
     search.has_found_nothing();
 }

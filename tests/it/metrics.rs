@@ -45,7 +45,7 @@ impl Metrics {
 }
 
 /// Status, head in lower case, and body of a page of the admin listener.
-fn get(admin: &str, path: &str) -> (u16, String, String) {
+pub(crate) fn get(admin: &str, path: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(admin).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();

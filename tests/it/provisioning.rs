@@ -331,6 +331,24 @@ fn every_bad_request_is_told_its_field_and_nothing_of_what_it_sent() {
         assert_eq!(reply.problem(), expected, "{body}");
         assert!(!reply.body.to_string().contains("476173900101011"), "{:?}", reply.body);
     }
+    let place = format!("/v1/tokens/{}/suspend", provider.provision("1")["tokenReference"].as_str().unwrap());
+    for (body, expected) in [
+        (json!({ "causedBy": "issuer" }), (400, "invalid-field", Some("causedBy"))),
+        (json!({ "causedBy": 1 }), (400, "invalid-field", Some("causedBy"))),
+        (json!({ "reason": "x".repeat(33) }), (400, "invalid-field", Some("reason"))),
+        (json!({ "pan": PAN }), (400, "unknown-field", Some("pan"))),
+        (json!([]), (400, "body-not-json", None)),
+    ] {
+        assert_eq!(provider.send("POST", &place, "2", &body).problem(), expected, "{body}");
+    }
+    let many: String = (0..40).map(|n| format!("\"m{n}\":1,")).collect();
+    let head = format!(
+        "Authorization: Bearer {}\r\nContent-Type: application/json\r\nX-Request-Id: 2\r\n",
+        CREDENTIALS[0]
+    );
+    let body = format!("{{{many}\"end\":1}}");
+    let reply = exchange(provider.address(), "POST", &place, &head, body.as_bytes());
+    assert_eq!(reply.problem(), (400, "body-not-json", None), "more members than any request has");
     provider.stop();
 }
 
