@@ -13,6 +13,7 @@ mod dialects;
 mod fuzz_targets;
 mod leaks;
 mod metrics;
+mod overload;
 mod parts;
 mod peers;
 mod players;

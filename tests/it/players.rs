@@ -41,13 +41,22 @@ pub(crate) fn change(config: &Path, from: &str, to: &str) {
 
 /// An issuer that approves, as that party of the configuration.
 pub(crate) fn issuer(party: &PartyConfig, listener: TcpListener) -> Shared<IssuerSimulator> {
+    faulty_issuer(party, listener, FaultPlan::none())
+}
+
+/// One that does what the plan says, and approves otherwise.
+pub(crate) fn faulty_issuer(
+    party: &PartyConfig,
+    listener: TcpListener,
+    faults: FaultPlan,
+) -> Shared<IssuerSimulator> {
     let brain = IssuerSimulator::new(IssuerConfig {
         dialect: party.dialect.clone(),
         framing: party.framing,
         header: vec![0; party.framing.header_length()],
         signs_on: false,
         rules: Vec::new(),
-        faults: FaultPlan::none(),
+        faults,
         think: Duration::ZERO,
         seed: SEED,
     });
