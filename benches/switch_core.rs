@@ -16,7 +16,7 @@ use tokenswitch::journal::{Body, CardRef, Elements, EntryNumber};
 use tokenswitch::link::{ConnectionId, Inbox, LinkCommand, LinkEvent, Outbox};
 use tokenswitch::sim::{
     self, AcquirerConfig, AcquirerSimulator, FaultPlan, Habits, IssuerConfig, IssuerSimulator, Load, Pace,
-    Patience, PresentedCard, TestCard, test_cards, test_merchants,
+    Patience, Phone, PresentedCard, TestCard, test_cards, test_merchants,
 };
 use tokenswitch::stdx::clock::{Now, SystemClock};
 use tokenswitch::stdx::random::Entropy;
@@ -26,7 +26,7 @@ use tokenswitch::switch::{
 };
 use tokenswitch::tsp::{
     Action as VaultAction, Actor, Asker, CallId, CardAad, CardData, Command, ProvisionRequest, RequestId,
-    Tsp, seal_card,
+    TokenKeys, Tsp, seal_card,
 };
 use tokenswitch::vocab::{
     Bin, Currency, InstitutionId, LinkId, Mti, Outcome, PosEntryMode, ProcessingCode, ResponseCode, ShardId,
@@ -77,7 +77,8 @@ struct Bench {
 
 fn provisioned(config: &Config, cards: &[TestCard], now: Now) -> (Tsp, Vec<PresentedCard>) {
     let security = &config.security;
-    let mut tsp = Tsp::new(config.tsp.clone(), security.data_sealer(), security.blind_index()).unwrap();
+    let mut tsp = Tsp::new(config.tsp.clone(), security).unwrap();
+    let keys = TokenKeys::resolve(&config.tsp, security).unwrap();
     let requestor = config.tsp.requestors[0].id;
     let mut entropy = Entropy::seeded(2);
     let mut presented = Vec::new();
@@ -106,7 +107,8 @@ fn provisioned(config: &Config, cards: &[TestCard], now: Now) -> (Tsp, Vec<Prese
         });
         let view = view.expect("a token");
         let pan = Some(card.pan.clone());
-        presented.push(PresentedCard::token(view.token, Some(view.expiry), Some(requestor), pan));
+        let card = PresentedCard::token(view.token, Some(view.expiry), Some(requestor), pan);
+        presented.push(card.in_phone(Phone::new(keys.card_key(&view.token).expect("a key"), 0)));
     }
     (tsp, presented)
 }

@@ -218,7 +218,7 @@ fn recall(
     clock: &Clock,
 ) -> Result<Recalled, AppError> {
     let security = &config.security;
-    let mut tsp = Tsp::new(config.tsp.clone(), security.data_sealer(), security.blind_index())?;
+    let mut tsp = Tsp::new(config.tsp.clone(), security)?;
     tsp.restore(checkpoint)?;
     let now = clock.now();
     let mut recovery = Recovery::new(switch_config.clone(), switch_config.window(now.wall), cards);

@@ -106,18 +106,6 @@ impl<'a> IccData<'a> {
     pub fn atc(&self) -> Option<u16> {
         self.get(Tag::ATC)?.try_into().ok().map(u16::from_be_bytes)
     }
-
-    /// Amount authorized, 9F02 `n12`, in minor units.
-    #[must_use]
-    pub fn amount(&self) -> Option<u64> {
-        packed_number(self.get(Tag::AMOUNT)?, 6)
-    }
-
-    /// Transaction currency code, 5F2A `n3`.
-    #[must_use]
-    pub fn currency(&self) -> Option<u16> {
-        packed_number(self.get(Tag::CURRENCY)?, 2).and_then(|number| u16::try_from(number).ok())
-    }
 }
 
 fn place_of(tag: Tag) -> Option<usize> {
@@ -159,16 +147,6 @@ pub(super) fn in_icc(fault: &TlvFault) -> DecodeError {
     DecodeError::new(path, fault.offset, fault.kind)
 }
 
-/// A number of packed digits (EMV format n) in exactly `length` bytes.
-fn packed_number(bytes: &[u8], length: usize) -> Option<u64> {
-    if bytes.len() != length {
-        return None;
-    }
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 0x0F]).try_fold(0_u64, |sum, digit| {
-        (digit < 10).then(|| sum.wrapping_mul(10).wrapping_add(u64::from(digit)))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,8 +163,6 @@ mod tests {
         let icc = IccData::parse(&de55).unwrap();
         assert_eq!(icc.cryptogram(), Some([1, 2, 3, 4, 5, 6, 7, 8]));
         assert_eq!(icc.atc(), Some(255));
-        assert_eq!(icc.amount(), Some(4_250));
-        assert_eq!(icc.currency(), Some(978));
         assert_eq!(icc.get(Tag::PAN).map(<[u8]>::len), Some(8));
         assert_eq!(icc.get(Tag::TVR), None);
         assert_eq!(icc.get(Tag::TERMINAL_TYPE), None);
@@ -199,14 +175,6 @@ mod tests {
         assert!(IccData::parse(&de55).is_err());
         let de55 = bytes("7004 9F350121 9F3501 22");
         assert_eq!(IccData::parse(&de55).unwrap().get(Tag::TERMINAL_TYPE), Some(&[0x21][..]), "the first");
-    }
-
-    #[test]
-    fn numbers_of_the_wrong_shape_are_none() {
-        for text in ["9F0205 0000004250", "9F0206 00000000425A", "9F0200"] {
-            let de55 = bytes(text);
-            assert_eq!(IccData::parse(&de55).unwrap().amount(), None, "{text}");
-        }
     }
 
     #[test]

@@ -10,7 +10,6 @@ use super::file::Notes;
 use super::links::{ListenSection, PartyDraft, Reach};
 use super::node::KeysSection;
 use crate::crypto::{CryptoError, KeyPolicy, MasterKey, SecurityModule};
-use crate::tsp::CryptogramPolicy;
 
 /// Everything between sections except keys.
 pub(super) fn across(sections: &Sections, notes: &Notes) {
@@ -204,10 +203,13 @@ fn private(path: &Path, notes: &Notes) {
     }
 }
 
-/// Cryptograms that nobody checks may pass only where no real card is.
+/// Each token range's key must be in the store, and for its profile.
 pub(super) fn cryptograms(sections: &Sections, security: Option<&SecurityModule>, notes: &Notes) {
-    let unverified = sections.tsp.config.cryptograms == CryptogramPolicy::Unverified;
-    if unverified && security.is_some_and(|security| !security.is_development()) {
-        notes.note("tsp.cryptograms", "\"unverified\" goes only with development keys");
+    let Some(security) = security else { return };
+    for (at, range) in sections.tsp.config.token_ranges.iter().enumerate() {
+        let found = range.cryptograms.map(|chosen| security.token_keys(chosen.key, chosen.profile));
+        if let Some(Err(error)) = found {
+            notes.note(&sections.tsp.key(&format!("token_ranges[{at}].cryptogram_key")), error);
+        }
     }
 }

@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use toml::de::{DeTable, DeValue};
 
 use super::*;
-use crate::crypto::{KeyPolicy, MasterKey, StorePurpose};
+use crate::crypto::{MasterKey, StorePurpose};
 use crate::stdx::random::Entropy;
-use crate::tsp::CryptogramPolicy;
 use crate::vocab::LinkId;
 
 const TEMPLATE: &str = include_str!("../cli/init.toml");
@@ -68,7 +67,7 @@ fn what_init_writes_has_no_fault() {
     let directory = Directory::new();
     let config = Config::load(&directory.path.join(FILE)).unwrap();
     assert!(config.security.is_development());
-    assert_eq!(config.tsp.cryptograms, CryptogramPolicy::Unverified);
+    assert!(config.tsp.token_ranges.iter().all(|range| range.cryptograms.is_some()));
     assert_eq!(config.node.data_directory, directory.path.join("data"));
     let links = config.links();
     assert_eq!((links.listeners.len(), links.issuers.len()), (1, 2));
@@ -255,18 +254,24 @@ fn a_master_key_that_others_can_read_is_refused() {
 }
 
 #[test]
-fn unchecked_cryptograms_go_only_with_development_keys() {
+fn a_range_s_cryptograms_need_a_profile_and_its_key() {
     let directory = Directory::new();
-    let mut entropy = Entropy::system();
-    let master =
-        MasterKey::parse(&fs::read_to_string(directory.path.join("keys/master.key")).unwrap()).unwrap();
-    let store = SecurityModule::create_store(&mut entropy, &master, StorePurpose::Production).unwrap();
-    assert!(SecurityModule::open(&store, &master, KeyPolicy::PRODUCTION).is_ok());
-    fs::write(directory.path.join("keys/keys.store"), store).unwrap();
-    let faults = directory.faults("development = true", "development = false");
-    assert_eq!(faults.len(), 1, "{faults:#?}");
-    assert!(faults[0].contains("tsp.cryptograms: \"unverified\" goes only with development keys"));
-    assert_eq!(directory.faults("cryptograms = \"unverified\"", ""), Vec::<String>::new());
+    let profile = "cryptogram_profile = \"ccd-aes\"";
+    let key = "cryptogram_key = \"token-master\"";
+    for (from, to, expected) in [
+        (profile, "", "tsp.token_range[0].cryptogram_profile: goes only together with cryptogram_key"),
+        (key, "", "tsp.token_range[0].cryptogram_profile: goes only together with cryptogram_key"),
+        (profile, "cryptogram_profile = \"visa\"", "must be one of \"ccd-aes\", \"ccd-3des\""),
+        (
+            profile,
+            "cryptogram_profile = \"visa-cvn-18\"",
+            "tsp.token_range[0].cryptogram_key: no key token-master for token-cryptogram-3des in the key store",
+        ),
+        (key, "cryptogram_key = \"journal\"", "no key journal for token-cryptogram-aes in the key store"),
+    ] {
+        let faults = directory.faults(from, to);
+        assert!(faults.iter().any(|fault| fault.contains(expected)), "{to}: {faults:#?}");
+    }
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! `[tsp]` and `[[requestor]]`: token and PAN ranges, the vault's bounds, who may ask for tokens.
 
+use std::time::Duration;
+
 use toml::de::DeValue;
 
-use super::file::{Section, amount, boolean, choice, count, digest, number, rows, word};
+use super::file::{Section, amount, boolean, choice, count, digest, duration, number, rows, text, word};
 use super::links::link_id;
+use crate::crypto::{CryptogramProfile, KeyLabel};
 use crate::tsp::{
-    Activation, CryptogramPolicy, DomainControls, Merchant, PanRange, TokenRange, TokenRequestor, TspConfig,
-    TspLimits,
+    Activation, CounterWindow, DomainControls, Merchant, PanRange, RangeCryptograms, TokenRange,
+    TokenRequestor, TspConfig, TspLimits,
 };
 use crate::vocab::{
     Bin, EntryMode, LinkId, MerchantCategory, MerchantId, Text, TokenAssuranceMethod, TokenLocation,
@@ -54,7 +57,7 @@ impl TspDraft {
     }
 
     /// The key in the file of what `TspConfig::faults` calls `field`, as `token_ranges[0].bin`.
-    fn key(&self, field: &str) -> String {
+    pub(super) fn key(&self, field: &str) -> String {
         let row = field.split_once('[').zip(field.split_once("].")).and_then(|((list, _), (head, name))| {
             let number: usize = head.rsplit('[').next()?.parse().ok()?;
             let paths = match list {
@@ -82,11 +85,11 @@ pub(super) fn tsp(mut section: Section<'_>, requestors: Vec<Section<'_>>) -> Tsp
         pan_ranges,
         requestors,
         bin_controller: section.may("bin_controller", word(|it| Text::parse("BIN controller", it))),
-        cryptograms: section.or(
-            "cryptograms",
-            CryptogramPolicy::Refused,
-            choice(&[("refused", CryptogramPolicy::Refused), ("unverified", CryptogramPolicy::Unverified)]),
-        ),
+        counter_window: CounterWindow {
+            behind: section.or("counter_behind", 32, number_u16(0, CounterWindow::BEHIND_MOST)),
+            ahead: section.or("counter_ahead", 1_000, number_u16(1, u16::MAX)),
+        },
+        resubmit_window: section.or("resubmit_window", Duration::from_secs(120), duration),
         amount_tolerance: section.or("amount_tolerance", 0, number(0, 1_000_000)),
         limits: TspLimits {
             capacity: section.or("capacity", 1_000_000, number_u32),
@@ -130,14 +133,33 @@ fn token_range(mut section: Section<'_>, unread: &mut Unread) -> Option<TokenRan
     let length = section.need("length", number(13, 19)).and_then(|length| u8::try_from(length).ok());
     let product = section.need("product", word(|it| Text::parse("product", it)));
     let years = section.need("validity_years", number(1, 50)).and_then(|years| u16::try_from(years).ok());
+    let profile = section.may("cryptogram_profile", profile);
+    let key = section.may("cryptogram_key", label);
+    if section.has("cryptogram_profile") != section.has("cryptogram_key") {
+        section.fault("cryptogram_profile", "goes only together with cryptogram_key");
+    }
     let range = TokenRange {
         bin: unread.or(&section, "bin", bin, no_bin())?,
         length: unread.or(&section, "length", length, Some(19))?,
         product: unread.or(&section, "product", product, Some(Text::default()))?,
         validity_years: unread.or(&section, "validity_years", years, Some(1))?,
+        cryptograms: profile.zip(key).map(|(profile, key)| RangeCryptograms { profile, key }),
     };
     section.finish();
     Some(range)
+}
+
+fn label(value: &DeValue<'_>) -> Result<KeyLabel, String> {
+    KeyLabel::parse(&text(value)?).map_err(|error| error.to_string())
+}
+
+/// `"visa-cvn-18"` and the like.
+fn profile(value: &DeValue<'_>) -> Result<&'static CryptogramProfile, String> {
+    let found = value.as_str().and_then(CryptogramProfile::named);
+    found.ok_or_else(|| {
+        let names: Vec<String> = CryptogramProfile::ALL.iter().map(|it| format!("{:?}", it.name())).collect();
+        format!("must be one of {}", names.join(", "))
+    })
 }
 
 fn pan_range(mut section: Section<'_>, unread: &mut Unread) -> Option<PanRange> {
@@ -172,6 +194,11 @@ fn requestor(
         most_amount: amount(section.table("most_amount")),
         expiry_optional: section.or("expiry", false, choice(&[("required", false), ("optional", true)])),
         chip_amount_binds: section.or("chip_amount_binds", true, boolean),
+        cryptogram_required: section.or(
+            "cryptogram",
+            false,
+            choice(&[("chip-entry", false), ("always", true)]),
+        ),
     };
     let activation = choice(&[("at-issue", Activation::AtIssue), ("confirmed", Activation::Confirmed)]);
     let nobody = TokenRequestorId::parse(b"99999999999").ok();
@@ -195,6 +222,11 @@ fn merchant(mut section: Section<'_>, merchants: &mut Vec<(String, LinkId)>) -> 
     merchants.extend(acquirer.map(|acquirer| (section.path().to_owned(), acquirer)));
     section.finish();
     Some(Merchant { acquirer: acquirer?, id: id? })
+}
+
+fn number_u16(least: u16, most: u16) -> impl Fn(&DeValue<'_>) -> Result<u16, String> {
+    let read = number(u64::from(least), u64::from(most));
+    move |value| read(value).map(|n| u16::try_from(n).unwrap_or(u16::MAX))
 }
 
 fn number_u32(value: &DeValue<'_>) -> Result<u32, String> {

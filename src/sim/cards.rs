@@ -1,5 +1,9 @@
 //! Test cards and merchants, all from one seed: the same seed gives the same cards on every machine.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use crate::crypto::CardKey;
 use crate::stdx::random::Entropy;
 use crate::vocab::{
     Bin, Expiry, MerchantCategory, MerchantId, Pan, PanSequenceNumber, TerminalId, Text, Token,
@@ -54,6 +58,38 @@ pub struct PresentedCard {
     pub requestor: Option<TokenRequestorId>,
     /// The PAN behind a token, where the simulation knows it: no answer may contain it.
     pub behind: Option<Pan>,
+    /// What signs its taps. Without it they carry a cryptogram that is worth nothing.
+    pub phone: Option<Arc<Phone>>,
+}
+
+/// A phone that a token was put into: its card's key, and how often it has tapped, at whatever terminal.
+#[derive(Debug)]
+pub struct Phone {
+    key: CardKey,
+    taps: AtomicU16,
+}
+
+impl Phone {
+    /// `taps`: how often it has tapped before.
+    #[must_use]
+    pub fn new(key: CardKey, taps: u16) -> Self {
+        Self { key, taps: AtomicU16::new(taps) }
+    }
+
+    /// Counts another tap; gives its application transaction counter.
+    pub fn tap(&self) -> u16 {
+        self.taps.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
+    }
+
+    #[must_use]
+    pub fn taps(&self) -> u16 {
+        self.taps.load(Ordering::Relaxed)
+    }
+
+    #[must_use]
+    pub fn key(&self) -> &CardKey {
+        &self.key
+    }
 }
 
 impl PresentedCard {
@@ -65,7 +101,22 @@ impl PresentedCard {
         requestor: Option<TokenRequestorId>,
         behind: Option<Pan>,
     ) -> Self {
-        Self { number: CardNumber::Token(token), expiry, requestor, behind }
+        Self { number: CardNumber::Token(token), expiry, requestor, behind, phone: None }
+    }
+
+    /// The same in a phone that signs.
+    #[must_use]
+    pub fn in_phone(self, phone: Phone) -> Self {
+        Self { phone: Some(Arc::new(phone)), ..self }
+    }
+
+    /// The token, where it is one.
+    #[must_use]
+    pub fn as_token(&self) -> Option<&Token> {
+        match &self.number {
+            CardNumber::Token(token) => Some(token),
+            CardNumber::Pan(_) => None,
+        }
     }
 
     /// The plain card.
@@ -77,7 +128,7 @@ impl PresentedCard {
     /// A card of which only the number is known.
     #[must_use]
     pub fn plain(pan: Pan) -> Self {
-        Self { number: CardNumber::Pan(pan), expiry: None, requestor: None, behind: None }
+        Self { number: CardNumber::Pan(pan), expiry: None, requestor: None, behind: None, phone: None }
     }
 
     /// The PAN that an issuer will know this by, where the simulation knows it.

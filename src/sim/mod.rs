@@ -22,7 +22,7 @@ pub use acquirer::{
 pub use book::{
     Answer, Book, BookEntry, Payment, PaymentNumber, PaymentState, ReversalEntry, ReversalNumber,
 };
-pub use cards::{CardNumber, PresentedCard, TestCard, TestMerchant, test_cards, test_merchants};
+pub use cards::{CardNumber, Phone, PresentedCard, TestCard, TestMerchant, test_cards, test_merchants};
 pub use faults::{Condition, ConditionError, Fault, FaultPlan, FaultRule};
 pub use issuer::{AnswerRule, IssuerConfig, IssuerCounts, IssuerSimulator, RuledAnswer};
 pub use ledger::{

@@ -6,7 +6,8 @@ use super::cards::{PresentedCard, TestMerchant};
 use super::template::Symbol;
 use crate::codec::{DataElement, Dialect, EncodeError, Message, TokenData};
 use crate::vocab::{
-    Currency, InstitutionId, Mti, Pan, PosEntryMode, ProcessingCode, ResponseCode, TokenRequestorId,
+    BusinessDate, ChipPayment, Currency, InstitutionId, IssuerData, Mti, Pan, PosEntryMode, ProcessingCode,
+    ResponseCode, TokenRequestorId,
 };
 
 const ACCOUNT: usize = 0;
@@ -40,7 +41,7 @@ impl Symbols {
     }
 
     /// Those of one payment.
-    pub(super) fn of(entry: &BookEntry, card: &PresentedCard) -> Self {
+    pub(super) fn of(entry: &BookEntry, card: &PresentedCard, chip: Option<&ChipPayment>) -> Self {
         let mut symbols = Self([0; SYMBOLS]);
         symbols.put(ACCOUNT, card.number.digits());
         if let Some(expiry) = card.expiry {
@@ -50,9 +51,9 @@ impl Symbols {
         symbols.put(SENT_AT, &entry.sent_at.digits());
         symbols.put(STAN, &entry.stan.digits());
         symbols.put(RRN, entry.rrn.as_bytes());
-        if let Some(atc) = entry.atc {
-            symbols.put_halves(ATC, &atc.to_be_bytes());
-            symbols.put_halves(CRYPTOGRAM, &cryptogram(entry, atc).to_be_bytes());
+        if let Some(chip) = chip {
+            symbols.put_halves(ATC, &chip.counter);
+            symbols.put_halves(CRYPTOGRAM, &chip.cryptogram);
         }
         symbols
     }
@@ -89,16 +90,53 @@ impl Symbols {
     }
 }
 
-/// A stand-in for what a chip would compute: different for every payment, the same when it is sent again, worth
-/// nothing to anyone.
-fn cryptogram(entry: &BookEntry, atc: u16) -> u64 {
-    let reference =
-        entry.rrn.as_bytes().iter().fold(0_u64, |sum, digit| (sum << 4) | u64::from(digit & 0x0F));
-    let mut mixed = reference ^ (u64::from(atc) << 48);
-    mixed = mixed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-    mixed ^ mixed >> 31
+/// What the chip says of a payment that is a tap. A phone signs it with its key; without one the cryptogram is worth
+/// nothing, and only the same whenever the payment is sent.
+pub(super) fn chip_payment(
+    entry: &BookEntry,
+    card: &PresentedCard,
+    today: BusinessDate,
+) -> Option<ChipPayment> {
+    let atc = entry.atc?;
+    let [month, day] = packed(&entry.sent_at.digits());
+    let [year] = packed(&[b'0' + year_of(today) / 10, b'0' + year_of(today) % 10]);
+    let rrn: [u8; 6] = packed(entry.rrn.as_bytes());
+    let [_, _, unpredictable @ ..] = rrn;
+    let [hundreds, tens, ones] = entry.payment.amount.currency().digits();
+    let mut chip = ChipPayment {
+        amount: packed(&entry.payment.amount.digits()),
+        amount_other: [0; 6],
+        country: [0x02, 0x76],
+        terminal_results: [0; 5],
+        currency: packed(&[b'0', hundreds, tens, ones]),
+        date: [year, month, day],
+        kind: [0],
+        unpredictable,
+        profile: [0; 2],
+        counter: atc.to_be_bytes(),
+        issuer_data: IssuerData::default(),
+        cryptogram: [0; 8],
+    };
+    match &card.phone {
+        Some(phone) => phone.key().sign(&mut chip),
+        None => {
+            let [a, b, c, d, e, f] = rrn;
+            let [high, low] = chip.counter;
+            chip.cryptogram = [f, e, d, c, b, a, low, high];
+        }
+    }
+    Some(chip)
+}
+
+/// The last two digits, as a chip dates.
+fn year_of(today: BusinessDate) -> u8 {
+    u8::try_from(today.year % 100).unwrap_or_default()
+}
+
+/// ASCII digits packed two to a byte, as DE 55 has amounts and dates.
+fn packed<const N: usize>(digits: &[u8]) -> [u8; N] {
+    let digit = |at: usize| digits.get(at).copied().unwrap_or_default() & 0x0F;
+    std::array::from_fn(|n| digit(2 * n) << 4 | digit(2 * n + 1))
 }
 
 /// What payments have in common that differ in their symbols only.
@@ -112,12 +150,21 @@ pub(super) struct Shape {
     pub(super) processing: ProcessingCode,
     pub(super) entry_mode: PosEntryMode,
     pub(super) currency: Currency,
-    pub(super) has_chip: bool,
+    /// The parts of chip data that are the same from one payment of a card to the next.
+    pub(super) chip: Option<ChipShape>,
+}
+
+/// What a chip says again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct ChipShape {
+    issuer_data: IssuerData,
+    year: u8,
 }
 
 impl Shape {
     /// That of one payment, sent with this message type.
-    pub(super) fn of(entry: &BookEntry, card: &PresentedCard, mti: Mti) -> Self {
+    pub(super) fn of(entry: &BookEntry, card: &PresentedCard, mti: Mti, chip: Option<&ChipPayment>) -> Self {
+        let [year, ..] = chip.map(|chip| chip.date).unwrap_or_default();
         Self {
             mti,
             account_length: card.number.digits().len(),
@@ -127,7 +174,7 @@ impl Shape {
             processing: entry.payment.processing,
             entry_mode: entry.payment.entry_mode,
             currency: entry.payment.amount.currency(),
-            has_chip: entry.atc.is_some(),
+            chip: chip.map(|chip| ChipShape { issuer_data: chip.issuer_data, year }),
         }
     }
 }
@@ -138,8 +185,6 @@ pub(super) struct Terms<'a> {
     pub(super) dialect: &'a Dialect,
     pub(super) institution: InstitutionId,
     pub(super) merchant: &'a TestMerchant,
-    /// Last two digits of the year, for the chip's date.
-    pub(super) year: u8,
 }
 
 impl Terms<'_> {
@@ -174,8 +219,8 @@ impl Terms<'_> {
         message.set(DataElement::MERCHANT, merchant.merchant.as_bytes())?;
         message.set(DataElement::MERCHANT_NAME, merchant.name.as_bytes())?;
         message.set(DataElement::CURRENCY, &shape.currency.digits())?;
-        if shape.has_chip {
-            message.set(DataElement::ICC, &self.chip_data(shape, symbols))?;
+        if let Some(chip) = &shape.chip {
+            message.set(DataElement::ICC, &chip_data(shape, chip, symbols))?;
         }
         if shape.requestor.is_some() {
             let data = TokenData { requestor: shape.requestor, ..TokenData::default() };
@@ -183,35 +228,34 @@ impl Terms<'_> {
         }
         Ok(())
     }
+}
 
-    /// DE 55 of a tap: the tags that a cryptogram is computed over (EMV Book 2, 8.1.1), and the cryptogram.
-    fn chip_data(&self, shape: &Shape, symbols: &Symbols) -> Vec<u8> {
-        let [month, day]: [u8; 2] = symbols.packed(SENT_AT);
-        let year = ((self.year / 10) << 4) | (self.year % 10);
-        let [hundreds, tens, ones] = shape.currency.digits().map(|digit| digit & 0x0F);
-        let currency = [hundreds, tens << 4 | ones];
-        let mut out = Vec::with_capacity(96);
-        for (tag, value) in [
-            (&[0x9F, 0x26][..], &symbols.bytes::<8>(CRYPTOGRAM)[..]),
-            (&[0x9F, 0x27], &[0x80]),
-            (&[0x9F, 0x10], &[0x06, 0x01, 0x0A, 0x03, 0xA0, 0x00, 0x00]),
-            (&[0x9F, 0x37], &symbols.packed::<4>(RRN + 4)),
-            (&[0x9F, 0x36], &symbols.bytes::<2>(ATC)),
-            (&[0x95], &[0; 5]),
-            (&[0x9A], &[year, month, day]),
-            (&[0x9C], &[0x00]),
-            (&[0x9F, 0x02], &symbols.packed::<6>(AMOUNT)),
-            (&[0x5F, 0x2A], &currency),
-            (&[0x82], &[0x00, 0x00]),
-            (&[0x9F, 0x1A], &[0x02, 0x76]),
-            (&[0x9F, 0x03], &[0; 6]),
-        ] {
-            out.extend_from_slice(tag);
-            out.push(u8::try_from(value.len()).unwrap_or_default());
-            out.extend_from_slice(value);
-        }
-        out
+/// DE 55 of a tap: the tags that a cryptogram is computed over (EMV Book 2, 8.1.1), and the cryptogram.
+fn chip_data(shape: &Shape, chip: &ChipShape, symbols: &Symbols) -> Vec<u8> {
+    let [month, day]: [u8; 2] = symbols.packed(SENT_AT);
+    let [hundreds, tens, ones] = shape.currency.digits().map(|digit| digit & 0x0F);
+    let currency = [hundreds, tens << 4 | ones];
+    let mut out = Vec::with_capacity(160);
+    for (tag, value) in [
+        (&[0x9F, 0x26][..], &symbols.bytes::<8>(CRYPTOGRAM)[..]),
+        (&[0x9F, 0x27], &[0x80]),
+        (&[0x9F, 0x10], chip.issuer_data.as_bytes()),
+        (&[0x9F, 0x37], &symbols.packed::<4>(RRN + 4)),
+        (&[0x9F, 0x36], &symbols.bytes::<2>(ATC)),
+        (&[0x95], &[0; 5]),
+        (&[0x9A], &[chip.year, month, day]),
+        (&[0x9C], &[0x00]),
+        (&[0x9F, 0x02], &symbols.packed::<6>(AMOUNT)),
+        (&[0x5F, 0x2A], &currency),
+        (&[0x82], &[0x00, 0x00]),
+        (&[0x9F, 0x1A], &[0x02, 0x76]),
+        (&[0x9F, 0x03], &[0; 6]),
+    ] {
+        out.extend_from_slice(tag);
+        out.push(u8::try_from(value.len()).unwrap_or_default());
+        out.extend_from_slice(value);
     }
+    out
 }
 
 /// Puts the code that a plain answer to a network management message carries.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::journal::{CardRef, Elements, TransactionEntry};
 use crate::link::ConnectionId;
-use crate::tsp::DetokenizeRequest;
+use crate::tsp::{DetokenizeRequest, Presentation};
 use crate::vocab::{
     Amount, CounterTaken, LinkId, Mti, Outcome, Refusal, ResponseCode, Rrn, SentAt, SettlementWindow, Stan,
     TerminalId, TransactionId, Verdicts,
@@ -49,8 +49,8 @@ pub enum Event {
 pub enum Action {
     /// Look the token up; answered by `Event::Detokenized`.
     Detokenize { transaction: TransactionId, request: Box<DetokenizeRequest> },
-    /// Forget that this counter was taken: its request was not forwarded.
-    ReleaseCounter { record: u64, counter: CounterTaken },
+    /// This counter's request was not forwarded: it may be presented once more in the same way.
+    ReleaseCounter { record: u64, counter: CounterTaken, by: Presentation },
     /// Put an entry in the journal; `Event::Durable` with this ticket follows.
     Append { ticket: Ticket, entry: TransactionEntry },
     /// Send the request to its issuer; `NotSent` when no connection takes it. `repeat`: as xxx1, since a byte of it

@@ -8,11 +8,11 @@ use zeroize::Zeroizing;
 use crate::codec::{DataElement, DecodeError, Dialect, IccData, Message, OriginalData, Tag, TokenData};
 use crate::journal::{AcquirerLeg, CardRef, Elements};
 use crate::stdx::clock::Now;
-use crate::tsp::{ChipData, DetokenizeRequest, Purpose};
+use crate::tsp::{DetokenizeRequest, Purpose};
 use crate::vocab::{
-    Amount, Currency, Expiry, InstitutionId, LinkId, LocalDate, LocalTime, MerchantCategory, MerchantId,
-    MessageClass, MessageFunction, Mti, PosEntryMode, ProcessingCode, Refusal, Rrn, SentAt, Stan, TerminalId,
-    Token, Track2, TransactionId, TransactionKind,
+    Amount, ChipPayment, Currency, Expiry, InstitutionId, IssuerData, LinkId, LocalDate, LocalTime,
+    MerchantCategory, MerchantId, MessageClass, MessageFunction, Mti, PosEntryMode, ProcessingCode, Refusal,
+    Rrn, SentAt, Stan, TerminalId, Token, Track2, TransactionId, TransactionKind,
 };
 
 use super::event::{Account, CardMark};
@@ -283,7 +283,11 @@ impl Request {
     /// What the TSP is to be asked about a token.
     fn question(&self, token: Token, parts: &Parts, message: &Message) -> Result<DetokenizeRequest, Refusal> {
         parts.track_agrees(token.as_bytes())?;
+        let purpose = self.purpose();
         let chip = Chip::read(message, token.as_bytes())?;
+        if chip.incomplete && purpose == Purpose::Purchase {
+            return Err(Refusal::FormatError);
+        }
         let expiry = parts.token_expiry(&chip)?;
         let entry_mode = parts.entry_mode.map(|mode| mode.entry);
         if self.kind == RequestKind::Payment && entry_mode.is_none() {
@@ -295,11 +299,12 @@ impl Request {
             requestor: parts.token_data.requestor,
             entry_mode,
             acquirer: self.leg.link,
+            terminal: self.key.terminal,
             merchant: parts.merchant,
             category: parts.category,
             amount: parts.amount,
-            chip: chip.data,
-            purpose: self.purpose(),
+            chip: chip.payment,
+            purpose,
         })
     }
 
@@ -378,7 +383,10 @@ impl Parts {
 
 /// What DE 55 says, as far as it is looked at.
 struct Chip {
-    data: Option<ChipData>,
+    /// What it signed, when all of it is there.
+    payment: Option<ChipPayment>,
+    /// A cryptogram and its counter are there, and not all that they need.
+    incomplete: bool,
     expiry: Option<Expiry>,
 }
 
@@ -386,7 +394,7 @@ impl Chip {
     /// Reads DE 55; the account numbers it holds (5A, 57) must be `account`, its expiries (5F24, 57) agree.
     fn read(message: &Message, account: &[u8]) -> Result<Self, Refusal> {
         let icc = message.icc().map_err(|_| Refusal::FormatError)?;
-        let Some(icc) = icc else { return Ok(Self { data: None, expiry: None }) };
+        let Some(icc) = icc else { return Ok(Self { payment: None, incomplete: false, expiry: None }) };
         let number = icc.get(Tag::PAN).map(unpacked);
         if number.is_some_and(|number| number.as_slice() != account) {
             return Err(Refusal::AccountsDisagree);
@@ -404,7 +412,9 @@ impl Chip {
         if date.is_some() && of_track.is_some() && date != of_track {
             return Err(Refusal::ExpiriesDisagree);
         }
-        Ok(Self { data: chip_data(&icc), expiry: date.or(of_track) })
+        let payment = chip_payment(&icc);
+        let incomplete = payment.is_none() && icc.atc().is_some() && icc.cryptogram().is_some();
+        Ok(Self { payment, incomplete, expiry: date.or(of_track) })
     }
 }
 
@@ -417,13 +427,34 @@ fn unpacked(packed: &[u8]) -> Zeroizing<Vec<u8>> {
     )
 }
 
-/// Counter and cryptogram with what the chip signed; `None` unless both are there.
-fn chip_data(icc: &IccData<'_>) -> Option<ChipData> {
-    Some(ChipData {
-        atc: icc.atc()?,
-        cryptogram: icc.cryptogram()?,
-        amount: icc.amount(),
-        currency: icc.currency(),
+/// The elements that a cryptogram is computed over (EMV Book 2, table 26), and the cryptogram; `None` unless each is
+/// there in its length and the cryptogram is one that asks for an authorization (ARQC). The other amount alone may be
+/// absent: it then is zero.
+fn chip_payment(icc: &IccData<'_>) -> Option<ChipPayment> {
+    fn exact<const N: usize>(icc: &IccData<'_>, tag: Tag) -> Option<[u8; N]> {
+        icc.get(tag)?.try_into().ok()
+    }
+    let [information] = exact(icc, Tag::CID)?;
+    if information & 0xC0 != 0x80 {
+        return None;
+    }
+    Some(ChipPayment {
+        amount: exact(icc, Tag::AMOUNT)?,
+        amount_other: if icc.get(Tag::AMOUNT_OTHER).is_some() {
+            exact(icc, Tag::AMOUNT_OTHER)?
+        } else {
+            [0; 6]
+        },
+        country: exact(icc, Tag::TERMINAL_COUNTRY)?,
+        terminal_results: exact(icc, Tag::TVR)?,
+        currency: exact(icc, Tag::CURRENCY)?,
+        date: exact(icc, Tag::TRANSACTION_DATE)?,
+        kind: exact(icc, Tag::TRANSACTION_TYPE)?,
+        unpredictable: exact(icc, Tag::UNPREDICTABLE_NUMBER)?,
+        profile: exact(icc, Tag::AIP)?,
+        counter: exact(icc, Tag::ATC)?,
+        issuer_data: IssuerData::parse(icc.get(Tag::IAD)?).ok()?,
+        cryptogram: exact(icc, Tag::CRYPTOGRAM)?,
     })
 }
 

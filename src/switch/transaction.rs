@@ -5,11 +5,12 @@ use std::sync::Arc;
 use crate::journal::{CardRef, Elements, IssuerLeg, RequestEntry, StoredEntry};
 use crate::link::ConnectionId;
 use crate::stdx::clock::Moment;
+use crate::tsp::Presentation;
 use crate::vocab::{
     Amount, CounterTaken, LinkId, Outcome, Refusal, SettlementWindow, TransactionId, Verdicts,
 };
 
-use super::event::{Answer, AnswerKind, CardMark, Mapped};
+use super::event::{Action, Answer, AnswerKind, CardMark, Mapped};
 use super::request::{PanCard, Request};
 
 /// Where a payment stands. It only moves down this list.
@@ -168,6 +169,17 @@ impl Transaction {
     pub fn taken(&self) -> Option<(u64, CounterTaken)> {
         let routed = self.routed.as_ref()?;
         Some((routed.card.token.as_ref()?.record, routed.counter?))
+    }
+
+    /// Gives back what it took, to be presented once more as it was here.
+    #[must_use]
+    pub(super) fn release(&self, (record, counter): (u64, CounterTaken)) -> Action {
+        let by = Presentation {
+            acquirer: self.request.leg.link,
+            terminal: self.request.key.terminal,
+            amount: self.request.compared.amount,
+        };
+        Action::ReleaseCounter { record, counter, by }
     }
 
     /// The answer to whoever asked last.

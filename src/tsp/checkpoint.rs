@@ -92,7 +92,7 @@ impl TspFold {
                 place.insert(kept.ok_or(CheckpointError::Damaged("a token's counters cannot be read"))?)
             }
         };
-        counters.take(counter);
+        counters.note(counter.atc);
         Ok(())
     }
 }

@@ -1,7 +1,11 @@
 //! `TspConfig`: token and PAN ranges, requestors, limits. Resolved values, no serde.
 
+use std::time::Duration;
+
+use crate::crypto::{CryptogramProfile, KeyLabel};
 use crate::vocab::{Bin, Pan, Text};
 
+use super::counters::CounterWindow;
 use super::requestor::TokenRequestor;
 
 /// The TSP as configured.
@@ -12,7 +16,9 @@ pub struct TspConfig {
     pub requestors: Vec<TokenRequestor>,
     /// Our BIN controller identifier, four characters that EMVCo assigns; without it no PAR is made.
     pub bin_controller: Option<Text<4>>,
-    pub cryptograms: CryptogramPolicy,
+    pub counter_window: CounterWindow,
+    /// How long a cryptogram whose request was not forwarded may be presented once more.
+    pub resubmit_window: Duration,
     /// By how many minor units DE 4 may exceed what the chip signed (9F02).
     pub amount_tolerance: u64,
     pub limits: TspLimits,
@@ -31,12 +37,11 @@ pub struct TspLimits {
     pub waiting_calls: usize,
 }
 
-/// What happens to chip transactions as long as their cryptograms cannot be checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CryptogramPolicy {
-    Refused,
-    /// They pass, and the issuer is told that nobody looked. Only with development keys.
-    Unverified,
+/// How the chip cryptograms of a range's tokens are made, and from which of the TSP's own issuer master keys.
+#[derive(Debug, Clone, Copy)]
+pub struct RangeCryptograms {
+    pub profile: &'static CryptogramProfile,
+    pub key: KeyLabel,
 }
 
 /// Digits from which tokens of one product are drawn. One range a product class keeps what a BIN table says of
@@ -49,6 +54,8 @@ pub struct TokenRange {
     pub product: Text<16>,
     /// How long a token is good for; its expiry does not follow the card's.
     pub validity_years: u16,
+    /// Without it no chip payment with a token of this range passes.
+    pub cryptograms: Option<RangeCryptograms>,
 }
 
 impl TokenRange {
@@ -96,6 +103,10 @@ impl TspConfig {
         ] {
             check(value > 0, &mut faults, format!("limits.{key}"), "must not be zero");
         }
+        let window = self.counter_window;
+        let held = window.behind <= CounterWindow::BEHIND_MOST;
+        check(held, &mut faults, "counter_behind".to_owned(), "must be at most 63");
+        check(window.ahead > 0, &mut faults, "counter_ahead".to_owned(), "must not be zero");
         faults
     }
 
@@ -208,16 +219,33 @@ pub(crate) fn sample() -> TspConfig {
             most_amount: None,
             expiry_optional: false,
             chip_amount_binds: true,
+            cryptogram_required: false,
         },
         location: TokenLocation::DeviceStorage,
         assurances: vec![TokenAssuranceMethod::parse(b"01").unwrap()],
         activation: Activation::AtIssue,
     };
+    let cryptograms = Some(RangeCryptograms {
+        profile: CryptogramProfile::named("ccd-aes").unwrap(),
+        key: KeyLabel::parse("token-master").unwrap(),
+    });
     let shop = Merchant { acquirer: LinkId(1), id: MerchantId::parse(b"SHOP1").unwrap() };
     TspConfig {
         token_ranges: vec![
-            TokenRange { bin: bin(b"489537"), length: 16, product: text(b"credit"), validity_years: 3 },
-            TokenRange { bin: bin(b"623529"), length: 19, product: text(b"debit"), validity_years: 3 },
+            TokenRange {
+                bin: bin(b"489537"),
+                length: 16,
+                product: text(b"credit"),
+                validity_years: 3,
+                cryptograms,
+            },
+            TokenRange {
+                bin: bin(b"623529"),
+                length: 19,
+                product: text(b"debit"),
+                validity_years: 3,
+                cryptograms: None,
+            },
         ],
         pan_ranges: vec![
             PanRange { bin: bin(b"476173"), product: text(b"credit"), controlled: true },
@@ -225,7 +253,8 @@ pub(crate) fn sample() -> TspConfig {
         ],
         requestors: vec![requestor(b"00000000001", 1, vec![]), requestor(b"00000000002", 2, vec![shop])],
         bin_controller: Some(Text::parse("id", b"Q001").unwrap()),
-        cryptograms: CryptogramPolicy::Unverified,
+        counter_window: CounterWindow { behind: 8, ahead: 100 },
+        resubmit_window: Duration::from_secs(60),
         amount_tolerance: 0,
         limits: TspLimits { capacity: 1000, control_sets: 8, remembered_requests: 1000, waiting_calls: 64 },
     }
@@ -268,6 +297,8 @@ mod tests {
                 Box::new(|c| c.requestors[1].controls.entry_modes = Default::default()),
             ),
             ("limits.capacity", Box::new(|c| c.limits.capacity = 0)),
+            ("counter_behind", Box::new(|c| c.counter_window.behind = 64)),
+            ("counter_ahead", Box::new(|c| c.counter_window.ahead = 0)),
         ];
         for (key, change) in cases {
             let mut config = sample();

@@ -77,6 +77,8 @@ pub struct DomainControls {
     pub expiry_optional: bool,
     /// Whether an amount or currency other than what the chip signed declines, or is only told to the issuer.
     pub chip_amount_binds: bool,
+    /// Whether a purchase needs a cryptogram however the token was entered; a chip's entry modes need one always.
+    pub cryptogram_required: bool,
 }
 
 /// What a payment says about where it takes place.
@@ -166,6 +168,7 @@ mod tests {
             most_amount: None,
             expiry_optional: false,
             chip_amount_binds: true,
+            cryptogram_required: false,
         };
         let shop = merchant(b"SHOP1          ");
         let other = merchant(b"SHOP2          ");

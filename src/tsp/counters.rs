@@ -1,103 +1,200 @@
-//! `Counters`: a chip's cryptogram leads to at most one approval. Taken by compare-and-set while a payment is judged,
-//! recovered after a restart from the journal's transaction entries.
+//! `Counters`: a chip's cryptogram leads to at most one approval. Its counter is taken by compare-and-set once the
+//! cryptogram was found true, so that a forged one burns nothing; recovered after a restart from the journal's
+//! transaction entries.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use crate::stdx::bounded::BoundedMap;
+use crate::stdx::clock::Moment;
 use crate::stdx::maps::Map;
-use crate::vocab::CounterTaken;
-
-/// How far a payment may come behind a later one of the same token.
-const WINDOW: usize = 8;
+use crate::vocab::{Amount, CounterTaken, LinkId, TerminalId};
 
 /// Tokens are spread over so many locks. A payment holds one for some ten nanoseconds.
 const SHARDS: usize = 64;
 
-/// What was taken, of all tokens.
-pub(super) struct Counters {
-    shards: Box<[Mutex<Map<u64, TokenCounters>>]>,
+/// How many released counters each shard remembers; the oldest then counts as used.
+const RELEASED_MOST: usize = 256;
+
+/// How far a payment's counter may lie from the highest one used of its token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CounterWindow {
+    /// Taps arrive out of order: how late one may come. At most `BEHIND_MOST`.
+    pub behind: u16,
+    /// Taps get lost on their way: how many in a row may.
+    pub ahead: u16,
 }
 
-/// What was taken of one token: its highest counters with their cryptograms. Everything at or below the floor
-/// counts as taken, so that memory is bounded and a replay is known for ever. The pair counts, not the counter
-/// alone: as long as cryptograms are not checked, a forged counter must not burn the true one.
+impl CounterWindow {
+    /// What is remembered of a token fits one word.
+    pub const BEHIND_MOST: u16 = 63;
+}
+
+/// Where a cryptogram was presented, and for how much: who may present it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Presentation {
+    pub acquirer: LinkId,
+    pub terminal: Option<TerminalId>,
+    pub amount: Option<Amount>,
+}
+
+/// What a counter is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    Free,
+    Used,
+    OutOfRange,
+}
+
+/// What was used, of all tokens.
+pub(super) struct Counters {
+    shards: Box<[Mutex<Shard>]>,
+    window: CounterWindow,
+    resubmit_window: Duration,
+}
+
+struct Shard {
+    tokens: Map<u64, TokenCounters>,
+    /// Used counters whose requests were not forwarded, by record and counter.
+    released: BoundedMap<(u64, u16), Released>,
+}
+
+struct Released {
+    cryptogram: [u8; 8],
+    by: Presentation,
+    until: Moment,
+    again: bool,
+}
+
+/// What was used of one token: its highest counter, and which of the 64 up to it. What lies further back counts as
+/// used: memory is bounded and a replay is known for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct TokenCounters {
-    /// The highest counter that was let go of; 0 is no chip's.
-    floor: u16,
-    /// The highest first.
-    taken: [Option<CounterTaken>; WINDOW],
+    /// 0 is no chip's.
+    highest: u16,
+    /// Bit n: `highest - n` was used.
+    used: u64,
 }
 
 impl TokenCounters {
-    /// Takes a counter; false when it, or its like, was taken before.
-    pub(super) fn take(&mut self, new: CounterTaken) -> bool {
-        if new.atc <= self.floor || self.taken.contains(&Some(new)) {
-            return false;
+    fn standing(&self, atc: u16, window: CounterWindow) -> Standing {
+        // A chip begins with 1, and at FFFF it stops for good (EMV Book 3, 6.5.5).
+        if atc == 0 || atc == u16::MAX {
+            return Standing::OutOfRange;
         }
-        let mut carried = Some(new);
-        for place in &mut self.taken {
-            let rises = carried.is_some_and(|carried| place.is_none_or(|held| held.atc < carried.atc));
-            if rises {
-                std::mem::swap(place, &mut carried);
+        match self.highest.checked_sub(atc) {
+            None if atc - self.highest <= window.ahead => Standing::Free,
+            Some(back) if back <= window.behind && self.used >> back & 1 == 0 => Standing::Free,
+            Some(back) if back <= window.behind => Standing::Used,
+            None | Some(_) => Standing::OutOfRange,
+        }
+    }
+
+    /// Marks a counter as used. In whatever order counters are marked, the outcome is the same.
+    pub(super) fn note(&mut self, atc: u16) {
+        match self.highest.checked_sub(atc) {
+            None => {
+                let ahead = u32::from(atc - self.highest);
+                self.used = self.used.checked_shl(ahead).unwrap_or_default() | 1;
+                self.highest = atc;
             }
+            Some(back) => self.used |= 1_u64.checked_shl(u32::from(back)).unwrap_or_default(),
         }
-        if let Some(dropped) = carried {
-            self.floor = self.floor.max(dropped.atc);
-        }
-        true
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = self.floor.to_be_bytes().to_vec();
-        for taken in self.taken.iter().flatten() {
-            out.extend_from_slice(&taken.atc.to_be_bytes());
-            out.extend_from_slice(&taken.cryptogram);
-        }
+        let mut out = self.highest.to_be_bytes().to_vec();
+        out.extend_from_slice(&self.used.to_be_bytes());
         out
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let (floor, rest) = bytes.split_first_chunk::<2>()?;
-        let mut counters = Self { floor: u16::from_be_bytes(*floor), ..Self::default() };
-        let pieces = rest.chunks_exact(10);
-        if !pieces.remainder().is_empty() || pieces.len() > WINDOW {
-            return None;
+        let (highest, used) = bytes.split_first_chunk::<2>()?;
+        Some(Self { highest: u16::from_be_bytes(*highest), used: u64::from_be_bytes(used.try_into().ok()?) })
+    }
+}
+
+impl Shard {
+    fn standing(
+        &self,
+        (record, counter): (u64, CounterTaken),
+        by: &Presentation,
+        window: CounterWindow,
+        now: Moment,
+    ) -> Standing {
+        let of_token = self.tokens.get(&record).copied().unwrap_or_default();
+        let standing = of_token.standing(counter.atc, window);
+        let may_come_again = |released: &Released| {
+            !released.again
+                && released.cryptogram == counter.cryptogram
+                && released.by == *by
+                && now < released.until
+        };
+        match self.released.get(&(record, counter.atc)) {
+            Some(released) if standing == Standing::Used && may_come_again(released) => Standing::Free,
+            _ => standing,
         }
-        for (place, piece) in counters.taken.iter_mut().zip(pieces) {
-            let (atc, cryptogram) = piece.split_first_chunk::<2>()?;
-            *place =
-                Some(CounterTaken { atc: u16::from_be_bytes(*atc), cryptogram: cryptogram.try_into().ok()? });
-        }
-        Some(counters)
     }
 }
 
 impl Counters {
-    pub(super) fn new() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+    pub(super) fn new(window: CounterWindow, resubmit_window: Duration) -> Self {
+        let shard = || Shard { tokens: Map::default(), released: BoundedMap::with_capacity(RELEASED_MOST) };
+        Self { shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect(), window, resubmit_window }
     }
 
-    /// Takes a counter of a token; of any number of callers with the same one, a single one gets true.
-    pub(super) fn take(&self, record: u64, counter: CounterTaken) -> bool {
-        self.with(record, |tokens| tokens.entry(record).or_default().take(counter)).unwrap_or(false)
+    /// What a counter is worth now: looked at before its cryptogram is, which takes longer.
+    pub(super) fn look(
+        &self,
+        record: u64,
+        counter: CounterTaken,
+        by: &Presentation,
+        now: Moment,
+    ) -> Standing {
+        self.with(record, |shard| shard.standing((record, counter), by, self.window, now))
+            .unwrap_or(Standing::OutOfRange)
     }
 
-    /// Gives a counter back that led to nothing.
-    pub(super) fn release(&self, record: u64, counter: CounterTaken) {
-        self.with(record, |tokens| {
-            let taken = tokens.get_mut(&record).map(|tokens| &mut tokens.taken);
-            if let Some(place) = taken.into_iter().flatten().find(|place| **place == Some(counter)) {
-                *place = None;
+    /// Takes a counter of a token whose cryptogram is true; of any number of callers with the same one, a single one
+    /// gets `Free`.
+    pub(super) fn take(
+        &self,
+        record: u64,
+        counter: CounterTaken,
+        by: &Presentation,
+        now: Moment,
+    ) -> Standing {
+        let taken = self.with(record, |shard| {
+            let standing = shard.standing((record, counter), by, self.window, now);
+            if standing == Standing::Free {
+                shard.tokens.entry(record).or_default().note(counter.atc);
+                if let Some(released) = shard.released.get_mut(&(record, counter.atc)) {
+                    released.again = true;
+                }
             }
+            standing
         });
+        taken.unwrap_or(Standing::OutOfRange)
+    }
+
+    /// A taken counter led to nothing: whoever presented it may do so once more, for a while.
+    pub(super) fn release(&self, record: u64, counter: CounterTaken, by: Presentation, now: Moment) {
+        let until = now.plus(self.resubmit_window);
+        let released = Released { cryptogram: counter.cryptogram, by, until, again: false };
+        self.with(record, |shard| shard.released.insert((record, counter.atc), released));
+    }
+
+    /// Marks what a journaled request took.
+    pub(super) fn note(&self, record: u64, atc: u16) {
+        self.with(record, |shard| shard.tokens.entry(record).or_default().note(atc));
     }
 
     /// Puts back what a checkpoint kept.
     pub(super) fn put(&self, record: u64, counters: TokenCounters) {
-        self.with(record, |tokens| tokens.insert(record, counters));
+        self.with(record, |shard| shard.tokens.insert(record, counters));
     }
 
-    fn with<T>(&self, record: u64, act: impl FnOnce(&mut Map<u64, TokenCounters>) -> T) -> Option<T> {
+    fn with<T>(&self, record: u64, act: impl FnOnce(&mut Shard) -> T) -> Option<T> {
         let shard = usize::try_from(record % SHARDS as u64).unwrap_or_default();
         let shard = self.shards.get(shard)?;
         Some(act(&mut shard.lock().unwrap_or_else(PoisonError::into_inner)))
@@ -111,65 +208,102 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::Standing::{Free, OutOfRange, Used};
     use super::*;
+
+    const WINDOW: CounterWindow = CounterWindow { behind: 8, ahead: 100 };
+    const RESUBMIT: Duration = Duration::from_secs(60);
+    const START: Moment = Moment(0);
+
+    fn counters() -> Counters {
+        Counters::new(WINDOW, RESUBMIT)
+    }
 
     fn counter(atc: u16, cryptogram: u8) -> CounterTaken {
         CounterTaken { atc, cryptogram: [cryptogram; 8] }
     }
 
+    fn at(terminal: &[u8]) -> Presentation {
+        Presentation { acquirer: LinkId(1), terminal: TerminalId::parse(terminal).ok(), amount: None }
+    }
+
+    fn take(counters: &Counters, record: u64, atc: u16) -> Standing {
+        counters.take(record, counter(atc, 1), &at(b"TERM0001"), START)
+    }
+
     #[test]
-    fn a_counter_is_taken_once() {
-        let counters = Counters::new();
-        for (record, atc, cryptogram, expected) in [
-            (1, 5, 1, true),
-            (1, 5, 1, false),
-            (1, 5, 2, true), // another cryptogram: which of the two is true, nobody can say yet
-            (2, 5, 1, true),
-            (1, 4, 1, true), // late, and within the window
-            (1, 4, 1, false),
-            (1, 0, 1, false), // a chip begins with 1
+    fn a_counter_is_taken_once_and_within_its_window() {
+        let counters = counters();
+        for (record, atc, expected) in [
+            (1, 0, OutOfRange),
+            (1, 101, OutOfRange), // too far ahead of none
+            (1, 50, Free),
+            (1, 50, Used),
+            (2, 50, Free), // another token
+            (1, 42, Free), // late
+            (1, 42, Used),
+            (1, 41, OutOfRange), // too late to tell
+            (1, 150, Free),
+            (1, 251, OutOfRange),
+            (1, 142, Free),
+            (1, 50, OutOfRange),
         ] {
-            assert_eq!(
-                counters.take(record, counter(atc, cryptogram)),
-                expected,
-                "{record} {atc} {cryptogram}"
-            );
+            assert_eq!(take(&counters, record, atc), expected, "{record} {atc}");
         }
     }
 
     #[test]
-    fn what_fell_out_of_the_window_counts_as_taken() {
-        let mut token = TokenCounters::default();
-        for atc in 1..=20 {
-            assert!(token.take(counter(atc, 1)));
-        }
-        for atc in 1..=20 {
-            assert!(!token.take(counter(atc, 1)), "{atc}");
-        }
-        assert!(!token.take(counter(12, 9)), "below the window nothing passes");
-        assert!(token.take(counter(21, 1)));
+    fn the_last_counter_of_a_chip_is_none() {
+        let counters = Counters::new(CounterWindow { behind: 63, ahead: u16::MAX }, RESUBMIT);
+        assert_eq!(take(&counters, 1, u16::MAX), OutOfRange);
+        assert_eq!(take(&counters, 1, u16::MAX - 1), Free);
     }
 
     #[test]
-    fn a_forged_counter_does_not_burn_the_token() {
-        let mut token = TokenCounters::default();
-        assert!(token.take(counter(u16::MAX, 66)));
-        for atc in 1..=100 {
-            assert!(token.take(counter(atc, 1)), "{atc}");
+    fn a_look_takes_nothing() {
+        let counters = counters();
+        let look = || counters.look(1, counter(5, 1), &at(b"TERM0001"), START);
+        assert_eq!((look(), look()), (Free, Free));
+        assert_eq!(take(&counters, 1, 5), Free);
+        assert_eq!(look(), Used);
+    }
+
+    #[test]
+    fn what_was_released_may_come_once_more_from_where_it_came_and_for_a_while() {
+        let terminal = at(b"TERM0001");
+        let soon = START.plus(Duration::from_secs(59));
+        let dear = Presentation { amount: None, acquirer: LinkId(2), ..terminal };
+        for (cryptogram, by, now, expected) in [
+            (1, terminal, soon, Free),
+            (2, terminal, soon, Used),
+            (1, at(b"TERM0002"), soon, Used),
+            (1, dear, soon, Used),
+            (1, terminal, START.plus(RESUBMIT), Used),
+        ] {
+            let counters = counters();
+            assert_eq!(counters.take(1, counter(5, 1), &terminal, START), Free);
+            assert_eq!(counters.look(1, counter(5, 1), &terminal, START), Used, "not released yet");
+            counters.release(1, counter(5, 1), terminal, START);
+            assert_eq!(counters.take(1, counter(5, cryptogram), &by, now), expected, "{cryptogram} {by:?}");
+            if expected == Free {
+                assert_eq!(counters.take(1, counter(5, 1), &terminal, now), Used, "once");
+                counters.release(1, counter(5, 1), terminal, now);
+                assert_eq!(counters.take(1, counter(5, 1), &terminal, now), Free, "it led to nothing again");
+            }
         }
     }
 
     /// P7's place: of many threads that come with one cryptogram, one gets it.
     #[test]
     fn of_concurrent_takes_one_wins() {
-        let counters = Counters::new();
+        let counters = Counters::new(CounterWindow { behind: 63, ahead: 100 }, RESUBMIT);
         for round in 1..=200 {
             let (barrier, won) = (Barrier::new(4), AtomicUsize::new(0));
             std::thread::scope(|scope| {
                 for _ in 0..4 {
                     scope.spawn(|| {
                         barrier.wait();
-                        if counters.take(7, counter(round, 1)) {
+                        if take(&counters, 7, round) == Free {
                             won.fetch_add(1, Ordering::Relaxed);
                         }
                     });
@@ -183,21 +317,41 @@ mod tests {
         /// The journal's order need not be the order of taking: the outcome is the same.
         #[test]
         fn recovery_in_any_order_ends_alike(
-            (taken, shuffled) in proptest::collection::vec(1..200_u16, 0..40).prop_flat_map(|list| {
-                let distinct: std::collections::BTreeSet<u16> = list.into_iter().collect();
-                let distinct: Vec<u16> = distinct.into_iter().collect();
-                (Just(distinct.clone()), Just(distinct).prop_shuffle())
+            (noted, shuffled) in proptest::collection::vec(1..400_u16, 0..80).prop_flat_map(|list| {
+                (Just(list.clone()), Just(list).prop_shuffle())
             })
         ) {
             let (mut a, mut b) = (TokenCounters::default(), TokenCounters::default());
-            for atc in taken {
-                a.take(counter(atc, 1));
-            }
-            for atc in shuffled {
-                b.take(counter(atc, 1));
-            }
+            noted.iter().for_each(|atc| a.note(*atc));
+            shuffled.iter().for_each(|atc| b.note(*atc));
             prop_assert_eq!(a, b);
             prop_assert_eq!(TokenCounters::decode(&a.encode()), Some(a));
+            for atc in noted {
+                prop_assert_ne!(a.standing(atc, CounterWindow { behind: 63, ahead: 100 }), Free);
+            }
+        }
+
+        /// Against the plain rule: a set of what was used, and the two distances.
+        #[test]
+        fn the_word_remembers_as_a_set_would(
+            atcs in proptest::collection::vec(1..300_u16, 1..80), behind in 0..64_u16, ahead in 1..200_u16
+        ) {
+            let window = CounterWindow { behind, ahead };
+            let (mut word, mut set) = (TokenCounters::default(), std::collections::BTreeSet::new());
+            for atc in atcs {
+                let highest = set.last().copied().unwrap_or(0);
+                let near = atc <= highest + ahead && atc + behind >= highest;
+                let expected = match (near, set.contains(&atc)) {
+                    (true, false) => Free,
+                    (true, true) => Used,
+                    (false, _) => OutOfRange,
+                };
+                prop_assert_eq!(word.standing(atc, window), expected);
+                if expected == Free {
+                    word.note(atc);
+                    set.insert(atc);
+                }
+            }
         }
     }
 }

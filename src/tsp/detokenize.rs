@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use crate::crypto::{DataSealer, Sealed};
-use crate::stdx::clock::Now;
+use crate::crypto::{CryptogramKeys, DataSealer, Sealed};
+use crate::stdx::clock::{Moment, Now};
 use crate::vocab::{
-    Amount, CounterTaken, EntryMode, Expiry, LinkId, MerchantCategory, MerchantId, Par, Refusal, Service,
-    Token, TokenAssuranceMethod, TokenRequestorId, VerdictResult, Verdicts, YearMonth,
+    Amount, ChipPayment, CounterTaken, EntryMode, Expiry, LinkId, MerchantCategory, MerchantId, Par, Refusal,
+    Service, TerminalId, Token, TokenAssuranceMethod, TokenRequestorId, VerdictResult, Verdicts, YearMonth,
 };
 
-use super::config::{CryptogramPolicy, TokenRange, TspConfig};
 use super::controls::{DomainContext, DomainControls, check_requestor};
-use super::counters::Counters;
+use super::counters::{Counters, Presentation};
 use super::lifecycle::TokenStatus;
 use super::record::{CardAad, CardData, open_card};
 use super::table::{BATCH, Domain, Mapping, TokenTable};
-use super::verify::{self, ChipPolicy};
+use super::verify::{TokenKeys, check_amount, check_cryptogram, refuse_used};
 
 /// What the PAN is wanted for, and so how closely the token is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,25 +38,21 @@ pub struct DetokenizeRequest {
     pub requestor: Option<TokenRequestorId>,
     pub entry_mode: Option<EntryMode>,
     pub acquirer: LinkId,
+    pub terminal: Option<TerminalId>,
     pub merchant: Option<MerchantId>,
     pub category: Option<MerchantCategory>,
     pub amount: Option<Amount>,
-    /// None unless both the cryptogram (9F26) and its counter (9F36) came.
-    pub chip: Option<ChipData>,
+    /// What the chip said, when it came whole.
+    pub chip: Option<ChipPayment>,
     pub purpose: Purpose,
 }
 
-/// What the chip said, as far as it is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ChipData {
-    /// Application transaction counter, tag 9F36.
-    pub atc: u16,
-    /// Application cryptogram, tag 9F26.
-    pub cryptogram: [u8; 8],
-    /// Amount authorized in minor units, tag 9F02.
-    pub amount: Option<u64>,
-    /// Transaction currency code, tag 5F2A: an ISO 4217 number.
-    pub currency: Option<u16>,
+impl DetokenizeRequest {
+    /// Where its cryptogram is presented.
+    #[must_use]
+    pub fn presentation(&self) -> Presentation {
+        Presentation { acquirer: self.acquirer, terminal: self.terminal, amount: self.amount }
+    }
 }
 
 /// A payment's answer.
@@ -83,8 +78,9 @@ pub struct Detokenizer {
     table: Arc<TokenTable>,
     counters: Arc<Counters>,
     sealer: DataSealer,
-    ranges: Arc<[TokenRange]>,
-    policy: ChipPolicy,
+    keys: TokenKeys,
+    /// By how many minor units DE 4 may exceed 9F02.
+    amount_tolerance: u64,
 }
 
 impl Detokenizer {
@@ -92,19 +88,16 @@ impl Detokenizer {
         table: Arc<TokenTable>,
         counters: Arc<Counters>,
         sealer: DataSealer,
-        config: &TspConfig,
+        keys: TokenKeys,
+        amount_tolerance: u64,
     ) -> Self {
-        let policy = ChipPolicy {
-            unverified_may_pass: config.cryptograms == CryptogramPolicy::Unverified,
-            amount_tolerance: config.amount_tolerance,
-        };
-        Self { table, counters, sealer, ranges: config.token_ranges.as_slice().into(), policy }
+        Self { table, counters, sealer, keys, amount_tolerance }
     }
 
     /// Whether an account number lies in a token range: if so it is a token, known or not, and never a PAN.
     #[must_use]
     pub fn covers(&self, account: &[u8]) -> bool {
-        self.ranges.iter().any(|range| range.covers(account))
+        self.keys.range(account).is_some()
     }
 
     /// Answers each of `requests`, in order, at the end of `out`. Every slot of a batch is touched before one is
@@ -121,49 +114,43 @@ impl Detokenizer {
             let places = self.table.touch(batch.iter().map(|request| request.token.number()));
             for (request, place) in batch.iter().zip(places) {
                 out.push(match place.and_then(|place| self.table.mapping(place)) {
-                    Some(mapping) => self.judge(today, request, &mapping),
+                    Some(mapping) => self.judge(today, now.moment, request, &mapping),
                     None => Err(Refusal::UnknownToken),
                 });
             }
         }
     }
 
-    /// Forgets that a counter was taken: its request was not forwarded, so it led to no approval.
-    pub fn release(&self, record: u64, counter: CounterTaken) {
-        self.counters.release(record, counter);
+    /// A request that took this counter was not forwarded, so it led to no approval: its terminal may present the
+    /// cryptogram once more.
+    pub fn release(&self, record: u64, counter: CounterTaken, by: Presentation, now: Now) {
+        self.counters.release(record, counter, by, now.moment);
     }
 
-    /// The order of checks is that of a live national TSP: known, who asks, status, expiry, way of use, chip. The envelope is opened last, the counter taken after that: nothing that is refused
-    /// burns one.
+    /// The order of checks is that of a live national TSP: known, who asks, status, expiry, way of use, counter,
+    /// cryptogram. The envelope is opened last, the counter taken after that: nothing that is refused burns one.
     fn judge(
         &self,
         today: YearMonth,
+        now: Moment,
         request: &DetokenizeRequest,
         mapping: &Mapping,
     ) -> Result<Detokenized, Refusal> {
-        if !self.covers(request.token.as_bytes()) {
-            return Err(Refusal::UnknownToken);
-        }
+        let (_, keys) = self.keys.range(request.token.as_bytes()).ok_or(Refusal::UnknownToken)?;
         let domain = self.table.domain(mapping).ok_or(Refusal::VaultUnavailable)?;
         let mut findings =
             Findings { verdicts: Verdicts::default(), binding: request.purpose != Purpose::PastEvent };
         findings.note(Service::Mapping, Ok(VerdictResult::Good))?;
         findings.look_at_token(today, request, mapping, domain)?;
-        findings.note_chip(&verify::chip_findings(request, &domain.controls, self.policy))?;
+        self.look_at_chip((request, now), keys.as_ref(), mapping.record, &domain.controls, &mut findings)?;
         let aad = CardAad::vault(&request.token, mapping.record, mapping.mapping_version);
         // An envelope that does not open is damage: refused, never approved unverified.
         let card = open_card(&self.sealer, &aad, &mapping.sealed).map_err(|_| Refusal::VaultUnavailable)?;
-        let counter = match request.chip {
-            Some(chip) if findings.binding => {
-                let taken = CounterTaken { atc: chip.atc, cryptogram: chip.cryptogram };
-                self.counters
-                    .take(mapping.record, taken)
-                    .then_some(taken)
-                    .ok_or(Refusal::CryptogramReplayed)?;
-                Some(taken)
-            }
-            _ => None,
-        };
+        let is_true = findings.verdicts.of(Service::Cryptogram) == Some(VerdictResult::Good);
+        let counter = request.chip.as_ref().filter(|_| is_true && findings.binding).map(taken_by);
+        if let Some(counter) = counter {
+            refuse_used(self.counters.take(mapping.record, counter, &request.presentation(), now))?;
+        }
         Ok(Detokenized {
             card,
             sealed: mapping.sealed,
@@ -176,6 +163,28 @@ impl Detokenizer {
             counter,
         })
     }
+
+    fn look_at_chip(
+        &self,
+        (request, now): (&DetokenizeRequest, Moment),
+        keys: Option<&CryptogramKeys>,
+        record: u64,
+        controls: &DomainControls,
+        findings: &mut Findings,
+    ) -> Result<(), Refusal> {
+        let standing =
+            |chip: &ChipPayment| self.counters.look(record, taken_by(chip), &request.presentation(), now);
+        findings.note(Service::Cryptogram, check_cryptogram(request, controls, keys, standing))?;
+        let amount = match (request.amount, &request.chip) {
+            (Some(amount), Some(chip)) => check_amount(amount, chip, controls, self.amount_tolerance),
+            _ => Ok(VerdictResult::Absent),
+        };
+        findings.note(Service::ChipAmount, amount)
+    }
+}
+
+fn taken_by(chip: &ChipPayment) -> CounterTaken {
+    CounterTaken { atc: chip.atc(), cryptogram: chip.cryptogram }
 }
 
 /// Verdicts as they are found, and whether a bad one refuses.
@@ -218,11 +227,6 @@ impl Findings {
         self.note(Service::Expiry, check_expiry(request.expiry, mapping.expiry, today, controls))?;
         // A merchant found wanting stays on record when the way of use is right.
         self.note(Service::Domain, caller.and_then(|()| controls.check_use(&context)).map(good))
-    }
-
-    fn note_chip(&mut self, found: &verify::ChipFindings) -> Result<(), Refusal> {
-        self.note(Service::Cryptogram, found.cryptogram)?;
-        self.note(Service::ChipAmount, found.amount)
     }
 }
 

@@ -1,8 +1,8 @@
 //! `TokenEvent`: everything that can happen to a token, each with its cause, and its encoding in the journal, which
 //! nobody else reads or writes.
 //!
-//! Layout, version 1: numbers little-endian; texts with one byte of length in front; an optional value with 0 or 1
-//! in front. Once written, a number here never changes its meaning; what must change gets a new version.
+//! Layout, version 2: numbers little-endian; texts with one byte of length in front; an optional value with 0 or 1
+//! in front. Version 1 had no `cryptogram_required`. Once written, a number here never changes its meaning; what must change gets a new version.
 
 use crate::crypto::Sealed;
 use crate::stdx::clock::Wall;
@@ -15,7 +15,7 @@ use super::controls::{DomainControls, EntryModes, Merchant};
 use super::lifecycle::{Lifecycle, Move, Suspenders, TokenStatus};
 use super::record::VaultRecord;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// A requestor's own name for one request: 1 to 64 printable characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,10 +121,7 @@ impl TokenEvent {
     /// Reads what `encode` wrote; none for anything else.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut from = Reader(bytes);
-        if from.byte()? != VERSION {
-            return None;
-        }
+        let mut from = Reader::open(bytes)?;
         let actor = match from.byte()? {
             1 => Actor::TokenRequestor,
             2 => Actor::Cardholder,
@@ -146,7 +143,7 @@ impl TokenEvent {
             },
             _ => return None,
         };
-        from.0.is_empty().then_some(Self { cause, change })
+        from.bytes.is_empty().then_some(Self { cause, change })
     }
 }
 
@@ -158,9 +155,9 @@ pub(super) fn encode_record(record: &VaultRecord) -> Vec<u8> {
 }
 
 pub(super) fn decode_record(bytes: &[u8]) -> Option<VaultRecord> {
-    let mut from = Reader(bytes);
-    let record = (from.byte()? == VERSION).then(|| take_record(&mut from))??;
-    from.0.is_empty().then_some(record)
+    let mut from = Reader::open(bytes)?;
+    let record = take_record(&mut from)?;
+    from.bytes.is_empty().then_some(record)
 }
 
 /// Status, suspenders and version, in six bytes.
@@ -228,7 +225,9 @@ fn put_controls(out: &mut Writer, controls: &DomainControls) {
         out.bytes(&most.minor().to_le_bytes());
         out.bytes(&most.currency().digits());
     });
-    out.bytes(&[u8::from(controls.expiry_optional), u8::from(controls.chip_amount_binds)]);
+    for flag in [controls.expiry_optional, controls.chip_amount_binds, controls.cryptogram_required] {
+        out.byte(u8::from(flag));
+    }
 }
 
 fn take_controls(from: &mut Reader<'_>) -> Option<DomainControls> {
@@ -247,6 +246,7 @@ fn take_controls(from: &mut Reader<'_>) -> Option<DomainControls> {
         })?,
         expiry_optional: from.flag()?,
         chip_amount_binds: from.flag()?,
+        cryptogram_required: if from.version < 2 { false } else { from.flag()? },
     })
 }
 
@@ -282,12 +282,21 @@ impl Writer {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+struct Reader<'a> {
+    version: u8,
+    bytes: &'a [u8],
+}
 
 impl<'a> Reader<'a> {
+    /// None for a version that is not known here.
+    fn open(bytes: &'a [u8]) -> Option<Self> {
+        let (version, bytes) = bytes.split_first()?;
+        (1..=VERSION).contains(version).then_some(Self { version: *version, bytes })
+    }
+
     fn byte(&mut self) -> Option<u8> {
-        let (byte, rest) = self.0.split_first()?;
-        self.0 = rest;
+        let (byte, rest) = self.bytes.split_first()?;
+        self.bytes = rest;
         Some(*byte)
     }
 
@@ -300,14 +309,14 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
+        let (taken, rest) = self.bytes.split_at_checked(count)?;
+        self.bytes = rest;
         Some(taken)
     }
 
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
+        let (taken, rest) = self.bytes.split_first_chunk::<N>()?;
+        self.bytes = rest;
         Some(*taken)
     }
 
@@ -317,8 +326,8 @@ impl<'a> Reader<'a> {
     }
 
     fn sealed(&mut self) -> Option<Sealed> {
-        let (sealed, rest) = Sealed::decode(self.0).ok()?;
-        self.0 = rest;
+        let (sealed, rest) = Sealed::decode(self.bytes).ok()?;
+        self.bytes = rest;
         Some(sealed)
     }
 
@@ -420,10 +429,10 @@ pub(crate) mod tests {
 
     /// The layout is fixed: journals of years ago must be readable.
     #[test]
-    fn version_one_stays_as_it_is() {
-        let bytes = samples()[3].encode();
-        let expected = concat!(
-            "0102",
+    fn versions_stay_as_they_are() {
+        let event = &samples()[3];
+        let rest = concat!(
+            "02",
             "3030303030303030303032",
             "03722d31",
             "0505050505050505050505050505050505050505050505050505050505050505",
@@ -434,13 +443,29 @@ pub(crate) mod tests {
             "0301",
             "09000000",
         );
-        assert_eq!(hex::encode(bytes), expected);
+        assert_eq!(hex::encode(event.encode()), format!("02{rest}"));
+        let older = hex::decode(format!("01{rest}")).unwrap();
+        assert_eq!(TokenEvent::decode(&older).as_ref(), Some(event));
+    }
+
+    #[test]
+    fn a_token_of_version_one_needs_a_cryptogram_only_from_a_chip() {
+        let mut record = record(7, b"6235290000000000013");
+        let mut older = encode_record(&record);
+        older[0] = 1;
+        // The flag stands before the lifecycle (6 bytes) and two times (8 each).
+        older.remove(older.len() - 6 - 16 - 1);
+        assert_eq!(decode_record(&older), Some(record.clone()));
+        record.controls.cryptogram_required = true;
+        assert_eq!(decode_record(&encode_record(&record)), Some(record));
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_decoding_fail_otherwise(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            if let Some(event) = TokenEvent::decode(&bytes) {
+            if let Some(event) = TokenEvent::decode(&bytes)
+                && bytes.starts_with(&[VERSION])
+            {
                 prop_assert_eq!(event.encode(), bytes);
             }
         }

@@ -23,9 +23,10 @@ mod writer;
 
 pub use checkpoint::TspFold;
 pub use command::{Action, Answer, Asker, CallId, Command, MoveRequest, ProvisionRequest, TokenView};
-pub use config::{ConfigFault, CryptogramPolicy, PanRange, TokenRange, TspConfig, TspLimits};
+pub use config::{ConfigFault, PanRange, RangeCryptograms, TokenRange, TspConfig, TspLimits};
 pub use controls::{DomainContext, DomainControls, EntryModes, Merchant};
-pub use detokenize::{ChipData, DetokenizeRequest, Detokenized, Detokenizer, Purpose};
+pub use counters::{CounterWindow, Presentation};
+pub use detokenize::{DetokenizeRequest, Detokenized, Detokenizer, Purpose};
 pub use error::{ProvisioningRefusal, TspError};
 pub use event::{Actor, Cause, Change, RequestId, TokenEvent};
 pub use lifecycle::{Lifecycle, Move, Moved, Suspender, Suspenders, TokenStatus};
@@ -34,6 +35,7 @@ pub use record::{CardAad, CardData, VaultRecord, open_card, seal_card};
 pub use requestor::{Activation, Requestors, TokenRequestor};
 pub use service::TokenService;
 pub use tsp::Tsp;
+pub use verify::TokenKeys;
 pub use writer::WriterThread;
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::crypto::{BlindIndexer, DataSealer};
+use crate::crypto::{BlindIndexer, DataSealer, SecurityModule};
 use crate::journal::{Body, Entry, TransactionEntry};
 use crate::stdx::bounded::BoundedMap;
 use crate::stdx::clock::{Now, Wall};
@@ -27,6 +27,7 @@ use super::metrics::Fill;
 use super::record::{CardAad, CardData, VaultRecord, seal_card};
 use super::requestor::{Activation, Requestors, TokenRequestor};
 use super::table::{Domain, TableFault, TableWriter};
+use super::verify::TokenKeys;
 
 /// A requestor's request, by its own name for it.
 pub(super) type RequestKey = (TokenRequestorId, RequestId);
@@ -46,6 +47,7 @@ pub struct Tsp {
     requestors: Requestors,
     sealer: DataSealer,
     indexer: BlindIndexer,
+    keys: TokenKeys,
     pub(super) table: TableWriter,
     pub(super) counters: Arc<Counters>,
     pub(super) remembered: BoundedMap<RequestKey, Remembered>,
@@ -86,18 +88,19 @@ impl Tsp {
     /// An empty vault, for `restore` and `replay` to fill.
     ///
     /// # Errors
-    /// `Config` with the first fault of a configuration that has one.
-    pub fn new(config: TspConfig, sealer: DataSealer, indexer: BlindIndexer) -> Result<Self, TspError> {
+    /// `Config` with the first fault of a configuration that has one; `Crypto` for a key that is not there.
+    pub fn new(config: TspConfig, security: &SecurityModule) -> Result<Self, TspError> {
         if let Some(fault) = config.faults().into_iter().next() {
             return Err(fault.into());
         }
         let limits = config.limits;
         Ok(Self {
             requestors: Requestors::new(&config.requestors),
-            sealer,
-            indexer,
+            sealer: security.data_sealer(),
+            indexer: security.blind_index(),
+            keys: TokenKeys::resolve(&config, security)?,
             table: TableWriter::new(limits.capacity, limits.control_sets),
-            counters: Arc::new(Counters::new()),
+            counters: Arc::new(Counters::new(config.counter_window, config.resubmit_window)),
             remembered: BoundedMap::with_capacity(limits.remembered_requests),
             issued: vec![0; config.token_ranges.len()],
             waiting: VecDeque::new(),
@@ -111,7 +114,8 @@ impl Tsp {
     #[must_use]
     pub fn detokenizer(&self) -> Detokenizer {
         let counters = Arc::clone(&self.counters);
-        Detokenizer::new(self.table.shared(), counters, self.sealer.clone(), &self.config)
+        let (sealer, keys) = (self.sealer.clone(), self.keys.clone());
+        Detokenizer::new(self.table.shared(), counters, sealer, keys, self.config.amount_tolerance)
     }
 
     /// How many tokens there are, deactivated ones included.
@@ -187,7 +191,7 @@ impl Tsp {
             Body::Token(bytes) => self.replay_event(entry.number.0, entry.wall_time, bytes),
             Body::Transaction(TransactionEntry::Request(request)) => {
                 if let (Some(token), Some(counter)) = (&request.card.token, request.counter) {
-                    self.counters.take(token.record, counter);
+                    self.counters.note(token.record, counter.atc);
                 }
                 Ok(())
             }

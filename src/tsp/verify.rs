@@ -1,61 +1,100 @@
-//! Looks at what the chip said. Until cryptograms are checked here, a chip transaction needs one, the configuration
-//! must let it pass unchecked, and the issuer is told so.
+//! Looks at what the chip said: the counter, the cryptogram under the token's own keys, and the amount it signed.
 
-use crate::vocab::{Amount, Refusal, VerdictResult};
+use std::sync::Arc;
 
+use crate::crypto::{CardKey, CryptoError, CryptogramKeys, SecurityModule};
+use crate::vocab::{Amount, ChipPayment, PanSequenceNumber, Refusal, Token, VerdictResult};
+
+use super::config::{TokenRange, TspConfig};
 use super::controls::DomainControls;
-use super::detokenize::{ChipData, DetokenizeRequest, Purpose};
+use super::counters::Standing;
+use super::detokenize::{DetokenizeRequest, Purpose};
 
-/// What the configuration says of chip transactions.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ChipPolicy {
-    pub(super) unverified_may_pass: bool,
-    /// By how many minor units DE 4 may exceed 9F02.
-    pub(super) amount_tolerance: u64,
+/// Token ranges with the keys of their chip cryptograms. Clones share the keys.
+#[derive(Debug, Clone)]
+pub struct TokenKeys {
+    ranges: Arc<[(TokenRange, Option<CryptogramKeys>)]>,
 }
 
-/// What came of it: a verdict for the issuer, or the reason to refuse.
-pub(super) struct ChipFindings {
-    pub(super) cryptogram: Result<VerdictResult, Refusal>,
-    pub(super) amount: Result<VerdictResult, Refusal>,
-}
+impl TokenKeys {
+    /// A token's own sequence number, whatever the card's is: it only takes part in deriving the token's key.
+    pub const SEQUENCE: PanSequenceNumber = PanSequenceNumber::ZERO;
 
-pub(super) fn chip_findings(
-    request: &DetokenizeRequest,
-    controls: &DomainControls,
-    policy: ChipPolicy,
-) -> ChipFindings {
-    let amount = match (request.amount, request.chip) {
-        (Some(amount), Some(chip)) => check_amount(amount, chip, controls.chip_amount_binds, policy),
-        _ => Ok(VerdictResult::Absent),
-    };
-    ChipFindings { cryptogram: check_cryptogram(request, policy), amount }
-}
+    /// Resolves each range's key once.
+    ///
+    /// # Errors
+    /// `NoSuchKey` for a label that the store has not, or not for the profile's cipher.
+    pub fn resolve(config: &TspConfig, security: &SecurityModule) -> Result<Self, CryptoError> {
+        let mut ranges = Vec::with_capacity(config.token_ranges.len());
+        for range in &config.token_ranges {
+            let keys = range.cryptograms.map(|chosen| security.token_keys(chosen.key, chosen.profile));
+            ranges.push((*range, keys.transpose()?));
+        }
+        Ok(Self { ranges: ranges.into() })
+    }
 
-fn check_cryptogram(request: &DetokenizeRequest, policy: ChipPolicy) -> Result<VerdictResult, Refusal> {
-    let chip_entry = request.entry_mode.is_some_and(|mode| mode.has_chip_data());
-    match (request.purpose, request.chip) {
-        (Purpose::Purchase, None) if chip_entry => Err(Refusal::CryptogramMissing),
-        (Purpose::Purchase, Some(_)) if !policy.unverified_may_pass => Err(Refusal::CryptogramUnverifiable),
-        (_, None) => Ok(VerdictResult::Absent),
-        (_, Some(_)) => Ok(VerdictResult::NotVerified),
+    /// The range of an account number; `None` for what is no token's.
+    pub(super) fn range(&self, account: &[u8]) -> Option<&(TokenRange, Option<CryptogramKeys>)> {
+        self.ranges.iter().find(|(range, _)| range.covers(account))
+    }
+
+    /// The key of a token's card, for whoever personalises it; `None` for a range without cryptograms.
+    #[must_use]
+    pub fn card_key(&self, token: &Token) -> Option<CardKey> {
+        let (_, keys) = self.range(token.as_bytes())?;
+        keys.as_ref()?.card_key(token.as_bytes(), Self::SEQUENCE)
     }
 }
 
-/// DE 4 against 9F02, DE 49 against 5F2A.
-fn check_amount(
-    amount: Amount,
-    chip: ChipData,
-    binds: bool,
-    policy: ChipPolicy,
+/// The counter first, which costs least, then the cryptogram: a verdict for the issuer, or the reason to refuse.
+pub(super) fn check_cryptogram(
+    request: &DetokenizeRequest,
+    controls: &DomainControls,
+    keys: Option<&CryptogramKeys>,
+    standing: impl FnOnce(&ChipPayment) -> Standing,
 ) -> Result<VerdictResult, Refusal> {
-    let currency_differs = chip.currency.is_some_and(|currency| currency != amount.currency().number());
-    let within = |signed: u64| amount.minor() <= signed.saturating_add(policy.amount_tolerance);
-    let too_much = !chip.amount.is_none_or(within);
-    match (currency_differs || too_much, chip.amount, chip.currency) {
-        (true, _, _) if binds => Err(Refusal::ChipAmountDiffers),
-        (true, _, _) => Ok(VerdictResult::Bad),
-        (false, None, None) => Ok(VerdictResult::Absent),
-        (false, _, _) => Ok(VerdictResult::Good),
+    let Some(chip) = &request.chip else {
+        let chip_entry = request.entry_mode.is_some_and(|mode| mode.has_chip_data());
+        let needed = request.purpose == Purpose::Purchase && (chip_entry || controls.cryptogram_required);
+        return if needed { Err(Refusal::CryptogramMissing) } else { Ok(VerdictResult::Absent) };
+    };
+    let Some(keys) = keys else {
+        let needed = request.purpose == Purpose::Purchase;
+        return if needed { Err(Refusal::CryptogramUnverifiable) } else { Ok(VerdictResult::NotVerified) };
+    };
+    let standing = standing(chip);
+    if request.purpose != Purpose::PastEvent {
+        refuse_used(standing)?;
+    }
+    let account = request.token.as_bytes();
+    keys.verify(account, TokenKeys::SEQUENCE, chip).map_err(|_| Refusal::CryptogramWrong)?;
+    Ok(match standing {
+        Standing::Free => VerdictResult::Good,
+        Standing::Used => VerdictResult::Replayed,
+        Standing::OutOfRange => VerdictResult::OutOfRange,
+    })
+}
+
+pub(super) fn refuse_used(standing: Standing) -> Result<(), Refusal> {
+    match standing {
+        Standing::Free => Ok(()),
+        Standing::Used => Err(Refusal::CryptogramReplayed),
+        Standing::OutOfRange => Err(Refusal::CounterOutOfRange),
+    }
+}
+
+/// DE 4 against 9F02, DE 49 against 5F2A. `tolerance` is by how many minor units DE 4 may be more.
+pub(super) fn check_amount(
+    amount: Amount,
+    chip: &ChipPayment,
+    controls: &DomainControls,
+    tolerance: u64,
+) -> Result<VerdictResult, Refusal> {
+    let same_currency = chip.currency_number() == Some(amount.currency().number());
+    let within = |signed: u64| amount.minor() <= signed.saturating_add(tolerance);
+    match same_currency && chip.minor_amount().is_some_and(within) {
+        true => Ok(VerdictResult::Good),
+        false if controls.chip_amount_binds => Err(Refusal::ChipAmountDiffers),
+        false => Ok(VerdictResult::Bad),
     }
 }

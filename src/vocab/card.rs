@@ -69,6 +69,8 @@ impl fmt::Debug for Expiry {
 pub struct PanSequenceNumber(u8);
 
 impl PanSequenceNumber {
+    pub const ZERO: Self = Self(0);
+
     /// Takes three digits, as DE 23 has them, of at most 099.
     ///
     /// # Errors

@@ -46,10 +46,13 @@ refusals! {
     AmountNotAllowed = "amount-not-allowed", "57";
     /// A chip entry mode without the cryptogram's elements.
     CryptogramMissing = "cryptogram-missing", "57";
-    /// Chip cryptograms cannot be checked, and the configuration does not let them pass unchecked.
+    /// No key is configured for the chip cryptograms of the token's range.
     CryptogramUnverifiable = "cryptogram-unverifiable", "57";
     CryptogramWrong = "cryptogram-wrong", "05";
+    /// Its counter was used before.
     CryptogramReplayed = "cryptogram-replayed", "59";
+    /// Its counter lies too far from those used before to tell whether it was.
+    CounterOutOfRange = "counter-out-of-range", "59";
     /// DE 4 or DE 49 is not what the chip signed.
     ChipAmountDiffers = "chip-amount-differs", "57";
     /// A refund without an original, and no permission for it.

@@ -32,6 +32,10 @@ pub enum VerdictResult {
     Absent = b'N',
     /// There, and not looked at.
     NotVerified = b'U',
+    /// The cryptogram is the card's, and its counter was used before.
+    Replayed = b'E',
+    /// The cryptogram is the card's, and its counter lies too far from those used before.
+    OutOfRange = b'A',
 }
 
 /// One finding.
@@ -111,7 +115,9 @@ impl Service {
 impl VerdictResult {
     #[must_use]
     pub fn from_letter(letter: u8) -> Option<Self> {
-        [Self::Good, Self::Bad, Self::Absent, Self::NotVerified].into_iter().find(|r| *r as u8 == letter)
+        [Self::Good, Self::Bad, Self::Absent, Self::NotVerified, Self::Replayed, Self::OutOfRange]
+            .into_iter()
+            .find(|r| *r as u8 == letter)
     }
 }
 

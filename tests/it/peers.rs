@@ -1,14 +1,16 @@
 //! An implementation of ISO 8583 that shares nothing with ours, as acquirer and as issuer of the real daemon.
 //!
 //! The peer is pyiso8583, with specifications of its own (`tests/peers/`). For each pair of dialects: sign-on, echo,
-//! a purchase by PAN, by token and by tap, declines of the issuer and of the vault, a reversal, sign-off.
+//! a purchase by PAN, by token and by tap, declines of the issuer and of the vault, a reversal, sign-off. Taps are
+//! signed by pyemv under a key that was given to both sides.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, init};
+use crate::daemon::{Daemon, PROGRAM, init};
 use crate::parts::peers_python;
 use crate::source::root;
 
@@ -22,6 +24,26 @@ dialect = "iso87-bcd"
 framing = "binary-2"
 timeout = "30s"
 "#;
+
+/// The issuer master key of both token ranges.
+const TOKEN_KEY: &str = "0123456789ABCDEFFEDCBA9876543210";
+
+fn add_token_key(config: &Path) {
+    let clear = config.with_file_name("clear-key");
+    std::fs::write(&clear, TOKEN_KEY).unwrap();
+    let output = Command::new(PROGRAM)
+        .args(["keys", "add", "--label", "peers", "--usage", "token-cryptogram-3des", "--config"])
+        .arg(config)
+        .arg("--clear-key")
+        .arg(&clear)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let shown = String::from_utf8(output.stdout).unwrap();
+    // 3DES over a block of zeros.
+    assert!(shown.contains("08D7B4"), "{shown}");
+    assert!(!shown.contains(TOKEN_KEY));
+}
 
 #[test]
 fn another_implementation_pays_and_is_asked_in_both_dialects() {
@@ -45,6 +67,8 @@ fn another_implementation_pays_and_is_asked_in_both_dialects() {
     let config = init(&directory, [issuer("iso87-ascii"), issuer("iso87-bcd")]);
     let mut text = std::fs::read_to_string(&config).unwrap();
     text.push_str(ACQUIRER_IN_BCD);
+    add_token_key(&config);
+    let text = text.replace("\"ccd-aes\"", "\"visa-cvn-18\"").replace("\"token-master\"", "\"peers\"");
     std::fs::write(&config, text).unwrap();
     let daemon = Daemon::start(&config);
 
@@ -56,6 +80,7 @@ fn another_implementation_pays_and_is_asked_in_both_dialects() {
         },
         "api": daemon.addresses["api"],
         "credential": credential.trim_end(),
+        "tokenKey": TOKEN_KEY,
     });
     let mut stdin = peer.stdin.take().unwrap();
     writeln!(stdin, "{told}").unwrap();

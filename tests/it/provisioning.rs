@@ -14,7 +14,7 @@ use tokenswitch::journal::{EntryNumber, Journal, JournalConfig, JournalSetup, Re
 use tokenswitch::stdx::clock::Clock;
 use tokenswitch::stdx::random::Entropy;
 use tokenswitch::tsp::{
-    Activation, CryptogramPolicy, DomainControls, JournalLog, PanRange, TokenRange, TokenRequestor,
+    Activation, CounterWindow, DomainControls, JournalLog, PanRange, TokenRange, TokenRequestor,
     TokenService, Tsp, TspConfig, TspLimits, WriterThread, log_watch,
 };
 use tokenswitch::vocab::{
@@ -38,17 +38,25 @@ fn config() -> TspConfig {
             most_amount: None,
             expiry_optional: false,
             chip_amount_binds: true,
+            cryptogram_required: false,
         },
         location: TokenLocation::DeviceStorage,
         assurances: vec![TokenAssuranceMethod::parse(b"01").unwrap()],
         activation: if number == 0 { Activation::AtIssue } else { Activation::Confirmed },
     };
     TspConfig {
-        token_ranges: vec![TokenRange { bin: bin(b"489537"), length: 16, product, validity_years: 3 }],
+        token_ranges: vec![TokenRange {
+            bin: bin(b"489537"),
+            length: 16,
+            product,
+            validity_years: 3,
+            cryptograms: None,
+        }],
         pan_ranges: vec![PanRange { bin: bin(b"476173"), product, controlled: true }],
         requestors: vec![requestor(0), requestor(1)],
         bin_controller: Text::parse("id", b"Q001").ok(),
-        cryptograms: CryptogramPolicy::Refused,
+        counter_window: CounterWindow { behind: 8, ahead: 100 },
+        resubmit_window: Duration::from_secs(60),
         amount_tolerance: 0,
         limits: TspLimits { capacity: 1000, control_sets: 8, remembered_requests: 1000, waiting_calls: 64 },
     }
@@ -75,7 +83,7 @@ fn vault(directory: &Path) -> (Journal, TokenService, WriterThread) {
         entropy: Entropy::system(),
     };
     let (journal, _) = Journal::start(setup, move |durability| notifier.journal(&durability)).unwrap();
-    let mut tsp = Tsp::new(config(), module.data_sealer(), module.blind_index()).unwrap();
+    let mut tsp = Tsp::new(config(), &module).unwrap();
     for entry in journal.reader(EntryNumber(1)).unwrap() {
         tsp.replay(&entry.unwrap()).unwrap();
     }

@@ -13,11 +13,12 @@ use tokenswitch::cli::{HttpClient, Shared};
 use tokenswitch::config::Config;
 use tokenswitch::sim::{
     AcquirerConfig, AcquirerSimulator, FaultPlan, Habits, IssuerSimulator, Load, Pace, Patience, Payment,
-    PaymentNumber, PaymentState, ProvisionedToken, Provisioner, TestCard, reconcile, test_cards,
+    PaymentNumber, PaymentState, Phone, ProvisionedToken, Provisioner, TestCard, reconcile, test_cards,
     test_merchants,
 };
 use tokenswitch::stdx::clock::Clock;
 use tokenswitch::stdx::secret::Secret;
+use tokenswitch::tsp::TokenKeys;
 use tokenswitch::vocab::{
     Amount, Bin, Currency, InstitutionId, Mti, Outcome, PosEntryMode, ProcessingCode, YearMonth,
 };
@@ -156,11 +157,15 @@ impl World {
         self.stop(life).await;
         let requestor = self.provisioner.requestor();
         let asked = self.asked.borrow();
+        let config = Config::load(&self.config).unwrap();
+        let keys = TokenKeys::resolve(&config.tsp, &config.security).unwrap();
         let presented = asked.iter().map(|asked| {
             let given = asked.given.as_ref().unwrap();
-            given.presented(&asked.card, requestor).unwrap()
+            let card = given.presented(&asked.card, requestor).unwrap();
+            let key = keys.card_key(card.as_token().unwrap()).unwrap();
+            card.in_phone(Phone::new(key, 0))
         });
-        let party = &Config::load(&self.config).unwrap().acquirers[0].party;
+        let party = &config.acquirers[0].party;
         let brain = AcquirerSimulator::new(AcquirerConfig {
             dialect: party.dialect.clone(),
             framing: party.framing,

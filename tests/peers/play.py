@@ -9,6 +9,7 @@ import json
 import sys
 
 from acquirer import Acquirer, expect
+from pyemv import cvn
 from issuer import DECLINED_AMOUNT, Issuer
 from wire import token_items
 
@@ -40,10 +41,25 @@ def provision(api, credential, pan, expiry, request_id):
     return json.loads(text)
 
 
-def chip(amount, atc):
-    """Element 55 of a tap: what the chip signed, with a cryptogram that nobody checks yet."""
-    tags = [("9F26", "A1B2C3D4E5F60718"), ("9F36", "%04X" % atc), ("9F02", amount), ("5F2A", "0978"), ("9A", "261122")]
-    return "".join(tag + "%02X" % (len(value) // 2) + value for tag, value in tags)
+def chip(master_key, token, amount, atc):
+    """Element 55 of a tap: what the chip of a Visa CVN 18 card signs."""
+    signed = {
+        "9f02": amount,
+        "9f03": "000000000000",
+        "9f1a": "0276",
+        "95": "0000000000",
+        "5f2a": "0978",
+        "9a": "261122",
+        "9c": "00",
+        "9f37": "52BF4585",
+        "82": "1800",
+        "9f36": "%04X" % atc,
+        "9f10": "06011203A00000",
+    }
+    card = cvn.VisaCVN18(master_key, master_key, master_key, token, "00")
+    cryptogram = card.generate_ac(**{"tag_" + tag: bytes.fromhex(value) for tag, value in signed.items()})
+    tags = [*signed.items(), ("9f26", cryptogram.hex()), ("9f27", "80")]
+    return "".join(tag + "%02X" % (len(value) // 2) + value for tag, value in tags).upper()
 
 
 def seen_by_issuer(issuer, request, pan, what):
@@ -64,6 +80,7 @@ def reversed_at_issuer(issuer, original, what):
 
 def play(issuers, told):
     counters = itertools.count(1)
+    master_key = bytes.fromhex(told["tokenKey"])
     for dialect, address in sorted(told["acquirers"].items()):
         acquirer = Acquirer(address, dialect)
         acquirer.network("001")
@@ -86,10 +103,17 @@ def play(issuers, told):
             items = token_items(seen_by_issuer(issuer, online, pan, what + " by token")["63"])
             expect(items["01"], token["token"], f"{what}: the token that the issuer sees")
             tap = tapping.payment("0100", token["token"], token["tokenExpiry"], "000000000750")
-            tap.update({"22": "071", "55": chip(tap["4"], next(counters))})
+            tap.update({"22": "071", "55": chip(master_key, token["token"], tap["4"], next(counters))})
+            forged = {**tapping.payment("0100", token["token"], token["tokenExpiry"], "000000000850"), "22": "071"}
+            tapping.pay({**forged, "55": tap["55"]}, "57")  # more than was signed
+            forged = {**tapping.payment("0100", token["token"], token["tokenExpiry"], "000000000750"), "22": "071"}
+            tapping.pay({**forged, "55": tap["55"].replace("9A03261122", "9A03261123")}, "05")
             tapping.pay_by_token(tap, "00", pan)
             seen = seen_by_issuer(issuer, tap, pan, what + " by tap")
             expect("9F26" in seen["55"].upper(), True, f"{what}: the cryptogram that the issuer sees")
+            expect("CVAV" in token_items(seen["63"])["08"], True, f"{what}: what the issuer hears of it")
+            replayed = {**tapping.payment("0100", token["token"], token["tokenExpiry"], "000000000750"), "22": "071"}
+            tapping.pay({**replayed, "55": tap["55"]}, "59")
             tapping.pay_by_token(
                 tapping.payment("0200", token["token"], token["tokenExpiry"], DECLINED_AMOUNT), "51", pan
             )

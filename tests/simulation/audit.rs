@@ -426,16 +426,15 @@ impl Audit {
         self.cryptograms()
     }
 
-    /// At most one approval for a token's counter and cryptogram.
+    /// At most one approval for a token's counter, and so for its cryptogram.
     fn cryptograms(&self) -> Result<(), Broken> {
-        let mut approved: BTreeMap<(u64, u16, String), TransactionId> = BTreeMap::new();
+        let mut approved: BTreeMap<(u64, u16), TransactionId> = BTreeMap::new();
         for (id, request) in &self.requests {
             let (Some(token), Some(counter)) = (&request.card.token, request.counter) else { continue };
             if !self.outcomes.get(id).is_some_and(|outcome| is_approved(outcome.outcome)) {
                 continue;
             }
-            let key = (token.record, counter.atc, format!("{counter:?}"));
-            let before = approved.insert(key, *id);
+            let before = approved.insert((token.record, counter.atc), *id);
             ensure(before.is_none(), "P7", || {
                 format!("{id} and {before:?} were approved for one cryptogram")
             })?;

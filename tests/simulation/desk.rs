@@ -12,11 +12,12 @@ use tokenswitch::sim::TestCard;
 use tokenswitch::stdx::clock::{Moment, Now};
 use tokenswitch::switch::{Limits, SwitchConfig};
 use tokenswitch::tsp::{Actor, Asker, CallId, Command, ProvisionRequest, RequestId, TokenView};
-use tokenswitch::vocab::{InstitutionId, LinkId, Mti, SentAt, Text};
+use tokenswitch::vocab::{ChipPayment, InstitutionId, IssuerData, LinkId, Mti, SentAt, Text};
 
 use crate::house::{Crash, House};
 use crate::setting::{
-    ACQUIRERS, ISSUERS, START, cards, dialect_of, framing_of, is_issuer, requestor_id, switch_config,
+    ACQUIRERS, ISSUERS, START, card_key, cards, dialect_of, framing_of, is_issuer, requestor_id,
+    switch_config,
 };
 
 /// Two signed-on connections of the first acquirer, then one of the second.
@@ -341,14 +342,47 @@ impl Desk {
     pub(crate) fn tap(&self, stan: u32, counter: u16) -> Message {
         let mut message = self.token_purchase(stan);
         set(&mut message, &[(22, "071")]);
-        let mut chip = vec![0x9F, 0x26, 8, 1, 2, 3, 4, 5, 6];
-        chip.extend(counter.to_be_bytes());
-        chip.extend([0x9F, 0x36, 2]);
-        chip.extend(counter.to_be_bytes());
-        chip.extend([0x9F, 0x02, 6, 0, 0, 0, 0, 0x12, 0x34, 0x5F, 0x2A, 2, 0x09, 0x78]);
-        message.set(DataElement::ICC, &chip).expect("it fits");
+        message.set(DataElement::ICC, &self.chip(counter)).expect("it fits");
         message
     }
+
+    /// DE 55 of a payment of 12.34 euros, signed by the token's phone.
+    pub(crate) fn chip(&self, counter: u16) -> Vec<u8> {
+        let mut chip = ChipPayment {
+            amount: [0, 0, 0, 0, 0x12, 0x34],
+            amount_other: [0; 6],
+            country: [0x02, 0x76],
+            terminal_results: [0; 5],
+            currency: [0x09, 0x78],
+            date: [0x26, 0x11, 0x22],
+            kind: [0],
+            unpredictable: [1, 2, 3, 4],
+            profile: [0; 2],
+            counter: counter.to_be_bytes(),
+            issuer_data: IssuerData::default(),
+            cryptogram: [0; 8],
+        };
+        card_key(&self.token.token).sign(&mut chip);
+        tagged(&[
+            (&[0x9F, 0x26], &chip.cryptogram),
+            (&[0x9F, 0x27], &[0x80]),
+            (&[0x9F, 0x10], chip.issuer_data.as_bytes()),
+            (&[0x9F, 0x37], &chip.unpredictable),
+            (&[0x9F, 0x36], &chip.counter),
+            (&[0x95], &chip.terminal_results),
+            (&[0x9A], &chip.date),
+            (&[0x9C], &chip.kind),
+            (&[0x9F, 0x02], &chip.amount),
+            (&[0x5F, 0x2A], &chip.currency),
+            (&[0x82], &chip.profile),
+            (&[0x9F, 0x1A], &chip.country),
+        ])
+    }
+}
+
+/// Tags with their values, each shorter than 128 bytes.
+pub(crate) fn tagged(items: &[(&[u8], &[u8])]) -> Vec<u8> {
+    items.iter().flat_map(|(tag, value)| [*tag, &[value.len() as u8], value].concat()).collect()
 }
 
 pub(crate) fn set(message: &mut Message, elements: &[(u8, &str)]) {

@@ -103,8 +103,7 @@ impl House {
             entropy: Entropy::seeded(seed ^ 1),
         };
         let (journal, writer, found) = Journal::stepped(setup).expect("the journal opens");
-        let mut tsp =
-            Tsp::new(tsp_config(), module.data_sealer(), module.blind_index()).expect("a good configuration");
+        let mut tsp = Tsp::new(tsp_config(), &module).expect("a good configuration");
         let cards = Cards::new(module.data_sealer(), seed ^ 2);
         let window = SettlementWindow { date: BusinessDate::of(now.wall), sequence: 1 };
         let mut recovery = Recovery::new(config.clone(), window, &cards);

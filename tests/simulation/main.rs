@@ -9,6 +9,7 @@ mod limits;
 mod line;
 mod scenarios;
 mod setting;
+mod taps;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -605,51 +605,6 @@ fn an_approval_once_given_stands_even_if_the_answer_to_a_repeat_is_lost() {
 }
 
 #[test]
-fn a_cryptogram_leads_to_one_approval() {
-    let mut desk = Desk::open();
-    let mut elsewhere = desk.tap(3, 7);
-    set(&mut elsewhere, &[(32, "87654321")]);
-    desk.push(FIRST, &desk.tap(1, 7));
-    desk.push(SECOND, &desk.tap(2, 7));
-    desk.push(PARTIAL, &elsewhere);
-    desk.settle();
-    let (connection, asked) = desk.asked();
-    assert_eq!(get(&asked, 2).as_bytes(), desk.behind.pan.expose_digits());
-    let refused: Vec<String> =
-        desk.sent_to_acquirers().iter().map(|(_, answer, _)| get(answer, 39)).collect();
-    assert_eq!(refused, ["59", "59"], "in one batch");
-    desk.send(connection, &answer_to(&asked, "00"));
-    assert_eq!(get(&desk.answer(), 39), "00");
-    desk.send(FIRST, &desk.tap(4, 7));
-    assert_eq!(get(&desk.answer(), 39), "59", "answered");
-    desk.send(FIRST, &repeat(&desk.tap(1, 7)));
-    assert_eq!(get(&desk.answer(), 39), "00", "a repeat is no second use");
-    let mut desk = desk.restart(Crash::Unsynced);
-    desk.send(FIRST, &desk.tap(5, 7));
-    assert_eq!(get(&desk.answer(), 39), "59", "after a restart");
-    desk.send(FIRST, &desk.tap(6, 8));
-    assert_eq!(desk.sent_to_issuers().len(), 1, "the next tap is another one");
-}
-
-#[test]
-fn a_cryptogram_whose_request_never_left_may_come_again() {
-    let mut desk = Desk::open();
-    desk.takes = false;
-    desk.send(FIRST, &desk.tap(1, 7));
-    let (first, _) = desk.asked();
-    desk.cut(first, Some(0));
-    let (second, _) = desk.asked();
-    desk.cut(second, Some(0));
-    assert_eq!(get(&desk.answer(), 39), "91");
-    desk.takes = true;
-    desk.pass(Duration::from_secs(3));
-    desk.send(FIRST, &desk.tap(2, 7));
-    let (connection, asked) = desk.asked();
-    desk.send(connection, &answer_to(&asked, "00"));
-    assert_eq!(get(&desk.answer(), 39), "00");
-}
-
-#[test]
 fn the_pan_in_an_answer_is_left_out() {
     let mut desk = Desk::open();
     desk.send(FIRST, &desk.token_purchase(1));

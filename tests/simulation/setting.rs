@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokenswitch::codec::{Dialect, FrameFormat};
+use tokenswitch::crypto::{CardKey, CryptogramProfile, KeyLabel, SecurityModule};
 use tokenswitch::link::{Backoff, PoolConfig, SessionConfig, SignOn};
 use tokenswitch::sim::{TestCard, TestMerchant, test_cards, test_merchants};
 use tokenswitch::stdx::clock::Wall;
@@ -12,11 +13,12 @@ use tokenswitch::switch::{
     TrackTwo, Wire,
 };
 use tokenswitch::tsp::{
-    Activation, CryptogramPolicy, DomainControls, PanRange, TokenRange, TokenRequestor, TspConfig, TspLimits,
+    Activation, CounterWindow, DomainControls, PanRange, RangeCryptograms, TokenKeys, TokenRange,
+    TokenRequestor, TspConfig, TspLimits,
 };
 use tokenswitch::vocab::{
-    Amount, Bin, Currency, EntryMode, InstitutionId, LinkId, Text, TokenAssuranceMethod, TokenLocation,
-    TokenRequestorId, YearMonth,
+    Amount, Bin, Currency, EntryMode, InstitutionId, LinkId, Text, Token, TokenAssuranceMethod,
+    TokenLocation, TokenRequestorId, YearMonth,
 };
 
 /// The first of the acquirers' links; the second takes partial approvals.
@@ -26,6 +28,8 @@ pub(crate) const ISSUERS: [LinkId; 2] = [LinkId(11), LinkId(12)];
 pub(crate) const ISSUER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an approval that could not be given waits for a repeat.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
+/// How long a cryptogram that was not forwarded may come again.
+pub(crate) const RESUBMIT_WINDOW: Duration = Duration::from_secs(120);
 /// Far from what a run comes to.
 pub(crate) const LIMITS: Limits =
     Limits { in_flight: 1_000, answered: 10_000, tombstones: 1_000, stored: 1_000 };
@@ -127,10 +131,26 @@ pub(crate) fn requestor_id() -> TokenRequestorId {
 pub(crate) fn tsp_config() -> TspConfig {
     let text = |bytes: &[u8]| Text::parse("product", bytes).expect("short");
     let modes = [b"07", b"10", b"05"].map(|mode| EntryMode::parse(mode).expect("digits"));
+    let cryptograms = Some(RangeCryptograms {
+        profile: CryptogramProfile::named("ccd-aes").expect("it is there"),
+        key: KeyLabel::parse("token-master").expect("short"),
+    });
     TspConfig {
         token_ranges: vec![
-            TokenRange { bin: bin(b"489537"), length: 16, product: text(b"credit"), validity_years: 3 },
-            TokenRange { bin: bin(b"623529"), length: 19, product: text(b"debit"), validity_years: 3 },
+            TokenRange {
+                bin: bin(b"489537"),
+                length: 16,
+                product: text(b"credit"),
+                validity_years: 3,
+                cryptograms,
+            },
+            TokenRange {
+                bin: bin(b"623529"),
+                length: 19,
+                product: text(b"debit"),
+                validity_years: 3,
+                cryptograms,
+            },
         ],
         pan_ranges: vec![
             PanRange { bin: bin(ISSUER_BINS[0]), product: text(b"credit"), controlled: true },
@@ -147,16 +167,24 @@ pub(crate) fn tsp_config() -> TspConfig {
                 most_amount: None,
                 expiry_optional: false,
                 chip_amount_binds: true,
+                cryptogram_required: false,
             },
             location: TokenLocation::DeviceStorage,
             assurances: vec![TokenAssuranceMethod::parse(b"01").expect("digits")],
             activation: Activation::AtIssue,
         }],
         bin_controller: Some(Text::parse("id", b"Q001").expect("four")),
-        cryptograms: CryptogramPolicy::Unverified,
+        counter_window: CounterWindow { behind: 32, ahead: 1_000 },
+        resubmit_window: RESUBMIT_WINDOW,
         amount_tolerance: 0,
         limits: TspLimits { capacity: 64, control_sets: 4, remembered_requests: 200, waiting_calls: 16 },
     }
+}
+
+/// What a token's phone has.
+pub(crate) fn card_key(token: &Token) -> CardKey {
+    let keys = TokenKeys::resolve(&tsp_config(), &SecurityModule::sample().expect("the sample keys"));
+    keys.expect("its key is there").card_key(token).expect("a token")
 }
 
 /// Plain cards and cards with tokens, in turn of the two issuers; no card is both.

@@ -16,12 +16,13 @@ use crate::cli::{Addresses, CONFIG_FILE, CREDENTIAL_FILE, Failure, write_init};
 use crate::config::{Config, PartyConfig};
 use crate::sim::{
     AcquirerConfig, AcquirerSimulator, ApiCall, Condition, Fault, FaultPlan, FaultRule, Habits, IssuerConfig,
-    IssuerSimulator, Patience, PresentedCard, ProvisionedToken, Provisioner, TestCard, test_cards,
+    IssuerSimulator, Patience, Phone, PresentedCard, ProvisionedToken, Provisioner, TestCard, test_cards,
     test_merchants,
 };
 use crate::stdx::clock::Clock;
 use crate::stdx::random::Entropy;
 use crate::stdx::secret::Secret;
+use crate::tsp::TokenKeys;
 use crate::vocab::{Bin, InstitutionId, TokenRequestorId, YearMonth};
 
 /// How long the demo's issuers are waited for: long enough for a busy machine, short enough to watch.
@@ -46,6 +47,7 @@ pub(super) struct Stage {
     acquirer: Option<Shared<AcquirerSimulator>>,
     connections: usize,
     cards: Vec<TestCard>,
+    keys: TokenKeys,
     requests: u64,
 }
 
@@ -76,6 +78,8 @@ impl Stage {
         let app = App::start(&config, clock.clone()).map_err(|error| Failure::new(error.to_string()))?;
         let provisioner = provisioner(&directory, &config)?;
         let http = HttpClient::new(app.api_address(), Duration::from_secs(10))?;
+        let keys = TokenKeys::resolve(&config.tsp, &config.security)
+            .map_err(|error| Failure::new(error.to_string()))?;
         let bins: Vec<Bin> = config.routes.iter().map(|route| route.bin).collect();
         let cards = test_cards(SEED, &bins, 16, YearMonth::of(clock.now().wall), 100_000);
         Ok(Self {
@@ -90,6 +94,7 @@ impl Stage {
             acquirer: None,
             connections,
             cards,
+            keys,
             requests: 0,
         })
     }
@@ -141,8 +146,20 @@ impl Stage {
     pub(super) async fn present(&self, number: usize, request_id: &str) -> Result<PresentedCard, Failure> {
         let card = self.card(number)?;
         let token = self.call(&self.provisioner.provision(card, request_id)).await?;
+        self.in_phone(&token, card)
+    }
+
+    /// The token in a phone, whose card key comes from the same master key as the vault's.
+    pub(super) fn in_phone(
+        &self,
+        token: &ProvisionedToken,
+        card: &TestCard,
+    ) -> Result<PresentedCard, Failure> {
         let presented = token.presented(card, self.provisioner.requestor());
-        presented.ok_or_else(|| Failure::new("the API gave no token"))
+        let presented = presented.ok_or_else(|| Failure::new("the API gave no token"))?;
+        let key = presented.as_token().and_then(|token| self.keys.card_key(token));
+        let key = key.ok_or_else(|| Failure::new("the token's range has no cryptograms"))?;
+        Ok(presented.in_phone(Phone::new(key, 0)))
     }
 
     /// An acquirer host with these cards, signed on over so many connections. It takes any earlier one's place.

@@ -50,8 +50,7 @@ async fn provision(stage: &mut Stage, page: &Page) -> Result<Cast, Failure> {
             said("par"),
         ),
     );
-    let presented = token.presented(&card, stage.provisioner.requestor());
-    let presented = presented.ok_or_else(|| Failure::new("the API gave no token"))?;
+    let presented = stage.in_phone(&token, &card)?;
     page.check(presented.number.digits() != card.pan.expose_digits(), "the token is not the card's number");
     let acquirer = stage.connect_acquirer(vec![presented.clone()], 1).await?;
     Ok(Cast { acquirer, reference: token.reference, presented })
@@ -69,7 +68,11 @@ async fn tap(stage: &Stage, cast: &Cast, page: &Page) -> Result<(), Failure> {
         "switch",
         "sees a token range, asks the vault: status, expiry, requestor, entry mode, cryptogram",
     );
-    page.hop("vault", "opens the card's envelope; the verdicts go with the request");
+    page.hop(
+        "vault",
+        "derives the phone's key, finds the cryptogram true, opens the card's envelope, takes the cryptogram's counter; \
+         the verdicts go with the request",
+    );
     page.hop("journal", "the request is on disk before a byte of it leaves");
     page.hop("switch", "routes the card number to its issuer, under a number of its own");
     page.hop("issuer", "knows its card, approves");

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::phones::Phones;
 use super::sockets::Shared;
 use super::{WireArguments, WireSetup, asked_to_stop, on_one_thread, write_lines};
 use crate::cli::{Failure, say};
@@ -55,6 +56,9 @@ pub struct Acquirer {
     /// Many tokens, a line each: TOKEN,YYMM or TOKEN,YYMM,REQUESTOR.
     #[arg(long, value_name = "FILE")]
     cards: Option<PathBuf>,
+    /// The switch's configuration: the keys in it sign taps, as the phones would that its tokens were put into.
+    #[arg(long, value_name = "FILE")]
+    keys_of: Option<PathBuf>,
     /// In minor units: 4250 for 42.50.
     #[arg(long, default_value_t = 4_250)]
     amount: u64,
@@ -66,7 +70,7 @@ pub struct Acquirer {
     /// Processing code (DE 3).
     #[arg(long, default_value = "000000")]
     processing: String,
-    /// DE 22. With 051, 071 and 091 chip data is sent, good for 65,535 payments a token.
+    /// DE 22. With 051, 071 and 091 chip data is sent, for a token with --keys-of alone; good for 65,534 payments.
     #[arg(long, default_value = "071")]
     entry_mode: String,
     /// Send an echo and nothing else.
@@ -123,7 +127,14 @@ fn word<T, E: std::fmt::Display>(name: &str, parsed: Result<T, E>) -> Result<T, 
 }
 
 impl Acquirer {
-    fn cards(&self) -> Result<Vec<PresentedCard>, Failure> {
+    /// What is paid with; tokens are in phones where there are keys for them.
+    fn cards(&self, phones: Option<&Phones>) -> Result<Vec<PresentedCard>, Failure> {
+        let cards = self.bare_cards()?;
+        let Some(phones) = phones else { return Ok(cards) };
+        Ok(cards.into_iter().map(|card| phones.put(card)).collect())
+    }
+
+    fn bare_cards(&self) -> Result<Vec<PresentedCard>, Failure> {
         let expiry =
             self.expiry.as_ref().map(|text| word("expiry", Expiry::parse(text.as_bytes()))).transpose()?;
         let requestor = self.requestor.as_ref();
@@ -176,14 +187,19 @@ impl Acquirer {
         open.or(self.outstanding.map(|outstanding| Pace::Closed { outstanding }))
     }
 
-    fn brain(&self, wire: WireSetup, clock: &Clock) -> Result<AcquirerSimulator, Failure> {
+    fn brain(
+        &self,
+        wire: WireSetup,
+        clock: &Clock,
+        phones: Option<&Phones>,
+    ) -> Result<AcquirerSimulator, Failure> {
         let config = AcquirerConfig {
             dialect: wire.dialect,
             framing: wire.framing,
             header: wire.header,
             institution: word("institution", InstitutionId::parse(self.institution.as_bytes()))?,
             merchants: self.merchants()?,
-            cards: self.cards()?,
+            cards: self.cards(phones)?,
             patience: Patience {
                 answer: Duration::from_millis(self.patience),
                 repeats: self.repeats,
@@ -215,9 +231,14 @@ fn card_line(line: &str) -> Result<PresentedCard, crate::vocab::WordError> {
 pub(in crate::cli) fn run(arguments: &Acquirer) -> Result<(), Failure> {
     let (wire, clock) = (arguments.wire.resolve()?, Clock::system());
     let (dialect, framing) = (std::sync::Arc::clone(&wire.dialect), wire.framing);
-    let brain = arguments.brain(wire, &clock)?;
+    let phones = arguments.keys_of.as_deref().map(Phones::of).transpose()?;
+    let brain = arguments.brain(wire, &clock, phones.as_ref())?;
     let host = Shared::new(brain, framing, clock);
-    on_one_thread(act(arguments, &dialect, host.clone()))??;
+    let acted = on_one_thread(act(arguments, &dialect, host.clone()));
+    if let Some(phones) = phones {
+        host.look(|brain| phones.keep(brain.cards()))?;
+    }
+    acted??;
     host.look(|brain| {
         if let Some(path) = &arguments.book {
             let book = brain.book();
@@ -239,6 +260,10 @@ async fn act(
     let payment = arguments.payment()?;
     if !arguments.echo && host.look(|brain| brain.cards().is_empty()) {
         return Err(Failure::new("nothing to pay with: --token, --pan or --cards"));
+    }
+    let unsigned = |card: &PresentedCard| card.as_token().is_some() && card.phone.is_none();
+    if payment.entry_mode.entry.has_chip_data() && host.look(|brain| brain.cards().iter().any(unsigned)) {
+        return Err(Failure::new("a tap with a token needs --keys-of, or another --entry-mode, such as 101"));
     }
     tokio::task::spawn_local(host.clone().tick());
     for _ in 0..arguments.connections {

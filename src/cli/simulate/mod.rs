@@ -3,6 +3,7 @@
 
 mod acquirer;
 mod issuer;
+mod phones;
 mod sockets;
 
 use std::io::Write;

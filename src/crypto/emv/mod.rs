@@ -20,7 +20,7 @@ use profile::{IssuerDataParts, ResponseMethod};
 
 use super::error::CryptoError;
 use super::key::{CHIP_KEY_LENGTH, Key};
-use crate::vocab::{ChipPayment, PanSequenceNumber};
+use crate::vocab::{ChipPayment, IssuerData, PanSequenceNumber};
 
 /// Card status update of an approval (EMV common core definitions): the issuer approves the online transaction.
 const CSU_APPROVED: [u8; 4] = [0x00, 0x80, 0x00, 0x00];
@@ -110,8 +110,10 @@ impl CryptogramKeys {
     #[must_use]
     pub fn card_key(&self, account: &[u8], sequence: PanSequenceNumber) -> Option<CardKey> {
         let (index, issuer) = self.keys.last()?;
-        let clear = card_key(issuer, self.profile.card_key, account, sequence);
-        Some(CardKey { profile: self.profile, key_index: *index, card: Card::new(self.profile, clear) })
+        let profile = self.profile;
+        let issuer_data = profile.layout.write(profile.version, *index, profile.card_results);
+        let clear = card_key(issuer, profile.card_key, account, sequence);
+        Some(CardKey { profile, issuer_data, card: Card::new(profile, clear) })
     }
 
     /// The card behind chip data, as far as these name it.
@@ -141,7 +143,7 @@ impl fmt::Debug for CryptogramKeys {
 /// One card's key, as the card has it. Wiped when dropped.
 pub struct CardKey {
     profile: &'static CryptogramProfile,
-    key_index: u8,
+    issuer_data: IssuerData,
     card: Card,
 }
 
@@ -149,7 +151,7 @@ impl CardKey {
     /// Does what the card does: puts in its issuer data and signs.
     pub fn sign(&self, chip: &mut ChipPayment) {
         let profile = self.profile;
-        chip.issuer_data = profile.layout.write(profile.version, self.key_index, profile.card_results);
+        chip.issuer_data = self.issuer_data;
         if let Some(parts) = profile.layout.read(&chip.issuer_data) {
             chip.cryptogram = cryptogram(profile, &self.card, chip, &parts);
         }

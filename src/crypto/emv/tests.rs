@@ -3,7 +3,6 @@
 use super::*;
 use crate::crypto::key::{KeyLabel, KeyUsage};
 use crate::stdx::secret::Secret;
-use crate::vocab::IssuerData;
 
 fn sequence(number: u8) -> PanSequenceNumber {
     PanSequenceNumber::new(number).unwrap()

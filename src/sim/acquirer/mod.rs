@@ -138,7 +138,7 @@ pub struct AcquirerSimulator {
     institution: InstitutionId,
     merchants: Vec<TestMerchant>,
     cards: Vec<PresentedCard>,
-    /// Taps of each card so far.
+    /// Taps so far of each card that is in no phone.
     taps: Vec<u16>,
     patience: Patience,
     habits: Habits,

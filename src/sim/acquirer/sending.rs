@@ -6,7 +6,7 @@ use super::{AcquirerSimulator, SimError, Waiting};
 use crate::codec::{DataElement, Message, OriginalData, WriteError, encode};
 use crate::sim::book::{BookEntry, Payment, PaymentNumber, PaymentState, ReversalEntry, ReversalNumber};
 use crate::sim::outbox::Outbox;
-use crate::sim::payment::{Shape, Symbols, Terms};
+use crate::sim::payment::{Shape, Symbols, Terms, chip_payment};
 use crate::sim::template::Template;
 use crate::stdx::clock::{Moment, Now};
 use crate::vocab::{
@@ -24,10 +24,14 @@ impl AcquirerSimulator {
         now: Now,
         out: &mut Outbox,
     ) -> Result<PaymentNumber, SimError> {
-        let tap = self.taps.get_mut(payment.card).ok_or(SimError::NoSuchCard(payment.card))?;
+        let no_card = SimError::NoSuchCard(payment.card);
+        let tap = self.taps.get_mut(payment.card).ok_or(no_card)?;
+        let phone = self.cards.get(payment.card).and_then(|card| card.phone.as_ref());
         let atc = payment.entry_mode.entry.has_chip_data().then(|| {
-            *tap = tap.wrapping_add(1);
-            *tap
+            phone.map(|phone| phone.tap()).unwrap_or_else(|| {
+                *tap = tap.wrapping_add(1);
+                *tap
+            })
         });
         let rrn = match payment.original.and_then(|original| self.book.payment(original)) {
             Some(original) => original.rrn,
@@ -71,10 +75,12 @@ impl AcquirerSimulator {
         let payment = entry.payment;
         let card = self.cards.get(payment.card).ok_or(SimError::NoSuchCard(payment.card))?;
         let mti = if repeat { payment.mti.repeat() } else { payment.mti };
-        let (shape, symbols) = (Shape::of(entry, card, mti), Symbols::of(entry, card));
+        let chip = chip_payment(entry, card, BusinessDate::of(now.wall));
+        let (shape, symbols) =
+            (Shape::of(entry, card, mti, chip.as_ref()), Symbols::of(entry, card, chip.as_ref()));
         let at = match self.shapes.get(&shape) {
             Some(at) => *at,
-            None => self.learn(shape, now)?,
+            None => self.learn(shape)?,
         };
         let fault = self.wire.fault(mti, Some(payment.amount.minor()));
         let Self { templates, wire, header, .. } = self;
@@ -88,11 +94,10 @@ impl AcquirerSimulator {
     }
 
     /// Makes the template of a shape, once.
-    fn learn(&mut self, shape: Shape, now: Now) -> Result<usize, SimError> {
+    fn learn(&mut self, shape: Shape) -> Result<usize, SimError> {
         let Self { dialect, merchants, message, institution, seed, .. } = self;
         let merchant = merchants.get(shape.merchant).ok_or(SimError::NoSuchMerchant(shape.merchant))?;
-        let year = u8::try_from(BusinessDate::of(now.wall).year % 100).unwrap_or_default();
-        let terms = Terms { dialect, institution: *institution, merchant, year };
+        let terms = Terms { dialect, institution: *institution, merchant };
         let template = Template::learn(&Symbols::kinds(), *seed, |values| {
             let mut bytes = Vec::new();
             terms
@@ -184,10 +189,10 @@ impl AcquirerSimulator {
         let merchant =
             self.merchants.get(payment.merchant).ok_or(SimError::NoSuchMerchant(payment.merchant))?;
         let mti = if repeat { reversal.mti.repeat() } else { reversal.mti };
-        let terms = Terms { dialect: &self.dialect, institution: self.institution, merchant, year: 0 };
+        let terms = Terms { dialect: &self.dialect, institution: self.institution, merchant };
         // The original's elements under the reversal's own DE 7 and 11, without what only a chip can say.
         let own = BookEntry { stan: reversal.stan, sent_at: reversal.sent_at, atc: None, ..entry.clone() };
-        let (shape, symbols) = (Shape::of(&own, card, mti), Symbols::of(&own, card));
+        let (shape, symbols) = (Shape::of(&own, card, mti, None), Symbols::of(&own, card, None));
         let original = OriginalData {
             mti: payment.mti,
             stan: entry.stan,

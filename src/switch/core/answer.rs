@@ -121,8 +121,9 @@ impl SwitchCore {
         actions: &mut Vec<Action>,
     ) {
         self.counts.refused(refusal);
-        let taken = self.in_flight.get(&id).and_then(|transaction| transaction.taken());
-        actions.extend(taken.map(|(record, counter)| Action::ReleaseCounter { record, counter }));
+        if let Some(transaction) = self.in_flight.get(&id) {
+            actions.extend(transaction.taken().map(|taken| transaction.release(taken)));
+        }
         self.conclude(id, Conclusion::refused(refusal, Outcome::Declined), None, now, actions);
     }
 

@@ -229,7 +229,9 @@ impl SwitchCore {
         match routed {
             Ok(routed) => self.journal_request(id, routed, actions),
             Err(refusal) => {
-                actions.extend(taken.map(|(record, counter)| Action::ReleaseCounter { record, counter }));
+                if let Some(transaction) = self.in_flight.get(&id) {
+                    actions.extend(taken.map(|taken| transaction.release(taken)));
+                }
                 self.refuse(id, refusal, actions);
             }
         }

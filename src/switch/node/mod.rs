@@ -328,7 +328,9 @@ impl Node {
                 self.asked.push(transaction);
                 self.questions.push(*request);
             }
-            Action::ReleaseCounter { record, counter } => self.detokenizer.release(record, counter),
+            Action::ReleaseCounter { record, counter, by } => {
+                self.detokenizer.release(record, counter, by, now);
+            }
             Action::Append { ticket, entry } => self.append(ticket, entry),
             Action::CutOver(window) => {
                 self.to_append.push(Body::CutOver(window));

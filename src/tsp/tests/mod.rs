@@ -9,7 +9,10 @@ mod service;
 use crate::crypto::SecurityModule;
 use crate::stdx::clock::{Now, Wall};
 use crate::stdx::random::Entropy;
-use crate::vocab::{EntryMode, Expiry, LinkId, MerchantId, Pan, Text, TokenReferenceId, TokenRequestorId};
+use crate::vocab::{
+    ChipPayment, EntryMode, Expiry, IssuerData, LinkId, MerchantId, Pan, TerminalId, Text, Token,
+    TokenReferenceId, TokenRequestorId,
+};
 
 use super::*;
 
@@ -118,7 +121,7 @@ impl Bench {
 
 pub(super) fn empty(config: &TspConfig) -> Tsp {
     let module = SecurityModule::sample().unwrap();
-    Tsp::new(config.clone(), module.data_sealer(), module.blind_index()).unwrap()
+    Tsp::new(config.clone(), &module).unwrap()
 }
 
 pub(super) fn asker(requestor: &[u8], id: &str) -> Asker {
@@ -152,8 +155,34 @@ pub(super) fn tap(token: &TokenView, atc: u16) -> DetokenizeRequest {
         acquirer: LinkId(1),
         merchant: Some(MerchantId::parse(b"SHOP1          ").unwrap()),
         category: None,
+        terminal: TerminalId::parse(b"TERM0001").ok(),
         amount: None,
-        chip: Some(ChipData { atc, cryptogram: [1; 8], amount: None, currency: None }),
+        chip: Some(signed(&token.token, |chip| chip.counter = atc.to_be_bytes())),
         purpose: Purpose::Purchase,
     }
+}
+
+/// What the token's phone says of a payment of one euro, but for a change. A token of a range without keys has a
+/// phone that cannot sign.
+pub(super) fn signed(token: &Token, change: impl FnOnce(&mut ChipPayment)) -> ChipPayment {
+    let mut chip = ChipPayment {
+        amount: [0, 0, 0, 0, 1, 0],
+        amount_other: [0; 6],
+        country: [0x02, 0x50],
+        terminal_results: [0; 5],
+        currency: [0x09, 0x78],
+        date: [0x26, 0x11, 0x22],
+        kind: [0],
+        unpredictable: [1, 2, 3, 4],
+        profile: [0; 2],
+        counter: [0, 1],
+        issuer_data: IssuerData::default(),
+        cryptogram: [0; 8],
+    };
+    change(&mut chip);
+    let keys = TokenKeys::resolve(&config::sample(), &SecurityModule::sample().unwrap()).unwrap();
+    if let Some(key) = keys.card_key(token) {
+        key.sign(&mut chip);
+    }
+    chip
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::super::table::{BATCH, TableWriter};
 use super::*;
-use crate::vocab::{Amount, Currency, Refusal, Service, VerdictResult};
+use crate::vocab::{Amount, ChipPayment, Currency, Refusal, Service, VerdictResult};
 
 fn one(bench: &Bench, request: DetokenizeRequest) -> Result<Detokenized, Refusal> {
     let mut out = Vec::new();
@@ -29,7 +29,7 @@ fn a_good_token_leads_to_its_card() {
     assert_eq!(found.card.expiry, Expiry::parse(b"2712").ok());
     assert_eq!((found.requestor.as_bytes(), found.par), (SECOND, token.par));
     assert_eq!(found.counter.map(|c| c.atc), Some(1));
-    assert!(found.verdicts.letters().eq(*b"MVRNDVSVEVCUAN"));
+    assert!(found.verdicts.letters().eq(*b"MVRNDVSVEVCVAN"));
     let aad = CardAad::vault(&token.token, found.record, found.mapping_version);
     let sealer = crate::crypto::SecurityModule::sample().unwrap().data_sealer();
     assert_eq!(open_card(&sealer, &aad, &found.sealed).unwrap(), found.card, "the envelope for the journal");
@@ -60,7 +60,7 @@ fn tapped(bench: &mut Bench, token: &TokenView) {
 }
 
 /// Each finding with the service under which an issuer hears of it when the payment is a past event.
-const FINDINGS: [(Before, Change, Refusal, Option<Service>); 15] = {
+const FINDINGS: [(Before, Change, Refusal, Option<Service>); 18] = {
     use Refusal as R;
     use Service as S;
     [
@@ -76,19 +76,23 @@ const FINDINGS: [(Before, Change, Refusal, Option<Service>); 15] = {
         (nothing, |r| r.entry_mode = None, R::EntryModeNotAllowed, Some(S::Domain)),
         (nothing, |r| r.entry_mode = EntryMode::parse(b"01").ok(), R::EntryModeNotAllowed, Some(S::Domain)),
         (nothing, |r| r.chip = None, R::CryptogramMissing, None),
+        (nothing, |r| resigned(r, euro(101), |_| ()), R::ChipAmountDiffers, Some(S::ChipAmount)),
         (
             nothing,
-            |r| (r.amount, r.chip) = (euro(101), chip(100, 978)),
+            |r| resigned(r, euro(100), |chip| chip.currency = [0x03, 0x92]),
             R::ChipAmountDiffers,
             Some(S::ChipAmount),
         ),
         (
             nothing,
-            |r| (r.amount, r.chip) = (euro(100), chip(100, 392)),
+            |r| resigned(r, euro(100), |chip| chip.amount[5] = 0x0A),
             R::ChipAmountDiffers,
             Some(S::ChipAmount),
         ),
+        (nothing, |r| forged(r), R::CryptogramWrong, Some(S::Cryptogram)),
+        // Verdicts of their own say these.
         (tapped, |_| (), R::CryptogramReplayed, None),
+        (nothing, |r| resigned(r, None, |chip| chip.counter = [1, 0]), R::CounterOutOfRange, None),
     ]
 };
 
@@ -100,8 +104,16 @@ fn requestor(id: &[u8]) -> Option<TokenRequestorId> {
     TokenRequestorId::parse(id).ok()
 }
 
-fn chip(amount: u64, currency: u16) -> Option<ChipData> {
-    Some(ChipData { atc: 1, cryptogram: [1; 8], amount: Some(amount), currency: Some(currency) })
+/// The payment with another amount, and other chip data, truly signed.
+fn resigned(request: &mut DetokenizeRequest, amount: Option<Amount>, change: fn(&mut ChipPayment)) {
+    request.amount = amount;
+    request.chip = Some(signed(&request.token, change));
+}
+
+fn forged(request: &mut DetokenizeRequest) {
+    if let Some(chip) = &mut request.chip {
+        chip.cryptogram[0] ^= 1;
+    }
 }
 
 #[test]
@@ -189,14 +201,95 @@ fn who_asks_comes_before_status_and_status_before_expiry() {
 }
 
 #[test]
-fn chip_transactions_pass_unverified_only_by_policy() {
-    let mut bench = Bench::with(|config| config.cryptograms = CryptogramPolicy::Refused);
-    let token = issued(&mut bench);
+fn a_range_without_keys_takes_no_chip_payment() {
+    let mut bench = Bench::new();
+    let token = bench.provision(wanted(SECOND, "debit", b"6228480000000000026")).unwrap();
     assert_eq!(one(&bench, tap(&token, 1)).map(|_| ()), Err(Refusal::CryptogramUnverifiable));
     let card_on_file =
         DetokenizeRequest { entry_mode: EntryMode::parse(b"10").ok(), chip: None, ..tap(&token, 1) };
     let found = one(&bench, card_on_file).unwrap();
     assert_eq!(found.verdicts.of(Service::Cryptogram), Some(VerdictResult::Absent));
+    let refund = DetokenizeRequest { purpose: Purpose::Refund, ..tap(&token, 1) };
+    let found = one(&bench, refund).unwrap();
+    assert_eq!(found.verdicts.of(Service::Cryptogram), Some(VerdictResult::NotVerified));
+    assert_eq!(found.counter, None, "what was not checked takes no counter");
+}
+
+#[test]
+fn a_control_asks_for_a_cryptogram_however_the_token_was_entered() {
+    for (required, expected) in [(false, Ok(())), (true, Err(Refusal::CryptogramMissing))] {
+        let mut bench = Bench::with(|config| config.requestors[1].controls.cryptogram_required = required);
+        let token = issued(&mut bench);
+        let entry_mode = EntryMode::parse(b"10").ok();
+        let online = DetokenizeRequest { entry_mode, chip: None, ..tap(&token, 1) };
+        assert_eq!(one(&bench, online).map(|_| ()), expected);
+        assert!(one(&bench, DetokenizeRequest { entry_mode, ..tap(&token, 1) }).is_ok());
+    }
+}
+
+#[test]
+fn a_past_event_s_issuer_is_told_what_the_counter_was_worth() {
+    let mut bench = Bench::new();
+    let token = issued(&mut bench);
+    tapped(&mut bench, &token);
+    for (atc, expected) in
+        [(1, VerdictResult::Replayed), (2, VerdictResult::Good), (500, VerdictResult::OutOfRange)]
+    {
+        let event = DetokenizeRequest { purpose: Purpose::PastEvent, ..tap(&token, atc) };
+        assert_eq!(one(&bench, event).unwrap().verdicts.of(Service::Cryptogram), Some(expected), "{atc}");
+    }
+    assert!(one(&bench, tap(&token, 2)).is_ok(), "a past event takes no counter");
+}
+
+#[test]
+fn a_forged_counter_does_not_burn_the_token() {
+    let mut bench = Bench::new();
+    let token = issued(&mut bench);
+    for atc in 1..=200_u16 {
+        let mut request = tap(&token, 1);
+        if let Some(chip) = &mut request.chip {
+            chip.counter = atc.to_be_bytes();
+            chip.cryptogram = [9; 8];
+        }
+        let refusal = if atc > 100 { Refusal::CounterOutOfRange } else { Refusal::CryptogramWrong };
+        assert_eq!(one(&bench, request).map(|_| ()), Err(refusal), "{atc}");
+    }
+    for atc in 1..=3 {
+        assert!(one(&bench, tap(&token, atc)).is_ok(), "{atc}");
+    }
+}
+
+#[test]
+fn what_was_not_forwarded_comes_once_more_from_its_terminal() {
+    let mut bench = Bench::new();
+    let token = issued(&mut bench);
+    let request = tap(&token, 1);
+    let found = one(&bench, request.clone()).unwrap();
+    let detokenizer = bench.tsp.detokenizer();
+    detokenizer.release(found.record, found.counter.unwrap(), request.presentation(), bench.now);
+    let elsewhere = DetokenizeRequest { terminal: TerminalId::parse(b"TERM0002").ok(), ..request.clone() };
+    assert_eq!(one(&bench, elsewhere).map(|_| ()), Err(Refusal::CryptogramReplayed));
+    assert!(one(&bench, request.clone()).is_ok());
+    assert_eq!(one(&bench, request).map(|_| ()), Err(Refusal::CryptogramReplayed));
+}
+
+/// P7: whoever comes with it, and however many, a cryptogram leads to one approval.
+#[test]
+fn of_two_thousand_taps_with_one_cryptogram_one_passes() {
+    let mut bench = Bench::new();
+    let token = issued(&mut bench);
+    let passed = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut out = Vec::new();
+                let requests = vec![tap(&token, 1); 500];
+                bench.tsp.detokenizer().detokenize_batch(bench.now, &requests, &mut out);
+                passed.fetch_add(out.iter().filter(|found| found.is_ok()).count() as u64, Ordering::Relaxed);
+            });
+        }
+    });
+    assert_eq!(passed.into_inner(), 1);
 }
 
 #[test]
@@ -216,18 +309,14 @@ fn the_amount_signed_may_be_exceeded_by_the_tolerance_or_only_told() {
         config.requestors[0].controls.chip_amount_binds = false;
     });
     let token = issued(&mut bench);
-    let request = |minor, atc| DetokenizeRequest {
-        amount: euro(minor),
-        chip: Some(ChipData { atc, ..chip(100, 978).unwrap() }),
-        ..tap(&token, 1)
-    };
+    let request = |minor, atc| DetokenizeRequest { amount: euro(minor), ..tap(&token, atc) };
     assert_eq!(
         one(&bench, request(105, 1)).unwrap().verdicts.of(Service::ChipAmount),
         Some(VerdictResult::Good)
     );
     assert_eq!(one(&bench, request(106, 2)).map(|_| ()), Err(Refusal::ChipAmountDiffers));
     let free = bench.provision(wanted(FIRST, "free", b"4761739001010119")).unwrap();
-    let told = DetokenizeRequest { amount: euro(999), chip: chip(100, 978), ..tap(&free, 1) };
+    let told = DetokenizeRequest { amount: euro(999), ..tap(&free, 1) };
     assert_eq!(one(&bench, told).unwrap().verdicts.of(Service::ChipAmount), Some(VerdictResult::Bad));
 }
 

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use tokenswitch::codec::{DataElement, FrameReader, decode};
 use tokenswitch::journal::MemoryDisk;
 use tokenswitch::link::{CloseReason, ConnectionId, Inbox, LinkCommand, Outbox};
-use tokenswitch::sim::{self, AcquirerSimulator, IssuerSimulator, PresentedCard, reconcile};
+use tokenswitch::sim::{self, AcquirerSimulator, IssuerSimulator, Phone, PresentedCard, reconcile};
 use tokenswitch::stdx::clock::{Moment, Now};
 use tokenswitch::tsp::{CallId, Command, ProvisionRequest};
 use tokenswitch::vocab::{LinkId, TokenReferenceId};
@@ -19,7 +19,9 @@ use self::peers::{acquirer, asker, issuer};
 use crate::audit::{Audit, Broken};
 use crate::house::{Crash, House};
 use crate::line::Line;
-use crate::setting::{ACQUIRERS, ISSUERS, START, cards, dialect_of, framing_of, is_issuer, requestor_id};
+use crate::setting::{
+    ACQUIRERS, ISSUERS, START, card_key, cards, dialect_of, framing_of, is_issuer, requestor_id,
+};
 
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLI;
@@ -190,7 +192,7 @@ impl World {
             let requestor = random.bool().then(requestor_id);
             let token =
                 PresentedCard::token(view.token, Some(view.expiry), requestor, Some(card.pan.clone()));
-            presented.push(token);
+            presented.push(token.in_phone(Phone::new(card_key(&view.token), 0)));
         }
         let mut audit = Audit::new(&secrets);
         let entries = tokenswitch::journal::Reader::offline(
