@@ -127,6 +127,7 @@ impl Bench {
             acquirers: config.acquirers.iter().map(|it| (it.party.link, it.party.wire())).collect(),
             issuers: config.issuers.iter().map(|it| (it.party.link, it.party.wire(), it.pool)).collect(),
             detokenizer: tsp.detokenizer(),
+            card_keys: Vec::new(),
             cards: Cards::new(config.security.data_sealer(), 4),
             log: Box::new(InstantLog(0)),
             entropy: Entropy::system(),

@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 
 use crate::api::{AdminServer, ApiError, ApiServer, Watched};
 use crate::config::Config;
+use crate::crypto::{CryptoError, CryptogramKeys};
 use crate::journal::{
     Checkpoint, CheckpointError, CheckpointKeeper, Durability, EntryNumber, Journal, JournalError,
     JournalSetup, RealDisk,
@@ -23,7 +24,7 @@ use crate::switch::{
     SwitchCore, SwitchError, SwitchParts, SwitchStatus,
 };
 use crate::tsp::{JournalLog, LogNotifier, TokenService, Tsp, TspError, TspFold, WriterThread, log_watch};
-use crate::vocab::ShardId;
+use crate::vocab::{LinkId, ShardId};
 
 /// How often the checkpoint catches up with the journal.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
@@ -47,6 +48,8 @@ pub enum AppError {
     Api(#[from] ApiError),
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
+    #[error("keys: {0}")]
+    Crypto(#[from] CryptoError),
 }
 
 /// What was found on disk at the start.
@@ -125,6 +128,7 @@ impl App {
             issuers: config.issuers.iter().map(|i| (i.party.link, i.party.wire(), i.pool)).collect(),
             detokenizer,
             cards,
+            card_keys: card_keys(config)?,
             log: Box::new(journal.appender()),
             entropy,
             first: recalled.first,
@@ -198,6 +202,17 @@ impl RunningApp {
         closed?;
         Ok(())
     }
+}
+
+/// The chip keys of issuers that want cryptograms of their own cards.
+fn card_keys(config: &Config) -> Result<Vec<(LinkId, CryptogramKeys)>, CryptoError> {
+    let mut resolved = Vec::new();
+    for issuer in &config.issuers {
+        if let Some(chosen) = issuer.card_cryptograms {
+            resolved.push((issuer.party.link, config.security.issuer_keys(chosen.key, chosen.profile)?));
+        }
+    }
+    Ok(resolved)
 }
 
 /// What the journal's thread calls after every sync.

@@ -47,6 +47,6 @@ pub use message::{MOST_MESSAGE, MOST_VALUE, Message};
 pub use padding::Padding;
 pub use response_codes::ResponseCodes;
 pub use spec_file::shipped_dialects;
-pub use tlv::{MOST_DEPTH, MOST_ITEMS, Tag, Tlv, TlvFault};
+pub use tlv::{MOST_DEPTH, MOST_ITEMS, Tag, Tlv, TlvFault, write_item};
 pub use token_data::{TokenData, TokenPart};
 pub use token_places::{Inside, TokenPlace, TokenPlaces};

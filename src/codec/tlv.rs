@@ -78,6 +78,8 @@ tags! {
     UNPREDICTABLE_NUMBER = 0x9F37;
     /// Transaction sequence counter of the terminal.
     SEQUENCE_COUNTER = 0x9F41;
+    /// What a contactless terminal can do and wants.
+    TERMINAL_QUALIFIERS = 0x9F66;
     TRACK_2_DATA = 0x9F6B;
     FORM_FACTOR = 0x9F6E;
 }
@@ -267,6 +269,14 @@ fn read_length(reader: &mut Reader<'_>) -> Option<usize> {
 }
 
 /// Writes tag and length of an item whose value follows; nothing when the value is longer than two bytes can say.
+/// Appends an item. A value of more than 65,535 bytes has no place in a message; nothing is written of it.
+pub fn write_item(tag: Tag, value: &[u8], out: &mut Vec<u8>) {
+    if u16::try_from(value.len()).is_ok() {
+        write_head(tag, value.len(), out);
+        out.extend_from_slice(value);
+    }
+}
+
 pub(super) fn write_head(tag: Tag, length: usize, out: &mut Vec<u8>) {
     let Ok(length) = u16::try_from(length) else { return };
     out.extend(tag.0.to_be_bytes().into_iter().skip_while(|byte| *byte == 0));

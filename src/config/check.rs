@@ -203,9 +203,15 @@ fn private(path: &Path, notes: &Notes) {
     }
 }
 
-/// Each token range's key must be in the store, and for its profile.
+/// Each token range's key, and each issuer's, must be in the store, and for its profile.
 pub(super) fn cryptograms(sections: &Sections, security: Option<&SecurityModule>, notes: &Notes) {
     let Some(security) = security else { return };
+    for issuer in &sections.issuers {
+        let found = issuer.card_cryptograms.map(|chosen| security.issuer_keys(chosen.key, chosen.profile));
+        if let Some(Err(error)) = found {
+            notes.note(&format!("{}.card_cryptogram_key", issuer.party.path), error);
+        }
+    }
     for (at, range) in sections.tsp.config.token_ranges.iter().enumerate() {
         let found = range.cryptograms.map(|chosen| security.token_keys(chosen.key, chosen.profile));
         if let Some(Err(error)) = found {

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use super::dialects::Dialects;
 use super::file::{Section, address, amount, boolean, choice, count, duration, number, size, text, word};
+use super::tokens::cryptograms;
 use crate::codec::{Dialect, FrameFormat, MOST_FRAME};
 use crate::link::{Backoff, ConnectionLimits, PoolConfig, SessionConfig, SignOn};
 use crate::switch::{AcquirerConfig, Identifiers, IssuerConfig, TrackTwo, Wire};
+use crate::tsp::CryptogramChoice;
 use crate::vocab::{Bin, InstitutionId, LinkId};
 
 /// What every party has, whichever side it is on.
@@ -64,6 +66,8 @@ pub struct IssuerSection {
     pub reach: Reach,
     pub pool: PoolConfig,
     pub switch: IssuerConfig,
+    /// It knows cryptograms of its own cards only: tokens' are made anew with these.
+    pub card_cryptograms: Option<CryptogramChoice>,
 }
 
 /// Account numbers that begin so belong to that issuer.
@@ -104,6 +108,7 @@ pub(super) struct IssuerDraft {
     in_flight: u32,
     silences: u32,
     dedupes_repeats: bool,
+    pub(super) card_cryptograms: Option<CryptogramChoice>,
 }
 
 /// A route, as far as it could be read.
@@ -162,7 +167,8 @@ impl IssuerDraft {
             track_two: self.track_two,
             dedupes_repeats: self.dedupes_repeats,
         };
-        Some(IssuerSection { party, reach, pool, switch })
+        let card_cryptograms = self.card_cryptograms;
+        Some(IssuerSection { party, reach, pool, switch, card_cryptograms })
     }
 }
 
@@ -223,6 +229,7 @@ pub(super) fn issuer(mut section: Section<'_>, dialects: &mut Dialects) -> Issue
         in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),
         silences: u32::try_from(silences).unwrap_or(u32::MAX),
         dedupes_repeats: section.or("dedupes_repeats", false, boolean),
+        card_cryptograms: cryptograms(&mut section, "card_cryptogram_profile", "card_cryptogram_key"),
     };
     section.finish();
     draft

@@ -8,7 +8,7 @@ use super::file::{Section, amount, boolean, choice, count, digest, duration, num
 use super::links::link_id;
 use crate::crypto::{CryptogramProfile, KeyLabel};
 use crate::tsp::{
-    Activation, CounterWindow, DomainControls, Merchant, PanRange, RangeCryptograms, TokenRange,
+    Activation, CounterWindow, CryptogramChoice, DomainControls, Merchant, PanRange, TokenRange,
     TokenRequestor, TspConfig, TspLimits,
 };
 use crate::vocab::{
@@ -133,20 +133,30 @@ fn token_range(mut section: Section<'_>, unread: &mut Unread) -> Option<TokenRan
     let length = section.need("length", number(13, 19)).and_then(|length| u8::try_from(length).ok());
     let product = section.need("product", word(|it| Text::parse("product", it)));
     let years = section.need("validity_years", number(1, 50)).and_then(|years| u16::try_from(years).ok());
-    let profile = section.may("cryptogram_profile", profile);
-    let key = section.may("cryptogram_key", label);
-    if section.has("cryptogram_profile") != section.has("cryptogram_key") {
-        section.fault("cryptogram_profile", "goes only together with cryptogram_key");
-    }
+    let cryptograms = cryptograms(&mut section, "cryptogram_profile", "cryptogram_key");
     let range = TokenRange {
         bin: unread.or(&section, "bin", bin, no_bin())?,
         length: unread.or(&section, "length", length, Some(19))?,
         product: unread.or(&section, "product", product, Some(Text::default()))?,
         validity_years: unread.or(&section, "validity_years", years, Some(1))?,
-        cryptograms: profile.zip(key).map(|(profile, key)| RangeCryptograms { profile, key }),
+        cryptograms,
     };
     section.finish();
     Some(range)
+}
+
+/// A profile and a key under these names; neither goes without the other.
+pub(super) fn cryptograms(
+    section: &mut Section<'_>,
+    profile_name: &'static str,
+    key_name: &'static str,
+) -> Option<CryptogramChoice> {
+    let profile = section.may(profile_name, profile);
+    let key = section.may(key_name, label);
+    if section.has(profile_name) != section.has(key_name) {
+        section.fault(profile_name, format!("goes only together with {key_name}"));
+    }
+    profile.zip(key).map(|(profile, key)| CryptogramChoice { profile, key })
 }
 
 fn label(value: &DeValue<'_>) -> Result<KeyLabel, String> {

@@ -2,6 +2,7 @@
 
 mod answered;
 mod cards;
+mod chip;
 mod config;
 mod core;
 mod driver;

@@ -3,18 +3,17 @@
 
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
-use crate::codec::{DataElement, DecodeError, Dialect, IccData, Message, OriginalData, Tag, TokenData};
+use crate::codec::{DataElement, DecodeError, Dialect, Message, OriginalData, TokenData};
 use crate::journal::{AcquirerLeg, CardRef, Elements};
 use crate::stdx::clock::Now;
 use crate::tsp::{DetokenizeRequest, Purpose};
 use crate::vocab::{
-    Amount, ChipPayment, Currency, Expiry, InstitutionId, IssuerData, LinkId, LocalDate, LocalTime,
-    MerchantCategory, MerchantId, MessageClass, MessageFunction, Mti, PosEntryMode, ProcessingCode, Refusal,
-    Rrn, SentAt, Stan, TerminalId, Token, Track2, TransactionId, TransactionKind,
+    Amount, Currency, Expiry, InstitutionId, LinkId, LocalDate, LocalTime, MerchantCategory, MerchantId,
+    MessageClass, MessageFunction, Mti, PosEntryMode, ProcessingCode, Refusal, Rrn, SentAt, Stan, TerminalId,
+    Token, Track2, TransactionId, TransactionKind,
 };
 
+use super::chip::Chip;
 use super::event::{Account, CardMark};
 
 /// What an acquirer can ask for.
@@ -379,83 +378,6 @@ impl Parts {
         }
         Ok(first)
     }
-}
-
-/// What DE 55 says, as far as it is looked at.
-struct Chip {
-    /// What it signed, when all of it is there.
-    payment: Option<ChipPayment>,
-    /// A cryptogram and its counter are there, and not all that they need.
-    incomplete: bool,
-    expiry: Option<Expiry>,
-}
-
-impl Chip {
-    /// Reads DE 55; the account numbers it holds (5A, 57) must be `account`, its expiries (5F24, 57) agree.
-    fn read(message: &Message, account: &[u8]) -> Result<Self, Refusal> {
-        let icc = message.icc().map_err(|_| Refusal::FormatError)?;
-        let Some(icc) = icc else { return Ok(Self { payment: None, incomplete: false, expiry: None }) };
-        let number = icc.get(Tag::PAN).map(unpacked);
-        if number.is_some_and(|number| number.as_slice() != account) {
-            return Err(Refusal::AccountsDisagree);
-        }
-        let track =
-            icc.get(Tag::TRACK_2_EQUIVALENT).map(unpacked).map(|track| Track2::parse(&track)).transpose();
-        let track = track.map_err(|_| Refusal::FormatError)?;
-        if track.as_ref().is_some_and(|track| track.account.expose_digits() != account) {
-            return Err(Refusal::AccountsDisagree);
-        }
-        let date = icc.get(Tag::EXPIRY).map(unpacked);
-        let date = date.map(|date| Expiry::parse(date.get(..4).unwrap_or(&date))).transpose();
-        let date = date.map_err(|_| Refusal::FormatError)?;
-        let of_track = track.and_then(|track| track.expiry);
-        if date.is_some() && of_track.is_some() && date != of_track {
-            return Err(Refusal::ExpiriesDisagree);
-        }
-        let payment = chip_payment(&icc);
-        let incomplete = payment.is_none() && icc.atc().is_some() && icc.cryptogram().is_some();
-        Ok(Self { payment, incomplete, expiry: date.or(of_track) })
-    }
-}
-
-/// Packed digits as characters, without the `F` that fills the last byte; `D` separates in track 2.
-fn unpacked(packed: &[u8]) -> Zeroizing<Vec<u8>> {
-    let nibbles = packed.iter().flat_map(|byte| [byte >> 4, byte & 0x0F]);
-    let characters = nibbles.filter(|nibble| *nibble != 0x0F);
-    Zeroizing::new(
-        characters.map(|nibble| if nibble < 10 { b'0' + nibble } else { b'A' - 10 + nibble }).collect(),
-    )
-}
-
-/// The elements that a cryptogram is computed over (EMV Book 2, table 26), and the cryptogram; `None` unless each is
-/// there in its length and the cryptogram is one that asks for an authorization (ARQC). The other amount alone may be
-/// absent: it then is zero.
-fn chip_payment(icc: &IccData<'_>) -> Option<ChipPayment> {
-    fn exact<const N: usize>(icc: &IccData<'_>, tag: Tag) -> Option<[u8; N]> {
-        icc.get(tag)?.try_into().ok()
-    }
-    let [information] = exact(icc, Tag::CID)?;
-    if information & 0xC0 != 0x80 {
-        return None;
-    }
-    Some(ChipPayment {
-        amount: exact(icc, Tag::AMOUNT)?,
-        amount_other: if icc.get(Tag::AMOUNT_OTHER).is_some() {
-            exact(icc, Tag::AMOUNT_OTHER)?
-        } else {
-            [0; 6]
-        },
-        country: exact(icc, Tag::TERMINAL_COUNTRY)?,
-        terminal_results: exact(icc, Tag::TVR)?,
-        currency: exact(icc, Tag::CURRENCY)?,
-        date: exact(icc, Tag::TRANSACTION_DATE)?,
-        kind: exact(icc, Tag::TRANSACTION_TYPE)?,
-        unpredictable: exact(icc, Tag::UNPREDICTABLE_NUMBER)?,
-        profile: exact(icc, Tag::AIP)?,
-        counter: exact(icc, Tag::ATC)?,
-        issuer_data: IssuerData::parse(icc.get(Tag::IAD)?).ok()?,
-        cryptogram: exact(icc, Tag::CRYPTOGRAM)?,
-    })
 }
 
 fn kind_of(mti: Mti) -> Option<RequestKind> {

@@ -37,9 +37,9 @@ pub struct TspLimits {
     pub waiting_calls: usize,
 }
 
-/// How the chip cryptograms of a range's tokens are made, and from which of the TSP's own issuer master keys.
+/// How chip cryptograms are made, and from which issuer master key: the TSP's own for tokens, an issuer's for its cards.
 #[derive(Debug, Clone, Copy)]
-pub struct RangeCryptograms {
+pub struct CryptogramChoice {
     pub profile: &'static CryptogramProfile,
     pub key: KeyLabel,
 }
@@ -55,7 +55,7 @@ pub struct TokenRange {
     /// How long a token is good for; its expiry does not follow the card's.
     pub validity_years: u16,
     /// Without it no chip payment with a token of this range passes.
-    pub cryptograms: Option<RangeCryptograms>,
+    pub cryptograms: Option<CryptogramChoice>,
 }
 
 impl TokenRange {
@@ -225,7 +225,7 @@ pub(crate) fn sample() -> TspConfig {
         assurances: vec![TokenAssuranceMethod::parse(b"01").unwrap()],
         activation: Activation::AtIssue,
     };
-    let cryptograms = Some(RangeCryptograms {
+    let cryptograms = Some(CryptogramChoice {
         profile: CryptogramProfile::named("ccd-aes").unwrap(),
         key: KeyLabel::parse("token-master").unwrap(),
     });

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::crypto::{CryptogramKeys, DataSealer, Sealed};
+use crate::crypto::{CryptogramKeys, DataSealer, IssuerAuthentication, Sealed};
 use crate::stdx::clock::{Moment, Now};
 use crate::vocab::{
     Amount, ChipPayment, CounterTaken, EntryMode, Expiry, LinkId, MerchantCategory, MerchantId, Par, Refusal,
@@ -125,6 +125,22 @@ impl Detokenizer {
     /// cryptogram once more.
     pub fn release(&self, record: u64, counter: CounterTaken, by: Presentation, now: Now) {
         self.counters.release(record, counter, by, now.moment);
+    }
+
+    /// The issuer's answer to a token's true cryptogram; `None` for one that is not true, or that nobody here can answer.
+    /// `code` is the authorization response code, as `approved` or not.
+    #[must_use]
+    pub fn issuer_authentication(
+        &self,
+        token: &Token,
+        chip: &ChipPayment,
+        code: [u8; 2],
+        approved: bool,
+    ) -> Option<IssuerAuthentication> {
+        let (_, keys) = self.keys.range(token.as_bytes())?;
+        let (keys, account) = (keys.as_ref()?, token.as_bytes());
+        keys.verify(account, TokenKeys::SEQUENCE, chip).ok()?;
+        keys.answer(account, TokenKeys::SEQUENCE, chip, code, approved).ok()
     }
 
     /// The order of checks is that of a live national TSP: known, who asks, status, expiry, way of use, counter,

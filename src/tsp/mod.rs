@@ -23,7 +23,7 @@ mod writer;
 
 pub use checkpoint::TspFold;
 pub use command::{Action, Answer, Asker, CallId, Command, MoveRequest, ProvisionRequest, TokenView};
-pub use config::{ConfigFault, PanRange, RangeCryptograms, TokenRange, TspConfig, TspLimits};
+pub use config::{ConfigFault, CryptogramChoice, PanRange, TokenRange, TspConfig, TspLimits};
 pub use controls::{DomainContext, DomainControls, EntryModes, Merchant};
 pub use counters::{CounterWindow, Presentation};
 pub use detokenize::{DetokenizeRequest, Detokenized, Detokenizer, Purpose};

@@ -36,6 +36,8 @@ pub enum VerdictResult {
     Replayed = b'E',
     /// The cryptogram is the card's, and its counter lies too far from those used before.
     OutOfRange = b'A',
+    /// The cryptogram was true; the issuer gets one made with the key of its own card.
+    Regenerated = b'C',
 }
 
 /// One finding.
@@ -115,9 +117,17 @@ impl Service {
 impl VerdictResult {
     #[must_use]
     pub fn from_letter(letter: u8) -> Option<Self> {
-        [Self::Good, Self::Bad, Self::Absent, Self::NotVerified, Self::Replayed, Self::OutOfRange]
-            .into_iter()
-            .find(|r| *r as u8 == letter)
+        [
+            Self::Good,
+            Self::Bad,
+            Self::Absent,
+            Self::NotVerified,
+            Self::Replayed,
+            Self::OutOfRange,
+            Self::Regenerated,
+        ]
+        .into_iter()
+        .find(|r| *r as u8 == letter)
     }
 }
 

@@ -165,6 +165,7 @@ const OPENED: &[(&str, &[&str])] = &[
             "src/switch/cards.rs",
             "src/switch/node/",
             "src/switch/request.rs",
+            "src/switch/chip.rs",
             "src/sim/",
             "src/cli/",
         ],

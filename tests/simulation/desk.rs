@@ -48,7 +48,14 @@ impl Desk {
     pub(crate) fn open() -> Self {
         let disk = MemoryDisk::new();
         let house = House::start(&disk, 1, Self::START);
-        Self::of(house, disk)
+        Self::of(house, disk, 2)
+    }
+
+    /// With a token whose card is the second issuer's.
+    pub(crate) fn at_second_issuer() -> Self {
+        let disk = MemoryDisk::new();
+        let house = House::start(&disk, 1, Self::START);
+        Self::of(house, disk, 1)
     }
 
     /// With other limits of the switch, and so many bytes that may wait for the disk.
@@ -60,15 +67,16 @@ impl Desk {
     pub(crate) fn with(config: SwitchConfig, queue_bytes: usize) -> Self {
         let disk = MemoryDisk::new();
         let house = House::bounded(&disk, 1, Self::START, config, queue_bytes);
-        Self::of(house, disk)
+        Self::of(house, disk, 2)
     }
 
     const START: Now = Now { moment: Moment(0), wall: START };
 
-    fn of(mut house: House, disk: MemoryDisk) -> Self {
+    /// `behind`: which card the token is for.
+    fn of(mut house: House, disk: MemoryDisk, behind: usize) -> Self {
         let now = Self::START;
         let mut cards = cards(1, 3);
-        let (behind, card) = (cards.remove(2), cards.remove(0));
+        let (behind, card) = (cards.remove(behind), cards.remove(0));
         let asker = Asker {
             actor: Actor::TokenRequestor,
             requestor: requestor_id(),
@@ -348,6 +356,25 @@ impl Desk {
 
     /// DE 55 of a payment of 12.34 euros, signed by the token's phone.
     pub(crate) fn chip(&self, counter: u16) -> Vec<u8> {
+        let chip = self.signed(counter);
+        tagged(&[
+            (&[0x9F, 0x26], &chip.cryptogram),
+            (&[0x9F, 0x27], &[0x80]),
+            (&[0x9F, 0x10], chip.issuer_data.as_bytes()),
+            (&[0x9F, 0x37], &chip.unpredictable),
+            (&[0x9F, 0x36], &chip.counter),
+            (&[0x95], &chip.terminal_results),
+            (&[0x9A], &chip.date),
+            (&[0x9C], &chip.kind),
+            (&[0x9F, 0x02], &chip.amount),
+            (&[0x5F, 0x2A], &chip.currency),
+            (&[0x82], &chip.profile),
+            (&[0x9F, 0x1A], &chip.country),
+        ])
+    }
+
+    /// What the phone signs.
+    pub(crate) fn signed(&self, counter: u16) -> ChipPayment {
         let mut chip = ChipPayment {
             amount: [0, 0, 0, 0, 0x12, 0x34],
             amount_other: [0; 6],
@@ -363,20 +390,7 @@ impl Desk {
             cryptogram: [0; 8],
         };
         card_key(&self.token.token).sign(&mut chip);
-        tagged(&[
-            (&[0x9F, 0x26], &chip.cryptogram),
-            (&[0x9F, 0x27], &[0x80]),
-            (&[0x9F, 0x10], chip.issuer_data.as_bytes()),
-            (&[0x9F, 0x37], &chip.unpredictable),
-            (&[0x9F, 0x36], &chip.counter),
-            (&[0x95], &chip.terminal_results),
-            (&[0x9A], &chip.date),
-            (&[0x9C], &chip.kind),
-            (&[0x9F, 0x02], &chip.amount),
-            (&[0x5F, 0x2A], &chip.currency),
-            (&[0x82], &chip.profile),
-            (&[0x9F, 0x1A], &chip.country),
-        ])
+        chip
     }
 }
 

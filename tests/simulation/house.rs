@@ -17,7 +17,7 @@ use tokenswitch::switch::{
 use tokenswitch::tsp::{Action, Answer, CallId, Command, Tsp};
 use tokenswitch::vocab::{BusinessDate, SettlementWindow, ShardId};
 
-use crate::setting::{ACQUIRERS, ISSUERS, pool_of, switch_config, tsp_config, wire_of};
+use crate::setting::{ACQUIRERS, ISSUERS, issuer_keys, pool_of, switch_config, tsp_config, wire_of};
 
 /// A running switch, without threads, sockets or clock.
 pub(crate) struct House {
@@ -122,6 +122,7 @@ impl House {
             issuers: ISSUERS.iter().map(|link| (*link, wire_of(*link), pool_of(*link))).collect(),
             detokenizer: tsp.detokenizer(),
             cards,
+            card_keys: vec![(ISSUERS[1], issuer_keys())],
             log: Box::new(CountedLog { appender: journal.appender(), appended: Arc::clone(&appended) }),
             entropy: Entropy::seeded(seed ^ 3),
             first,

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokenswitch::codec::{Dialect, FrameFormat};
-use tokenswitch::crypto::{CardKey, CryptogramProfile, KeyLabel, SecurityModule};
+use tokenswitch::crypto::{CardKey, CryptogramKeys, CryptogramProfile, KeyLabel, SecurityModule};
 use tokenswitch::link::{Backoff, PoolConfig, SessionConfig, SignOn};
 use tokenswitch::sim::{TestCard, TestMerchant, test_cards, test_merchants};
 use tokenswitch::stdx::clock::Wall;
@@ -13,7 +13,7 @@ use tokenswitch::switch::{
     TrackTwo, Wire,
 };
 use tokenswitch::tsp::{
-    Activation, CounterWindow, DomainControls, PanRange, RangeCryptograms, TokenKeys, TokenRange,
+    Activation, CounterWindow, CryptogramChoice, DomainControls, PanRange, TokenKeys, TokenRange,
     TokenRequestor, TspConfig, TspLimits,
 };
 use tokenswitch::vocab::{
@@ -131,7 +131,7 @@ pub(crate) fn requestor_id() -> TokenRequestorId {
 pub(crate) fn tsp_config() -> TspConfig {
     let text = |bytes: &[u8]| Text::parse("product", bytes).expect("short");
     let modes = [b"07", b"10", b"05"].map(|mode| EntryMode::parse(mode).expect("digits"));
-    let cryptograms = Some(RangeCryptograms {
+    let cryptograms = Some(CryptogramChoice {
         profile: CryptogramProfile::named("ccd-aes").expect("it is there"),
         key: KeyLabel::parse("token-master").expect("short"),
     });
@@ -179,6 +179,13 @@ pub(crate) fn tsp_config() -> TspConfig {
         amount_tolerance: 0,
         limits: TspLimits { capacity: 64, control_sets: 4, remembered_requests: 200, waiting_calls: 16 },
     }
+}
+
+/// The second issuer knows plastic cards only.
+pub(crate) fn issuer_keys() -> CryptogramKeys {
+    let profile = CryptogramProfile::named("visa-cvn-18").expect("it is there");
+    let label = KeyLabel::parse("issuer-master").expect("short");
+    SecurityModule::sample().expect("the sample keys").issuer_keys(label, profile).expect("it is there")
 }
 
 /// What a token's phone has.

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use tokenswitch::codec::{DataElement, IccData, Message, Tag};
+use tokenswitch::vocab::{IssuerData, PanSequenceNumber};
 
 use crate::desk::{Desk, FIRST, PARTIAL, SECOND, answer_to, get, repeat, set, tagged};
 use crate::house::Crash;
-use crate::setting::RESUBMIT_WINDOW;
+use crate::setting::{RESUBMIT_WINDOW, card_key, issuer_keys};
 
 /// How a tap's chip data differ from good ones.
 type Change = fn(&mut Vec<u8>);
@@ -178,4 +179,82 @@ fn a_cryptogram_whose_request_never_left_is_used_up_after_a_while() {
     desk.pass(RESUBMIT_WINDOW + Duration::from_secs(1));
     desk.send(FIRST, &desk.tap(2, 7));
     assert_eq!(get(&desk.answer(), 39), "59");
+}
+
+/// Tag 91 of an answer, if it has one.
+fn authentication(answer: &Message) -> Option<Vec<u8>> {
+    let (head, value) = answer.get(DataElement::ICC)?.split_at(2);
+    assert_eq!((head[0], usize::from(head[1])), (0x91, value.len()), "nothing but tag 91");
+    Some(value.to_vec())
+}
+
+#[test]
+fn a_card_that_waits_for_it_gets_an_answer_under_its_own_key() {
+    // Terminal transaction qualifiers: the card will be held there again, or not.
+    let again: &[u8] = &[0x9F, 0x66, 4, 0x36, 0, 0x80, 0];
+    let not_again: &[u8] = &[0x9F, 0x66, 4, 0x36, 0, 0x40, 0];
+    for (entry_mode, more, code, expected) in [
+        ("051", &[][..], "00", true),
+        ("051", &[], "51", true),
+        ("071", &[], "00", false),
+        ("071", not_again, "00", false),
+        ("071", again, "00", true),
+        ("071", again, "51", true),
+    ] {
+        let mut desk = Desk::open();
+        let mut tap = desk.tap(1, 7);
+        set(&mut tap, &[(22, entry_mode)]);
+        tap.set(DataElement::ICC, &[&desk.chip(7), more].concat()).expect("it fits");
+        desk.send(FIRST, &tap);
+        let (connection, asked) = desk.asked();
+        let mut says = answer_to(&asked, code);
+        // Signed for another card: of no use to the token's.
+        let own = tagged(&[(&[0x91], &[7; 10]), (&[0x71], &[0x9F, 0x18, 0])]);
+        says.set(DataElement::ICC, &own).expect("it fits");
+        desk.send(connection, &says);
+        let answer = desk.answer();
+        let made = authentication(&answer);
+        assert_eq!(made.is_some(), expected, "{entry_mode} {more:?} {code}");
+        let Some(made) = made else { continue };
+        let short = code.as_bytes().try_into().expect("two characters");
+        let key = card_key(&desk.token.token);
+        assert!(key.accepts(&desk.signed(7), &made, short, code == "00"), "{entry_mode} {code}");
+        desk.send(FIRST, &repeat(&tap));
+        assert_eq!(authentication(&desk.answer()), Some(made), "the repeat gets the same");
+    }
+}
+
+#[test]
+fn a_card_hears_of_a_time_out_and_nothing_of_a_forged_cryptogram() {
+    let mut desk = Desk::open();
+    let mut tap = desk.tap(1, 7);
+    set(&mut tap, &[(22, "051")]);
+    desk.send(FIRST, &tap);
+    desk.pass(Duration::from_secs(4));
+    let made = authentication(&desk.answer()).expect("the terminal waits");
+    assert!(card_key(&desk.token.token).accepts(&desk.signed(7), &made, *b"91", false));
+    let mut chip = desk.chip(8);
+    changed(&mut chip, &[0x9F, 0x26]);
+    let mut forged = desk.tap(2, 8);
+    set(&mut forged, &[(22, "051")]);
+    forged.set(DataElement::ICC, &chip).expect("it fits");
+    desk.send(FIRST, &forged);
+    let answers = desk.sent_to_acquirers();
+    let (_, answer, _) = answers.last().expect("an answer");
+    assert_eq!((get(answer, 39).as_str(), authentication(answer)), ("05", None));
+}
+
+#[test]
+fn an_issuer_that_knows_its_own_cards_only_gets_a_cryptogram_of_the_card() {
+    let mut desk = Desk::at_second_issuer();
+    desk.send(FIRST, &desk.tap(1, 7));
+    let (_, asked) = desk.asked();
+    assert!(get(&asked, 63).contains("CCAV"), "{}", get(&asked, 63));
+    let icc = asked.icc().expect("readable").expect("it is there");
+    let mut chip = desk.signed(7);
+    chip.cryptogram = icc.cryptogram().expect("eight bytes");
+    chip.issuer_data = IssuerData::parse(icc.get(Tag::IAD).expect("it is there")).expect("short");
+    let pan = desk.behind.pan.expose_digits();
+    assert_eq!(issuer_keys().verify(pan, PanSequenceNumber::ZERO, &chip), Ok(()));
+    assert!(icc.get(Tag::PAN).is_none() && icc.get(Tag::SEQUENCE_NUMBER).is_none());
 }

@@ -10,6 +10,7 @@ use crate::stdx::clock::Now;
 use crate::tsp::CardData;
 use crate::vocab::{LinkId, Pan, Refusal, Text, Token, TransactionId};
 
+use super::super::chip::issuer_authentication;
 use super::super::event::{Answer, AnswerKind, Event};
 use super::super::recovery::NOBODY;
 use super::super::request::{Arrival, CardSource, Given, NotARequest, PanCard, Request, RequestKind};
@@ -182,6 +183,7 @@ impl Node {
             if answer_message(answer, held.as_ref(), &wire, extent, message).is_none() {
                 continue;
             }
+            self.authenticate(answer, held.as_ref(), &wire, message);
             match self.write_scanned(to, &wire, &header, message, secret.as_ref(), out) {
                 Written::Clean => {
                     if answer.must_arrive
@@ -207,6 +209,17 @@ impl Node {
             return None;
         }
         held
+    }
+
+    /// Puts in the issuer's answer to the token's chip, where one is awaited. An issuer's own would be under the key of
+    /// another card, and is never passed on.
+    fn authenticate(&self, answer: &Answer, held: Option<&Held>, wire: &Wire, message: &mut Message) {
+        let token = answer.card.as_ref().and_then(|card| card.token.as_ref());
+        let Some((token, held)) = token.zip(held) else { return };
+        let made =
+            issuer_authentication(&self.detokenizer, &token.token, &held.message, message, &wire.dialect);
+        // Ten bytes always have room in DE 55.
+        let _ = made.map(|made| message.set(DataElement::ICC, &made));
     }
 
     /// The asking connection, or another of its link that is signed on where the link allows it.

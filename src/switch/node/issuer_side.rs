@@ -2,6 +2,7 @@
 //! what issuers answer.
 
 use crate::codec::{Bitmap, CARD_TAGS, DataElement, EncodeError, Message, TokenData};
+use crate::crypto::CryptogramKeys;
 use crate::journal::{CardRef, Elements, IssuerLeg};
 use crate::link::{ConnectionId, Outbox};
 use crate::stdx::clock::Now;
@@ -10,6 +11,7 @@ use crate::vocab::{
     LinkId, Refusal, Service, SettlementWindow, Track2, TransactionId, VerdictResult, Verdicts,
 };
 
+use super::super::chip::regenerated;
 use super::super::config::TrackTwo;
 use super::super::event::{Delivery, Event, IssuerAnswer};
 use super::super::transaction::Routed;
@@ -60,7 +62,8 @@ impl Node {
         let held = self.held.get(&id)?;
         let track_two = self.config.issuers.get(&issuer)?.track_two;
         let card = held.card.as_ref()?;
-        if let Err(error) = issuer_message(&held.message, card, routed, track_two, &wire, message) {
+        let manner = Manner { track_two, card_keys: self.card_keys.get(&issuer) };
+        if let Err(error) = issuer_message(&held.message, card, routed, manner, &wire, message) {
             tracing::error!(transaction = %id, %error, "a request cannot be said in the issuer's dialect");
             self.counts.unencodable += 1;
             return None;
@@ -187,12 +190,20 @@ impl Node {
     }
 }
 
+/// How an issuer wants what a token's chip or stripe said.
+#[derive(Clone, Copy)]
+struct Manner<'a> {
+    track_two: TrackTwo,
+    /// Of an issuer that wants cryptograms of its own cards: their keys.
+    card_keys: Option<&'a CryptogramKeys>,
+}
+
 /// The request as its issuer gets it.
 fn issuer_message(
     asked: &Message,
     card: &CardData,
     routed: &Routed,
-    track_two: TrackTwo,
+    manner: Manner<'_>,
     wire: &Wire,
     message: &mut Message,
 ) -> Result<(), EncodeError> {
@@ -206,8 +217,11 @@ fn issuer_message(
     }
     if of_token {
         set_card(message, card)?;
-        set_chip(message, asked)?;
-        if track_two == TrackTwo::Rebuild && rebuild_track(message, asked, card)? {
+        let is_true = verdicts.of(Service::Cryptogram) == Some(VerdictResult::Good);
+        if set_chip(message, asked, card, manner.card_keys.filter(|_| is_true))? {
+            verdicts.note(Service::Cryptogram, VerdictResult::Regenerated);
+        }
+        if manner.track_two == TrackTwo::Rebuild && rebuild_track(message, asked, card)? {
             verdicts.note(Service::VerificationValue, VerdictResult::Bad);
         }
     }
@@ -247,11 +261,19 @@ fn set_card(message: &mut Message, card: &CardData) -> Result<(), EncodeError> {
     Ok(())
 }
 
-/// DE 55 without what names the token.
-fn set_chip(message: &mut Message, asked: &Message) -> Result<(), EncodeError> {
-    let Ok(Some(chip)) = asked.icc() else { return Ok(()) };
+/// DE 55 without what names the token, or, true, made anew with the card's own key: then gives true.
+fn set_chip(
+    message: &mut Message,
+    asked: &Message,
+    card: &CardData,
+    card_keys: Option<&CryptogramKeys>,
+) -> Result<bool, EncodeError> {
+    let Ok(Some(chip)) = asked.icc() else { return Ok(false) };
+    if let Some(anew) = card_keys.and_then(|keys| regenerated(&chip, card, keys)) {
+        return message.set(DataElement::ICC, &anew).map(|()| true);
+    }
     let rest = chip.without(&CARD_TAGS);
-    if rest.is_empty() { Ok(()) } else { message.set(DataElement::ICC, &rest) }
+    if rest.is_empty() { Ok(false) } else { message.set(DataElement::ICC, &rest).map(|()| false) }
 }
 
 /// Track 2 over the PAN, where the token had one. Its verification value is gone, which the issuer must be told.

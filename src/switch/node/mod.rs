@@ -16,6 +16,7 @@ use std::mem::take;
 use std::sync::Arc;
 
 use crate::codec::{Dialect, FrameFormat, Message};
+use crate::crypto::CryptogramKeys;
 use crate::journal::{Body, CardRef, EntryNumber, TokenRef, TransactionEntry};
 use crate::link::{
     ConnectionId, Inbox, LinkCommand, Outbox, Pool, PoolAction, PoolConfig, SessionAction, SessionConfig,
@@ -87,6 +88,8 @@ pub struct NodeParts {
     pub issuers: Vec<(LinkId, Wire, PoolConfig)>,
     pub detokenizer: Detokenizer,
     pub cards: Cards,
+    /// The chip keys of issuers that want cryptograms of their own cards.
+    pub card_keys: Vec<(LinkId, CryptogramKeys)>,
     pub log: Box<dyn EntryLog>,
     pub entropy: Entropy,
     /// What the core wants done first: `Recovery::finish` says.
@@ -110,6 +113,7 @@ pub struct Node {
     issuers: Map<LinkId, IssuerSide>,
     connections: Map<ConnectionId, Connection>,
     detokenizer: Detokenizer,
+    card_keys: Map<LinkId, CryptogramKeys>,
     cards: Cards,
     log: Box<dyn EntryLog>,
     entropy: Entropy,
@@ -173,6 +177,7 @@ impl Node {
             issuers,
             connections: Map::default(),
             detokenizer: parts.detokenizer,
+            card_keys: parts.card_keys.into_iter().collect(),
             cards: parts.cards,
             log: parts.log,
             entropy: parts.entropy,
