@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::codec::{DataElement, DecodeError, Dialect, Message, OriginalData, TokenData};
+use crate::codec::{Bitmap, DataElement, DecodeError, Dialect, Message, OriginalData, TokenData};
 use crate::journal::{AcquirerLeg, CardRef, Elements};
 use crate::stdx::clock::Now;
 use crate::tsp::{DetokenizeRequest, Purpose};
@@ -222,14 +222,20 @@ impl Request {
         }
     }
 
+    /// What names the request and what may be kept of it. What of that cannot be read is left out, and the request
+    /// refused for it.
     fn bare(transaction: TransactionId, kind: RequestKind, leg: AcquirerLeg, message: &Message) -> Self {
+        let mut legible = true;
+        let time = read(message.local_time(), &mut legible);
+        let date = read(message.local_date(), &mut legible);
+        let rrn = read(message.rrn(), &mut legible);
         let key = RequestKey {
             link: leg.link,
             class: leg.mti.class,
             stan: leg.stan,
-            institution: message.acquirer().ok().flatten(),
-            terminal: message.terminal().ok().flatten(),
-            reference: reference(message),
+            institution: read(message.acquirer(), &mut legible),
+            terminal: read(message.terminal(), &mut legible),
+            reference: rrn.map_or(Reference::Local(time, date), Reference::Rrn),
         };
         let account = Account::Pan(CardMark(0));
         Self {
@@ -238,11 +244,11 @@ impl Request {
             leg,
             key,
             compared: Compared { account, processing: None, amount: None },
-            forwarder: message.forwarder().ok().flatten(),
+            forwarder: read(message.forwarder(), &mut legible),
             elements: kept(message),
             moves_money: false,
             original: None,
-            refused: None,
+            refused: (!legible).then_some(Refusal::FormatError),
         }
     }
 
@@ -253,6 +259,9 @@ impl Request {
         given: Result<Given<'_>, Refusal>,
     ) -> Result<CardSource, Refusal> {
         let given = given?;
+        if let Some(illegible) = self.refused {
+            return Err(illegible);
+        }
         let parts = Parts::read(message, dialect).map_err(|_| Refusal::FormatError)?;
         self.compared.processing = parts.processing;
         self.compared.amount = parts.amount;
@@ -342,12 +351,6 @@ struct Parts {
 
 impl Parts {
     fn read(message: &Message, dialect: &Dialect) -> Result<Self, DecodeError> {
-        message.local_time()?;
-        message.local_date()?;
-        message.acquirer()?;
-        message.forwarder()?;
-        message.rrn()?;
-        message.terminal()?;
         Ok(Self {
             processing: message.processing_code()?,
             amount: message.amount()?,
@@ -402,20 +405,33 @@ fn answerable(message: &Message, received: Now) -> Result<(Stan, SentAt), NotARe
     Ok((stan, sent.resolve(received.wall)))
 }
 
-fn reference(message: &Message) -> Reference {
-    match message.rrn().ok().flatten() {
-        Some(rrn) => Reference::Rrn(rrn),
-        None => Reference::Local(message.local_time().ok().flatten(), message.local_date().ok().flatten()),
-    }
+/// An element's value; notes when there is one that cannot be read.
+fn read<T>(value: Result<Option<T>, DecodeError>, legible: &mut bool) -> Option<T> {
+    value.unwrap_or_else(|_| {
+        *legible = false;
+        None
+    })
 }
 
 /// The elements that may be written down.
 fn kept(message: &Message) -> Elements {
     let mut elements = Elements::with_room(Elements::REQUEST_ROOM);
-    for element in message.elements() {
+    for element in message.present().and(KEPT).iter() {
         if let Some(value) = message.get(element) {
             elements.keep(element.number(), value);
         }
     }
     elements
 }
+
+/// `Elements::KEPT` as a set.
+const KEPT: Bitmap = {
+    let (mut kept, mut rest) = (Bitmap::EMPTY, Elements::KEPT.as_slice());
+    while let [number, others @ ..] = rest {
+        if let Some(element) = DataElement::new(*number) {
+            kept.insert(element);
+        }
+        rest = others;
+    }
+    kept
+};
