@@ -111,13 +111,13 @@ impl Detokenizer {
         let today = YearMonth::of(now.wall);
         out.reserve(requests.len());
         for batch in requests.chunks(BATCH) {
-            let places = self.table.touch(batch.iter().map(|request| request.token.number()));
-            for (request, place) in batch.iter().zip(places) {
-                out.push(match place.and_then(|place| self.table.mapping(place)) {
-                    Some(mapping) => self.judge(today, now.moment, request, &mapping),
-                    None => Err(Refusal::UnknownToken),
-                });
-            }
+            let mut numbers = [0; BATCH];
+            numbers.iter_mut().zip(batch).for_each(|(place, request)| *place = request.token.number());
+            self.table.touch(numbers.get(..batch.len()).unwrap_or_default());
+            out.extend(batch.iter().zip(numbers).map(|(request, token)| {
+                let mapping = self.table.mapping(token).ok_or(Refusal::UnknownToken)?;
+                self.judge(today, now.moment, request, &mapping)
+            }));
         }
     }
 

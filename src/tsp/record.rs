@@ -67,13 +67,17 @@ impl CardAad {
     /// A mapping of the vault: this token, in this record, in this version.
     #[must_use]
     pub fn vault(token: &Token, record: u64, mapping_version: u32) -> Self {
-        Self::of(&[b"vault", token.as_bytes(), &record.to_be_bytes(), &mapping_version.to_be_bytes()])
+        Self::default()
+            .with(b"vault")
+            .with(token.as_bytes())
+            .with(&record.to_be_bytes())
+            .with(&mapping_version.to_be_bytes())
     }
 
     /// A transaction that came with a PAN.
     #[must_use]
     pub fn transaction(id: TransactionId) -> Self {
-        Self::of(&[b"pan", &id.0.to_be_bytes()])
+        Self::default().with(b"pan").with(&id.0.to_be_bytes())
     }
 
     #[must_use]
@@ -81,16 +85,21 @@ impl CardAad {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 
-    fn of(parts: &[&[u8]]) -> Self {
-        let mut aad = Self { bytes: [0; 40], len: 0 };
-        for part in parts {
-            let end = aad.len + part.len();
-            if let Some(place) = aad.bytes.get_mut(aad.len..end) {
-                place.copy_from_slice(part);
-                aad.len = end;
-            }
+    /// Inlined, so that parts whose length is known are no calls.
+    #[inline(always)]
+    fn with(mut self, part: &[u8]) -> Self {
+        let end = self.len + part.len();
+        if let Some(place) = self.bytes.get_mut(self.len..end) {
+            place.copy_from_slice(part);
+            self.len = end;
         }
-        aad
+        self
+    }
+}
+
+impl Default for CardAad {
+    fn default() -> Self {
+        Self { bytes: [0; 40], len: 0 }
     }
 }
 
@@ -145,14 +154,11 @@ impl CardData {
     fn from_plain(plain: &[u8]) -> Option<Self> {
         let plain: &[u8; CARD_PLAIN] = plain.try_into().ok()?;
         let mut digits = [0_u8; 24];
-        for (pair, packed) in digits.chunks_exact_mut(2).zip(plain) {
-            if let [high, low] = pair {
-                (*high, *low) = (b'0' + (packed >> 4), b'0' + (packed & 0x0F));
-            }
+        for (pair, packed) in digits.as_chunks_mut::<2>().0.iter_mut().zip(plain) {
+            *pair = [b'0' + (packed >> 4), b'0' + (packed & 0x0F)];
         }
         let (account, expiry) = digits.split_at(20);
-        let length = account.iter().position(|digit| *digit > b'9').unwrap_or(account.len());
-        let pan = Pan::parse(account.get(..length)?).ok();
+        let pan = Pan::parse(account.get(..account_length(plain))?).ok();
         let expiry = match expiry {
             [b'?', ..] => Some(None),
             digits => Expiry::parse(digits).ok().map(Some),
@@ -164,6 +170,14 @@ impl CardData {
         };
         Some(Self { pan: pan?, expiry: expiry?, sequence })
     }
+}
+
+/// How many digits stand before the first half byte that is none, of which there are at least four.
+fn account_length(&[_, _, a, b, c, d, e, f, g, h, ..]: &[u8; CARD_PLAIN]) -> usize {
+    let word = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    // Ten and more: the highest bit of four, and the second or the third.
+    let no_digits = word & (word << 1 | word << 2) & 0x8888_8888_8888_8888;
+    4 + usize::try_from(no_digits.leading_zeros() / 4).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! `TokenTable`: the whole vault in memory; the only read path of a payment.
 //!
-//! A token has two slots. The hot one, a single cache line found by the token's number, holds what opens the card;
-//! the cold one, found by the record's number, holds the rest, what a payment needs in its first line. Slots are
-//! words that one thread writes and any thread reads without a lock: a sequence number, odd while its words are
-//! being changed, tells a reader to look again. Nothing is ever removed, so a probe ends at the first empty slot.
+//! An index of one word a token leads from the token's number to its record's. A record has two slots: one of two
+//! adjacent cache lines with all that a payment needs, and one with the rest. Slots are words that one thread writes
+//! and any thread reads without a lock: a sequence number, odd while its words are being changed, tells a reader to
+//! look again. Nothing is ever removed, so a search ends at the first empty place of the index.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
@@ -73,23 +73,24 @@ impl<const N: usize> Slot<N> {
         self.head.store(head(sequence.wrapping_add(1), data), Ordering::Release);
     }
 
-    /// Brings the slot's first line near without waiting for it to be used.
-    fn touch(&self) -> u64 {
-        self.head.load(Ordering::Relaxed)
+    /// Brings the slot's lines near without waiting for them.
+    fn touch(&self) {
+        let last = self.words.last().map(|word| word.load(Ordering::Relaxed));
+        std::hint::black_box((self.head.load(Ordering::Relaxed), last));
+    }
+
+    fn first(&self) -> u64 {
+        self.words.first().map_or(0, |word| word.load(Ordering::Relaxed))
     }
 }
 
-/// Head: record. Words: token number; nonce; nonce's end, key version, status and expiry; ciphertext and tag.
-type HotSlot = Slot<7>;
-/// Head: suspenders, assurance, location. Words: last four; mapping version and domain; PAR (4);
-/// lifecycle's version | reference (2); token number; issued; changed; blind index (2); nothing yet.
-type ColdSlot = Slot<15>;
-/// What of a cold slot lies in its first line.
-const COLD_LINE: usize = 7;
-
-/// Where a token's hot slot lies.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place(usize);
+/// Head: suspenders, assurance, location. Words: token number; nonce; nonce's end, key version, status and expiry;
+/// ciphertext and tag (4); mapping version and domain; PAR (4); last four; nothing yet (2).
+type PaymentSlot = Slot<15>;
+/// How many of its words a payment needs.
+const PAYMENT_WORDS: usize = 12;
+/// Head: lifecycle's version. Words: reference (2); issued; changed; blind index (2); nothing yet.
+type RestSlot = Slot<7>;
 
 /// What a payment reads of a token.
 pub(super) struct Mapping {
@@ -112,44 +113,40 @@ pub(super) struct Domain {
 
 /// The table as readers share it.
 pub(super) struct TokenTable {
-    hot: Box<[HotSlot]>,
-    cold: Box<[ColdSlot]>,
+    /// Upper half: a mark of the token. Lower half: its record, counted from 1; 0 where nothing is.
+    index: Box<[AtomicU64]>,
+    payment: Box<[PaymentSlot]>,
+    rest: Box<[RestSlot]>,
     /// Most tokens of a requestor have the same controls: each set is kept once. Only ever added to.
     domains: Box<[OnceLock<Domain>]>,
 }
 
 impl TokenTable {
-    /// Finds the slots of a batch: first all of them are asked for, then each is looked at. None: not in the table.
-    pub(super) fn touch(&self, tokens: impl Iterator<Item = u64>) -> impl Iterator<Item = Option<Place>> {
-        let mut numbers = [0_u64; BATCH];
-        let mut count = 0;
-        for (place, token) in numbers.iter_mut().zip(tokens) {
-            *place = token;
-            std::hint::black_box(self.hot.get(self.home(token)).map(Slot::touch));
-            count += 1;
+    /// Brings what is known of a batch of tokens near: first all places of the index are asked for, then the slots to
+    /// which they lead, so that the memory's waits overlap.
+    pub(super) fn touch(&self, tokens: &[u64]) {
+        for token in tokens {
+            let (home, _) = self.home(*token);
+            std::hint::black_box(self.index.get(home).map(|word| word.load(Ordering::Relaxed)));
         }
-        let mut places = [None; BATCH];
-        for (place, token) in places.iter_mut().zip(numbers).take(count) {
-            *place = self.find(token);
-            let record = place.and_then(|Place(at)| self.hot.get(at)).map(|slot| low(slot.touch()));
-            let cold = record.and_then(|record| self.cold.get(index(record)));
-            std::hint::black_box(cold.map(Slot::touch));
+        for token in tokens {
+            if let Some((_, slot)) = self.search(*token, |_| true) {
+                slot.touch();
+            }
         }
-        places.into_iter().take(count)
     }
 
-    /// What stands at a place, as of one moment.
-    pub(super) fn mapping(&self, Place(at): Place) -> Option<Mapping> {
-        let (record, hot) = self.hot.get(at)?.read::<7>();
-        let (marks, cold) = self.cold.get(index(record))?.read::<COLD_LINE>();
-        let [_, nonce, packed, sealed @ ..] = hot;
-        let [_, versions, par @ .., _] = cold;
+    /// What stands in a token's slot, as of one moment; `None` when it is not in the table.
+    pub(super) fn mapping(&self, token: u64) -> Option<Mapping> {
+        let (record, slot) = self.find(token)?;
+        let (marks, words) = slot.read::<PAYMENT_WORDS>();
+        let [_, nonce, packed, a, b, c, d, versions, par @ ..] = words;
         let (status, expiry) = unpack_status(packed)?;
         Some(Mapping {
             record: u64::from(record),
             status,
             expiry,
-            sealed: unpack_sealed(nonce, packed, sealed)?,
+            sealed: unpack_sealed(nonce, packed, [a, b, c, d])?,
             assurance: assurance(marks)?,
             par: unpack_par(par),
             mapping_version: high(versions),
@@ -161,27 +158,43 @@ impl TokenTable {
         self.domains.get(index(mapping.domain)).and_then(OnceLock::get)
     }
 
-    /// Where the search for a token begins: the number spread over all of 64 bits, then scaled to the table.
-    fn home(&self, token: u64) -> usize {
+    /// Where the search for a token begins, and its mark: the number spread over all of 64 bits, of which the upper
+    /// ones are scaled to the index and the lower ones are the mark.
+    fn home(&self, token: u64) -> (usize, u32) {
         let spread = token.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let scaled = (u128::from(spread) * self.hot.len() as u128) >> 64;
-        usize::try_from(scaled).unwrap_or_default()
+        let scaled = (u128::from(spread) * self.index.len() as u128) >> 64;
+        (usize::try_from(scaled).unwrap_or_default(), low(spread))
     }
 
-    fn find(&self, token: u64) -> Option<Place> {
-        self.probe(token).find_map(|(at, found)| match found {
-            0 => Some(None),
-            found if found == token => Some(Some(Place(at))),
-            _ => None,
-        })?
+    pub(super) fn has(&self, token: u64) -> bool {
+        self.find(token).is_some()
     }
 
-    /// Slots in the order of search, each with the token in it.
-    fn probe(&self, token: u64) -> impl Iterator<Item = (usize, u64)> {
-        let home = self.home(token);
-        let (before, from_home) = self.hot.split_at_checked(home).unwrap_or_default();
-        let places = (home..).zip(from_home).chain((0..).zip(before));
-        places.map(|(at, slot)| (at, slot.words.first().map_or(0, |word| word.load(Ordering::Relaxed))))
+    fn find(&self, token: u64) -> Option<(u32, &PaymentSlot)> {
+        self.search(token, |slot| slot.first() == token)
+    }
+
+    /// The first record under the token's mark whose slot `is_it`. Its own is the first, as a rule.
+    fn search(&self, token: u64, is_it: impl Fn(&PaymentSlot) -> bool) -> Option<(u32, &PaymentSlot)> {
+        let (home, mark) = self.home(token);
+        for place in self.places_from(home) {
+            let word = place.load(Ordering::Acquire);
+            let record = low(word).checked_sub(1)?;
+            if high(word) == mark
+                && let Some(slot) = self.payment.get(index(record))
+                && is_it(slot)
+            {
+                return Some((record, slot));
+            }
+        }
+        None
+    }
+
+    /// The places of the index in the order of search.
+    #[inline]
+    fn places_from(&self, home: usize) -> impl Iterator<Item = &AtomicU64> {
+        let (before, from_home) = self.index.split_at_checked(home).unwrap_or_default();
+        from_home.iter().chain(before)
     }
 }
 
@@ -212,12 +225,13 @@ pub(super) struct TableWriter {
 
 impl TableWriter {
     /// Room for `capacity` tokens and `control_sets` different sets of controls, taken at once. A quarter of the
-    /// hot slots stays empty, so that a search is short.
+    /// index stays empty, so that a search is short.
     pub(super) fn new(capacity: u32, control_sets: u32) -> Self {
         let capacity = index(capacity);
         let table = TokenTable {
-            hot: (0..capacity + capacity / 3 + 1).map(|_| Slot::empty()).collect(),
-            cold: (0..capacity).map(|_| Slot::empty()).collect(),
+            index: (0..capacity + capacity / 3 + 1).map(|_| AtomicU64::new(0)).collect(),
+            payment: (0..capacity).map(|_| Slot::empty()).collect(),
+            rest: (0..capacity).map(|_| Slot::empty()).collect(),
             domains: (0..control_sets).map(|_| OnceLock::new()).collect(),
         };
         Self {
@@ -248,7 +262,7 @@ impl TableWriter {
     }
 
     pub(super) fn has_token(&self, token: &Token) -> bool {
-        self.table.find(token.number()).is_some()
+        self.table.has(token.number())
     }
 
     pub(super) fn by_reference(&self, reference: TokenReferenceId) -> Option<u64> {
@@ -258,8 +272,8 @@ impl TableWriter {
     /// The PAR that this PAN's tokens have; none when it has no token or they have none.
     pub(super) fn par_of(&self, blind_index: &[u8; 16]) -> Option<Par> {
         let record = self.by_pan.get(blind_index)?;
-        let (_, words) = self.table.cold.get(index(*record))?.read::<COLD_LINE>();
-        let [_, _, par @ .., _] = words;
+        let (_, words) = self.table.payment.get(index(*record))?.read::<PAYMENT_WORDS>();
+        let [_, _, _, _, _, _, _, _, par @ ..] = words;
         unpack_par(par)
     }
 
@@ -274,7 +288,7 @@ impl TableWriter {
         Some(at)
     }
 
-    /// Adds a token. Its cold slot is written first: who finds the hot one finds both.
+    /// Adds a token. Its slots are written first: who finds it in the index finds them.
     pub(super) fn insert(&mut self, new: &VaultRecord) -> Result<(), TableFault> {
         let record = u32::try_from(new.record).map_err(|_| TableFault::Full)?;
         if self.count >= self.capacity {
@@ -282,14 +296,14 @@ impl TableWriter {
         }
         let domain = self.intern(Domain::of(new)).ok_or(TableFault::Full)?;
         let is_next = index(record) == self.count && !self.by_reference.contains_key(&new.reference);
-        let (empty, _) = self
-            .table
-            .probe(new.token.number())
-            .find(|(_, found)| *found == 0 || *found == new.token.number())
-            .filter(|(_, found)| *found == 0 && is_next)
-            .ok_or(TableFault::Taken)?;
-        self.write_cold(record, new, domain);
-        self.write_hot(empty, record, new);
+        if !is_next || self.has_token(&new.token) {
+            return Err(TableFault::Taken);
+        }
+        self.write(record, new, domain);
+        let (home, mark) = self.table.home(new.token.number());
+        let empty = self.table.places_from(home).find(|place| place.load(Ordering::Relaxed) == 0);
+        let word = u64::from(mark) << 32 | (u64::from(record) + 1);
+        empty.ok_or(TableFault::Full)?.store(word, Ordering::Release);
         self.by_reference.insert(new.reference, record);
         self.by_pan.entry(new.blind_index).or_insert(record);
         self.count += 1;
@@ -300,42 +314,41 @@ impl TableWriter {
     pub(super) fn set_lifecycle(&mut self, record: u64, lifecycle: Lifecycle, at: Wall) -> bool {
         let Some(mut found) = self.record(record) else { return false };
         (found.lifecycle, found.changed_at) = (lifecycle, at);
-        let Some(Place(hot)) = self.table.find(found.token.number()) else { return false };
         let (Ok(record), Some(domain)) = (u32::try_from(record), self.intern(Domain::of(&found))) else {
             return false;
         };
-        self.write_cold(record, &found, domain);
-        self.write_hot(hot, record, &found);
+        self.write(record, &found, domain);
         true
     }
 
     /// The whole record.
     pub(super) fn record(&self, record: u64) -> Option<VaultRecord> {
         let at = usize::try_from(record).ok().filter(|at| *at < self.count)?;
-        let (marks, cold) = self.table.cold.get(at)?.read::<15>();
-        let [last4, _, _, _, _, _, version, a, b, token, issued, changed, c, d, _] = cold;
+        let (marks, words) = self.table.payment.get(at)?.read::<15>();
+        let [token, .., last4, _, _] = words;
+        let (version, [r0, r1, issued, changed, b0, b1, _]) = self.table.rest.get(at)?.read::<7>();
         let token = Token::parse(token.to_string().as_bytes()).ok()?;
-        let mapping = self.table.mapping(self.table.find(token.number())?)?;
+        let mapping = self.table.mapping(token.number())?;
         let Domain { requestor, controls } = self.table.domain(&mapping)?.clone();
         let [suspenders, _, location, _] = marks.to_le_bytes();
         Some(VaultRecord {
             record,
             token,
             expiry: mapping.expiry,
-            reference: TokenReferenceId::from_bytes(join([a, b])),
+            reference: TokenReferenceId::from_bytes(join([r0, r1])),
             par: mapping.par,
             requestor,
             assurance: mapping.assurance,
             location: TokenLocation::ALL.get(usize::from(location)).copied()?,
             last4: Digits::parse("last four", &digits::<4>(last4), 4).ok()?,
             sealed: mapping.sealed,
-            blind_index: join([c, d]),
+            blind_index: join([b0, b1]),
             mapping_version: mapping.mapping_version,
             controls,
             lifecycle: Lifecycle {
                 status: mapping.status,
                 suspenders: Suspenders::from_bits(suspenders)?,
-                version: low(version),
+                version,
             },
             issued_at: Wall(issued),
             changed_at: Wall(changed),
@@ -347,44 +360,41 @@ impl TableWriter {
     pub(super) fn replace_for_test(&mut self, record: u64, sealed: Sealed) {
         let mut found = self.record(record).unwrap();
         found.sealed = sealed;
-        let Place(at) = self.table.find(found.token.number()).unwrap();
-        self.write_hot(at, u32::try_from(record).unwrap(), &found);
+        let domain = self.intern(Domain::of(&found)).unwrap();
+        self.write(u32::try_from(record).unwrap(), &found, domain);
     }
 
-    fn write_hot(&self, at: usize, record: u32, from: &VaultRecord) {
-        let [n0, n1, n2, n3, n4, n5, n6, n7, tail @ ..] = *from.sealed.nonce();
-        let packed = u64::from(u32::from_le_bytes(tail)) << 32
-            | u64::from(from.sealed.key_version()) << 16
-            | u64::from(pack_status(from.lifecycle.status, from.expiry));
-        let mut card = [0_u64; 4];
-        for (word, bytes) in card.iter_mut().zip(from.sealed.ciphertext_and_tag().chunks(8)) {
-            *word = bytes.try_into().map_or(0, u64::from_le_bytes);
-        }
-        let [a, b, c, d] = card;
-        let nonce = u64::from_le_bytes([n0, n1, n2, n3, n4, n5, n6, n7]);
-        if let Some(slot) = self.table.hot.get(at) {
-            slot.write(record, [from.token.number(), nonce, packed, a, b, c, d]);
-        }
-    }
-
-    fn write_cold(&self, record: u32, from: &VaultRecord, domain: u32) {
-        let assurance = from.assurance.digits();
-        let assurance = assurance.iter().fold(0, |sum: u8, digit| sum * 10 + (digit - b'0'));
-        let marks = [from.lifecycle.suspenders.bits(), assurance, from.location.code(), 0];
-        let last4 = number(from.last4.as_bytes());
-        let [p0, p1, p2, p3] = pack_par(from.par);
+    fn write(&self, record: u32, from: &VaultRecord, domain: u32) {
+        let Some(slot) = self.table.rest.get(index(record)) else { return };
         let [r0, r1] = split(from.reference.to_bytes());
         let [b0, b1] = split(from.blind_index);
-        let versions = u64::from(from.mapping_version) << 32 | u64::from(domain);
-        let lifecycle = u64::from(from.lifecycle.version);
-        let (issued, changed) = (from.issued_at.0, from.changed_at.0);
-        let token = from.token.number();
-        if let Some(slot) = self.table.cold.get(index(record)) {
-            let words =
-                [last4, versions, p0, p1, p2, p3, lifecycle, r0, r1, token, issued, changed, b0, b1, 0];
-            slot.write(u32::from_le_bytes(marks), words);
-        }
+        let words = [r0, r1, from.issued_at.0, from.changed_at.0, b0, b1, 0];
+        slot.write(from.lifecycle.version, words);
+        let Some(slot) = self.table.payment.get(index(record)) else { return };
+        let (marks, words) = payment_words(from, domain);
+        slot.write(marks, words);
     }
+}
+
+/// What a payment's slot says of a record.
+fn payment_words(from: &VaultRecord, domain: u32) -> (u32, [u64; 15]) {
+    let assurance = from.assurance.digits();
+    let assurance = assurance.iter().fold(0, |sum: u8, digit| sum * 10 + (digit - b'0'));
+    let marks = [from.lifecycle.suspenders.bits(), assurance, from.location.code(), 0];
+    let [n0, n1, n2, n3, n4, n5, n6, n7, tail @ ..] = *from.sealed.nonce();
+    let nonce = u64::from_le_bytes([n0, n1, n2, n3, n4, n5, n6, n7]);
+    let packed = u64::from(u32::from_le_bytes(tail)) << 32
+        | u64::from(from.sealed.key_version()) << 16
+        | u64::from(pack_status(from.lifecycle.status, from.expiry));
+    let mut card = [0_u64; 4];
+    for (word, bytes) in card.iter_mut().zip(from.sealed.ciphertext_and_tag().chunks(8)) {
+        *word = bytes.try_into().map_or(0, u64::from_le_bytes);
+    }
+    let [a, b, c, d] = card;
+    let versions = u64::from(from.mapping_version) << 32 | u64::from(domain);
+    let [p0, p1, p2, p3] = pack_par(from.par);
+    let (token, last4) = (from.token.number(), number(from.last4.as_bytes()));
+    (u32::from_le_bytes(marks), [token, nonce, packed, a, b, c, d, versions, p0, p1, p2, p3, last4, 0, 0])
 }
 
 fn index(number: u32) -> usize {

@@ -168,7 +168,9 @@ pub(super) fn account_digits(word: &'static str, bytes: &[u8]) -> Result<([u8; P
     if !(Pan::LEAST..=Pan::MOST).contains(&length) {
         return Err(refused(WordFault::Length { length, least: Pan::LEAST, most: Pan::MOST }));
     }
-    if let Some(at) = bytes.iter().position(|b| !b.is_ascii_digit()) {
+    // As `Text::parse`: all at once.
+    if !bytes.iter().fold(true, |all, b| all & b.is_ascii_digit()) {
+        let at = bytes.iter().position(|b| !b.is_ascii_digit()).unwrap_or_default();
         return Err(refused(WordFault::NotADigit { at }));
     }
     let mut digits = [0; Pan::MOST];

@@ -50,7 +50,8 @@ impl<const N: usize> Text<N> {
         Self::filled(word, bytes)
     }
 
-    fn filled(word: &'static str, bytes: &[u8]) -> Result<Self, WordError> {
+    /// Takes characters that somebody has looked at.
+    pub(super) fn filled(word: &'static str, bytes: &[u8]) -> Result<Self, WordError> {
         let length = WordFault::Length { length: bytes.len(), least: 0, most: N };
         let mut text = Self { bytes: [0; N], len: 0 };
         let place = text.bytes.get_mut(..bytes.len()).ok_or(WordError { word, fault: length })?;

@@ -156,7 +156,7 @@ impl Par {
         let allowed = |b: &u8| b.is_ascii_digit() || b.is_ascii_uppercase();
         // As `Text::parse`: all at once.
         if bytes.iter().fold(true, |all, b| all & allowed(b)) {
-            return Text::parse(word, bytes).map(Self);
+            return Text::filled(word, bytes).map(Self);
         }
         let at = bytes.iter().position(|b| !allowed(b)).unwrap_or_default();
         Err(WordError { word, fault: WordFault::NotAllowed { at } })
