@@ -172,6 +172,7 @@ pub(super) struct Parts {
 pub struct Dialect {
     parts: Parts,
     plans: [Option<Plan>; DataElement::MOST as usize],
+    elements: Bitmap,
     /// Where among the fields each element stands, if it does.
     places: [u8; DataElement::MOST as usize],
     /// Whether no value has to be expanded, so that a copy of the frame holds them all.
@@ -192,13 +193,14 @@ impl Dialect {
                 (*plan, *place) = (Some(field.plan), number);
             }
         }
+        let elements = parts.fields.iter().map(|field| field.element).collect();
         let canonical = parts.fields.iter().all(|field| field.plan.encoding.is_canonical());
         let forms = parts.fields.iter().map(|field| {
             let plan = &field.plan;
             format!("{} {:?} {} {} {:?}", field.element, plan.class, plan.least, plan.most, field.layout)
         });
         let forms = Set::<u64>::default().hasher().hash_one(forms.collect::<Vec<_>>());
-        Self { parts, plans, places, canonical, forms }
+        Self { parts, plans, elements, places, canonical, forms }
     }
 
     #[must_use]
@@ -223,6 +225,12 @@ impl Dialect {
     #[must_use]
     pub fn fields(&self) -> &[FieldSpec] {
         &self.parts.fields
+    }
+
+    /// The elements that it has.
+    #[must_use]
+    pub fn elements(&self) -> Bitmap {
+        self.elements
     }
 
     /// What is known of an EMV tag.

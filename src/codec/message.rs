@@ -197,6 +197,39 @@ impl Message {
         Ok(())
     }
 
+    /// Copies the values that `other` has of these elements; those that lie one behind the other there are copied
+    /// together.
+    ///
+    /// # Errors
+    /// As `set`.
+    pub fn copy_all(&mut self, elements: Bitmap, other: &Self) -> Result<(), EncodeError> {
+        let copied = other.present.and(elements);
+        if !copied.and(self.present).is_empty() {
+            return copied.iter().try_for_each(|element| self.copy(element, other));
+        }
+        let length = copied.iter().map(|element| usize::from(other.slot_of(element).length)).sum();
+        if self.arena.len() + length > self.arena.capacity() {
+            self.compact(length)?;
+        }
+        let (mut place, mut adjacent) = (self.arena.len(), 0..0);
+        for element in copied.iter() {
+            let value = other.slot_of(element).range();
+            self.point(element, place, value.len())?;
+            place += value.len();
+            if value.start != adjacent.end {
+                self.arena.extend(other.bytes(adjacent));
+                adjacent = value.start..value.start;
+            }
+            adjacent.end = value.end;
+        }
+        self.arena.extend(other.bytes(adjacent));
+        if self.forms == other.forms || self.checked.is_empty() {
+            self.forms = other.forms;
+            self.checked = self.checked.or(other.checked.and(copied));
+        }
+        Ok(())
+    }
+
     /// Makes this the message of `frame`, whose values are about to be placed: `room` bytes in all will do. What
     /// the frame does not write over is wiped.
     pub(super) fn begin(&mut self, mti: Mti, frame: &[u8], room: usize) {
@@ -351,6 +384,32 @@ mod tests {
         let refused = message.set(DataElement::new(8).unwrap(), &[1; MOST_VALUE + 1]).unwrap_err();
         assert!(matches!(refused.kind, EncodeErrorKind::Length { .. }), "{refused}");
         assert!(message.set(DataElement::SECONDARY_BITMAP, b"x").is_err());
+    }
+
+    #[test]
+    fn many_values_are_copied_as_one_by_one() {
+        let mut from = message();
+        for (element, value) in [
+            (DataElement::PAN, &b"4761739001010119"[..]),
+            (DataElement::RRN, b"000000000001"),
+            (DataElement::STAN, b"000001"),
+            (DataElement::TERMINAL, b"TERM0001"),
+        ] {
+            from.set(element, value).unwrap();
+        }
+        let wanted =
+            Bitmap::of(&[DataElement::PAN, DataElement::STAN, DataElement::TERMINAL, DataElement::AMOUNT]);
+        for already in [&[][..], &[DataElement::AMOUNT], &[DataElement::STAN, DataElement::AMOUNT]] {
+            let (mut one_by_one, mut together) = (message(), message());
+            for element in already {
+                one_by_one.set(*element, b"999999999999").unwrap();
+                together.set(*element, b"999999999999").unwrap();
+            }
+            wanted.iter().try_for_each(|element| one_by_one.copy(element, &from)).unwrap();
+            together.copy_all(wanted, &from).unwrap();
+            assert_eq!(together, one_by_one);
+            assert_eq!(together.checked, one_by_one.checked);
+        }
     }
 
     #[test]

@@ -11,7 +11,8 @@ use super::ledger::{Decision, Identity, Known, Ledger, Posting, ReversalOutcome,
 use super::outbox::{Outbox, Wire};
 use super::payment::write_network_answer;
 use crate::codec::{
-    DataElement, DecodeError, Dialect, EncodeError, FrameFormat, Message, WriteError, decode, decode_into,
+    Bitmap, DataElement, DecodeError, Dialect, EncodeError, FrameFormat, Message, WriteError, decode,
+    decode_into,
 };
 use crate::stdx::clock::{Moment, Now};
 use crate::stdx::random::Entropy;
@@ -21,7 +22,7 @@ use crate::vocab::{
 };
 
 /// What an answer takes over from the request, where the request has it.
-const ECHOED: [DataElement; 14] = [
+const ECHOED: Bitmap = Bitmap::of(&[
     DataElement::PAN,
     DataElement::PROCESSING_CODE,
     DataElement::AMOUNT,
@@ -36,7 +37,7 @@ const ECHOED: [DataElement; 14] = [
     DataElement::TERMINAL,
     DataElement::MERCHANT,
     DataElement::CURRENCY,
-];
+]);
 
 /// What an issuer says to requests that a condition holds for. Advices are always accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -310,9 +311,7 @@ impl IssuerSimulator {
             return write_network_answer(request, said.code, answer);
         }
         answer.clear(mti);
-        for element in ECHOED {
-            answer.copy(element, request)?;
-        }
+        answer.copy_all(ECHOED, request)?;
         if let Some(minor) = said.minor {
             answer.set(DataElement::AMOUNT, format!("{minor:012}").as_bytes())?;
         }

@@ -189,13 +189,13 @@ struct HeardMessage {
 
 fn heard_by_acquirer(stage: &Stage, cast: &Cast) -> Option<HeardMessage> {
     let dialect = &stage.config.acquirers.first()?.party.dialect;
-    cast.acquirer.keep_messages().iter().find_map(|bytes| heard(dialect, bytes))
+    cast.acquirer.kept_messages().iter().find_map(|bytes| heard(dialect, bytes))
 }
 
 fn heard_by_issuers(stage: &Stage) -> Option<HeardMessage> {
     let dialects = stage.config.issuers.iter().map(|issuer| &issuer.party.dialect);
-    let mut kept = stage.issuers().iter().zip(dialects);
-    kept.find_map(|(issuer, dialect)| issuer.keep_messages().iter().find_map(|bytes| heard(dialect, bytes)))
+    let kept: Vec<_> = stage.issuers().iter().map(Shared::kept_messages).zip(dialects).collect();
+    kept.iter().find_map(|(messages, dialect)| messages.iter().find_map(|bytes| heard(dialect, bytes)))
 }
 
 /// Network messages are not part of the story.

@@ -323,7 +323,7 @@ async fn pay_once(
         host.with(|brain, now, out| brain.reverse(number, None, now, out)).map_err(failed)?;
         until(host, most, "the reversal", settled).await?;
     }
-    for bytes in host.keep_messages() {
+    for bytes in host.kept_messages() {
         match decode(dialect, &bytes) {
             Ok(message) => say(&format!("{}\n{}", message.mti(), describe(dialect, &message))),
             Err(failure) => say(&format!("an unreadable message: {failure}")),

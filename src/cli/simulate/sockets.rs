@@ -153,9 +153,14 @@ impl<B: Brain + 'static> Shared<B> {
         at(&self.0.borrow().brain)
     }
 
-    /// Keeps copies of all messages from here on, and gives back those kept so far.
-    pub fn keep_messages(&self) -> Vec<Vec<u8>> {
-        self.0.borrow_mut().kept.replace(Vec::new()).unwrap_or_default()
+    /// Keeps copies of all messages that come in from here on.
+    pub fn keep_messages(&self) {
+        self.0.borrow_mut().kept = Some(Vec::new());
+    }
+
+    /// The messages kept so far; no more are kept.
+    pub fn kept_messages(&self) -> Vec<Vec<u8>> {
+        self.0.borrow_mut().kept.take().unwrap_or_default()
     }
 
     /// What stopped the brain, once.

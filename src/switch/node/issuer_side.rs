@@ -211,10 +211,7 @@ fn issuer_message(
     let of_token = routed.card.token.is_some();
     let mut verdicts = routed.verdicts;
     let kept_back = if of_token { NOT_PASSED.or(OF_THE_TOKEN) } else { NOT_PASSED };
-    let passed = asked.present().without(kept_back);
-    for element in passed.iter().filter(|element| wire.dialect.field(*element).is_some()) {
-        message.copy(element, asked)?;
-    }
+    message.copy_all(wire.dialect.elements().without(kept_back), asked)?;
     if of_token {
         set_card(message, card)?;
         let is_true = verdicts.of(Service::Cryptogram) == Some(VerdictResult::Good);
