@@ -130,6 +130,18 @@ fn codec(criterion: &mut Criterion) {
             });
         });
         let mut message = decode(&dialect, &frames[0]).unwrap();
+        let mut out = Vec::with_capacity(4096);
+        group.bench_function("parse and rewrite, place used again", |bencher| {
+            bencher.iter(|| {
+                for frame in &frames {
+                    decode_into(&dialect, black_box(frame), &mut message).unwrap();
+                    rewrite(&mut message);
+                    out.clear();
+                    encode(&dialect, &message, &mut out).unwrap();
+                    black_box(&out);
+                }
+            });
+        });
         group.bench_function("parse, place used again", |bencher| {
             bencher.iter(|| {
                 for frame in &frames {
