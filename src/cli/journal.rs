@@ -1,9 +1,11 @@
-//! `journal`: verify the chain from the first entry to the last, list entries. Neither changes anything.
+//! `journal`: verify the chain from the first entry to the last, list entries, explain a transaction. None of it
+//! changes anything.
 
 use std::fmt::Write as _;
 use std::fs::File;
 use std::path::PathBuf;
 
+use super::explain::{Explain, explain};
 use super::{Failure, say};
 use crate::config::Config;
 use crate::journal::{
@@ -13,7 +15,7 @@ use crate::journal::{
 use crate::stdx::clock::Wall;
 use crate::vocab::{BusinessDate, TransmissionTime};
 
-/// The journal of a daemon that is not running.
+/// Reads the journal.
 #[derive(Debug, clap::Args)]
 pub(super) struct JournalCommand {
     #[command(subcommand)]
@@ -27,6 +29,8 @@ enum What {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Tell one transaction's whole story, also while the daemon runs; account numbers masked.
+    Explain(Explain),
     /// Print entries, one a line, account numbers masked.
     List {
         #[arg(long, value_name = "FILE")]
@@ -43,18 +47,31 @@ enum What {
 pub(super) fn run(arguments: &JournalCommand) -> Result<(), Failure> {
     match &arguments.what {
         What::Verify { config } => verify(&Config::load(config)?),
+        What::Explain(arguments) => explain(arguments),
         What::List { config, from, count } => list(&Config::load(config)?, *from, *count),
     }
 }
 
 fn open(config: &Config) -> Result<(Reader, Recovered), Failure> {
-    let directory = config.node.journal_directory();
-    let opened =
-        File::open(&directory).map_err(|error| Failure::file(&directory, "cannot be opened", &error))?;
-    let disk = RealDisk::lock(opened).map_err(|error| match error {
+    let disk = RealDisk::lock(directory(config)?).map_err(|error| match error {
         JournalError::InUse => Failure::new(format!("{error}: stop the daemon first")),
         _ => failed(error),
     })?;
+    read(config, disk)
+}
+
+/// As far as it is on disk now, whether a daemon writes it or not.
+pub(super) fn watch(config: &Config) -> Result<Reader, Failure> {
+    let disk = RealDisk::watch(directory(config)?);
+    read(config, disk).map(|(reader, _)| reader)
+}
+
+fn directory(config: &Config) -> Result<File, Failure> {
+    let directory = config.node.journal_directory();
+    File::open(&directory).map_err(|error| Failure::file(&directory, "cannot be opened", &error))
+}
+
+fn read(config: &Config, disk: RealDisk) -> Result<(Reader, Recovered), Failure> {
     let keys = config.security.journal_keys();
     Reader::offline(Box::new(disk), keys, &config.journal.journal.stream).map_err(failed)
 }
@@ -200,7 +217,7 @@ fn card(card: &CardRef) -> String {
 }
 
 /// As RFC 3339 writes it, in UTC.
-fn timestamp(wall: Wall) -> String {
+pub(super) fn timestamp(wall: Wall) -> String {
     let BusinessDate { year, month, day } = BusinessDate::of(wall);
     let digits = TransmissionTime::of(wall).digits();
     let part = |from: usize| {
@@ -209,7 +226,7 @@ fn timestamp(wall: Wall) -> String {
     format!("{year:04}-{month:02}-{day:02}T{}:{}:{}.{:03}Z", part(4), part(6), part(8), wall.0 % 1_000)
 }
 
-fn failed(error: JournalError) -> Failure {
+pub(super) fn failed(error: JournalError) -> Failure {
     Failure::new(error.to_string())
 }
 

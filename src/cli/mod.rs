@@ -3,6 +3,7 @@
 mod check;
 mod decode;
 mod demo;
+mod explain;
 mod host;
 mod http_client;
 mod init;

@@ -42,10 +42,12 @@ pub trait Disk: Send + Sync {
     fn free(&self) -> io::Result<u64>;
 }
 
-/// A directory of the operating system, locked against other processes for as long as this lives.
+/// A directory of the operating system, locked against other processes for as long as this lives unless it only
+/// watches.
 #[derive(Debug)]
 pub struct RealDisk {
     directory: File,
+    access: OFlags,
     open: Mutex<Map<String, Arc<File>>>,
 }
 
@@ -56,10 +58,16 @@ impl RealDisk {
     /// `InUse` when another process has it, `Disk` when it cannot be locked.
     pub fn lock(directory: File) -> Result<Self, JournalError> {
         match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { directory, open: Mutex::default() }),
+            Ok(()) => Ok(Self { directory, access: OFlags::RDWR, open: Mutex::default() }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(JournalError::InUse),
             Err(error) => Err(JournalError::disk("lock", "its directory")(error.into())),
         }
+    }
+
+    /// Takes an opened directory whose files are only read, whoever writes them meanwhile.
+    #[must_use]
+    pub fn watch(directory: File) -> Self {
+        Self { directory, access: OFlags::RDONLY, open: Mutex::default() }
     }
 
     fn file(&self, file: &str) -> io::Result<Arc<File>> {
@@ -73,7 +81,7 @@ impl RealDisk {
     }
 
     fn open_with(&self, file: &str, flags: OFlags) -> io::Result<File> {
-        let flags = flags | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let flags = flags | self.access | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let handle = rustix::fs::openat(&self.directory, file, flags, Mode::RUSR | Mode::WUSR)?;
         Ok(File::from(handle))
     }

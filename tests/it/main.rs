@@ -10,6 +10,7 @@ mod codec_golden;
 mod cryptograms;
 mod daemon;
 mod dialects;
+mod explain;
 mod fuzz_targets;
 mod leaks;
 mod metrics;

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use crate::daemon::{Daemon, init};
-use crate::players::PATIENCE;
+use crate::players::{LOOK, PATIENCE};
 use crate::source::read;
 
 /// A page of metrics.
@@ -54,6 +54,23 @@ pub(crate) fn get(admin: &str, path: &str) -> (u16, String, String) {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     (status, head.to_lowercase(), body.to_owned())
+}
+
+/// What the daemon shows now.
+pub(crate) async fn metrics(daemon: &Daemon) -> Metrics {
+    let admin = daemon.addresses["admin"].clone();
+    tokio::task::spawn_blocking(move || Metrics::of(&admin)).await.unwrap()
+}
+
+/// Waits until a metric has a value.
+pub(crate) async fn until(daemon: &Daemon, name: &str, labels: &[(&str, &str)], value: f64) {
+    for _ in 0..PATIENCE.as_millis() / LOOK.as_millis() {
+        if metrics(daemon).await.value(name, labels) == value {
+            return;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    panic!("{name} {labels:?} never is {value}");
 }
 
 /// Every metric that the document has a row for.

@@ -8,28 +8,12 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::bad_input::{framed, message, mti_and_code, read_frame};
 use crate::daemon::{Daemon, init};
-use crate::metrics::Metrics;
-use crate::players::{LOOK, PATIENCE, SEED, change, faulty_issuer, in_one_thread};
+use crate::metrics::{metrics, until};
+use crate::players::{SEED, change, faulty_issuer, in_one_thread};
 
 /// The next answer's MTI and DE 39.
 async fn answered(stream: &mut TcpStream) -> (String, String) {
     mti_and_code(&read_frame(stream).await)
-}
-
-async fn metrics(daemon: &Daemon) -> Metrics {
-    let admin = daemon.addresses["admin"].clone();
-    tokio::task::spawn_blocking(move || Metrics::of(&admin)).await.unwrap()
-}
-
-/// Waits until a metric has a value.
-async fn until(daemon: &Daemon, name: &str, labels: &[(&str, &str)], value: f64) {
-    for _ in 0..PATIENCE.as_millis() / LOOK.as_millis() {
-        if metrics(daemon).await.value(name, labels) == value {
-            return;
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-    panic!("{name} {labels:?} never is {value}");
 }
 
 #[test]
