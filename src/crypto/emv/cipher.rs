@@ -126,11 +126,14 @@ impl Message {
         Self { bytes: [0; Self::MOST], len: 0 }
     }
 
-    /// Appends a piece; what has no room is no data element of a payment, and is cut.
+    /// Appends a piece; what has no room is no data element of a payment, and is left out.
+    #[inline]
     pub(super) fn push(&mut self, piece: &[u8]) {
-        let room = self.bytes.get_mut(self.len..).unwrap_or_default();
-        let taken = room.iter_mut().zip(piece).map(|(place, byte)| *place = *byte).count();
-        self.len += taken;
+        let end = self.len + piece.len();
+        if let Some(room) = self.bytes.get_mut(self.len..end) {
+            room.copy_from_slice(piece);
+            self.len = end;
+        }
     }
 
     fn as_bytes(&self) -> &[u8] {
@@ -155,6 +158,7 @@ impl Message {
     }
 }
 
+#[inline]
 pub(super) fn xor<const N: usize>(a: [u8; N], b: [u8; N]) -> [u8; N] {
     let mut out = a;
     out.iter_mut().zip(b).for_each(|(place, byte)| *place ^= byte);
