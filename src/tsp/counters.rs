@@ -124,16 +124,17 @@ impl Shard {
     ) -> Standing {
         let of_token = self.tokens.get(&record).copied().unwrap_or_default();
         let standing = of_token.standing(counter.atc, window);
-        let may_come_again = |released: &Released| {
+        if standing != Standing::Used || self.released.is_empty() {
+            return standing;
+        }
+        let may_come_again = |released: &&Released| {
             !released.again
                 && released.cryptogram == counter.cryptogram
                 && released.by == *by
                 && now < released.until
         };
-        match self.released.get(&(record, counter.atc)) {
-            Some(released) if standing == Standing::Used && may_come_again(released) => Standing::Free,
-            _ => standing,
-        }
+        let released = self.released.get(&(record, counter.atc)).filter(may_come_again);
+        if released.is_some() { Standing::Free } else { Standing::Used }
     }
 }
 
@@ -168,7 +169,9 @@ impl Counters {
             let standing = shard.standing((record, counter), by, self.window, now);
             if standing == Standing::Free {
                 shard.tokens.entry(record).or_default().note(counter.atc);
-                if let Some(released) = shard.released.get_mut(&(record, counter.atc)) {
+                if !shard.released.is_empty()
+                    && let Some(released) = shard.released.get_mut(&(record, counter.atc))
+                {
                     released.again = true;
                 }
             }
