@@ -111,7 +111,14 @@ impl App {
             entropy: Entropy::system(),
         };
         let (journal, recovered) = Journal::start(setup, tell(Arc::clone(&durable), notifier))?;
-        tracing::info!(?recovered, "the journal is open");
+        tracing::info!(last_entry = recovered.last.0, "the journal is open");
+        if let Some(torn) = recovered.torn {
+            tracing::warn!(
+                segment = torn.segment,
+                offset = torn.offset,
+                "a block that the power cut tore was cut off; nobody was told that it was durable"
+            );
+        }
         let switch_config = config.switch();
         let mut entropy = Entropy::system();
         let cards = Cards::new(config.security.data_sealer(), u64::from_le_bytes(entropy.bytes()?));

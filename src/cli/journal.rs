@@ -149,7 +149,7 @@ fn line(entry: &Entry) -> String {
     let text = match &entry.body {
         Body::Transaction(transaction) => transaction_text(transaction),
         Body::Token(bytes) => format!("token event, {} bytes", bytes.len()),
-        Body::CutOver(window) => format!("cut-over to {window:?}"),
+        Body::CutOver(window) => format!("cut-over to {window}"),
         Body::Operator(bytes) => format!("operator, {} bytes", bytes.len()),
     };
     line.push_str(&text);
@@ -159,7 +159,7 @@ fn line(entry: &Entry) -> String {
 fn transaction_text(entry: &TransactionEntry) -> String {
     match entry {
         TransactionEntry::Request(request) => format!(
-            "request {} {} -> {} {} window {:?}{}",
+            "request {} {} -> {} {} window {}{}",
             request.transaction,
             asked(&request.acquirer),
             forwarded(&request.issuer),
@@ -168,7 +168,7 @@ fn transaction_text(entry: &TransactionEntry) -> String {
             if request.settles { ", settles" } else { "" },
         ),
         TransactionEntry::Outcome(outcome) => {
-            let mut text = format!("outcome {} {:?}", outcome.transaction, outcome.outcome);
+            let mut text = format!("outcome {} {}", outcome.transaction, outcome.outcome.name());
             // Writing to a `String` cannot fail.
             if let Some(refusal) = outcome.refusal {
                 let _ = write!(text, ", {refusal}");
@@ -237,9 +237,9 @@ mod tests {
 
     use super::*;
     use crate::cli::init;
-    use crate::journal::{EntryNumber, Journal, JournalSetup};
+    use crate::journal::{Elements, EntryNumber, Journal, JournalSetup, OutcomeEntry};
     use crate::stdx::random::Entropy;
-    use crate::vocab::ShardId;
+    use crate::vocab::{Outcome, Refusal, SettlementWindow, ShardId, TransactionId};
 
     /// A directory as `init` makes it, with a journal of a few entries.
     fn written(directory: &Path) -> Config {
@@ -300,12 +300,24 @@ mod tests {
 
     #[test]
     fn an_entry_is_one_line() {
-        let entry = Entry {
-            number: EntryNumber(7),
-            shard: ShardId(0),
-            wall_time: Wall(1_763_800_000_123),
-            body: Body::Token(vec![0; 40]),
+        let window = SettlementWindow { date: BusinessDate { year: 2025, month: 11, day: 22 }, sequence: 1 };
+        let outcome = OutcomeEntry {
+            transaction: TransactionId(3),
+            outcome: Outcome::ApprovedPartly,
+            refusal: Some(Refusal::PartialNotSupported),
+            answer: Elements::default(),
+            approved: None,
+            reversal: None,
         };
-        assert_eq!(line(&entry), "         7 2025-11-22T08:26:40.123Z shard 0 token event, 40 bytes");
+        let outcome = TransactionEntry::Outcome(Box::new(outcome));
+        for (body, told) in [
+            (Body::Token(vec![0; 40]), "token event, 40 bytes"),
+            (Body::CutOver(window), "cut-over to 2025-11-22/001"),
+            (Body::Transaction(outcome), "outcome 3 approved-partly, partial-not-supported"),
+        ] {
+            let wall_time = Wall(1_763_800_000_123);
+            let entry = Entry { number: EntryNumber(7), shard: ShardId(0), wall_time, body };
+            assert_eq!(line(&entry), format!("         7 2025-11-22T08:26:40.123Z shard 0 {told}"));
+        }
     }
 }

@@ -32,17 +32,20 @@ enum KeysCommand {
     },
     /// Show label, usage, version and check value of every key.
     List {
+        /// The daemon's configuration; its `[keys]` names the store.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
     /// Add a chip key: one that is drawn here, or one that somebody else made. A label that is there already gets its
     /// next version, which is the derivation key index of the cards made from it.
     Add {
+        /// The daemon's configuration; its `[keys]` names the store.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// What the configuration calls the key.
         #[arg(long)]
         label: String,
-        /// token-cryptogram-aes, -3des or -sm4; issuer-master-aes, -3des or -sm4.
+        /// What it is for: token-cryptogram-aes, -3des or -sm4; issuer-master-aes, -3des or -sm4.
         #[arg(long)]
         usage: String,
         /// A file with the key in clear hex; compare the check value shown, then destroy it.
@@ -51,6 +54,7 @@ enum KeysCommand {
     },
     /// Add a new version of the data key. It seals from the daemon's next start on; older versions go on opening.
     Rotate {
+        /// The daemon's configuration; its `[keys]` names the store.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
@@ -65,12 +69,20 @@ pub(super) fn run(arguments: &Keys) -> Result<(), Failure> {
         }
         KeysCommand::Add { config, label, usage, clear_key } => {
             let label = KeyLabel::parse(label)?;
-            let usage = KeyUsage::from_name(usage).filter(|usage| usage.chip_cipher().is_some());
-            let usage = usage.ok_or_else(|| Failure::new("--usage: not the name of a chip key's usage"))?;
+            let usage = chip_usage(usage)?;
             add(&Config::load(config)?.keys, (label, usage), clear_key.as_deref())
         }
         KeysCommand::Rotate { config } => rotate(&Config::load(config)?.keys),
     }
+}
+
+/// The usage of that name, of those that chip keys have.
+fn chip_usage(name: &str) -> Result<KeyUsage, Failure> {
+    let chips = || KeyUsage::ALL.into_iter().filter(|usage| usage.chip_cipher().is_some());
+    chips().find(|usage| usage.name() == name).ok_or_else(|| {
+        let names: Vec<&str> = chips().map(KeyUsage::name).collect();
+        Failure::new(format!("--usage: must be one of {}", names.join(", ")))
+    })
 }
 
 fn generate(store: &Path, master_key: &Path) -> Result<(), Failure> {
@@ -87,11 +99,11 @@ fn generate(store: &Path, master_key: &Path) -> Result<(), Failure> {
 }
 
 fn list(security: &SecurityModule) {
-    say(&format!("{:<20} {:<16} {:>7}  {}", "LABEL", "USAGE", "VERSION", "CHECK VALUE"));
+    say(&format!("{:<20} {:<21} {:>7}  {}", "LABEL", "USAGE", "VERSION", "CHECK VALUE"));
     for key in security.keys() {
         // `pad` fields print as strings, so that widths count.
         let (label, usage) = (key.label.to_string(), key.usage.to_string());
-        say(&format!("{label:<20} {usage:<16} {:>7}  {}", key.version, key.check));
+        say(&format!("{label:<20} {usage:<21} {:>7}  {}", key.version, key.check));
     }
 }
 
@@ -180,10 +192,8 @@ mod tests {
         init::write(&directory, addresses, &mut Entropy::system()).unwrap();
         let file = directory.join(init::CONFIG_FILE);
         let clear = kept.path().join("clear");
-        let named = |label| {
-            let usage = KeyUsage::from_name("issuer-master-3des").unwrap();
-            (KeyLabel::parse(label).unwrap(), usage)
-        };
+        let named = |label| (KeyLabel::parse(label).unwrap(), chip_usage("issuer-master-3des").unwrap());
+        assert!(chip_usage("data-sealing").unwrap_err().to_string().contains("token-cryptogram-sm4"));
         let add = |label, text: Option<&str>| {
             let path = text.map(|text| fs::write(&clear, text).map(|()| clear.as_path()).unwrap());
             add(&Config::load(&file).unwrap().keys, named(label), path)

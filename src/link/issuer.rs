@@ -50,8 +50,8 @@ impl IssuerLink {
             }
             Err(reason) => {
                 metrics.dial_failed(reason);
-                tracing::warn!(link = config.name, address = ?config.addresses.get(address), %reason,
-                    "dialling failed");
+                let address = config.addresses.get(address).map(tracing::field::display);
+                tracing::warn!(link = config.name, address, %reason, "dialling failed");
                 shared.push(LinkEvent::DialFailed { connection: id, link: config.link, reason });
             }
         }

@@ -51,6 +51,20 @@ pub enum Outcome {
     Unknown,
 }
 
+impl Outcome {
+    /// As a person reads it in a list of entries.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Approved => "approved",
+            Self::ApprovedPartly => "approved-partly",
+            Self::Declined => "declined",
+            Self::RetryLater => "retry-later",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// Processing code, `n6` (DE 3): transaction type, account from, account to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ProcessingCode(Digits<6>);

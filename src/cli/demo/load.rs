@@ -99,7 +99,7 @@ async fn drive(
         amounts: 100..=100,
         currency,
     };
-    let bar = bar(page, u64::try_from(plan.lasts.as_millis()).unwrap_or_default(), "ms");
+    let bar = bar(page, plan.lasts.as_secs(), "s");
     let start = stage.clock.now().moment;
     acquirer
         .with(|brain, now, out| {
@@ -109,7 +109,7 @@ async fn drive(
         .map_err(|error| Failure::new(error.to_string()))?;
     loop {
         let elapsed = stage.clock.now().moment.since(start);
-        bar.set_position(u64::try_from(elapsed.as_millis()).unwrap_or_default());
+        bar.set_position(elapsed.as_secs());
         bar.set_message(format!("{} a second", acquirer.look(|brain| brain.report().rate())));
         if elapsed >= plan.lasts {
             break;

@@ -69,12 +69,11 @@ impl Page {
     pub(super) fn side_by_side(&self, headings: (&str, &str), rows: &[(String, String, String)]) {
         const LABEL: usize = 20;
         const SIDE: usize = (WIDTH - 3 - LABEL) / 2 - 1;
-        let cut = |text: &str| text.chars().take(SIDE).collect::<String>();
-        let head = format!("   {:LABEL$}{:SIDE$}  {}", "", cut(headings.0), cut(headings.1));
+        let head = format!("   {:LABEL$}{:SIDE$}  {}", "", cut(headings.0, SIDE), cut(headings.1, SIDE));
         self.line(&self.look(Look::Dim, head.trim_end()));
         for (label, left, right) in rows {
-            let label: String = label.chars().take(LABEL - 1).collect();
-            let row = format!("   {label:LABEL$}{:SIDE$}  {}", cut(left), cut(right));
+            let row =
+                format!("   {:LABEL$}{:SIDE$}  {}", cut(label, LABEL - 1), cut(left, SIDE), cut(right, SIDE));
             self.line(row.trim_end());
         }
     }
@@ -131,9 +130,23 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// The text in at most `width` characters; the last one says when there was more.
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_cut_shows_it() {
+        assert_eq!(cut("settlement", 10), "settlement");
+        assert_eq!(cut("settlements", 10), "settlemen…");
+    }
 
     #[test]
     fn lines_break_between_words() {

@@ -270,7 +270,11 @@ async fn act(
         tokio::task::spawn_local(host.clone().keep_dialled(arguments.connect));
     }
     let wanted = arguments.connections;
-    until(&host, arguments.patience, "sign-on", |brain| brain.signed_on() == wanted).await?;
+    let signed_on = until(&host, arguments.patience, "sign-on", |brain| brain.signed_on() == wanted).await;
+    if signed_on.is_err() && !host.was_connected() {
+        return Err(Failure::new(format!("no connection to {} came about", arguments.connect)));
+    }
+    signed_on?;
     if arguments.echo {
         host.with(|brain, now, out| brain.manage(0, NetworkCode::ECHO, now, out)).map_err(failed)?;
         until(&host, arguments.patience, "the echo", |brain| brain.outstanding() == 0).await?;

@@ -153,6 +153,11 @@ impl<B: Brain + 'static> Shared<B> {
         at(&self.0.borrow().brain)
     }
 
+    /// Whether there ever was a connection.
+    pub fn was_connected(&self) -> bool {
+        self.0.borrow().connections > 0
+    }
+
     /// Keeps copies of all messages that come in from here on.
     pub fn keep_messages(&self) {
         self.0.borrow_mut().kept = Some(Vec::new());
