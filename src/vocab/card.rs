@@ -146,7 +146,7 @@ impl Track2 {
         Ok(Self { account, expiry, service_code })
     }
 
-    /// Track 2 as an issuer gets it in place of the token's: the separator `D`, discretionary data of zeros.
+    /// Track 2 as an issuer gets it in place of the token's: the separator `=`, discretionary data of zeros.
     #[must_use]
     pub fn rebuilt(
         pan: &Pan,

@@ -12,7 +12,7 @@ use tokenswitch::sim::TestCard;
 use tokenswitch::stdx::clock::{Moment, Now};
 use tokenswitch::switch::{Limits, SwitchConfig};
 use tokenswitch::tsp::{Actor, Asker, CallId, Command, ProvisionRequest, RequestId, TokenView};
-use tokenswitch::vocab::{ChipPayment, InstitutionId, IssuerData, LinkId, Mti, SentAt, Text};
+use tokenswitch::vocab::{ChipPayment, InstitutionId, IssuerData, LinkId, Mti, Refusal, SentAt, Text};
 
 use crate::house::{Crash, House};
 use crate::setting::{
@@ -280,6 +280,12 @@ impl Desk {
         let seen: Vec<String> = answers.iter().map(|(_, message, _)| message.mti().to_string()).collect();
         assert_eq!(answers.len(), 1, "{seen:?}");
         answers.remove(0).1
+    }
+
+    /// How often the switch gave this as its reason.
+    pub(crate) fn refused(&self, refusal: Refusal) -> u64 {
+        let mut counts = self.house.node.core().counts().refusals();
+        counts.find(|(counted, _)| *counted == refusal).map_or(0, |(_, count)| count)
     }
 
     pub(crate) fn sent_to_issuers(&mut self) -> Vec<(ConnectionId, Message)> {

@@ -16,11 +16,6 @@ fn limited(limits: Limits) -> Desk {
     Desk::bounded(limits, MUCH)
 }
 
-fn refused(desk: &Desk, refusal: Refusal) -> u64 {
-    let mut counts = desk.house.node.core().counts().refusals();
-    counts.find(|(counted, _)| *counted == refusal).map_or(0, |(_, count)| count)
-}
-
 /// Sends a purchase that its issuer approves; gives it with what the issuer saw.
 fn approved(desk: &mut Desk, stan: u32) -> Message {
     let purchase = desk.purchase(stan);
@@ -36,10 +31,10 @@ fn advice(desk: &Desk, stan: u32) -> Message {
 }
 
 fn is_refused_for_room(desk: &mut Desk, stan: u32) {
-    let before = refused(desk, Refusal::Overloaded);
+    let before = desk.refused(Refusal::Overloaded);
     desk.send(FIRST, &desk.purchase(stan));
     assert_eq!(get(&desk.answer(), 39), "91");
-    assert_eq!(refused(desk, Refusal::Overloaded), before + 1);
+    assert_eq!(desk.refused(Refusal::Overloaded), before + 1);
 }
 
 #[test]
@@ -127,7 +122,7 @@ fn answers_remembered() {
     }
     desk.send(FIRST, &repeat(&purchases[0]));
     assert_eq!(get(&desk.answer(), 39), "94", "it may have been answered, so it is not forwarded");
-    assert_eq!(refused(&desk, Refusal::TooOld), 1);
+    assert_eq!(desk.refused(Refusal::TooOld), 1);
     desk.send(FIRST, &repeat(&purchases[1]));
     assert_eq!(get(&desk.answer(), 39), "00");
     desk.send(FIRST, &reversal(&purchases[2], 4));
@@ -181,7 +176,7 @@ fn entries_that_wait_for_the_disk() {
     let (connection, asked) = desk.asked();
     desk.syncs = false;
     let mut stan = 1;
-    while refused(&desk, Refusal::Overloaded) == 0 {
+    while desk.refused(Refusal::Overloaded) == 0 {
         stan += 1;
         assert!(stan < 500, "the queue never fills");
         desk.send(FIRST, &desk.purchase(stan));

@@ -7,6 +7,7 @@ mod desk;
 mod house;
 mod limits;
 mod line;
+mod links;
 mod scenarios;
 mod setting;
 mod taps;

@@ -1,0 +1,142 @@
+//! What the configuration of a link decides, key by key, and what a daemon that drains still does.
+
+use tokenswitch::codec::{DataElement, Message};
+use tokenswitch::journal::JournalConfig;
+use tokenswitch::link::ConnectionId;
+use tokenswitch::switch::{Identifiers, SwitchConfig, TrackTwo};
+use tokenswitch::vocab::Refusal;
+
+use crate::desk::{Desk, FIRST, PARTIAL, answer_to, get, repeat, reversal, set};
+use crate::setting::{ACQUIRERS, ISSUER_TIMEOUT, switch_config};
+
+const NEWCOMER: ConnectionId = ConnectionId(9);
+
+fn with(change: impl FnOnce(&mut SwitchConfig)) -> Desk {
+    let mut config = switch_config();
+    change(&mut config);
+    Desk::with(config, JournalConfig::default().queue_bytes)
+}
+
+fn of_second_acquirer(mut request: Message) -> Message {
+    set(&mut request, &[(32, "87654321")]);
+    request
+}
+
+#[test]
+fn identifiers_that_pass_must_be_free_on_the_issuers_link() {
+    let mut desk = with(|config| {
+        config.issuers.values_mut().for_each(|issuer| issuer.identifiers = Identifiers::Pass);
+    });
+    let request = desk.purchase(4_711);
+    desk.send(FIRST, &request);
+    let (issuer, asked) = desk.asked();
+    assert_eq!([7, 11].map(|element| get(&asked, element)), [7, 11].map(|element| get(&request, element)));
+    let other = of_second_acquirer(desk.purchase(4_711));
+    desk.send(PARTIAL, &other);
+    assert_eq!(get(&desk.answer(), 39), "91");
+    assert_eq!(desk.refused(Refusal::IdentifiersInUse), 1);
+    assert!(desk.sent_to_issuers().is_empty(), "refused, and the first one is not overwritten");
+    desk.send(issuer, &answer_to(&asked, "00"));
+    let answer = desk.answer();
+    assert_eq!((get(&answer, 39), get(&answer, 32)), ("00".into(), get(&request, 32)));
+}
+
+#[test]
+fn one_sign_on_may_be_good_for_the_whole_institution() {
+    for (whole, code) in [(false, Some("91")), (true, None)] {
+        let mut desk = with(|config| {
+            config.acquirers.values_mut().for_each(|acquirer| acquirer.sign_on_per_institution = whole);
+        });
+        desk.opened(NEWCOMER, ACQUIRERS[0]);
+        desk.send(NEWCOMER, &desk.purchase(1));
+        match code {
+            Some(code) => assert_eq!(get(&desk.answer(), 39), code),
+            None => assert_eq!(desk.sent_to_issuers().len(), 1),
+        }
+    }
+}
+
+#[test]
+fn an_answer_goes_to_another_connection_only_where_its_link_says_so() {
+    for (any, given) in [(false, 0), (true, 1)] {
+        let mut desk = with(|config| {
+            config.acquirers.values_mut().for_each(|acquirer| acquirer.answer_on_any = any);
+        });
+        desk.opened(NEWCOMER, ACQUIRERS[1]);
+        desk.sign_on(NEWCOMER);
+        desk.send(PARTIAL, &of_second_acquirer(desk.purchase(1)));
+        let (issuer, asked) = desk.asked();
+        desk.cut(PARTIAL, None);
+        desk.sent_to_acquirers();
+        desk.send(issuer, &answer_to(&asked, "00"));
+        let answers = desk.sent_to_acquirers();
+        assert_eq!(answers.len(), given);
+        assert!(
+            answers
+                .iter()
+                .all(|(connection, answer, _)| { *connection == NEWCOMER && get(answer, 39) == "00" })
+        );
+    }
+}
+
+#[test]
+fn a_tokens_track_is_dropped_or_made_anew_with_the_card() {
+    for (track_two, rebuilt) in [(TrackTwo::Drop, false), (TrackTwo::Rebuild, true)] {
+        let mut desk =
+            with(|config| config.issuers.values_mut().for_each(|issuer| issuer.track_two = track_two));
+        let mut request = desk.token_purchase(1);
+        let track = format!("{}D{}20112345", get(&request, 2), get(&request, 14));
+        set(&mut request, &[(35, &track)]);
+        desk.send(FIRST, &request);
+        let (issuer, asked) = desk.asked();
+        assert_eq!(asked.has(DataElement::TRACK_2), rebuilt);
+        if rebuilt {
+            let track = asked.track2().unwrap().unwrap();
+            assert_eq!(track.account.expose_digits(), desk.behind.pan.expose_digits());
+            assert_eq!(track.expiry, Some(desk.behind.expiry));
+            assert_eq!(track.service_code.unwrap().digits(), *b"201");
+            assert!(!get(&asked, 35).contains("12345"), "discretionary data are the token's");
+        }
+        assert_eq!(
+            get(&asked, 63).contains("VI"),
+            rebuilt,
+            "the issuer hears that no verification value holds"
+        );
+        desk.send(issuer, &answer_to(&asked, "00"));
+        assert!(!desk.answer().has(DataElement::TRACK_2));
+    }
+}
+
+#[test]
+fn what_is_durable_too_late_is_not_forwarded() {
+    let mut desk = Desk::open();
+    desk.syncs = false;
+    desk.send(FIRST, &desk.purchase(1));
+    desk.pass(ISSUER_TIMEOUT);
+    desk.syncs = true;
+    desk.sync();
+    assert_eq!(get(&desk.answer(), 39), "96");
+    assert_eq!(desk.refused(Refusal::NotDurableInTime), 1);
+    assert!(desk.sent_to_issuers().is_empty());
+    assert!(desk.house.node.core().stored().is_empty(), "nothing to reverse");
+}
+
+#[test]
+fn a_daemon_that_drains_refuses_what_is_new_and_ends_what_was_begun() {
+    let mut desk = Desk::open();
+    let request = desk.purchase(1);
+    desk.send(FIRST, &request);
+    let (issuer, asked) = desk.asked();
+    desk.house.node.drain();
+    desk.send(FIRST, &desk.purchase(2));
+    assert_eq!(get(&desk.answer(), 39), "91");
+    assert_eq!(desk.refused(Refusal::ShuttingDown), 1);
+    assert!(desk.sent_to_issuers().is_empty());
+    desk.send(issuer, &answer_to(&asked, "00"));
+    let answer = desk.answer();
+    assert_eq!(get(&answer, 39), "00");
+    desk.send(FIRST, &repeat(&request));
+    assert_eq!(get(&desk.answer(), 38), get(&answer, 38), "a repeat gets its answer");
+    desk.send(FIRST, &reversal(&request, 3));
+    assert_eq!(get(&desk.answer(), 39), "00", "a reversal is taken");
+}
