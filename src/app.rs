@@ -154,8 +154,7 @@ impl App {
             tokens.register(&mut registry);
             ApiServer::start(&config.api, tokens.clone(), &config.tsp.requestors, &mut registry)?
         };
-        let watched = Watched { status: switch.status(), registry: Arc::clone(&registry), clock };
-        let admin = AdminServer::start(&config.admin, watched)?;
+        let admin = AdminServer::start(&config.admin, watched(&switch, &registry, clock))?;
         let found = recalled.found;
         Ok(RunningApp { switch, api, admin, tokens, found, registry, vault, journal, keeper })
     }
@@ -257,6 +256,12 @@ fn recall(
     let (core, switch) = recovery.finish(now, &mut first)?;
     let found = Found { entries, tokens: tsp.tokens(), switch };
     Ok(Recalled { tsp, core, first, found })
+}
+
+/// What monitors and operators reach.
+fn watched(switch: &Switch, registry: &Arc<Mutex<Registry>>, clock: Clock) -> Watched {
+    let (status, operators) = (switch.status(), switch.operators());
+    Watched { status, operators, registry: Arc::clone(registry), clock }
 }
 
 fn keeper(

@@ -1,5 +1,5 @@
-//! The admin listener: `/health`, `/ready` and `/metrics`, for monitors. It changes nothing, and shows names, counts
-//! and limits only.
+//! The admin listener: `/health`, `/ready` and `/metrics`, for monitors, who see names, counts and limits only; on a
+//! loopback address also what operators do about messages that do not arrive (`saf.rs`).
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,10 +16,10 @@ use serde_json::json;
 
 use super::config::AdminConfig;
 use super::error::ApiError;
-use super::nothing_else;
 use super::server::{Connections, HttpServer};
+use super::{nothing_else, saf};
 use crate::stdx::clock::Clock;
-use crate::switch::SwitchStatus;
+use crate::switch::{Operators, SwitchStatus};
 
 /// The switch takes its picture ten times a second; one as old as this is the picture of a switch that hangs.
 const STALE: Duration = Duration::from_secs(5);
@@ -31,6 +31,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 #[derive(Clone)]
 pub struct Watched {
     pub status: SwitchStatus,
+    pub operators: Operators,
     pub registry: Arc<Mutex<Registry>>,
     pub clock: Clock,
 }
@@ -54,7 +55,10 @@ impl AdminServer {
             .route("/health", get(health))
             .route("/ready", get(ready))
             .route("/metrics", get(metrics))
-            .with_state(watched);
+            .with_state(watched.clone());
+        // There is no credential: who is on this machine may.
+        let router =
+            if config.listen.ip().is_loopback() { router.merge(saf::routes(watched)) } else { router };
         HttpServer::start("admin", config.listen, connections, nothing_else(router)).map(Self)
     }
 

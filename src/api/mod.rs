@@ -6,6 +6,7 @@ mod admin;
 mod config;
 mod error;
 mod provisioning;
+mod saf;
 mod server;
 
 use std::net::SocketAddr;

@@ -12,10 +12,10 @@ use crate::journal::{
     StoredEntry, StoredKind, TombstoneEntry, TransactionEntry,
 };
 use crate::stdx::clock::Wall;
-use crate::switch::Cards;
+use crate::switch::{Cards, Decision, OperatorAct};
 use crate::vocab::{
-    Amount, Currency, LinkId, MaskedPan, Outcome, ReversalReason, SentAt, Service, Stan, TransactionId,
-    VerdictResult, Verdicts, luhn_valid,
+    LinkId, MaskedPan, Outcome, ReversalReason, SentAt, Service, Stan, TransactionId, VerdictResult,
+    Verdicts, luhn_valid,
 };
 
 /// One transaction's whole story.
@@ -77,8 +77,10 @@ fn stories(config: &Config, sought: &Sought) -> Result<Option<String>, Failure> 
     let mut teller = Teller::new(config, found);
     for entry in watch(config)? {
         let entry = entry.map_err(failed)?;
-        if let Body::Transaction(transaction) = &entry.body {
-            teller.take(transaction, entry.wall_time);
+        match &entry.body {
+            Body::Transaction(transaction) => teller.take(transaction, entry.wall_time),
+            Body::Operator(bytes) => teller.decided(bytes, entry.wall_time),
+            Body::Token(_) | Body::CutOver(_) => {}
         }
     }
     Ok(Some(teller.told()))
@@ -307,7 +309,9 @@ impl<'a> Teller<'a> {
 
     fn acquirers_reversal(&self, stored: &StoredEntry) -> Vec<String> {
         let Some(leg) = stored.acquirer else { return Vec::new() };
-        let left = final_amount(&stored.elements)
+        let left = stored
+            .elements
+            .final_amount()
             .map_or_else(String::new, |amount| format!(", of which {amount} is to stand in the end"));
         vec![format!(
             "{} takes it back with number {}: {}{left}{}. That is acknowledged.",
@@ -332,6 +336,23 @@ impl<'a> Teller<'a> {
         };
         if let Some(story) = self.tell(begins, at, vec![said]) {
             story.waiting.remove(&id);
+        }
+    }
+
+    fn decided(&mut self, bytes: &[u8], at: Wall) {
+        let Some(act) = OperatorAct::decode(bytes) else { return };
+        let Some((begins, kind, _)) = self.stored.get(&act.stored).copied() else { return };
+        let what = match act.decision {
+            Decision::Retry => "has it tried again",
+            Decision::Close => "closes it: it is sent no more",
+        };
+        let reason = if act.reason.is_empty() { String::new() } else { format!(" Reason: {}.", act.reason) };
+        let said = format!("The {kind}, number {}: {} {what}.{reason}", act.stored, act.who);
+        if let Some(story) = self.tell(begins, at, vec![said]) {
+            match act.decision {
+                Decision::Retry => story.waiting.insert(act.stored, kind),
+                Decision::Close => story.waiting.remove(&act.stored),
+            };
         }
     }
 
@@ -470,7 +491,7 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 
 /// Message type and amount.
 fn message(mti: crate::vocab::Mti, elements: &Elements) -> String {
-    amount(elements).map_or_else(|| mti.to_string(), |amount| format!("{mti} over {amount}"))
+    elements.amount().map_or_else(|| mti.to_string(), |amount| format!("{mti} over {amount}"))
 }
 
 /// What names a message of the acquirer, and who stood at its terminal.
@@ -482,17 +503,6 @@ fn numbers(stan: Stan, sent_at: SentAt, elements: &Elements) -> String {
         }
     }
     numbers
-}
-
-fn amount(elements: &Elements) -> Option<Amount> {
-    let currency = Currency::parse(elements.get(49)?).ok()?;
-    Amount::parse(elements.get(4)?, currency).ok()
-}
-
-/// DE 95, field 1.
-fn final_amount(elements: &Elements) -> Option<Amount> {
-    let currency = Currency::parse(elements.get(49)?).ok()?;
-    Amount::parse(elements.get(95)?.get(..12)?, currency).ok()
 }
 
 /// An element as text. It is the peer's: what a terminal would take for a command is left out, and what could be an

@@ -13,6 +13,7 @@ use crate::journal::{
     StoredKind, TransactionEntry,
 };
 use crate::stdx::clock::Wall;
+use crate::switch::OperatorAct;
 use crate::vocab::{BusinessDate, TransmissionTime};
 
 /// Reads the journal.
@@ -150,7 +151,7 @@ fn line(entry: &Entry) -> String {
         Body::Transaction(transaction) => transaction_text(transaction),
         Body::Token(bytes) => format!("token event, {} bytes", bytes.len()),
         Body::CutOver(window) => format!("cut-over to {window}"),
-        Body::Operator(bytes) => format!("operator, {} bytes", bytes.len()),
+        Body::Operator(bytes) => operator_text(bytes),
     };
     line.push_str(&text);
     line
@@ -202,6 +203,13 @@ fn transaction_text(entry: &TransactionEntry) -> String {
         }
         TransactionEntry::Late(late) => format!("late answer {} to {}", late.code, late.transaction),
     }
+}
+
+fn operator_text(bytes: &[u8]) -> String {
+    OperatorAct::decode(bytes).map_or_else(
+        || format!("operator, {} bytes", bytes.len()),
+        |act| format!("operator {} decides {:?} of {}: {}", act.who, act.decision, act.stored, act.reason),
+    )
 }
 
 fn asked(leg: &AcquirerLeg) -> String {

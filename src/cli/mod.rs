@@ -10,6 +10,7 @@ mod init;
 mod journal;
 mod keys;
 mod log;
+mod saf;
 mod serve;
 mod simulate;
 
@@ -44,6 +45,7 @@ enum Command {
     Decode(decode::Decode),
     Keys(keys::Keys),
     Journal(journal::JournalCommand),
+    Saf(saf::Saf),
     Acquirer(Box<Acquirer>),
     Issuer(Box<Issuer>),
 }
@@ -99,6 +101,7 @@ pub fn run() -> ExitCode {
         Command::Decode(arguments) => decode::run(&arguments),
         Command::Keys(arguments) => keys::run(&arguments),
         Command::Journal(arguments) => journal::run(&arguments),
+        Command::Saf(arguments) => saf::run(&arguments),
         Command::Acquirer(arguments) => simulate::run_acquirer(&arguments),
         Command::Issuer(arguments) => simulate::run_issuer(&arguments),
     };

@@ -154,6 +154,7 @@ pub(super) fn store_forward(mut section: Section<'_>) -> StoreForwardConfig {
         pause_least: section.or("pause_least", usual.pause_least, duration),
         pause_most: section.or("pause_most", usual.pause_most, duration),
         at_once: section.or("at_once", usual.at_once, count(1, 100_000)),
+        age_limit: section.or("age_limit", usual.age_limit, duration),
     };
     if store_forward.pause_least > store_forward.pause_most {
         section.fault("pause_least", "is longer than pause_most");

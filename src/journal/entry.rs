@@ -7,9 +7,9 @@ use std::sync::Arc;
 use crate::crypto::Sealed;
 use crate::stdx::clock::Wall;
 use crate::vocab::{
-    Amount, CounterTaken, Digits, Expiry, InstitutionId, LinkId, Mti, Outcome, Par, Refusal, ResponseCode,
-    ReversalReason, SentAt, SettlementWindow, ShardId, Stan, Token, TokenAssuranceMethod, TokenRequestorId,
-    TransactionId, Verdicts,
+    Amount, CounterTaken, Currency, Digits, Expiry, InstitutionId, LinkId, Mti, Outcome, Par, Refusal,
+    ResponseCode, ReversalReason, SentAt, SettlementWindow, ShardId, Stan, Token, TokenAssuranceMethod,
+    TokenRequestorId, TransactionId, Verdicts,
 };
 
 /// The place of an entry in the journal. The first is 1, none is left out; 0 stands for "before the first".
@@ -301,6 +301,22 @@ impl Elements {
             return None;
         }
         self.iter().find(|(number, _)| *number == de).map(|(_, value)| value)
+    }
+
+    /// DE 4 in the currency of DE 49.
+    #[must_use]
+    pub fn amount(&self) -> Option<Amount> {
+        Amount::parse(self.get(4)?, self.currency()?).ok()
+    }
+
+    /// DE 95, field 1: what is to stand once the reversal is done.
+    #[must_use]
+    pub fn final_amount(&self) -> Option<Amount> {
+        Amount::parse(self.get(95)?.get(..12)?, self.currency()?).ok()
+    }
+
+    fn currency(&self) -> Option<Currency> {
+        Currency::parse(self.get(49)?).ok()
     }
 
     /// The elements in the order they were kept.

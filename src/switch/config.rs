@@ -97,6 +97,8 @@ pub struct StoreForwardConfig {
     pub pause_most: Duration,
     /// How many may be unacknowledged at one issuer at once.
     pub at_once: usize,
+    /// What is owed for longer stands in the operator's exception list; it is tried still.
+    pub age_limit: Duration,
 }
 
 impl Default for Limits {
@@ -112,6 +114,7 @@ impl Default for StoreForwardConfig {
             pause_least: Duration::from_secs(1),
             pause_most: Duration::from_secs(60),
             at_once: 64,
+            age_limit: Duration::from_secs(86_400),
         }
     }
 }

@@ -8,23 +8,29 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::journal::{Appender, Body, Durability, EntryNumber, JournalError};
 use crate::link::{Inbox, LinkError, Links, LinksConfig, Outbox};
 use crate::stdx::clock::{Clock, Moment, Now};
+use crate::stdx::maps::Map;
 use crate::vocab::ShardId;
 
+use super::core::ListedException;
 use super::metrics::Metrics;
 use super::node::{EntryLog, Happened, LogFault, Node, NodeParts};
+use super::operator::OperatorAct;
 use super::status::SwitchStatus;
 
 /// How often time-outs, echoes and retries are looked at.
 const TICK: Duration = Duration::from_millis(10);
 /// Ticks between two pictures for the console and the metrics.
 const TICKS_PER_STATUS: u32 = 10;
+
+/// Calls that may wait for the switch.
+const CALLS: usize = 16;
 
 /// Why the switch stopped by itself, or did not start.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +92,42 @@ impl EntryLog for Appender {
     }
 }
 
+/// What is asked of the switch. Who asked and went away is told nothing.
+#[derive(Debug)]
+enum OperatorCall {
+    List(oneshot::Sender<Vec<ListedException>>),
+    Decide(Box<OperatorAct>, oneshot::Sender<bool>),
+}
+
+/// A line to the switch's thread.
+#[derive(Debug, Clone)]
+pub struct Operators(mpsc::Sender<OperatorCall>);
+
+impl Operators {
+    fn line() -> (Self, mpsc::Receiver<OperatorCall>) {
+        let (sender, receiver) = mpsc::channel(CALLS);
+        (Self(sender), receiver)
+    }
+
+    /// What a person must look at, the oldest first. The receiver fails when the switch has ended or is overrun.
+    #[must_use]
+    pub fn list(&self) -> oneshot::Receiver<Vec<ListedException>> {
+        let (answer, receiver) = oneshot::channel();
+        // An answer that is dropped unsent says that nobody took the call.
+        let _ = self.0.try_send(OperatorCall::List(answer));
+        receiver
+    }
+
+    /// Tells a decision; true once it is durable and done, false when there is no such exception. The receiver fails
+    /// as in `list`; then it is not known whether it was done.
+    #[must_use]
+    pub fn decide(&self, act: OperatorAct) -> oneshot::Receiver<bool> {
+        let (answer, receiver) = oneshot::channel();
+        let _ = self.0.try_send(OperatorCall::Decide(Box::new(act), answer));
+        receiver
+    }
+}
+
 /// What a switch is started with.
 pub struct SwitchParts {
     pub node: NodeParts,
@@ -101,6 +143,7 @@ pub struct SwitchParts {
 pub struct Switch {
     addresses: Vec<(String, SocketAddr)>,
     status: SwitchStatus,
+    operators: Operators,
     stop: watch::Sender<bool>,
     ended: watch::Receiver<bool>,
     thread: Option<JoinHandle<Result<(), SwitchError>>>,
@@ -117,15 +160,16 @@ impl Switch {
         let (started, listening) = std::sync::mpsc::channel();
         let status = SwitchStatus::default();
         let board = status.clone();
+        let (operators, calls) = Operators::line();
         let run = move || {
-            let result = run(parts, &board, stopping, &started);
+            let result = run(parts, &board, calls, stopping, &started);
             let _ = ending.send(true);
             result
         };
         let thread = std::thread::Builder::new().name("switch".to_owned()).spawn(run);
         let thread = thread.map_err(SwitchError::Thread)?;
         match listening.recv() {
-            Ok(addresses) => Ok(Self { addresses, status, stop, ended, thread: Some(thread) }),
+            Ok(addresses) => Ok(Self { addresses, status, operators, stop, ended, thread: Some(thread) }),
             Err(_) => {
                 Err(thread.join().map_or(SwitchError::Ended, |r| r.err().unwrap_or(SwitchError::Ended)))
             }
@@ -141,6 +185,12 @@ impl Switch {
     #[must_use]
     pub fn status(&self) -> SwitchStatus {
         self.status.clone()
+    }
+
+    /// A line to it for operators.
+    #[must_use]
+    pub fn operators(&self) -> Operators {
+        self.operators.clone()
     }
 
     /// Waits until the switch ended by itself, as it does when the disk fails.
@@ -163,6 +213,7 @@ impl Switch {
 fn run(
     parts: SwitchParts,
     status: &SwitchStatus,
+    calls: mpsc::Receiver<OperatorCall>,
     stopping: watch::Receiver<bool>,
     started: &std::sync::mpsc::Sender<Vec<(String, SocketAddr)>>,
 ) -> Result<(), SwitchError> {
@@ -175,7 +226,7 @@ fn run(
             (links.map_err(SwitchError::Links)?, Metrics::register(&mut registry))
         };
         let addresses = links.addresses().map(|(name, address)| (name.to_owned(), address)).collect();
-        let driver = Driver {
+        let mut driver = Driver {
             node: Node::new(parts.node),
             links,
             durable: parts.durable,
@@ -184,6 +235,9 @@ fn run(
             outbox: Outbox::default(),
             status: status.clone(),
             metrics,
+            calls,
+            deciding: Map::default(),
+            decided: 0,
         };
         driver.publish(driver.clock.now());
         let _ = started.send(addresses);
@@ -208,6 +262,11 @@ struct Driver {
     outbox: Outbox,
     status: SwitchStatus,
     metrics: Metrics,
+    /// What operators ask.
+    calls: mpsc::Receiver<OperatorCall>,
+    /// Who waits for the end of a decision, by its number; and how many there were.
+    deciding: Map<u64, oneshot::Sender<bool>>,
+    decided: u64,
 }
 
 impl Driver {
@@ -228,6 +287,7 @@ impl Driver {
                 _ = stopping.wait_for(|stop| *stop), if until.is_none() => Woken::Stop,
             };
             let now = self.turn(woken)?;
+            self.answer_operators(now);
             match woken {
                 Woken::Work => {}
                 Woken::Tick => {
@@ -249,8 +309,29 @@ impl Driver {
         }
     }
 
+    /// Takes what operators ask, and tells them what is done. A decision is looked at with the next turn.
+    fn answer_operators(&mut self, now: Now) {
+        for (call, done) in self.node.operated() {
+            if let Some(answer) = self.deciding.remove(&call) {
+                let _ = answer.send(done);
+            }
+        }
+        while let Ok(call) = self.calls.try_recv() {
+            match call {
+                OperatorCall::List(answer) => {
+                    let _ = answer.send(self.node.exceptions(now));
+                }
+                OperatorCall::Decide(act, answer) => {
+                    self.decided += 1;
+                    self.deciding.insert(self.decided, answer);
+                    self.node.operate(self.decided, *act);
+                }
+            }
+        }
+    }
+
     /// Takes the picture for whoever looks: console, metrics, demo.
-    fn publish(&self, now: Now) {
+    fn publish(&mut self, now: Now) {
         let picture = self.node.picture(now);
         self.metrics.show(&picture);
         self.status.publish(picture);

@@ -11,6 +11,7 @@ use crate::vocab::{
     TerminalId, TransactionId, Verdicts,
 };
 
+use super::operator::OperatorAct;
 use super::request::{CardSource, Request};
 
 /// Names an appended entry until the journal has made it durable. Tickets are given in the order of appending.
@@ -40,6 +41,8 @@ pub enum Event {
     Leaked { transaction: TransactionId, asked_by: TransactionId },
     /// An issuer has a connection that takes messages again.
     IssuerUp(LinkId),
+    /// A person decided about a stored message; `Operated` with this number follows.
+    Operator { call: u64, act: Box<OperatorAct> },
     /// Time has passed.
     Tick,
 }
@@ -53,6 +56,10 @@ pub enum Action {
     ReleaseCounter { record: u64, counter: CounterTaken, by: Presentation },
     /// Put an entry in the journal; `Event::Durable` with this ticket follows.
     Append { ticket: Ticket, entry: TransactionEntry },
+    /// Put what a person decided in the journal; `Event::Durable` with this ticket follows.
+    AppendAct { ticket: Ticket, act: Box<OperatorAct> },
+    /// What a person decided is durable and done; or not, since that message is no exception.
+    Operated { call: u64, done: bool },
     /// Send the request to its issuer; `NotSent` when no connection takes it. `repeat`: as xxx1, since a byte of it
     /// may have left before.
     Forward { transaction: TransactionId, repeat: bool },

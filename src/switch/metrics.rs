@@ -1,6 +1,7 @@
 //! What the switch shows of itself in `/metrics`: the picture, set a few times a second by the switch's own thread. No
 //! payment touches a metric.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -11,7 +12,8 @@ use prometheus_client::registry::Registry;
 
 use crate::vocab::Refusal;
 
-use super::status::Picture;
+use super::status::{LinkStatus, Picture, Suspense};
+use super::store_forward::Standing;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LinkLabel {
@@ -21,6 +23,18 @@ struct LinkLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RefusalLabel {
     refusal: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StandingLabel {
+    link: String,
+    standing: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+struct SuspenseLabel {
+    link: String,
+    currency: &'static str,
 }
 
 /// A metric with how it is read from the picture.
@@ -34,6 +48,10 @@ pub(super) struct Metrics {
     refused: Vec<Counter>,
     signed_on: Family<LinkLabel, Gauge>,
     stored: Family<LinkLabel, Gauge>,
+    exceptions: Family<StandingLabel, Gauge>,
+    suspense: Family<SuspenseLabel, Gauge>,
+    /// Sums that were shown: once nothing stands there they are zero.
+    shown: BTreeSet<SuspenseLabel>,
 }
 
 impl Metrics {
@@ -47,17 +65,24 @@ impl Metrics {
         registry.register("signed_on", "Connections that are signed on, by link", signed_on.clone());
         let stored = Family::default();
         registry.register("stored", "Places taken by advices and reversals, by issuer", stored.clone());
+        let exceptions = Family::default();
+        registry.register("exceptions", "Stored messages for a person, by issuer", exceptions.clone());
+        let suspense = Family::default();
+        registry.register("suspense", "What they come to in minor units, by issuer", suspense.clone());
         Self {
             counters: counters(registry),
             gauges: gauges(registry),
             refused: Refusal::ALL.iter().map(of).collect(),
             signed_on,
             stored,
+            exceptions,
+            suspense,
+            shown: BTreeSet::new(),
         }
     }
 
     /// Shows this picture.
-    pub(super) fn show(&self, picture: &Picture) {
+    pub(super) fn show(&mut self, picture: &Picture) {
         for (counter, read) in &self.counters {
             counter.inner().store(read(picture), Ordering::Relaxed);
         }
@@ -72,7 +97,36 @@ impl Metrics {
             self.signed_on.get_or_create(&label).set(wide(link.up));
             if link.is_issuer {
                 self.stored.get_or_create(&label).set(wide(link.stored));
+                self.show_exceptions(link, &picture.suspense);
             }
+        }
+        self.show_suspense(picture);
+    }
+
+    fn show_exceptions(&self, issuer: &LinkStatus, suspense: &[Suspense]) {
+        for (standing, name) in [(Standing::Parked, "parked"), (Standing::OverAge, "over-age")] {
+            let of = suspense.iter().filter(|sum| sum.issuer == issuer.link && sum.standing == standing);
+            let label = StandingLabel { link: issuer.name.clone(), standing: name };
+            self.exceptions.get_or_create(&label).set(wide(of.map(|sum| sum.count).sum()));
+        }
+    }
+
+    fn show_suspense(&mut self, picture: &Picture) {
+        let mut sums: BTreeMap<SuspenseLabel, u64> = BTreeMap::new();
+        for sum in &picture.suspense {
+            let issuer = picture.links.iter().find(|link| link.link == sum.issuer);
+            if let (Some(issuer), Some(currency)) = (issuer, sum.currency) {
+                let label = SuspenseLabel { link: issuer.name.clone(), currency: currency.letters() };
+                let minor = sums.entry(label).or_default();
+                *minor = minor.saturating_add(sum.minor);
+            }
+        }
+        for gone in self.shown.iter().filter(|label| !sums.contains_key(*label)) {
+            self.suspense.get_or_create(gone).set(0);
+        }
+        for (label, minor) in sums {
+            self.suspense.get_or_create(&label).set(i64::try_from(minor).unwrap_or(i64::MAX));
+            self.shown.insert(label);
         }
     }
 }

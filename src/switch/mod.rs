@@ -10,6 +10,7 @@ mod event;
 mod metrics;
 mod node;
 mod numbers;
+mod operator;
 mod recovery;
 mod request;
 mod route;
@@ -21,14 +22,16 @@ pub use cards::Cards;
 pub use config::{
     AcquirerConfig, Identifiers, IssuerConfig, Limits, StoreForwardConfig, SwitchConfig, TrackTwo,
 };
-pub use core::SwitchCore;
-pub use driver::{DurableSignal, Switch, SwitchError, SwitchParts};
+pub use core::{Exception, ListedException, SwitchCore};
+pub use driver::{DurableSignal, Operators, Switch, SwitchError, SwitchParts};
 pub use event::{
     Account, Action, Answer, AnswerKind, CardMark, Delivery, Event, IssuerAnswer, Mapped, Ticket,
 };
 pub use node::{EntryLog, Happened, LogFault, Node, NodeParts, Wire};
+pub use operator::{Decision, OperatorAct, OperatorActError};
 pub use recovery::{Recovered, Recovery, RecoveryError};
 pub use request::{Arrival, CardSource, Given, NotARequest, PanCard, Request, RequestKind};
 pub use route::RouteTable;
-pub use status::{Counts, LinkStatus, NodeCounts, Picture, SwitchStatus};
+pub use status::{Counts, LinkStatus, NodeCounts, Picture, Suspense, SwitchStatus};
+pub use store_forward::Standing;
 pub use transaction::Transaction;

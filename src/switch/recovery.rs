@@ -5,19 +5,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::journal::{
-    AcquirerLeg, Body, CardRef, DeliveryEnd, Elements, Entry, OutcomeEntry, RequestEntry, StoredEntry,
-    StoredKind, TombstoneEntry, TransactionEntry,
+    AcquirerLeg, Body, CardRef, DeliveredEntry, DeliveryEnd, Elements, Entry, EntryNumber, OutcomeEntry,
+    RequestEntry, StoredEntry, StoredKind, TombstoneEntry, TransactionEntry,
 };
 use crate::link::ConnectionId;
-use crate::stdx::clock::Now;
+use crate::stdx::clock::{Now, Wall};
 use crate::stdx::maps::Map;
-use crate::vocab::{LinkId, Outcome, Refusal, SettlementWindow, Stan, TransactionId};
+use crate::vocab::{LinkId, Outcome, Refusal, ResponseCode, SettlementWindow, Stan, TransactionId};
 
 use super::answered::Answered;
 use super::cards::Cards;
 use super::config::SwitchConfig;
 use super::core::SwitchCore;
 use super::event::{Account, Action, AnswerKind, CardMark};
+use super::operator::{Decision, OperatorAct};
 use super::request::{Compared, Request, RequestKind};
 use super::transaction::Routed;
 
@@ -28,6 +29,8 @@ pub enum RecoveryError {
     CardSealed(TransactionId),
     #[error("transaction {0} is in the journal without its processing code or amount")]
     Incomplete(TransactionId),
+    #[error("entry {0} is an operator's decision in a layout that this program does not know")]
+    UnknownAct(EntryNumber),
 }
 
 /// Takes entries in their order, and gives the core that they lead to.
@@ -35,7 +38,10 @@ pub struct Recovery<'a> {
     core: SwitchCore,
     cards: &'a Cards,
     open: BTreeMap<TransactionId, RequestEntry>,
-    stored: BTreeMap<TransactionId, StoredEntry>,
+    /// Each with since when it is owed.
+    stored: BTreeMap<TransactionId, (StoredEntry, Wall)>,
+    /// What issuers will never take, each also with what they said.
+    parked: BTreeMap<TransactionId, (StoredEntry, Wall, ResponseCode)>,
     /// Originals, each with its reversal.
     reversed: Map<TransactionId, TransactionId>,
     last_number: Map<LinkId, Stan>,
@@ -61,6 +67,7 @@ impl<'a> Recovery<'a> {
             cards,
             open: BTreeMap::new(),
             stored: BTreeMap::new(),
+            parked: BTreeMap::new(),
             reversed: Map::default(),
             last_number: Map::default(),
             last_transaction: 0,
@@ -73,29 +80,27 @@ impl<'a> Recovery<'a> {
     /// The entry is authentic and yet cannot be used: nothing may start on it.
     pub fn observe(&mut self, entry: &Entry) -> Result<(), RecoveryError> {
         match &entry.body {
-            Body::Transaction(transaction) => self.transaction(transaction),
+            Body::Transaction(transaction) => self.transaction(transaction, entry.wall_time),
             Body::CutOver(window) => {
                 self.core.set_window(*window);
                 Ok(())
             }
-            Body::Token(_) | Body::Operator(_) => Ok(()),
+            Body::Operator(bytes) => self.operated(bytes, entry.number),
+            Body::Token(_) => Ok(()),
         }
     }
 
-    fn transaction(&mut self, entry: &TransactionEntry) -> Result<(), RecoveryError> {
+    fn transaction(&mut self, entry: &TransactionEntry, at: Wall) -> Result<(), RecoveryError> {
         match entry {
             TransactionEntry::Request(request) => {
                 self.seen(request.transaction, request.issuer.link, request.issuer.stan);
                 self.open.insert(request.transaction, (**request).clone());
                 Ok(())
             }
-            TransactionEntry::Outcome(outcome) => self.outcome(outcome),
-            TransactionEntry::Stored(stored) => self.stored(stored),
+            TransactionEntry::Outcome(outcome) => self.outcome(outcome, at),
+            TransactionEntry::Stored(stored) => self.stored(stored, at),
             TransactionEntry::Delivered(delivered) => {
-                self.stored.remove(&delivered.stored);
-                if matches!(delivered.end, DeliveryEnd::Parked(_)) {
-                    self.core.count_parked();
-                }
+                self.delivered(delivered);
                 Ok(())
             }
             TransactionEntry::Tombstone(tombstone) => self.tombstone(tombstone),
@@ -103,10 +108,36 @@ impl<'a> Recovery<'a> {
         }
     }
 
-    fn outcome(&mut self, outcome: &OutcomeEntry) -> Result<(), RecoveryError> {
+    fn delivered(&mut self, delivered: &DeliveredEntry) {
+        let stored = self.stored.remove(&delivered.stored);
+        if let DeliveryEnd::Parked(code) = delivered.end {
+            self.core.count_parked();
+            if let Some((entry, since)) = stored {
+                self.parked.insert(delivered.stored, (entry, since, code));
+            }
+        }
+    }
+
+    /// What a person decided about a message that did not arrive.
+    fn operated(&mut self, bytes: &[u8], number: EntryNumber) -> Result<(), RecoveryError> {
+        let act = OperatorAct::decode(bytes).ok_or(RecoveryError::UnknownAct(number))?;
+        let parked = self.parked.remove(&act.stored);
+        match (act.decision, parked) {
+            (Decision::Retry, Some((entry, since, _))) => {
+                self.stored.insert(act.stored, (entry, since));
+            }
+            (Decision::Retry, None) => {}
+            (Decision::Close, _) => {
+                self.stored.remove(&act.stored);
+            }
+        }
+        Ok(())
+    }
+
+    fn outcome(&mut self, outcome: &OutcomeEntry, at: Wall) -> Result<(), RecoveryError> {
         if let Some(reversal) = &outcome.reversal {
             self.seen(reversal.transaction, reversal.issuer.link, reversal.issuer.stan);
-            self.stored.insert(reversal.transaction, reversal.clone());
+            self.stored.insert(reversal.transaction, (reversal.clone(), at));
         }
         let Some(request) = self.open.remove(&outcome.transaction) else { return Ok(()) };
         let answered = self.answered(&request, outcome)?;
@@ -136,7 +167,7 @@ impl<'a> Recovery<'a> {
         })
     }
 
-    fn stored(&mut self, stored: &StoredEntry) -> Result<(), RecoveryError> {
+    fn stored(&mut self, stored: &StoredEntry, at: Wall) -> Result<(), RecoveryError> {
         self.seen(stored.transaction, stored.issuer.link, stored.issuer.stan);
         if let Some(original) = stored.original {
             self.reversed.insert(original, stored.transaction);
@@ -147,7 +178,7 @@ impl<'a> Recovery<'a> {
             let answered = taken_over(stored, leg, mark);
             self.core.recall(stored.transaction, answered);
         }
-        self.stored.insert(stored.transaction, stored.clone());
+        self.stored.insert(stored.transaction, (stored.clone(), at));
         Ok(())
     }
 
@@ -183,10 +214,14 @@ impl<'a> Recovery<'a> {
             answered: self.core.answered(),
         };
         self.core.continue_after(TransactionId(self.last_transaction), &self.last_number);
-        for (id, stored) in std::mem::take(&mut self.stored) {
+        for (id, (stored, since, code)) in std::mem::take(&mut self.parked) {
+            let mark = self.mark(&stored.card, stored.original.unwrap_or(id))?;
+            self.core.restore_parked(stored, (mark, since), code);
+        }
+        for (id, (stored, since)) in std::mem::take(&mut self.stored) {
             let mark = self.mark(&stored.card, stored.original.unwrap_or(id))?;
             let held = stored.original.is_some_and(|original| self.open.contains_key(&original));
-            self.core.restore_stored(stored, mark, held, now);
+            self.core.restore_stored(stored, (mark, since), held, now);
         }
         for (id, request) in std::mem::take(&mut self.open) {
             let mark = self.mark(&request.card, id)?;

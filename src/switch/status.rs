@@ -4,9 +4,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::stdx::clock::Moment;
-use crate::vocab::{LinkId, Outcome, Refusal};
+use crate::vocab::{Currency, LinkId, Outcome, Refusal};
 
 use super::config::Limits;
+use super::store_forward::Standing;
 use super::transaction::Conclusion;
 
 /// The picture, taken a few times a second. Clones look at the same one.
@@ -33,9 +34,23 @@ pub struct Picture {
     pub undelivered: usize,
     /// Entries that the journal has no room for now.
     pub held_back: usize,
+    /// What a person must look at, summed up once a second.
+    pub suspense: Vec<Suspense>,
     pub limits: Limits,
     /// Whether new requests are taken on: not while draining, nor without room in the journal.
     pub takes_requests: bool,
+}
+
+/// The exceptions of one issuer, of one standing, in one currency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Suspense {
+    pub issuer: LinkId,
+    pub standing: Standing,
+    /// None of those whose amount cannot be read.
+    pub currency: Option<Currency>,
+    pub count: usize,
+    /// In minor units.
+    pub minor: u64,
 }
 
 /// One link's connections.

@@ -1,12 +1,12 @@
 //! `StoreForward`: advices and reversals that must arrive. One queue an issuer, in order per card, retried until
 //! the issuer acknowledges or a person is needed; parallel between cards and issuers.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::journal::StoredEntry;
-use crate::stdx::clock::Moment;
+use crate::stdx::clock::{Moment, Now, Wall};
 use crate::stdx::maps::Map;
-use crate::vocab::{LinkId, TransactionId};
+use crate::vocab::{LinkId, ResponseCode, TransactionId};
 
 use super::config::StoreForwardConfig;
 use super::event::CardMark;
@@ -17,6 +17,8 @@ pub struct StoreForward {
     queues: Map<LinkId, Queue>,
     /// Which issuer a stored message belongs to.
     owner: Map<TransactionId, LinkId>,
+    /// What issuers will never take: a person must look. In no queue.
+    parked: BTreeMap<TransactionId, Item>,
     config: StoreForwardConfig,
     capacity: usize,
 }
@@ -29,6 +31,10 @@ struct Queue {
     cards: Map<CardMark, VecDeque<TransactionId>>,
     /// Heads of their card's queue by the moment they may be sent.
     due: BTreeSet<(Moment, TransactionId)>,
+    /// All of them, the oldest first.
+    by_age: BTreeSet<(Wall, TransactionId)>,
+    /// How many are parked instead.
+    parked: usize,
     unacknowledged: usize,
     /// Places kept for reversals of requests that are in flight.
     reserved: usize,
@@ -43,7 +49,20 @@ pub struct Item {
     pub attempts: u32,
     /// When the first attempt was sent.
     pub first_sent: Option<Moment>,
+    /// Since when it is owed.
+    pub since: Wall,
+    /// What the issuer said last; none if nothing in this run of the process.
+    pub code: Option<ResponseCode>,
     state: ItemState,
+}
+
+/// Why a person must look at a stored message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// The issuer will never take it.
+    Parked,
+    /// Owed for longer than the age limit, and tried still.
+    OverAge,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +79,7 @@ enum ItemState {
 impl StoreForward {
     #[must_use]
     pub fn new(config: StoreForwardConfig, capacity: usize) -> Self {
-        Self { queues: Map::default(), owner: Map::default(), config, capacity }
+        Self { queues: Map::default(), owner: Map::default(), parked: BTreeMap::new(), config, capacity }
     }
 
     /// Keeps a place for the reversal of a request that is about to be forwarded. An eighth of all places is kept
@@ -69,7 +88,7 @@ impl StoreForward {
     pub fn reserve(&mut self, issuer: LinkId) -> bool {
         let most = self.capacity - self.capacity / 8;
         let queue = self.queues.entry(issuer).or_default();
-        let room = queue.items.len() + queue.reserved < most;
+        let room = queue.taken() < most;
         if room {
             queue.reserved += 1;
         }
@@ -90,31 +109,94 @@ impl StoreForward {
         self.taken(issuer) < self.capacity
     }
 
-    /// Places taken at an issuer: what waits, and what is kept for requests in flight.
+    /// Places taken at an issuer: what waits, what is parked, and what is kept for requests in flight.
     #[must_use]
     pub fn taken(&self, issuer: LinkId) -> usize {
-        self.queues.get(&issuer).map_or(0, |queue| queue.items.len() + queue.reserved)
+        self.queues.get(&issuer).map_or(0, Queue::taken)
     }
 
     /// Takes a message in. `held`: it waits for its original's outcome.
-    pub fn push(&mut self, entry: StoredEntry, mark: CardMark, now: Moment, held: bool) {
+    pub fn push(&mut self, entry: StoredEntry, mark: CardMark, now: Now, held: bool) {
+        self.enqueue(Item::new(entry, mark, now.wall, held), now.moment);
+    }
+
+    /// Takes a message in that was there before a restart, owed since then: whether the issuer has it is not known,
+    /// so it goes out as a repeat.
+    pub fn restore(&mut self, entry: StoredEntry, mark: CardMark, since: Wall, now: Moment, held: bool) {
+        self.enqueue(Item::new(entry, mark, since, held).sent_before(now), now);
+    }
+
+    /// Takes a message in that was parked before a restart.
+    pub fn restore_parked(&mut self, entry: StoredEntry, mark: CardMark, since: Wall, code: ResponseCode) {
         let (id, issuer) = (entry.transaction, entry.issuer.link);
+        self.queues.entry(issuer).or_default().parked += 1;
+        self.parked.insert(id, Item { code: Some(code), ..Item::new(entry, mark, since, false) });
+    }
+
+    fn enqueue(&mut self, item: Item, now: Moment) {
+        let (id, issuer, mark) = (item.entry.transaction, item.entry.issuer.link, item.mark);
         let queue = self.queues.entry(issuer).or_default();
-        let state = if held { ItemState::Held } else { ItemState::Behind };
-        queue.items.insert(id, Item { entry, mark, attempts: 0, first_sent: None, state });
+        queue.by_age.insert((item.since, id));
+        queue.items.insert(id, item);
         queue.cards.entry(mark).or_default().push_back(id);
         queue.advance(mark, now);
         self.owner.insert(id, issuer);
     }
 
-    /// Takes a message in that was there before a restart: whether the issuer has it is not known, so it goes out
-    /// as a repeat.
-    pub fn restore(&mut self, entry: StoredEntry, mark: CardMark, now: Moment, held: bool) {
-        let id = entry.transaction;
-        self.push(entry, mark, now, held);
+    /// The issuer will never take it: it leaves the queue, and the next of its card may go.
+    pub fn park(&mut self, id: TransactionId, code: ResponseCode, now: Moment) {
+        let Some(item) = self.remove(id, now) else { return };
+        self.queues.entry(item.entry.issuer.link).or_default().parked += 1;
+        self.parked.insert(id, Item { code: Some(code), ..item });
+    }
+
+    /// A person wants it tried now, parked or not.
+    pub fn retry(&mut self, id: TransactionId, now: Moment) {
+        if let Some(item) = self.take_parked(id) {
+            return self.enqueue(Item { state: ItemState::Behind, ..item.sent_before(now) }, now);
+        }
+        let Some(queue) = self.queue_of(id) else { return };
+        if let Some(ItemState::Due(at)) = queue.items.get(&id).map(|item| item.state) {
+            queue.due.remove(&(at, id));
+            queue.schedule(id, now);
+        }
+    }
+
+    /// A person has settled it.
+    pub fn close(&mut self, id: TransactionId, now: Moment) -> Option<Item> {
+        self.take_parked(id).or_else(|| self.remove(id, now))
+    }
+
+    fn take_parked(&mut self, id: TransactionId) -> Option<Item> {
+        let item = self.parked.remove(&id)?;
+        if let Some(queue) = self.queues.get_mut(&item.entry.issuer.link) {
+            queue.parked = queue.parked.saturating_sub(1);
+        }
+        Some(item)
+    }
+
+    /// What a person must look at: parked, or owed for longer than the age limit.
+    pub fn exceptions(&self, now: Wall) -> impl Iterator<Item = (&Item, Standing)> {
+        let parked = self.parked.values().map(|item| (item, Standing::Parked));
+        let limit = self.config.age_limit;
+        let old = self.queues.values().flat_map(move |queue| {
+            let old = queue.by_age.iter().take_while(move |(since, _)| since.plus(limit) < now);
+            old.filter_map(|(_, id)| queue.items.get(id)).map(|item| (item, Standing::OverAge))
+        });
+        parked.chain(old)
+    }
+
+    /// Whether a person must look at this one.
+    #[must_use]
+    pub fn is_exception(&self, id: TransactionId, now: Wall) -> bool {
+        self.parked.contains_key(&id)
+            || self.get(id).is_some_and(|item| item.since.plus(self.config.age_limit) < now)
+    }
+
+    /// The issuer answered it, and not with an acknowledgement.
+    pub fn answered(&mut self, id: TransactionId, code: ResponseCode) {
         if let Some(item) = self.queue_of(id).and_then(|queue| queue.items.get_mut(&id)) {
-            item.attempts = 1;
-            item.first_sent = Some(now);
+            item.code = Some(code);
         }
     }
 
@@ -151,8 +233,9 @@ impl StoreForward {
         item.first_sent.get_or_insert(now);
     }
 
-    /// It was not acknowledged, or could not be sent: again after a pause that doubles.
-    pub fn again(&mut self, id: TransactionId, now: Moment) {
+    /// It was not acknowledged, or could not be sent: again after a pause that doubles; past the age limit, after
+    /// the longest.
+    pub fn again(&mut self, id: TransactionId, now: Now) {
         let config = self.config;
         let Some(queue) = self.queue_of(id) else { return };
         let Some(item) = queue.items.get_mut(&id) else { return };
@@ -165,11 +248,12 @@ impl StoreForward {
         }
         let doublings = item.attempts.saturating_sub(1).min(16);
         let pause = config.pause_least.saturating_mul(1 << doublings).min(config.pause_most);
-        queue.schedule(id, now.plus(pause));
+        let old = item.since.plus(config.age_limit) < now.wall;
+        queue.schedule(id, now.moment.plus(if old { config.pause_most } else { pause }));
     }
 
     /// Nothing of it left the house, so the attempt does not count: the issuer has still not seen it.
-    pub fn not_sent(&mut self, id: TransactionId, now: Moment) {
+    pub fn not_sent(&mut self, id: TransactionId, now: Now) {
         if let Some(item) = self.queue_of(id).and_then(|queue| queue.items.get_mut(&id)) {
             item.attempts = item.attempts.saturating_sub(1);
             if item.attempts == 0 {
@@ -184,6 +268,7 @@ impl StoreForward {
         let issuer = self.owner.remove(&id)?;
         let queue = self.queues.get_mut(&issuer)?;
         let item = queue.items.remove(&id)?;
+        queue.by_age.remove(&(item.since, id));
         match item.state {
             ItemState::Sent(_) => queue.unacknowledged = queue.unacknowledged.saturating_sub(1),
             ItemState::Due(at) => {
@@ -254,7 +339,23 @@ impl StoreForward {
     }
 }
 
+impl Item {
+    fn new(entry: StoredEntry, mark: CardMark, since: Wall, held: bool) -> Self {
+        let state = if held { ItemState::Held } else { ItemState::Behind };
+        Self { entry, mark, attempts: 0, first_sent: None, since, code: None, state }
+    }
+
+    /// The issuer may have it: from now on it goes out as a repeat.
+    fn sent_before(self, now: Moment) -> Self {
+        Self { attempts: self.attempts.max(1), first_sent: Some(now), ..self }
+    }
+}
+
 impl Queue {
+    fn taken(&self) -> usize {
+        self.items.len() + self.parked + self.reserved
+    }
+
     /// Lets the first message of a card go, unless it waits for its original or is on its way.
     fn advance(&mut self, mark: CardMark, now: Moment) {
         let Some(first) = self.cards.get(&mark).and_then(VecDeque::front).copied() else { return };

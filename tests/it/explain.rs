@@ -18,17 +18,17 @@ use crate::daemon::{Daemon, PROGRAM, init};
 use crate::metrics::until;
 use crate::players::{change, in_one_thread};
 
-const PAN: &str = "4761739001010119";
-const APPROVED: &str = "000000000100";
+pub(crate) const PAN: &str = "4761739001010119";
+pub(crate) const APPROVED: &str = "000000000100";
 const UNANSWERED: &str = "000000000200";
-const PARKED: &str = "000000000300";
+pub(crate) const PARKED: &str = "000000000300";
 
 /// An answer that the issuer keeps to itself for now.
 type Kept = Rc<RefCell<Vec<u8>>>;
 
 /// Plays an issuer: it approves, but answers `UNANSWERED` only when that is reversed, and takes no reversal of
 /// `PARKED`.
-async fn issuer(listener: TcpListener) {
+pub(crate) async fn issuer(listener: TcpListener) {
     let kept = Kept::default();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
@@ -90,7 +90,7 @@ fn tells(config: &Path, which: &[&str], things: &[&str]) -> String {
     told
 }
 
-async fn pay(stream: &mut TcpStream, mti: &str, elements: &[(u8, &str)]) -> String {
+pub(crate) async fn pay(stream: &mut TcpStream, mti: &str, elements: &[(u8, &str)]) -> String {
     let usual = [(2, PAN), (14, "4912"), (41, "TERM0001"), (42, "MERCHANT-7     ")];
     stream.write_all(&framed(&message(mti, &[&usual, elements].concat()))).await.unwrap();
     mti_and_code(&read_frame(stream).await).1

@@ -20,5 +20,6 @@ mod peers;
 mod players;
 mod provisioning;
 mod restart;
+mod saf;
 mod source;
 mod tidy;

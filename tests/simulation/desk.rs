@@ -10,9 +10,11 @@ use tokenswitch::journal::MemoryDisk;
 use tokenswitch::link::{CloseReason, ConnectionId, Inbox, LinkCommand, LinkEvent, Outbox};
 use tokenswitch::sim::TestCard;
 use tokenswitch::stdx::clock::{Moment, Now};
-use tokenswitch::switch::{Limits, SwitchConfig};
+use tokenswitch::switch::{Decision, Exception, Limits, OperatorAct, SwitchConfig};
 use tokenswitch::tsp::{Actor, Asker, CallId, Command, ProvisionRequest, RequestId, TokenView};
-use tokenswitch::vocab::{ChipPayment, InstitutionId, IssuerData, LinkId, Mti, Refusal, SentAt, Text};
+use tokenswitch::vocab::{
+    ChipPayment, InstitutionId, IssuerData, LinkId, Mti, Refusal, SentAt, Text, TransactionId,
+};
 
 use crate::house::{Crash, House};
 use crate::setting::{
@@ -229,6 +231,23 @@ impl Desk {
     /// Bytes in a connection's output so far.
     pub(crate) fn queued(&self, connection: ConnectionId) -> u64 {
         self.queued[&connection]
+    }
+
+    /// An operator decides about a stored message, as call 1; gives whether it was done, if that is known yet.
+    pub(crate) fn operate(&mut self, decision: Decision, stored: TransactionId) -> Option<bool> {
+        let act = OperatorAct::new(decision, stored, self.now.wall, "night", "by phone").expect("short");
+        self.house.node.operate(1, act);
+        self.settle();
+        self.operated()
+    }
+
+    pub(crate) fn operated(&mut self) -> Option<bool> {
+        self.house.node.operated().pop().map(|(_, done)| done)
+    }
+
+    /// What an operator must look at.
+    pub(crate) fn exceptions(&self) -> Vec<Exception> {
+        self.house.node.core().exceptions(self.now.wall)
     }
 
     pub(crate) fn pass(&mut self, time: Duration) {

@@ -4,6 +4,7 @@
 
 mod audit;
 mod desk;
+mod exceptions;
 mod house;
 mod limits;
 mod line;

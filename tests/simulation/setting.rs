@@ -117,6 +117,7 @@ pub(crate) fn switch_config() -> SwitchConfig {
             pause_least: Duration::from_millis(500),
             pause_most: Duration::from_secs(4),
             at_once: 8,
+            age_limit: Duration::from_secs(60),
         },
         undelivered_grace: GRACE,
         repeat_window: REPEAT_WINDOW,

@@ -94,7 +94,7 @@ impl SwitchCore {
     ) {
         let issuer = entry.issuer.link;
         self.outstanding.insert((issuer, entry.issuer.stan), Outstanding::Stored(entry.transaction));
-        self.stored.push(entry, mark, now.moment, held);
+        self.stored.push(entry, mark, now, held);
         self.deliver_due(issuer, now, actions);
     }
 
@@ -113,7 +113,7 @@ impl SwitchCore {
     /// Everything that waits for its moment, or waited in vain for its acknowledgement.
     pub(super) fn retry_stored(&mut self, now: Now, actions: &mut Vec<Action>) {
         for id in self.stored.overdue(now.moment) {
-            self.stored.again(id, now.moment);
+            self.stored.again(id, now);
         }
         for issuer in self.stored.issuers() {
             self.deliver_due(issuer, now, actions);
@@ -137,17 +137,18 @@ impl SwitchCore {
         let waited = item.first_sent.map(|sent| now.moment.since(sent)).unwrap_or_default();
         let settled = item.attempts > 1 && waited > self.config.longest_timeout();
         match meaning(answer, settled) {
-            Acknowledgement::Done => self.delivered(id, DeliveryEnd::Acknowledged(answer.code), now, actions),
-            Acknowledgement::Parked => self.delivered(id, DeliveryEnd::Parked(answer.code), now, actions),
-            Acknowledgement::Again => self.stored.again(id, now.moment),
+            Acknowledgement::Done => self.delivered(id, answer.code, now, actions),
+            Acknowledgement::Parked => self.park(id, answer.code, now, actions),
+            Acknowledgement::Again => {
+                self.stored.answered(id, answer.code);
+                self.stored.again(id, now);
+            }
         }
     }
 
-    fn delivered(&mut self, id: TransactionId, end: DeliveryEnd, now: Now, actions: &mut Vec<Action>) {
-        match end {
-            DeliveryEnd::Acknowledged(_) => self.counts.delivered += 1,
-            DeliveryEnd::Parked(_) => self.counts.parked += 1,
-        }
+    fn delivered(&mut self, id: TransactionId, code: ResponseCode, now: Now, actions: &mut Vec<Action>) {
+        self.counts.delivered += 1;
+        let end = DeliveryEnd::Acknowledged(code);
         let entry = TransactionEntry::Delivered(DeliveredEntry { stored: id, end });
         self.append(entry, Then::Nothing, actions);
         let Some(item) = self.stored.remove(id, now.moment) else { return };
@@ -155,6 +156,19 @@ impl SwitchCore {
         self.outstanding.remove(&(leg.link, leg.stan));
         self.give_number_back(leg.link, leg.stan, now.moment);
         self.deliver_due(leg.link, now, actions);
+    }
+
+    /// Its number stays its own: a person may have it tried again under the same.
+    fn park(&mut self, id: TransactionId, code: ResponseCode, now: Now, actions: &mut Vec<Action>) {
+        self.counts.parked += 1;
+        let entry =
+            TransactionEntry::Delivered(DeliveredEntry { stored: id, end: DeliveryEnd::Parked(code) });
+        self.append(entry, Then::Nothing, actions);
+        let issuer = self.stored.get(id).map(|item| item.entry.issuer.link);
+        self.stored.park(id, code, now.moment);
+        if let Some(issuer) = issuer {
+            self.deliver_due(issuer, now, actions);
+        }
     }
 }
 

@@ -15,14 +15,18 @@
 //! | `Received` 0400/0420 | `reversal::received`          | `Append` it, or a tombstone                     |
 //! | `Received` 0120/0220 | `advice::received`            | `Append` it                                     |
 //! | `Tick`: stored       | `advice::deliver_due`         | `Deliver`, until the issuer acknowledges        |
+//! | `Operator`           | `operator::operate`           | `AppendAct`, and nothing before                 |
 
 mod advice;
 mod answer;
 mod deadline;
 mod network;
+mod operator;
 mod recall;
 mod request;
 mod reversal;
+
+pub use operator::{Exception, ListedException};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -38,6 +42,7 @@ use super::answered::{Answered, AnsweredTable, OriginalKey, RequestIndex};
 use super::config::{AcquirerConfig, IssuerConfig, SwitchConfig};
 use super::event::{Action, Answer, AnswerKind, CardMark, Event, Ticket};
 use super::numbers::Numbers;
+use super::operator::Decision;
 use super::request::{CardSource, Request};
 use super::status::Counts;
 use super::store_forward::StoreForward;
@@ -105,6 +110,12 @@ enum Then {
         stored: Box<StoredEntry>,
         mark: CardMark,
     },
+    /// Do what a person decided about a stored message, and say so.
+    Operated {
+        call: u64,
+        stored: TransactionId,
+        decision: Decision,
+    },
     Nothing,
 }
 
@@ -169,6 +180,7 @@ impl SwitchCore {
             Event::Given { transaction } => self.answer_given(transaction),
             Event::Leaked { transaction, asked_by } => self.leaked(transaction, asked_by, now, actions),
             Event::IssuerUp(issuer) => self.deliver_due(issuer, now, actions),
+            Event::Operator { call, act } => self.operate(call, *act, now, actions),
             Event::Tick => self.tick(now, actions),
         }
     }
@@ -258,16 +270,25 @@ impl SwitchCore {
                 Then::Acknowledge(acknowledgement) => self.acknowledge(*acknowledgement, now, actions),
                 Then::Answer(answer) => self.answer_now(answer, actions),
                 Then::Release { stored, mark } => self.store(*stored, mark, false, now, actions),
+                Then::Operated { call, stored, decision } => {
+                    self.operated(call, (stored, decision), now, actions);
+                }
                 Then::Nothing => {}
             }
         }
     }
 
     fn append(&mut self, entry: TransactionEntry, then: Then, actions: &mut Vec<Action>) {
+        let ticket = self.ticket(then);
+        actions.push(Action::Append { ticket, entry });
+    }
+
+    /// The name of an entry that holds `then` back.
+    fn ticket(&mut self, then: Then) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        actions.push(Action::Append { ticket, entry });
         self.waiting.push_back((ticket, then));
+        ticket
     }
 
     /// Gives an answer that rests on what was decided before: it leaves once all of that is durable.

@@ -13,7 +13,7 @@ impl SwitchCore {
     /// No connection of the issuer took it: not a byte of it left now, nor before unless this was a repeat.
     pub(super) fn not_sent(&mut self, id: TransactionId, now: Now, actions: &mut Vec<Action>) {
         if self.stored.get(id).is_some() {
-            return self.stored.not_sent(id, now.moment);
+            return self.stored.not_sent(id, now);
         }
         let forwarded = self.in_flight.get(&id).filter(|t| t.state == TransactionState::Forwarded);
         match forwarded.map(|transaction| transaction.repeated) {
@@ -33,11 +33,7 @@ impl SwitchCore {
         actions: &mut Vec<Action>,
     ) {
         if self.stored.get(id).is_some() {
-            return if written {
-                self.stored.again(id, now.moment)
-            } else {
-                self.stored.not_sent(id, now.moment)
-            };
+            return if written { self.stored.again(id, now) } else { self.stored.not_sent(id, now) };
         }
         let Some(transaction) = self.in_flight.get_mut(&id) else { return };
         if transaction.state != TransactionState::Forwarded {

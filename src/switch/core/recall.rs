@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::journal::{RequestEntry, StoredEntry, TombstoneEntry};
-use crate::stdx::clock::Now;
+use crate::stdx::clock::{Now, Wall};
 use crate::stdx::maps::Map;
-use crate::vocab::{LinkId, Outcome, ReversalReason, SettlementWindow, Stan, TransactionId};
+use crate::vocab::{LinkId, Outcome, ResponseCode, ReversalReason, SettlementWindow, Stan, TransactionId};
 
 use super::super::answered::{Answered, OriginalKey};
 use super::super::event::{Action, CardMark};
@@ -62,13 +62,25 @@ impl SwitchCore {
     pub(in super::super) fn restore_stored(
         &mut self,
         entry: StoredEntry,
-        mark: CardMark,
+        (mark, since): (CardMark, Wall),
         held: bool,
         now: Now,
     ) {
         let place = (entry.issuer.link, entry.issuer.stan);
         self.outstanding.insert(place, Outstanding::Stored(entry.transaction));
-        self.stored.restore(entry, mark, now.moment, held);
+        self.stored.restore(entry, mark, since, now.moment, held);
+    }
+
+    /// A stored message that its issuer will never take.
+    pub(in super::super) fn restore_parked(
+        &mut self,
+        entry: StoredEntry,
+        (mark, since): (CardMark, Wall),
+        code: ResponseCode,
+    ) {
+        let place = (entry.issuer.link, entry.issuer.stan);
+        self.outstanding.insert(place, Outstanding::Stored(entry.transaction));
+        self.stored.restore_parked(entry, mark, since, code);
     }
 
     /// A request without an outcome: nobody waits for its answer any more, and what it may have moved is undone, by

@@ -14,6 +14,7 @@ mod spares;
 use std::collections::VecDeque;
 use std::mem::take;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::codec::{Dialect, FrameFormat, Message};
 use crate::crypto::CryptogramKeys;
@@ -31,9 +32,13 @@ use self::connections::Connection;
 use self::spares::Spares;
 use super::cards::Cards;
 use super::config::SwitchConfig;
-use super::core::SwitchCore;
+use super::core::{Exception, ListedException, SwitchCore};
 use super::event::{Action, Event, Mapped, Ticket};
-use super::status::{LinkStatus, NodeCounts, Picture};
+use super::operator::OperatorAct;
+use super::status::{LinkStatus, NodeCounts, Picture, Suspense};
+
+/// How often what stands in suspense is summed up.
+const SUSPENSE_EVERY: Duration = Duration::from_secs(1);
 
 /// Where entries go: the journal, or the simulation's.
 pub trait EntryLog: Send {
@@ -131,6 +136,11 @@ pub struct Node {
     held_back: bool,
     /// What recovery left to do, until the first step.
     first: Vec<Action>,
+    /// Calls of operators, and whether each was done.
+    operated: Vec<(u64, bool)>,
+    /// What stands in suspense, and when it is summed up next.
+    suspense: Vec<Suspense>,
+    suspense_due: Moment,
     // Kept from step to step for their memory.
     spares: Spares,
     events: VecDeque<Event>,
@@ -191,6 +201,9 @@ impl Node {
             spares: Spares::default(),
             events: VecDeque::new(),
             first: parts.first,
+            operated: Vec::new(),
+            suspense: Vec::new(),
+            suspense_due: Moment::default(),
             actions: Vec::new(),
             asked: Vec::new(),
             questions: Vec::new(),
@@ -224,6 +237,10 @@ impl Node {
     /// As `step`.
     pub fn tick(&mut self, now: Now, out: &mut Outbox) -> Result<(), LogFault> {
         self.tick_links(now, out);
+        if self.suspense_due <= now.moment {
+            self.suspense = self.core.suspense(now.wall);
+            self.suspense_due = now.moment.plus(SUSPENSE_EVERY);
+        }
         self.events.push_back(Event::Tick);
         self.settle(now, out);
         self.flush_entries(now)
@@ -232,6 +249,34 @@ impl Node {
     /// No new payments from here on; what is in flight is finished or reversed.
     pub fn drain(&mut self) {
         self.core.drain();
+    }
+
+    /// A person decided about a stored message. With the next steps it is done, and `operated` says so.
+    pub fn operate(&mut self, call: u64, act: OperatorAct) {
+        self.events.push_back(Event::Operator { call, act: Box::new(act) });
+    }
+
+    /// Operators' calls that have their end: durable and done, or not done since the message is no exception.
+    pub fn operated(&mut self) -> Vec<(u64, bool)> {
+        take(&mut self.operated)
+    }
+
+    /// What a person must look at, with names and masked accounts.
+    #[must_use]
+    pub fn exceptions(&self, now: Now) -> Vec<ListedException> {
+        let listed = |exception: Exception| {
+            let issuer = self.config.issuers.get(&exception.issuer);
+            let issuer = issuer.map_or_else(|| exception.issuer.to_string(), |issuer| issuer.name.clone());
+            let account = match &exception.card.token {
+                Some(token) => Some(token.token.masked()),
+                None => {
+                    let opened = self.cards.open(&exception.card, exception.sealed_for);
+                    opened.ok().map(|card| card.pan.masked())
+                }
+            };
+            ListedException { exception, issuer, account }
+        };
+        self.core.exceptions(now.wall).into_iter().map(listed).collect()
     }
 
     /// Whether everything that was asked has its durable answer.
@@ -275,6 +320,7 @@ impl Node {
             tombstones: core.tombstones(),
             undelivered: core.undelivered(),
             held_back: self.to_append.len(),
+            suspense: self.suspense.clone(),
             limits: self.config.limits,
             takes_requests: !core.is_draining() && self.refused_for_room().is_none(),
         }
@@ -341,6 +387,11 @@ impl Node {
                 self.to_append.push(Body::CutOver(window));
                 self.to_await.push_back(None);
             }
+            Action::AppendAct { ticket, act } => {
+                self.to_append.push(Body::Operator(act.encode()));
+                self.to_await.push_back(Some(ticket));
+            }
+            Action::Operated { call, done } => self.operated.push((call, done)),
             Action::Forward { transaction, repeat } => self.forward(transaction, repeat, out),
             Action::Deliver(delivery) => self.deliver(&delivery, out),
             Action::Answer(answer) => self.answer(&answer, out),

@@ -1,0 +1,120 @@
+//! `saf` against the real daemon: what a person sees of reversals that an issuer will not take, and what becomes of
+//! them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tokenswitch::stdx::clock::Clock;
+use tokenswitch::vocab::SentAt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{spawn_blocking, spawn_local};
+
+use crate::bad_input::{framed, message, read_frame};
+use crate::daemon::{Daemon, PROGRAM, init};
+use crate::explain::{APPROVED, PAN, PARKED, issuer, pay};
+use crate::metrics::until;
+use crate::players::in_one_thread;
+
+const ISSUER: (&str, &str) = ("link", "issuer-1");
+
+async fn start(config: &Path) -> Daemon {
+    let config = config.to_path_buf();
+    let daemon = spawn_blocking(move || Daemon::start(&config)).await.unwrap();
+    until(&daemon, "switch_signed_on", &[ISSUER], 2.0).await;
+    daemon
+}
+
+async fn parked(daemon: &Daemon, count: f64) {
+    until(daemon, "switch_exceptions", &[ISSUER, ("standing", "parked")], count).await;
+    until(daemon, "switch_suspense", &[ISSUER, ("currency", "EUR")], 300.0 * count).await;
+}
+
+async fn saf(config: &Path, daemon: &Daemon, arguments: &[&str]) -> Output {
+    let (config, admin) = (PathBuf::from(config), daemon.addresses["admin"].clone());
+    let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    let run = move || {
+        let mut command = Command::new(PROGRAM);
+        command.arg("saf").args(arguments).arg("--config").arg(config).args(["--admin", &admin]);
+        command.env("USER", "night").output().unwrap()
+    };
+    spawn_blocking(run).await.unwrap()
+}
+
+/// What is told on success.
+async fn told(config: &Path, daemon: &Daemon, arguments: &[&str]) -> String {
+    let output = saf(config, daemon, arguments).await;
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Two approvals that are taken back, and whose reversals the issuer will not take.
+async fn takes_back_two(daemon: &Daemon) {
+    let mut acquirer = TcpStream::connect(&daemon.addresses["acquirer-1"]).await.unwrap();
+    acquirer.write_all(&framed(&message("0800", &[(70, "001")]))).await.unwrap();
+    read_frame(&mut acquirer).await;
+    let sent = SentAt(Clock::system().now().wall.seconds()).transmission_time().digits();
+    let sent = std::str::from_utf8(&sent).unwrap();
+    for (stan, reversal) in [("000001", "000002"), ("000003", "000004")] {
+        let original = format!("0200{stan}{sent}{:022}", 0);
+        let common = [(4, PARKED), (7, sent)];
+        assert_eq!(pay(&mut acquirer, "0200", &[&common[..], &[(11, stan)]].concat()).await, "00");
+        let taken_back = [&common[..], &[(11, reversal), (90, &original)]].concat();
+        assert_eq!(pay(&mut acquirer, "0420", &taken_back).await, "00");
+    }
+    assert_eq!(pay(&mut acquirer, "0200", &[(4, APPROVED), (11, "000005")]).await, "00");
+}
+
+#[test]
+fn a_person_has_one_reversal_tried_again_and_closes_another() {
+    in_one_thread(async {
+        let kept = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config =
+            init(&kept.path().join("switch"), [&listener.local_addr().unwrap().to_string(), "127.0.0.1:1"]);
+        spawn_local(issuer(listener));
+        let daemon = start(&config).await;
+        takes_back_two(&daemon).await;
+        parked(&daemon, 2.0).await;
+
+        let list = told(&config, &daemon, &["list"]).await;
+        assert!(!list.contains(PAN) && list.lines().all(|line| line.len() <= 80), "{list}");
+        assert_eq!(list.matches("476173******0119").count(), 2, "{list}");
+        assert!(list.ends_with("In suspense with issuer-1: EUR 6.00\n"), "{list}");
+        let ids: Vec<&str> =
+            list.lines().skip(1).take(2).map(|row| row.split_whitespace().next().unwrap()).collect();
+
+        let account = format!("the card was {PAN}");
+        for (arguments, code) in [
+            (&["retry", "999"][..], 1),
+            (&["close", "999", "--reason", "none"], 1),
+            (&["close", ids[0], "--reason", &account], 1),
+            (&["close", ids[0], "--reason", ""], 1),
+            (&["close", ids[0]], 2),
+        ] {
+            let output = saf(&config, &daemon, arguments).await;
+            assert_eq!(output.status.code(), Some(code), "{arguments:?}: {output:?}");
+            assert!(!String::from_utf8_lossy(&output.stderr).contains(PAN));
+        }
+        parked(&daemon, 2.0).await;
+
+        told(&config, &daemon, &["retry", ids[0]]).await;
+        until(&daemon, "switch_delivered_total", &[], 1.0).await;
+        told(&config, &daemon, &["close", ids[1], "--reason", "settled by phone"]).await;
+        parked(&daemon, 0.0).await;
+        spawn_blocking(move || daemon.stop()).await.unwrap();
+
+        let daemon = start(&config).await;
+        assert_eq!(told(&config, &daemon, &["list"]).await, "Nothing waits for a person.\n");
+        spawn_blocking(move || daemon.stop()).await.unwrap();
+        let story = Command::new(PROGRAM)
+            .args(["journal", "explain", "--stan", "3", "--config"])
+            .arg(&config)
+            .output()
+            .unwrap();
+        let story = String::from_utf8(story.stdout).unwrap();
+        let words = story.split_whitespace().collect::<Vec<_>>().join(" ");
+        let decided = "night closes it: it is sent no more. Reason: settled by phone.";
+        assert!(words.contains(decided) && !words.contains("Open:"), "{story}");
+    });
+}
