@@ -10,4 +10,7 @@ pub type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::FixedState>
 pub type Set<K> = std::collections::HashSet<K, foldhash::fast::FixedState>;
 
 /// For keys that a peer chooses: nobody outside can aim at one bucket. Never iterate one where order matters.
-pub type GuardedMap<K, V> = std::collections::HashMap<K, V, foldhash::quality::RandomState>;
+pub type GuardedMap<K, V> = std::collections::HashMap<K, V, Guard>;
+
+/// The hasher of a `GuardedMap`, its seed drawn per process.
+pub type Guard = foldhash::quality::RandomState;

@@ -8,7 +8,7 @@ use crate::codec::{DataElement, OriginalData, same_institution};
 use crate::journal::{AcquirerLeg, Elements};
 use crate::link::ConnectionId;
 use crate::stdx::bounded::BoundedMap;
-use crate::stdx::maps::Map;
+use crate::stdx::maps::{Guard, Map};
 use crate::vocab::{
     Amount, InstitutionId, LinkId, MessageClass, Outcome, Refusal, SentAt, Stan, TransactionId,
 };
@@ -166,38 +166,40 @@ pub(super) struct OriginalKey {
     pub sent_at: SentAt,
 }
 
-/// Requests by what names them. Several may share a place here, by name or by chance: who asks compares.
+/// Requests by what names them. Several may share a place here, by name or by chance: who asks compares. Peers choose
+/// the names, so nobody outside can know the places.
 #[derive(Debug, Default)]
 pub(super) struct RequestIndex {
+    guard: Guard,
     by_key: Named,
     by_original: Named,
 }
 
 impl RequestIndex {
     pub(super) fn insert(&mut self, request: &Request, transaction: TransactionId) {
-        self.by_key.insert(place(&request.key), transaction);
-        self.by_original.insert(place(&OriginalKey::of(&request.leg)), transaction);
+        self.by_key.insert(self.place(&request.key), transaction);
+        self.by_original.insert(self.place(&OriginalKey::of(&request.leg)), transaction);
     }
 
     pub(super) fn remove(&mut self, request: &Request, transaction: TransactionId) {
-        self.by_key.remove(place(&request.key), transaction);
-        self.by_original.remove(place(&OriginalKey::of(&request.leg)), transaction);
+        self.by_key.remove(self.place(&request.key), transaction);
+        self.by_original.remove(self.place(&OriginalKey::of(&request.leg)), transaction);
     }
 
     /// Requests that may have this name, the newest first.
     pub(super) fn named(&self, key: &RequestKey) -> impl Iterator<Item = TransactionId> {
-        self.by_key.get(place(key))
+        self.by_key.get(self.place(key))
     }
 
     /// Requests that DE 90 may mean.
     pub(super) fn originals(&self, key: &OriginalKey) -> impl Iterator<Item = TransactionId> {
-        self.by_original.get(place(key))
+        self.by_original.get(self.place(key))
     }
-}
 
-/// Where a name stands in the index. A name is ten times as long as its place, and a place is never written down.
-fn place(name: &impl Hash) -> u64 {
-    foldhash::fast::FixedState::with_seed(0).hash_one(name)
+    /// Where a name stands: a tenth of its length, and never written down.
+    fn place(&self, name: &impl Hash) -> u64 {
+        self.guard.hash_one(name)
+    }
 }
 
 impl OriginalKey {

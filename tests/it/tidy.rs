@@ -88,10 +88,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("zeroize", &["src/"]),
     ("getrandom", &["src/stdx/random.rs"]),
     ("fastrand", &["src/stdx/random.rs", "src/journal/memory_disk.rs"]),
-    (
-        "foldhash",
-        &["src/stdx/maps.rs", "src/switch/cards.rs", "src/switch/answered.rs", "src/codec/dialect.rs"],
-    ),
+    ("foldhash", &["src/stdx/maps.rs", "src/switch/cards.rs", "src/codec/dialect.rs"]),
     // Stores and files.
     ("redb", &["src/journal/checkpoint/redb_checkpoint.rs"]),
     ("sled", &["src/journal/checkpoint/sled_checkpoint.rs"]),

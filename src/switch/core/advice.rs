@@ -24,7 +24,7 @@ impl SwitchCore {
     /// An 0120 or 0220, not seen before: what it tells has happened, so only its card is looked up.
     pub(super) fn advice_received(&mut self, asked: Asked, now: Now, actions: &mut Vec<Action>) {
         self.counts.advices += 1;
-        self.payment_received(asked, now, actions);
+        self.look_up_card(asked, now, actions);
     }
 
     /// Its card is known: journal it for delivery. Without room it stays unanswered, so that it comes again.

@@ -40,7 +40,7 @@ impl SwitchCore {
         match request.kind {
             RequestKind::Payment => {
                 self.settle_purpose(&mut asked, now);
-                self.payment_received(asked, now, actions);
+                self.look_up_card(asked, now, actions);
             }
             RequestKind::Reversal => self.reversal_received(asked.request, from, now, actions),
             RequestKind::Advice => self.advice_received(asked, now, actions),
@@ -185,7 +185,7 @@ impl SwitchCore {
     }
 
     /// Enters the payment before anything is looked up, so that its duplicate in the same batch finds it.
-    pub(super) fn payment_received(&mut self, asked: Asked, now: Now, actions: &mut Vec<Action>) {
+    pub(super) fn look_up_card(&mut self, asked: Asked, now: Now, actions: &mut Vec<Action>) {
         let id = asked.request.transaction;
         let transaction = Transaction::new(asked.request, asked.from, now.moment);
         self.in_flight.insert(id, Box::new(transaction));
