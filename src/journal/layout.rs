@@ -1,4 +1,4 @@
-//! The binary layout of an entry, version 1. All numbers are little-endian; a text or byte string has its length in
+//! The binary layout of an entry, version 2. All numbers are little-endian; a text or byte string has its length in
 //! front; an optional value has 0 or 1 in front. Once written, a number or letter here never changes its meaning:
 //! what must change gets a new version.
 
@@ -18,7 +18,7 @@ use crate::vocab::{
 };
 
 /// The layout that this program writes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Why bytes are no entry. It never repeats them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -737,8 +737,8 @@ mod tests {
         };
         let mut bytes = Vec::new();
         entry.encode(&mut bytes);
-        assert_eq!(hex::encode(&bytes), "010700000000000000010200000000000000".to_owned() + "03ea070b160300");
-        bytes[0] = 2;
+        assert_eq!(hex::encode(&bytes), "020700000000000000010200000000000000".to_owned() + "03ea070b160300");
+        bytes[0] = 1;
         assert_eq!(Entry::decode(&bytes), Err(LayoutError { what: "layout version", at: 0 }));
     }
 }
