@@ -8,7 +8,7 @@ use tokenswitch::crypto::{
     CryptogramKeys, CryptogramProfile, KeyLabel, KeyPolicy, KeyUsage, MasterKey, SecurityModule, StorePurpose,
 };
 use tokenswitch::stdx::random::Entropy;
-use tokenswitch::vocab::{ChipPayment, IssuerData, PanSequenceNumber};
+use tokenswitch::vocab::{ChipPayment, PanSequenceNumber};
 
 const TOKEN: &[u8] = b"4895370000000005";
 
@@ -23,20 +23,7 @@ fn keys(profile: &'static CryptogramProfile) -> CryptogramKeys {
 }
 
 fn payment() -> ChipPayment {
-    ChipPayment {
-        amount: [0, 0, 0, 0, 0x42, 0x50],
-        amount_other: [0; 6],
-        country: [2, 0x76],
-        terminal_results: [0; 5],
-        currency: [9, 0x78],
-        date: [0x26, 0x11, 0x22],
-        kind: [0],
-        unpredictable: [1, 2, 3, 4],
-        profile: [0; 2],
-        counter: [0, 1],
-        issuer_data: IssuerData::default(),
-        cryptogram: [0; 8],
-    }
+    ChipPayment::sample()
 }
 
 fn cryptograms(c: &mut Criterion) {

@@ -12,7 +12,7 @@ use tokenswitch::tsp::{
     Action, Actor, Asker, CallId, Command, DetokenizeRequest, Detokenizer, ProvisionRequest, Purpose,
     RequestId, TokenKeys, TokenView, Tsp, TspConfig, TspLimits,
 };
-use tokenswitch::vocab::{ChipPayment, EntryMode, Expiry, IssuerData, LinkId, Pan, Text, luhn_check_digit};
+use tokenswitch::vocab::{ChipPayment, EntryMode, Expiry, LinkId, Pan, Text, luhn_check_digit};
 
 /// 2026-11-22.
 const NOW: Now = Now { moment: tokenswitch::stdx::clock::Moment(0), wall: Wall(1_795_305_600_000) };
@@ -109,20 +109,7 @@ fn run(c: &mut Criterion, name: &str, detokenizer: &Detokenizer, tokens: &[Token
 
 /// A tap of a token, but for what its phone signs it with.
 fn tap(token: &TokenView, key: &CardKey, atc: u16) -> DetokenizeRequest {
-    let mut chip = ChipPayment {
-        amount: [0, 0, 0, 0, 1, 0],
-        amount_other: [0; 6],
-        country: [0x02, 0x76],
-        terminal_results: [0; 5],
-        currency: [0x09, 0x78],
-        date: [0x26, 0x11, 0x22],
-        kind: [0],
-        unpredictable: [1, 2, 3, 4],
-        profile: [0; 2],
-        counter: atc.to_be_bytes(),
-        issuer_data: IssuerData::default(),
-        cryptogram: [0; 8],
-    };
+    let mut chip = ChipPayment { counter: atc.to_be_bytes(), ..ChipPayment::sample() };
     key.sign(&mut chip);
     DetokenizeRequest { entry_mode: Some(EntryMode::CONTACTLESS_CHIP), chip: Some(chip), ..request(token) }
 }

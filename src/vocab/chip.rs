@@ -33,6 +33,25 @@ pub struct ChipPayment {
 }
 
 impl ChipPayment {
+    /// One euro at a terminal in Germany, the card's first payment, not signed: for tests and benchmarks.
+    #[must_use]
+    pub fn sample() -> Self {
+        Self {
+            amount: [0, 0, 0, 0, 1, 0],
+            amount_other: [0; 6],
+            country: [0x02, 0x76],
+            terminal_results: [0; 5],
+            currency: [0x09, 0x78],
+            date: [0x26, 0x11, 0x22],
+            kind: [0],
+            unpredictable: [1, 2, 3, 4],
+            profile: [0; 2],
+            counter: [0, 1],
+            issuer_data: IssuerData::default(),
+            cryptogram: [0; 8],
+        }
+    }
+
     /// The application transaction counter as a number.
     #[must_use]
     pub fn atc(&self) -> u16 {

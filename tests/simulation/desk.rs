@@ -12,9 +12,7 @@ use tokenswitch::sim::TestCard;
 use tokenswitch::stdx::clock::{Moment, Now};
 use tokenswitch::switch::{Decision, Exception, Limits, OperatorAct, SwitchConfig};
 use tokenswitch::tsp::{Actor, Asker, CallId, Command, ProvisionRequest, RequestId, TokenView};
-use tokenswitch::vocab::{
-    ChipPayment, InstitutionId, IssuerData, LinkId, Mti, Refusal, SentAt, Text, TransactionId,
-};
+use tokenswitch::vocab::{ChipPayment, InstitutionId, LinkId, Mti, Refusal, SentAt, Text, TransactionId};
 
 use crate::house::{Crash, House};
 use crate::setting::{
@@ -97,6 +95,12 @@ impl Desk {
         house.ask_vault(Command::Provision { call: CallId(1), request: Box::new(request) }, now);
         house.sync();
         let token = house.vault_durable(now).remove(0).1.expect("there is room");
+        Self::at(house, disk, now, (card, token, behind))
+    }
+
+    /// With nothing on its way, and all connections signed on.
+    fn at(house: House, disk: MemoryDisk, now: Now, cards: (TestCard, TokenView, TestCard)) -> Self {
+        let (card, token, behind) = cards;
         let mut desk = Self {
             house,
             disk,
@@ -269,23 +273,7 @@ impl Desk {
     pub(crate) fn restart(self, how: Crash) -> Self {
         let Self { house, disk, now, card, token, behind, .. } = self;
         let disk = house.crash(&disk, how);
-        let mut desk = Self {
-            house: House::start(&disk, 2, now),
-            disk,
-            now,
-            inbox: Inbox::default(),
-            outbox: Outbox::default(),
-            links: BTreeMap::new(),
-            queued: BTreeMap::new(),
-            written: Vec::new(),
-            syncs: true,
-            takes: true,
-            card,
-            token,
-            behind,
-        };
-        desk.connect();
-        desk
+        Self::at(House::start(&disk, 2, now), disk, now, (card, token, behind))
     }
 
     /// What left for acquirers since the last call: connection, message, and the frame's bytes.
@@ -402,17 +390,8 @@ impl Desk {
     pub(crate) fn signed(&self, counter: u16) -> ChipPayment {
         let mut chip = ChipPayment {
             amount: [0, 0, 0, 0, 0x12, 0x34],
-            amount_other: [0; 6],
-            country: [0x02, 0x76],
-            terminal_results: [0; 5],
-            currency: [0x09, 0x78],
-            date: [0x26, 0x11, 0x22],
-            kind: [0],
-            unpredictable: [1, 2, 3, 4],
-            profile: [0; 2],
             counter: counter.to_be_bytes(),
-            issuer_data: IssuerData::default(),
-            cryptogram: [0; 8],
+            ..ChipPayment::sample()
         };
         card_key(&self.token.token).sign(&mut chip);
         chip

@@ -10,8 +10,8 @@ use crate::crypto::SecurityModule;
 use crate::stdx::clock::{Now, Wall};
 use crate::stdx::random::Entropy;
 use crate::vocab::{
-    ChipPayment, EntryMode, Expiry, IssuerData, LinkId, MerchantId, Pan, TerminalId, Text, Token,
-    TokenReferenceId, TokenRequestorId,
+    ChipPayment, EntryMode, Expiry, LinkId, MerchantId, Pan, TerminalId, Text, Token, TokenReferenceId,
+    TokenRequestorId,
 };
 
 use super::*;
@@ -165,20 +165,7 @@ pub(super) fn tap(token: &TokenView, atc: u16) -> DetokenizeRequest {
 /// What the token's phone says of a payment of one euro, but for a change. A token of a range without keys has a
 /// phone that cannot sign.
 pub(super) fn signed(token: &Token, change: impl FnOnce(&mut ChipPayment)) -> ChipPayment {
-    let mut chip = ChipPayment {
-        amount: [0, 0, 0, 0, 1, 0],
-        amount_other: [0; 6],
-        country: [0x02, 0x50],
-        terminal_results: [0; 5],
-        currency: [0x09, 0x78],
-        date: [0x26, 0x11, 0x22],
-        kind: [0],
-        unpredictable: [1, 2, 3, 4],
-        profile: [0; 2],
-        counter: [0, 1],
-        issuer_data: IssuerData::default(),
-        cryptogram: [0; 8],
-    };
+    let mut chip = ChipPayment::sample();
     change(&mut chip);
     let keys = TokenKeys::resolve(&config::sample(), &SecurityModule::sample().unwrap()).unwrap();
     if let Some(key) = keys.card_key(token) {
