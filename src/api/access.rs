@@ -12,6 +12,7 @@ use crate::tsp::{RequestId, Requestors, TokenRequestor};
 use crate::vocab::TokenRequestorId;
 
 use super::error::Problem;
+use super::grants::{Operation, Role};
 
 /// The header with the caller's own name for a request that changes something: the same name, the same answer.
 pub(super) const REQUEST_ID: &str = "X-Request-Id";
@@ -26,6 +27,7 @@ pub(super) struct Access {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Caller {
     pub(super) requestor: TokenRequestorId,
+    pub(super) role: Role,
 }
 
 impl Access {
@@ -38,7 +40,7 @@ impl Access {
         let mut credentials = headers.get_all(header::AUTHORIZATION).iter();
         let (Some(credential), None) = (credentials.next(), credentials.next()) else { return None };
         let credential = credential.as_bytes().strip_prefix(b"Bearer ")?;
-        self.requestors.by_credential(credential).map(|requestor| Caller { requestor })
+        self.requestors.by_credential(credential).map(|requestor| Caller { requestor, role: Role::Wallet })
     }
 }
 
@@ -51,6 +53,20 @@ pub(super) async fn check(State(access): State<Access>, mut request: Request, ne
         }
         None => denied().into_response(),
     }
+}
+
+/// Lets a caller through to an operation of its role.
+pub(super) async fn permit(
+    State(operation): State<Operation>,
+    caller: Caller,
+    request: Request,
+    next: Next,
+) -> Response {
+    if operation.roles().contains(&caller.role) {
+        return next.run(request).await;
+    }
+    let detail = "this client may not do this";
+    Problem::new(StatusCode::FORBIDDEN, "operation-not-allowed", detail).into_response()
 }
 
 fn denied() -> Problem {

@@ -4,7 +4,8 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::tsp::ProvisioningRefusal;
 
@@ -46,29 +47,68 @@ impl Problem {
         Self { recoverable: true, ..self }
     }
 
+    /// The same trouble, of what stands in `outer`.
+    pub(super) fn within(self, outer: &str) -> Self {
+        let field = match self.field {
+            None => outer.to_owned(),
+            Some(inner) if inner.starts_with('[') => format!("{outer}{inner}"),
+            Some(inner) => format!("{outer}.{inner}"),
+        };
+        Self { field: Some(field), ..self }
+    }
+
     pub(super) fn missing(field: &'static str) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "missing-field", format!("{field} is required")).at(field)
+        Self::new(StatusCode::BAD_REQUEST, "missing-field", "is required").at(field)
     }
 
     pub(super) fn invalid(field: &'static str, reason: impl std::fmt::Display) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid-field", format!("{field}: {reason}")).at(field)
+        Self::wrong(reason).at(field)
+    }
+
+    /// As `invalid`, where the one who reads does not know in which field it stands.
+    pub(super) fn wrong(reason: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid-field", reason.to_string())
     }
 
     /// The document.
-    fn body(&self) -> Value {
-        let mut body = json!({
-            "type": format!("urn:tokenswitch:problem:{}", self.code),
-            "title": self.status.canonical_reason().unwrap_or_default(),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-            "code": self.code,
-            "recoverable": self.recoverable,
-        });
-        if let (Some(field), Some(members)) = (&self.field, body.as_object_mut()) {
-            members.insert("field".to_owned(), Value::String(field.clone()));
+    fn body(&self) -> ProblemBody<'_> {
+        let detail = match &self.field {
+            Some(field) => format!("{field}: {}", self.detail),
+            None => self.detail.clone(),
+        };
+        ProblemBody {
+            kind: format!("urn:tokenswitch:problem:{}", self.code),
+            title: self.status.canonical_reason().unwrap_or_default(),
+            status: self.status.as_u16(),
+            detail,
+            code: self.code,
+            field: self.field.as_deref(),
+            recoverable: self.recoverable,
         }
-        body
     }
+}
+
+/// A problem (RFC 9457). Nothing in it repeats what was sent.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct ProblemBody<'a> {
+    /// `urn:tokenswitch:problem:` and the code
+    #[serde(rename = "type")]
+    kind: String,
+    /// What the HTTP status means
+    title: &'a str,
+    /// The HTTP status
+    status: u16,
+    /// For people
+    detail: String,
+    /// For programs; it never changes its meaning
+    code: &'a str,
+    /// The member of the body, or the header, that is at fault
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    field: Option<&'a str>,
+    /// Whether the same request may succeed later
+    recoverable: bool,
 }
 
 impl IntoResponse for Problem {
@@ -98,7 +138,7 @@ impl From<ProvisioningRefusal> for Problem {
             R::CardNotValid | R::CardNotEligible => (StatusCode::UNPROCESSABLE_ENTITY, Some("pan")),
             R::CardExpired => (StatusCode::UNPROCESSABLE_ENTITY, Some("panExpiry")),
             R::AssuranceNotAllowed => (StatusCode::UNPROCESSABLE_ENTITY, Some("assuranceMethod")),
-            R::RequestIdReused => (StatusCode::UNPROCESSABLE_ENTITY, Some(super::access::REQUEST_ID)),
+            R::RequestIdReused => (StatusCode::CONFLICT, Some(super::access::REQUEST_ID)),
             R::RequestInFlight => (StatusCode::CONFLICT, Some(super::access::REQUEST_ID)),
             R::TokenRangeFull | R::VaultFull => (StatusCode::INSUFFICIENT_STORAGE, None),
             R::Overloaded | R::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, None),

@@ -4,7 +4,9 @@
 mod access;
 mod admin;
 mod config;
+mod document;
 mod error;
+mod grants;
 mod provisioning;
 mod saf;
 mod server;
@@ -27,6 +29,7 @@ use crate::tsp::{TokenRequestor, TokenService};
 pub use admin::{AdminServer, Watched};
 pub use config::{AdminConfig, ApiConfig};
 pub use error::ApiError;
+pub use grants::{Operation, Role};
 
 use access::Access;
 use error::Problem;
@@ -77,15 +80,26 @@ struct StatusLabel {
 
 type Answers = Family<StatusLabel, Counter>;
 
+/// The provisioning API's OpenAPI document, as it is served and as `docs/openapi.json` holds it.
+#[must_use]
+pub fn openapi() -> String {
+    document::text(&provisioning::routes().finish().1)
+}
+
 fn router(
     config: &ApiConfig,
     service: TokenService,
     requestors: &[TokenRequestor],
     answers: Answers,
 ) -> Router {
-    nothing_else(provisioning::routes(service))
+    let (routes, document) = provisioning::routes().finish();
+    let routes = nothing_else(routes.with_state(service));
+    let routes = routes
         .layer(DefaultBodyLimit::max(config.body_bytes))
-        .layer(from_fn_with_state(Access::new(requestors), access::check))
+        .layer(from_fn_with_state(Access::new(requestors), access::check));
+    // Merged where the check has been put around the rest: the document is for everybody.
+    routes
+        .merge(document::route(&document::text(&document)))
         .layer(from_fn_with_state(config.request_timeout, in_time))
         .layer(from_fn_with_state(answers, counted))
         .layer(from_fn(uncached))

@@ -14,6 +14,7 @@ mod explain;
 mod fuzz_targets;
 mod leaks;
 mod metrics;
+mod openapi;
 mod overload;
 mod parts;
 mod peers;

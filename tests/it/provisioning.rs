@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tokenswitch::api::{ApiConfig, ApiError, ApiServer};
+use tokenswitch::api::{ApiConfig, ApiError, ApiServer, Operation, openapi};
 use tokenswitch::crypto::{SecurityModule, credential_digest};
 use tokenswitch::journal::{EntryNumber, Journal, JournalConfig, JournalSetup, RealDisk};
 use tokenswitch::stdx::clock::Clock;
@@ -249,7 +249,7 @@ fn a_request_id_gets_one_answer_also_after_a_restart() {
         assert_eq!(provider.provision("same"), first);
         let altered =
             provider.send("POST", "/v1/tokens", "same", &json!({ "pan": PAN, "panExpiry": "4811" }));
-        assert_eq!(altered.problem(), (422, "request-id-reused", Some("X-Request-Id")));
+        assert_eq!(altered.problem(), (409, "request-id-reused", Some("X-Request-Id")));
         provider.stop();
         provider = Provider::start(directory.path());
     }
@@ -386,6 +386,23 @@ fn heads_paths_and_methods_that_are_wrong_are_told_so() {
     );
     let long = format!("{authorized}X-Long: {}\r\n", "x".repeat(64 << 10));
     assert_eq!(exchange(provider.address(), "GET", "/v1/tokens", &long, b"").status, 431);
+    provider.stop();
+}
+
+#[test]
+fn the_document_is_for_everybody_and_names_every_operation() {
+    let directory = tempfile::tempdir().unwrap();
+    let provider = Provider::start(directory.path());
+    let reply = exchange(provider.address(), "GET", "/openapi.json", "", b"");
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.body.to_string(), serde_json::from_str::<Value>(&openapi()).unwrap().to_string());
+    for path in reply.body["paths"].as_object().unwrap().values() {
+        for (method, operation) in path.as_object().unwrap() {
+            let name = operation["x-operation"]["name"].as_str().unwrap();
+            assert!(Operation::from_name(name).is_some(), "{method} {name}");
+            assert_eq!(operation["responses"]["default"]["content"].as_object().unwrap().len(), 1);
+        }
+    }
     provider.stop();
 }
 

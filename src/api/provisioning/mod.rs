@@ -1,24 +1,22 @@
-//! The token requestor API: tokens for cards, and their life.
+//! The token requestor API: tokens for cards, and their life. A file a resource; `body.rs` reads what was sent,
+//! `words.rs` says how each of the field's words stands in it.
 
+mod body;
 mod tokens;
-mod types;
+mod words;
 
-use axum::Router;
-use axum::routing::{get, post};
+use utoipa_axum::routes;
 
-use crate::tsp::{Move, TokenService};
+use super::document::Routes;
+use super::grants::Operation;
 
-/// The resources, with an operation each.
-pub(super) fn routes(service: TokenService) -> Router {
-    Router::new()
-        .route("/v1/tokens", post(tokens::provision))
-        .route("/v1/tokens/{reference}", get(tokens::get))
-        // It has arrived where it will be used.
-        .route("/v1/tokens/{reference}/activate", tokens::change(|_| Move::Activate))
-        .route("/v1/tokens/{reference}/suspend", tokens::change(Move::Suspend))
-        // Lifts the caller's own suspension, or the cardholder's.
-        .route("/v1/tokens/{reference}/resume", tokens::change(Move::Resume))
-        // For good.
-        .route("/v1/tokens/{reference}/unlink", tokens::change(|_| Move::Unlink))
-        .with_state(service)
+/// Every route, with the operation that it is.
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .open(Operation::IssueToken, routes!(tokens::issue))
+        .open(Operation::SeeToken, routes!(tokens::see))
+        .open(Operation::ActivateToken, routes!(tokens::activate))
+        .open(Operation::SuspendToken, routes!(tokens::suspend))
+        .open(Operation::ResumeToken, routes!(tokens::resume))
+        .open(Operation::UnlinkToken, routes!(tokens::unlink))
 }

@@ -4,56 +4,231 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, post};
-use serde_json::Value;
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
 
+use super::body::{Body, body};
+use super::words::{CausedBy, digits, time};
 use crate::api::access::{Caller, Named};
 use crate::api::error::Problem;
-use crate::tsp::{Move, MoveRequest, ProvisioningRefusal, Suspender, TokenService};
-use crate::vocab::TokenReferenceId;
+use crate::tsp::{
+    Actor, Asker, Move, MoveRequest, ProvisionRequest, ProvisioningRefusal, RequestId, Suspender,
+    TokenService, TokenView,
+};
+use crate::vocab::{
+    Expiry, Pan, PanSequenceNumber, Par, Text, TokenAssuranceMethod, TokenLocation, TokenReferenceId,
+};
 
-use super::types::{Members, Why, provision_request, token_json, why};
+type Told = Result<Json<TokenBody>, Problem>;
 
-type Told = Result<Json<Value>, Problem>;
+/// Which token.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct OfToken {
+    /// The token's reference
+    #[param(pattern = "^[0-9a-f]{32}$")]
+    #[allow(dead_code, reason = "it only describes what `Path` reads")]
+    reference: String,
+}
 
-/// `POST /v1/tokens`: a token for a card.
-pub(super) async fn provision(
+body! {
+    /// A card that a token is wanted for
+    struct IssueBody {
+        /// The card's number
+        pan = "pan": must Pan,
+        /// The card's own expiry, YYMM
+        pan_expiry = "panExpiry": must Expiry,
+        pan_sequence_number = "panSequenceNumber": may PanSequenceNumber,
+        /// How the requestor identified the cardholder, as far as it may claim that
+        assurance_method = "assuranceMethod": may TokenAssuranceMethod,
+        /// Where the token will be kept; without it, where the requestor keeps tokens as a rule
+        token_location = "tokenLocation": may TokenLocation,
+        /// Kept only for cards of a BIN controller other than this provider
+        par = "par": may Par,
+        /// In the caller's words
+        reason = "reason": may Text<32>,
+    }
+}
+
+body! {
+    /// Why a token's status is to change
+    struct WhyBody {
+        /// In the caller's words
+        reason = "reason": may Text<32>,
+        /// Whose wish it is; without it, the requestor's own
+        caused_by = "causedBy": may CausedBy,
+    }
+}
+
+/// What a requestor is told of its token. The token itself is its own; of the card it sees the last four digits.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Token)]
+pub(super) struct TokenBody {
+    /// Names the token in paths
+    #[schema(pattern = "^[0-9a-f]{32}$")]
+    token_reference: String,
+    #[schema(pattern = "^[0-9]{12,19}$")]
+    token: String,
+    /// The token's own expiry, YYMM
+    #[schema(pattern = "^[0-9]{4}$")]
+    token_expiry: String,
+    #[schema(pattern = "^[0-9]{11}$")]
+    token_requestor_id: String,
+    #[schema(pattern = "^[0-9]{2}$")]
+    token_location: String,
+    #[schema(pattern = "^[0-9]{2}$")]
+    assurance_method: String,
+    #[schema(pattern = "^[A-Z0-9]{29}$")]
+    par: Option<String>,
+    /// Of the card's number
+    #[schema(pattern = "^[0-9]{4}$")]
+    pan_last_four: String,
+    /// `inactive`, `active`, `suspended` or `deactivated`
+    status: &'static str,
+    /// Who holds it, if it is suspended
+    suspended_by: Vec<&'static str>,
+    /// Rises with each change of status
+    version: u32,
+    #[schema(format = DateTime)]
+    issued_at: Option<String>,
+    /// Of its status
+    #[schema(format = DateTime)]
+    changed_at: Option<String>,
+}
+
+impl From<&TokenView> for TokenBody {
+    fn from(token: &TokenView) -> Self {
+        let lifecycle = token.lifecycle;
+        Self {
+            token_reference: token.reference.to_string(),
+            token: token.token.as_str().to_owned(),
+            token_expiry: digits(&token.expiry.digits()),
+            token_requestor_id: token.requestor.as_str().to_owned(),
+            token_location: format!("{:02}", token.location.code()),
+            assurance_method: digits(&token.assurance.digits()),
+            par: token.par.map(|par| par.as_str().to_owned()),
+            pan_last_four: token.last4.as_str().to_owned(),
+            status: lifecycle.status.name(),
+            suspended_by: lifecycle.suspenders.iter().map(Suspender::name).collect(),
+            version: lifecycle.version,
+            issued_at: time(token.issued_at),
+            changed_at: time(token.changed_at),
+        }
+    }
+}
+
+/// A token for a card.
+#[utoipa::path(
+    post,
+    path = "/v1/tokens",
+    tag = "tokens",
+    request_body = IssueBody,
+    responses((status = 201, description = "Issued, and durable", body = TokenBody,
+        headers(("Location" = String, description = "Where the token is seen"))))
+)]
+pub(super) async fn issue(
     State(service): State<TokenService>,
     caller: Caller,
     Named(request_id): Named,
-    members: Members,
+    Body(body): Body<IssueBody>,
 ) -> Result<Response, Problem> {
-    let request = provision_request(members, caller.requestor, request_id)?;
-    let token = service.provision(request).await?;
+    let token = service.provision(body.request(caller, request_id)).await?;
     let place = [(header::LOCATION, format!("/v1/tokens/{}", token.reference))];
-    Ok((StatusCode::CREATED, place, Json(token_json(&token))).into_response())
+    Ok((StatusCode::CREATED, place, Json(TokenBody::from(&token))).into_response())
 }
 
-/// `GET /v1/tokens/{reference}`.
-pub(super) async fn get(
+impl IssueBody {
+    fn request(self, caller: Caller, request_id: RequestId) -> ProvisionRequest {
+        ProvisionRequest {
+            pan: self.pan,
+            pan_expiry: self.pan_expiry,
+            sequence: self.pan_sequence_number,
+            assurance: self.assurance_method,
+            location: self.token_location,
+            par: self.par,
+            asker: Asker {
+                actor: Actor::TokenRequestor,
+                requestor: caller.requestor,
+                request_id,
+                reason: self.reason.unwrap_or_default(),
+            },
+        }
+    }
+}
+
+/// What is known of a token.
+#[utoipa::path(
+    get,
+    path = "/v1/tokens/{reference}",
+    tag = "tokens",
+    params(OfToken),
+    responses((status = 200, description = "As it is now", body = TokenBody))
+)]
+pub(super) async fn see(
     State(service): State<TokenService>,
     caller: Caller,
     Path(reference): Path<String>,
 ) -> Told {
     let token = service.get(caller.requestor, parsed(&reference)?).await?;
-    Ok(Json(token_json(&token)))
+    Ok(Json(TokenBody::from(&token)))
 }
 
-/// `POST /v1/tokens/{reference}/…`: the operation that asks for one change of status, made of who wants it.
-pub(super) fn change(asked: fn(Suspender) -> Move) -> MethodRouter<TokenService> {
-    post(
-        async move |State(service): State<TokenService>,
-                    caller: Caller,
-                    Named(request_id): Named,
-                    Path(reference): Path<String>,
-                    members: Members|
-                    -> Told {
-            let Why { asker, by } = why(members, caller.requestor, request_id)?;
-            let request = MoveRequest { asker, reference: parsed(&reference)?, asked: asked(by) };
-            let token = service.change(request).await?;
-            Ok(Json(token_json(&token)))
-        },
-    )
+/// Declares the operations that change a token's status: each a path, a handler and what it asks for.
+macro_rules! moves {
+    ($($(#[doc = $about:literal])* $name:ident, $path:literal, $asked:expr;)*) => {$(
+        $(#[doc = $about])*
+        #[utoipa::path(
+            post,
+            path = $path,
+            tag = "tokens",
+            params(OfToken),
+            request_body = WhyBody,
+            responses((status = 200, description = "So it is now, in every payment", body = TokenBody))
+        )]
+        pub(super) async fn $name(
+            State(service): State<TokenService>,
+            caller: Caller,
+            Named(request_id): Named,
+            Path(reference): Path<String>,
+            Body(why): Body<WhyBody>,
+        ) -> Told {
+            let asked: fn(Suspender) -> Move = $asked;
+            change(&service, why.asked(caller, request_id, &reference, asked)?).await
+        }
+    )*};
+}
+
+moves! {
+    /// It has arrived where it will be used.
+    activate, "/v1/tokens/{reference}/activate", |_| Move::Activate;
+    /// No payment until it is resumed.
+    suspend, "/v1/tokens/{reference}/suspend", Move::Suspend;
+    /// Lifts the caller's own suspension, or the cardholder's.
+    resume, "/v1/tokens/{reference}/resume", Move::Resume;
+    /// For good.
+    unlink, "/v1/tokens/{reference}/unlink", |_| Move::Unlink;
+}
+
+impl WhyBody {
+    fn asked(
+        self,
+        caller: Caller,
+        request_id: RequestId,
+        reference: &str,
+        asked: fn(Suspender) -> Move,
+    ) -> Result<MoveRequest, Problem> {
+        let by = self.caused_by.map_or(Suspender::TokenRequestor, |CausedBy(by)| by);
+        let actor = if by == Suspender::Cardholder { Actor::Cardholder } else { Actor::TokenRequestor };
+        let reason = self.reason.unwrap_or_default();
+        let asker = Asker { actor, requestor: caller.requestor, request_id, reason };
+        Ok(MoveRequest { asker, reference: parsed(reference)?, asked: asked(by) })
+    }
+}
+
+async fn change(service: &TokenService, request: MoveRequest) -> Told {
+    let token = service.change(request).await?;
+    Ok(Json(TokenBody::from(&token)))
 }
 
 /// What is no reference names no token: the answer is the same.

@@ -1,0 +1,121 @@
+//! The OpenAPI document, put together from the handlers' own descriptions; and `Routes`, through which every route
+//! comes: with its operation, so that none is open by mistake, and with what all have in common described once.
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use serde_json::json;
+use utoipa::openapi::extensions::ExtensionsBuilder;
+use utoipa::openapi::path::{self, ParameterBuilder, ParameterIn};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{
+    ComponentsBuilder, ContentBuilder, InfoBuilder, License, ObjectBuilder, OpenApi, OpenApiBuilder, Ref,
+    RefOr, Required, ResponseBuilder, Type,
+};
+use utoipa::{PartialSchema, ToSchema};
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+
+use super::access::{self, REQUEST_ID};
+use super::error::ProblemBody;
+use super::grants::Operation;
+use crate::tsp::TokenService;
+
+/// The routes that have been opened, with their document.
+pub(super) struct Routes(OpenApiRouter<TokenService>);
+
+impl Routes {
+    pub(super) fn new() -> Self {
+        Self(OpenApiRouter::with_openapi(frame()))
+    }
+
+    /// One more route, made by `routes!`, for the roles that its operation is for.
+    pub(super) fn open(self, operation: Operation, route: UtoipaMethodRouter<TokenService>) -> Self {
+        let (schemas, mut paths, methods) = route;
+        for item in paths.paths.values_mut() {
+            for method in [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete] {
+                if let Some(described) = method.as_mut() {
+                    complete(described, operation);
+                }
+            }
+            for changing in [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete] {
+                if let Some(described) = changing.as_mut() {
+                    described.parameters.get_or_insert_default().push(request_id().into());
+                }
+            }
+        }
+        let methods = methods.route_layer(from_fn_with_state(operation, access::permit));
+        Self(self.0.routes((schemas, paths, methods)))
+    }
+
+    /// The routes, and the document of all of them.
+    pub(super) fn finish(self) -> (Router<TokenService>, OpenApi) {
+        self.0.split_for_parts()
+    }
+}
+
+/// `GET /openapi.json`, for everybody: it tells nothing of anybody.
+pub(super) fn route(document: &str) -> Router {
+    let document: std::sync::Arc<str> = document.into();
+    let told =
+        move || async move { ([("content-type", "application/json")], document.to_string()).into_response() };
+    Router::new().route("/openapi.json", get(told))
+}
+
+/// As it is kept in the repository: readable, and the same for the same code.
+pub(super) fn text(document: &OpenApi) -> String {
+    document.to_pretty_json().map(|text| text + "\n").unwrap_or_default()
+}
+
+/// The document without its routes.
+fn frame() -> OpenApi {
+    let about = "Tokens for cards, and their life. An answer with a media type of application/problem+json is a \
+        problem (RFC 9457): `code` names it for programs, `field` the member or header at fault, `recoverable` says \
+        whether the same request may succeed later. A request that changes something carries the caller's own name \
+        for it in X-Request-Id; sent again it gets the same answer, also after a crash. No card number and no token \
+        ever stands in a URL.";
+    let info = InfoBuilder::new()
+        .title("tokenswitch")
+        .version("1")
+        .description(Some(about))
+        .license(Some(License::new("MIT")));
+    let bearer =
+        Http::builder().scheme(HttpAuthScheme::Bearer).description(Some("On loopback addresses only"));
+    let components = ComponentsBuilder::new()
+        .schema(ProblemBody::name(), ProblemBody::schema())
+        .security_scheme("credential", SecurityScheme::Http(bearer.build()));
+    OpenApiBuilder::new()
+        .info(info.build())
+        .components(Some(components.build()))
+        .security(Some([SecurityRequirement::new("credential", Vec::<String>::new())]))
+        .build()
+}
+
+/// What is true of every operation.
+fn complete(described: &mut path::Operation, operation: Operation) {
+    let roles: Vec<&str> = operation.roles().iter().map(|role| role.name()).collect();
+    // One alone: several would stand in no particular order.
+    let note = json!({ "name": operation.name(), "roles": roles });
+    let note = ExtensionsBuilder::new().add("x-operation", note).build();
+    described.operation_id = Some(operation.name().to_owned());
+    described.extensions.get_or_insert_default().merge(note);
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(ProblemBody::name()))).build();
+    let problem = ResponseBuilder::new()
+        .description(
+            "A problem: nothing was changed, unless `recoverable` and asked again under the same name",
+        )
+        .content("application/problem+json", content)
+        .build();
+    described.responses.responses.insert("default".to_owned(), RefOr::T(problem));
+}
+
+fn request_id() -> path::Parameter {
+    let schema = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[!-~]{1,64}$"));
+    ParameterBuilder::new()
+        .name(REQUEST_ID)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::True)
+        .description(Some("The caller's own name for this request: the same name, the same answer"))
+        .schema(Some(schema))
+        .build()
+}

@@ -1,0 +1,73 @@
+//! What there is to do on the API, and in which role it may be done. What no row allows is denied.
+
+/// In which role a client calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// A token requestor, or who acts for one.
+    Wallet,
+    /// Who issued the cards.
+    Issuer,
+    /// The token service provider's own people.
+    Operator,
+}
+
+impl Role {
+    pub const ALL: [Self; 3] = [Self::Wallet, Self::Issuer, Self::Operator];
+
+    /// The word for it in configuration, document and log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wallet => "wallet",
+            Self::Issuer => "issuer",
+            Self::Operator => "operator",
+        }
+    }
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+}
+
+macro_rules! operations {
+    ($($(#[$doc:meta])* $operation:ident = $name:literal, [$($role:ident),+];)*) => {
+        /// Something that a client may do. Each route does one.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Operation { $($(#[$doc])* $operation,)* }
+
+        impl Operation {
+            pub const ALL: &'static [Self] = &[$(Self::$operation,)*];
+
+            /// The word for it in configuration, document and log.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$operation => $name,)* }
+            }
+
+            /// The roles that may; every other is denied.
+            #[must_use]
+            pub fn roles(self) -> &'static [Role] {
+                match self { $(Self::$operation => &[$(Role::$role),+],)* }
+            }
+        }
+    };
+}
+
+operations! {
+    /// A token for a card.
+    IssueToken = "issue-token", [Wallet];
+    /// What is known of a token.
+    SeeToken = "see-token", [Wallet];
+    ActivateToken = "activate-token", [Wallet];
+    SuspendToken = "suspend-token", [Wallet];
+    ResumeToken = "resume-token", [Wallet];
+    UnlinkToken = "unlink-token", [Wallet];
+}
+
+impl Operation {
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|operation| operation.name() == name)
+    }
+}

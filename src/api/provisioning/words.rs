@@ -1,0 +1,123 @@
+//! The field's words as they stand in JSON: how each is read, and how the document describes it.
+
+use utoipa::openapi::{ArrayBuilder, ObjectBuilder, RefOr, Schema, Type};
+
+use super::body::{Json, Member};
+use crate::api::error::Problem;
+use crate::stdx::clock::Wall;
+use crate::tsp::Suspender;
+use crate::vocab::{Expiry, Pan, PanSequenceNumber, Par, Text, TokenAssuranceMethod, TokenLocation};
+
+/// Words that are strings: what they are parsed by, a pattern that holds for every one, and what they are.
+macro_rules! words {
+    ($($word:ty, $parse:expr, $pattern:literal, $about:literal;)*) => {$(
+        impl Member for $word {
+            fn read(json: Json) -> Result<Self, Problem> {
+                let parse: fn(&[u8]) -> Result<Self, crate::vocab::WordError> = $parse;
+                parse(json.text()?.as_bytes()).map_err(|error| Problem::wrong(error.fault))
+            }
+
+            fn schema() -> RefOr<Schema> {
+                text($pattern).description(Some($about)).build().into()
+            }
+        }
+    )*};
+}
+
+words! {
+    Pan, Self::parse, "^[0-9]{12,19}$", "A card's number";
+    Expiry, Self::parse, "^[0-9]{2}(0[1-9]|1[0-2])$", "YYMM";
+    PanSequenceNumber, Self::parse, "^0[0-9]{2}$", "Tells cards with one number apart";
+    TokenAssuranceMethod, Self::parse, "^[0-9]{2}$", "How the cardholder was identified (EMVCo)";
+    TokenLocation, Self::parse, "^0[0-7]$", "Where the token is kept (EMVCo table 5.1)";
+    Par, Self::parse, "^[A-Z0-9]{29}$", "Payment account reference";
+}
+
+impl<const N: usize> Member for Text<N> {
+    fn read(json: Json) -> Result<Self, Problem> {
+        Self::parse("text", json.text()?.as_bytes()).map_err(|error| Problem::wrong(error.fault))
+    }
+
+    fn schema() -> RefOr<Schema> {
+        text("^[ -~]*$").max_length(Some(N)).build().into()
+    }
+}
+
+impl Member for bool {
+    fn read(json: Json) -> Result<Self, Problem> {
+        if let Json::Bool(value) = json { Ok(value) } else { Err(Problem::wrong("must be true or false")) }
+    }
+
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(Type::Boolean).build().into()
+    }
+}
+
+impl Member for u64 {
+    fn read(json: Json) -> Result<Self, Problem> {
+        if let Json::Number(value) = json { Ok(value) } else { Err(Problem::wrong("must be a whole number")) }
+    }
+
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).build().into()
+    }
+}
+
+impl<T: Member> Member for Vec<T> {
+    fn read(json: Json) -> Result<Self, Problem> {
+        let Json::List(items) = json else { return Err(Problem::wrong("must be a list")) };
+        let read = |(at, item)| T::read(item).map_err(|problem: Problem| problem.within(&format!("[{at}]")));
+        items.into_iter().enumerate().map(read).collect()
+    }
+
+    fn schema() -> RefOr<Schema> {
+        ArrayBuilder::new().items(T::schema()).build().into()
+    }
+}
+
+/// On whose behalf a requestor changes a token's status.
+pub(super) struct CausedBy(pub(super) Suspender);
+
+const CAUSES: [Suspender; 2] = [Suspender::TokenRequestor, Suspender::Cardholder];
+
+impl Member for CausedBy {
+    fn read(json: Json) -> Result<Self, Problem> {
+        let by = Suspender::from_name(&json.text()?).filter(|by| CAUSES.contains(by));
+        by.map(Self).ok_or_else(|| Problem::wrong("must be token-requestor or cardholder"))
+    }
+
+    fn schema() -> RefOr<Schema> {
+        let names = CAUSES.into_iter().map(|by| by.name());
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build().into()
+    }
+}
+
+fn text(pattern: &str) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern))
+}
+
+/// A schema, described in words of its place if there are any.
+pub(super) fn about(schema: RefOr<Schema>, words: &str) -> RefOr<Schema> {
+    match schema {
+        RefOr::T(Schema::Object(mut object)) if !words.is_empty() => {
+            object.description = Some(words.to_owned());
+            object.into()
+        }
+        RefOr::T(Schema::Array(mut array)) if !words.is_empty() => {
+            array.description = Some(words.to_owned());
+            array.into()
+        }
+        other => other,
+    }
+}
+
+/// Digits that a word gives as ASCII.
+pub(super) fn digits(digits: &[u8]) -> String {
+    String::from_utf8_lossy(digits).into_owned()
+}
+
+/// RFC 3339, in UTC.
+pub(super) fn time(wall: Wall) -> Option<String> {
+    let milliseconds = i64::try_from(wall.0).ok()?;
+    jiff::Timestamp::from_millisecond(milliseconds).ok().map(|time| time.to_string())
+}
