@@ -9,10 +9,10 @@ use tokenswitch::crypto::{CardKey, SecurityModule};
 use tokenswitch::stdx::clock::{Now, Wall};
 use tokenswitch::stdx::random::Entropy;
 use tokenswitch::tsp::{
-    Action, Actor, Asker, CallId, Command, DetokenizeRequest, Detokenizer, ProvisionRequest, Purpose,
-    RequestId, TokenKeys, TokenView, Tsp, TspConfig, TspLimits,
+    Action, Asker, CallId, Command, DetokenizeRequest, Detokenizer, ProvisionRequest, Purpose, RequestId,
+    TokenKeys, TokenView, Tsp, TspConfig, TspLimits,
 };
-use tokenswitch::vocab::{ChipPayment, EntryMode, Expiry, LinkId, Pan, Text, luhn_check_digit};
+use tokenswitch::vocab::{ChipPayment, EntryMode, Expiry, LinkId, Pan, luhn_check_digit};
 
 /// 2026-11-22.
 const NOW: Now = Now { moment: tokenswitch::stdx::clock::Moment(0), wall: Wall(1_795_305_600_000) };
@@ -38,26 +38,16 @@ fn vault(count: usize) -> (Tsp, Vec<TokenView>) {
     for number in 0..count {
         let body = format!("476173{number:09}");
         let check = luhn_check_digit(body.as_bytes()).unwrap();
-        let request = ProvisionRequest {
-            asker: Asker {
-                actor: Actor::TokenRequestor,
-                requestor,
-                request_id: RequestId::parse(number.to_string().as_bytes()).unwrap(),
-                reason: Text::default(),
-            },
-            pan: Pan::parse(&[body.as_bytes(), &[check]].concat()).unwrap(),
-            pan_expiry: Expiry::parse(b"4912").unwrap(),
-            sequence: None,
-            assurance: None,
-            location: None,
-            par: None,
-        };
+        let request_id = RequestId::parse(number.to_string().as_bytes()).unwrap();
+        let pan = Pan::parse(&[body.as_bytes(), &[check]].concat()).unwrap();
+        let asker = Asker::requestor(requestor, request_id);
+        let request = ProvisionRequest::of(asker, pan, Expiry::parse(b"4912").unwrap());
         let call = CallId(0);
         tsp.apply(Command::Provision { call, request: Box::new(request) }, NOW, &mut entropy, &mut actions);
         tsp.apply(Command::Durable { events: 1 }, NOW, &mut entropy, &mut actions);
         for action in actions.drain(..) {
             if let Action::Answer { answer, .. } = action {
-                tokens.push(answer.unwrap());
+                tokens.push(answer.unwrap().token().unwrap());
             }
         }
     }

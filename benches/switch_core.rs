@@ -25,12 +25,12 @@ use tokenswitch::switch::{
     NodeParts, PanCard, Request, SwitchConfig, SwitchCore, Ticket,
 };
 use tokenswitch::tsp::{
-    Action as VaultAction, Actor, Asker, CallId, CardAad, CardData, Command, ProvisionRequest, RequestId,
-    TokenKeys, Tsp, seal_card,
+    Action as VaultAction, Asker, CallId, CardAad, CardData, Command, ProvisionRequest, RequestId, TokenKeys,
+    Told, Tsp, seal_card,
 };
 use tokenswitch::vocab::{
     Bin, Currency, InstitutionId, LinkId, Mti, Outcome, PosEntryMode, ProcessingCode, ResponseCode, ShardId,
-    Text, TransactionId, YearMonth,
+    TransactionId, YearMonth,
 };
 
 /// Payments of one batch.
@@ -83,26 +83,17 @@ fn provisioned(config: &Config, cards: &[TestCard], now: Now) -> (Tsp, Vec<Prese
     let mut entropy = Entropy::seeded(2);
     let mut presented = Vec::new();
     for (number, card) in cards.iter().enumerate() {
-        let asker = Asker {
-            actor: Actor::TokenRequestor,
-            requestor,
-            request_id: RequestId::parse(format!("bench-{number}").as_bytes()).unwrap(),
-            reason: Text::default(),
-        };
+        let request_id = RequestId::parse(format!("bench-{number}").as_bytes()).unwrap();
+        let asker = Asker::requestor(requestor, request_id);
         let request = Box::new(ProvisionRequest {
-            asker,
-            pan: card.pan.clone(),
-            pan_expiry: card.expiry,
             sequence: card.sequence,
-            assurance: None,
-            location: None,
-            par: None,
+            ..ProvisionRequest::of(asker, card.pan.clone(), card.expiry)
         });
         let mut actions = Vec::new();
         tsp.apply(Command::Provision { call: CallId(0), request }, now, &mut entropy, &mut actions);
         tsp.apply(Command::Durable { events: 1 }, now, &mut entropy, &mut actions);
-        let view = actions.iter().find_map(|action| match action {
-            VaultAction::Answer { answer, .. } => answer.as_ref().ok(),
+        let view = actions.into_iter().find_map(|action| match action {
+            VaultAction::Answer { answer, .. } => answer.ok().and_then(Told::token),
             VaultAction::Append { .. } => None,
         });
         let view = view.expect("a token");

@@ -134,12 +134,15 @@ impl From<ProvisioningRefusal> for Problem {
         let (status, field) = match refusal {
             R::UnknownRequestor => (StatusCode::FORBIDDEN, None),
             R::UnknownToken => (StatusCode::NOT_FOUND, None),
-            R::StatusDoesNotAllow => (StatusCode::CONFLICT, None),
+            R::StatusDoesNotAllow | R::TokenExpired | R::VersionDiffers => (StatusCode::CONFLICT, None),
+            R::NotYours => (StatusCode::FORBIDDEN, None),
             R::CardNotValid | R::CardNotEligible => (StatusCode::UNPROCESSABLE_ENTITY, Some("pan")),
             R::CardExpired => (StatusCode::UNPROCESSABLE_ENTITY, Some("panExpiry")),
             R::AssuranceNotAllowed => (StatusCode::UNPROCESSABLE_ENTITY, Some("assuranceMethod")),
             R::RequestIdReused => (StatusCode::CONFLICT, Some(super::access::REQUEST_ID)),
             R::RequestInFlight => (StatusCode::CONFLICT, Some(super::access::REQUEST_ID)),
+            R::TooManyTokensOfCard => (StatusCode::CONFLICT, Some("pan")),
+            R::TooManyTokensOnDevice => (StatusCode::CONFLICT, Some("device")),
             R::TokenRangeFull | R::VaultFull => (StatusCode::INSUFFICIENT_STORAGE, None),
             R::Overloaded | R::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, None),
         };

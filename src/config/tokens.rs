@@ -80,6 +80,7 @@ pub(super) fn tsp(mut section: Section<'_>, requestors: Vec<Section<'_>>) -> Tsp
     let (pan_ranges, pan_range_paths) = rows(section.tables("pan_range"), |row| pan_range(row, &mut unread));
     let mut merchants = Vec::new();
     let (requestors, requestor_paths) = rows(requestors, |row| requestor(row, &mut merchants, &mut unread));
+    let default = TspLimits::DEFAULT;
     let config = TspConfig {
         token_ranges,
         pan_ranges,
@@ -92,10 +93,16 @@ pub(super) fn tsp(mut section: Section<'_>, requestors: Vec<Section<'_>>) -> Tsp
         resubmit_window: section.or("resubmit_window", Duration::from_secs(120), duration),
         amount_tolerance: section.or("amount_tolerance", 0, number(0, 1_000_000)),
         limits: TspLimits {
-            capacity: section.or("capacity", 1_000_000, number_u32),
-            control_sets: section.or("control_sets", 10_000, number_u32),
-            remembered_requests: section.or("remembered_requests", 1_000_000, count(1, 100_000_000)),
-            waiting_calls: section.or("waiting_calls", 1_024, count(1, 1_000_000)),
+            capacity: section.or("capacity", default.capacity, number_u32),
+            control_sets: section.or("control_sets", default.control_sets, number_u32),
+            remembered_requests: section.or(
+                "remembered_requests",
+                default.remembered_requests,
+                count(1, 100_000_000),
+            ),
+            waiting_calls: section.or("waiting_calls", default.waiting_calls, count(1, 1_000_000)),
+            tokens_per_pan: section.or("tokens_per_pan", default.tokens_per_pan, most_tokens),
+            tokens_per_device: section.or("tokens_per_device", default.tokens_per_device, most_tokens),
         },
     };
     section.finish();
@@ -179,6 +186,7 @@ fn pan_range(mut section: Section<'_>, unread: &mut Unread) -> Option<PanRange> 
         bin: unread.or(&section, "bin", bin, no_bin())?,
         product: unread.or(&section, "product", product, Some(Text::default()))?,
         controlled: section.or("controlled", false, boolean),
+        issuer: section.may("issuer", word(|it| Text::parse("issuer", it))),
     };
     section.finish();
     Some(range)
@@ -232,6 +240,11 @@ fn merchant(mut section: Section<'_>, merchants: &mut Vec<(String, LinkId)>) -> 
     merchants.extend(acquirer.map(|acquirer| (section.path().to_owned(), acquirer)));
     section.finish();
     Some(Merchant { acquirer: acquirer?, id: id? })
+}
+
+/// What happens to a card happens to all its tokens in one entry of the journal.
+fn most_tokens(value: &DeValue<'_>) -> Result<u32, String> {
+    number(1, 500)(value).map(|n| u32::try_from(n).unwrap_or(u32::MAX))
 }
 
 fn number_u16(least: u16, most: u16) -> impl Fn(&DeValue<'_>) -> Result<u16, String> {

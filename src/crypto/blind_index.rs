@@ -27,6 +27,17 @@ impl BlindIndexer {
         index.iter_mut().zip(tag.as_ref()).for_each(|(place, byte)| *place = *byte);
         index
     }
+
+    /// A mark of something that is no PAN, named by its first part: the same for the same parts, which must not
+    /// be mistaken for one another where they meet.
+    #[must_use]
+    pub fn mark(&self, parts: &[&[u8]]) -> [u8; 16] {
+        let mut context = hmac::Context::with_key(&self.key);
+        parts.iter().for_each(|part| context.update(part));
+        let mut mark = [0; 16];
+        mark.iter_mut().zip(context.sign().as_ref()).for_each(|(place, byte)| *place = *byte);
+        mark
+    }
 }
 
 impl fmt::Debug for BlindIndexer {

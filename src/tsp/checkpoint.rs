@@ -6,14 +6,16 @@ use std::collections::hash_map;
 use crate::journal::{Body, Checkpoint, CheckpointError, Entry, Fold, Pending, TransactionEntry};
 use crate::stdx::clock::Wall;
 use crate::stdx::maps::Map;
-use crate::vocab::{CounterTaken, TokenRequestorId};
+use crate::vocab::{CounterTaken, Expiry, TokenAssuranceMethod, TokenRequestorId};
 
 use super::counters::TokenCounters;
 use super::error::TspError;
-use super::event::{
-    Change, RequestId, TokenEvent, decode_record, encode_record, read_lifecycle, write_lifecycle,
+use super::event::{Change, Principal, RequestId, RequestKey, TokenEvent};
+use super::layout::{
+    Reader, Writer, decode_record, encode_record, put_principal, read_lifecycle, take_principal,
+    write_lifecycle,
 };
-use super::tsp::{Remembered, RequestKey, Tsp};
+use super::tsp::{Recalled, Remembered, Tsp};
 
 /// By record number, big end first: scanned in order of issue.
 const TOKENS: &str = "token";
@@ -47,25 +49,26 @@ impl TspFold {
         event: &TokenEvent,
         changes: &mut Pending<'_>,
     ) -> Result<(), CheckpointError> {
-        let record = event.change.record();
-        let (lifecycle, changed_at) = match &event.change {
-            Change::Issued(issued) => {
-                changes.put(TOKENS, &record.to_be_bytes(), encode_record(issued))?;
-                (issued.lifecycle, issued.changed_at)
+        let damaged = || CheckpointError::Damaged("a token's record is missing or cannot be read");
+        let mut last = None;
+        if let Change::Issued(issued) = &event.change {
+            changes.put(TOKENS, &issued.record.to_be_bytes(), encode_record(issued))?;
+            last = Some((**issued).clone());
+        }
+        for record in event.change.altered() {
+            let found = changes.get(TOKENS, &record.to_be_bytes())?;
+            let before = found.and_then(|bytes| decode_record(&bytes)).ok_or_else(damaged)?;
+            let mut after = before.clone();
+            event.change.alter(&mut after, entry.wall_time).map_err(CheckpointError::Damaged)?;
+            if after != before {
+                changes.put(TOKENS, &record.to_be_bytes(), encode_record(&after))?;
             }
-            Change::Moved { lifecycle, .. } => {
-                let found = changes.get(TOKENS, &record.to_be_bytes())?;
-                let damaged = CheckpointError::Damaged("a token's record is missing or cannot be read");
-                let mut moved = found.and_then(|bytes| decode_record(&bytes)).ok_or(damaged)?;
-                if moved.lifecycle != *lifecycle {
-                    (moved.lifecycle, moved.changed_at) = (*lifecycle, entry.wall_time);
-                    changes.put(TOKENS, &record.to_be_bytes(), encode_record(&moved))?;
-                }
-                (*lifecycle, moved.changed_at)
-            }
-        };
+            last = Some(after);
+        }
         let cause = &event.cause;
-        let remembered = Remembered { body_digest: cause.body_digest, record, lifecycle, changed_at };
+        let told =
+            last.as_ref().map(Recalled::of).ok_or(CheckpointError::Damaged("an event about nothing"))?;
+        let remembered = Remembered { body_digest: cause.body_digest, told };
         let seen = match changes.get(REQUESTS_SEEN, &[])? {
             Some(bytes) => bytes
                 .try_into()
@@ -73,7 +76,7 @@ impl TspFold {
                 .map_err(|_| CheckpointError::Damaged("the number of requests cannot be read"))?,
             None => 0,
         };
-        let request = encode_request(seen, &(cause.requestor, cause.request_id), &remembered);
+        let request = encode_request(seen, &cause.key(), &remembered);
         changes.put(REQUESTS, &(seen % self.remembered_most).to_be_bytes(), request)?;
         changes.put(REQUESTS_SEEN, &[], seen.saturating_add(1).to_be_bytes().to_vec())
     }
@@ -166,30 +169,64 @@ impl Tsp {
     }
 }
 
-fn encode_request(number: u64, (requestor, request_id): &RequestKey, remembered: &Remembered) -> Vec<u8> {
-    let mut out = number.to_be_bytes().to_vec();
-    out.extend_from_slice(requestor.as_bytes());
-    out.extend_from_slice(&remembered.body_digest);
-    out.extend_from_slice(&remembered.record.to_be_bytes());
-    out.extend_from_slice(&write_lifecycle(&remembered.lifecycle));
-    out.extend_from_slice(&remembered.changed_at.0.to_be_bytes());
-    out.extend_from_slice(request_id.as_str().as_bytes());
-    out
+fn encode_request(number: u64, (principal, request_id): &RequestKey, remembered: &Remembered) -> Vec<u8> {
+    let mut out = Writer(number.to_be_bytes().to_vec());
+    put_principal(&mut out, principal);
+    out.bytes(&remembered.body_digest);
+    match remembered.told {
+        Recalled::Token { record, lifecycle, changed_at, attributes } => {
+            out.byte(1);
+            out.bytes(&record.to_le_bytes());
+            out.bytes(&write_lifecycle(&lifecycle));
+            out.bytes(&changed_at.0.to_le_bytes());
+            out.optional(attributes.as_ref(), |out, (expiry, assurance)| {
+                out.bytes(&expiry.digits());
+                out.bytes(&assurance.digits());
+            });
+        }
+    }
+    out.text(request_id.as_str().as_bytes());
+    out.0
 }
 
 fn decode_request(bytes: &[u8]) -> Option<(u64, RequestKey, Remembered)> {
     let (number, rest) = bytes.split_first_chunk::<8>()?;
-    let (requestor, rest) = rest.split_first_chunk::<11>()?;
+    let number = u64::from_be_bytes(*number);
+    if rest.first().is_some_and(u8::is_ascii_digit) {
+        return decode_request_of_version_2(number, rest);
+    }
+    let mut from = Reader::here(rest);
+    let principal = take_principal(&mut from)?;
+    let body_digest = from.array()?;
+    let told = match from.byte()? {
+        1 => Recalled::Token {
+            record: from.number()?,
+            lifecycle: from.array().and_then(read_lifecycle)?,
+            changed_at: Wall(from.number()?),
+            attributes: from.optional(|from| {
+                let expiry = Expiry::parse(from.take(4)?).ok()?;
+                Some((expiry, TokenAssuranceMethod::parse(from.take(2)?).ok()?))
+            })?,
+        },
+        _ => return None,
+    };
+    let request_id = RequestId::parse(from.text()?).ok()?;
+    from.is_empty().then_some((number, (principal, request_id), Remembered { body_digest, told }))
+}
+
+fn decode_request_of_version_2(number: u64, bytes: &[u8]) -> Option<(u64, RequestKey, Remembered)> {
+    let (requestor, rest) = bytes.split_first_chunk::<11>()?;
     let (body_digest, rest) = rest.split_first_chunk::<32>()?;
     let (record, rest) = rest.split_first_chunk::<8>()?;
     let (lifecycle, rest) = rest.split_first_chunk::<6>()?;
     let (changed_at, request_id) = rest.split_first_chunk::<8>()?;
-    let key = (TokenRequestorId::parse(requestor).ok()?, RequestId::parse(request_id).ok()?);
-    let remembered = Remembered {
-        body_digest: *body_digest,
+    let principal = Principal::Requestor(TokenRequestorId::parse(requestor).ok()?);
+    let told = Recalled::Token {
         record: u64::from_be_bytes(*record),
         lifecycle: read_lifecycle(*lifecycle)?,
         changed_at: Wall(u64::from_be_bytes(*changed_at)),
+        attributes: None,
     };
-    Some((u64::from_be_bytes(*number), key, remembered))
+    let key = (principal, RequestId::parse(request_id).ok()?);
+    Some((number, key, Remembered { body_digest: *body_digest, told }))
 }

@@ -6,24 +6,27 @@ use crate::crypto::BlindIndexer;
 use crate::stdx::clock::Wall;
 use crate::vocab::{
     Digits, Expiry, Pan, PanSequenceNumber, Par, Text, Token, TokenAssuranceMethod, TokenLocation,
-    TokenReferenceId, TokenRequestorId,
+    TokenReferenceId, TokenRequestorId, YearMonth,
 };
 
 use super::error::ProvisioningRefusal;
-use super::event::{Actor, Cause, RequestId};
-use super::lifecycle::{Lifecycle, Move};
+use super::event::{Actor, Cause, Principal, Reason, RequestId};
+use super::lifecycle::{Lifecycle, Move, TokenStatus};
 use super::record::VaultRecord;
 
 /// Whose answer it is: given by the caller, given back with the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
-/// Who asks, and under which name for the request.
+/// Who asks, under which name for the request, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asker {
+    pub principal: Principal,
+    /// The API's client that speaks for the principal; may be empty.
+    pub client: Text<32>,
     pub actor: Actor,
-    pub requestor: TokenRequestorId,
     pub request_id: RequestId,
+    pub reason_code: Reason,
     /// In the caller's words; may be empty.
     pub reason: Text<32>,
 }
@@ -41,6 +44,25 @@ pub struct ProvisionRequest {
     pub location: Option<TokenLocation>,
     /// Kept only for cards of which we are not the BIN controller.
     pub par: Option<Par>,
+    /// The device that will hold the token, in the requestor's own name for it.
+    pub device: Option<Text<64>>,
+}
+
+impl ProvisionRequest {
+    /// For a card of which nothing more is said.
+    #[must_use]
+    pub fn of(asker: Asker, pan: Pan, pan_expiry: Expiry) -> Self {
+        Self {
+            asker,
+            pan,
+            pan_expiry,
+            sequence: None,
+            assurance: None,
+            location: None,
+            par: None,
+            device: None,
+        }
+    }
 }
 
 /// A token's status is to change.
@@ -49,6 +71,8 @@ pub struct MoveRequest {
     pub asker: Asker,
     pub reference: TokenReferenceId,
     pub asked: Move,
+    /// The version of the token that the asker has seen; another one refuses. None: whatever it is.
+    pub version: Option<u32>,
 }
 
 /// What a requestor is told of its token. Nothing in it leads to the card but the last four digits.
@@ -64,6 +88,8 @@ pub struct TokenView {
     /// Of the PAN.
     pub last4: Digits<4>,
     pub lifecycle: Lifecycle,
+    /// Its expiry date is past; until that is renewed, nothing but unlinking may be asked of it.
+    pub expired: bool,
     pub issued_at: Wall,
     pub changed_at: Wall,
 }
@@ -81,7 +107,7 @@ pub enum Command {
     },
     Get {
         call: CallId,
-        requestor: TokenRequestorId,
+        principal: Principal,
         reference: TokenReferenceId,
     },
     /// The oldest `events` of those appended are on disk.
@@ -104,11 +130,36 @@ pub enum Action {
 }
 
 /// What a caller is told.
-pub type Answer = Result<TokenView, ProvisioningRefusal>;
+pub type Answer = Result<Told, ProvisioningRefusal>;
 
-impl From<&VaultRecord> for TokenView {
-    fn from(record: &VaultRecord) -> Self {
+/// What was done, or found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    Token(TokenView),
+}
+
+impl Told {
+    /// The token that it is about, if it is about one.
+    #[must_use]
+    pub fn token(self) -> Option<TokenView> {
+        match self {
+            Self::Token(view) => Some(view),
+        }
+    }
+}
+
+impl TokenView {
+    /// The word for where it stands outside. Expired is no status of its own, yet it is what counts while it lasts.
+    #[must_use]
+    pub fn status(&self) -> &'static str {
+        if self.expired { "expired" } else { self.lifecycle.status.name() }
+    }
+
+    /// The record as it is on this day.
+    pub(super) fn of(record: &VaultRecord, today: YearMonth) -> Self {
+        let gone = record.lifecycle.status == TokenStatus::Deactivated;
         Self {
+            expired: !gone && record.expiry.is_past(today),
             token: record.token,
             expiry: record.expiry,
             reference: record.reference,
@@ -135,6 +186,10 @@ impl ProvisionRequest {
         said.extend_from_slice(&self.assurance.map_or(*b"--", TokenAssuranceMethod::digits));
         said.push(self.location.map_or(u8::MAX, TokenLocation::code));
         said.extend(self.par.iter().flat_map(|par| par.as_bytes().to_vec()));
+        if let Some(device) = &self.device {
+            said.push(b'd');
+            said.extend_from_slice(device.as_bytes());
+        }
         self.asker.cause(&said)
     }
 }
@@ -144,23 +199,49 @@ impl MoveRequest {
         let (kind, by) = self.asked.code();
         let mut said = vec![2, kind, by];
         said.extend_from_slice(&self.reference.to_bytes());
+        said.extend(self.version.iter().flat_map(|version| version.to_le_bytes()));
         self.asker.cause(&said)
     }
 }
 
 impl Asker {
-    fn cause(&self, said: &[u8]) -> Cause {
+    /// A token requestor's request that says nothing more of itself.
+    #[must_use]
+    pub fn requestor(id: TokenRequestorId, request_id: RequestId) -> Self {
+        Self::new(Principal::Requestor(id), Actor::TokenRequestor, request_id)
+    }
+
+    /// A request that says nothing more of itself.
+    #[must_use]
+    pub fn new(principal: Principal, actor: Actor, request_id: RequestId) -> Self {
+        let (client, reason) = (Text::default(), Text::default());
+        Self { principal, client, actor, request_id, reason_code: Reason::Unstated, reason }
+    }
+
+    /// The cause of what follows, `said` being all else that the request says. The client is left out: whichever
+    /// of a principal's clients repeats a request, it is the same.
+    pub(super) fn cause(&self, said: &[u8]) -> Cause {
         let mut hash = digest::Context::new(&digest::SHA256);
-        for part in [&[self.actor as u8], self.reason.as_bytes(), &[0], said] {
+        for part in [&[self.actor.code()], self.reason.as_bytes(), &[0], said] {
             hash.update(part);
+        }
+        // Left out where none is stated: so it was before there were reason codes.
+        if self.reason_code != Reason::Unstated {
+            hash.update(&[0, self.reason_code.code()]);
         }
         let mut body_digest = [0; 32];
         body_digest.iter_mut().zip(hash.finish().as_ref()).for_each(|(place, byte)| *place = *byte);
         Cause {
+            principal: self.principal,
+            client: self.client,
             actor: self.actor,
-            requestor: self.requestor,
+            requestor: match self.principal {
+                Principal::Requestor(id) => Some(id),
+                Principal::Issuer(_) | Principal::Operator(_) | Principal::Service => None,
+            },
             request_id: self.request_id,
             body_digest,
+            reason_code: self.reason_code,
             reason: self.reason,
         }
     }

@@ -6,6 +6,7 @@ use crate::crypto::{CryptogramProfile, KeyLabel};
 use crate::vocab::{Bin, Pan, Text};
 
 use super::counters::CounterWindow;
+use super::event::PartyName;
 use super::requestor::TokenRequestor;
 
 /// The TSP as configured.
@@ -35,6 +36,22 @@ pub struct TspLimits {
     pub remembered_requests: usize,
     /// How many calls may wait for the vault's writer.
     pub waiting_calls: usize,
+    /// How many tokens that are not deactivated a PAN may have.
+    pub tokens_per_pan: u32,
+    /// How many of them one device may hold.
+    pub tokens_per_device: u32,
+}
+
+impl TspLimits {
+    /// As long as the configuration says nothing else.
+    pub const DEFAULT: Self = Self {
+        capacity: 1_000_000,
+        control_sets: 10_000,
+        remembered_requests: 1_000_000,
+        waiting_calls: 1_024,
+        tokens_per_pan: 50,
+        tokens_per_device: 50,
+    };
 }
 
 /// How chip cryptograms are made, and from which issuer master key: the TSP's own for tokens, an issuer's for its cards.
@@ -73,6 +90,8 @@ pub struct PanRange {
     pub product: Text<16>,
     /// Whether we are the BIN controller, and so may make PARs for it.
     pub controlled: bool,
+    /// Whose cards these are: that issuer may ask about them and report what happened to them. None: nobody may.
+    pub issuer: Option<PartyName>,
 }
 
 /// One thing that is wrong with the configuration.
@@ -100,6 +119,8 @@ impl TspConfig {
             ("control_sets", usize::try_from(limits.control_sets).unwrap_or_default()),
             ("remembered_requests", limits.remembered_requests),
             ("waiting_calls", limits.waiting_calls),
+            ("tokens_per_pan", usize::try_from(limits.tokens_per_pan).unwrap_or_default()),
+            ("tokens_per_device", usize::try_from(limits.tokens_per_device).unwrap_or_default()),
         ] {
             check(value > 0, &mut faults, format!("limits.{key}"), "must not be zero");
         }
@@ -248,15 +269,32 @@ pub(crate) fn sample() -> TspConfig {
             },
         ],
         pan_ranges: vec![
-            PanRange { bin: bin(b"476173"), product: text(b"credit"), controlled: true },
-            PanRange { bin: bin(b"622848"), product: text(b"debit"), controlled: false },
+            PanRange {
+                bin: bin(b"476173"),
+                product: text(b"credit"),
+                controlled: true,
+                issuer: Some(text(b"bank")),
+            },
+            PanRange {
+                bin: bin(b"622848"),
+                product: text(b"debit"),
+                controlled: false,
+                issuer: Some(text(b"other-bank")),
+            },
         ],
         requestors: vec![requestor(b"00000000001", 1, vec![]), requestor(b"00000000002", 2, vec![shop])],
         bin_controller: Some(Text::parse("id", b"Q001").unwrap()),
         counter_window: CounterWindow { behind: 8, ahead: 100 },
         resubmit_window: Duration::from_secs(60),
         amount_tolerance: 0,
-        limits: TspLimits { capacity: 1000, control_sets: 8, remembered_requests: 1000, waiting_calls: 64 },
+        limits: TspLimits {
+            capacity: 1000,
+            control_sets: 8,
+            remembered_requests: 1000,
+            waiting_calls: 64,
+            tokens_per_pan: 100,
+            tokens_per_device: 100,
+        },
     }
 }
 
@@ -315,6 +353,7 @@ mod tests {
             bin: Bin::parse(b"47617390").unwrap(),
             product: config.pan_ranges[1].product,
             controlled: false,
+            issuer: None,
         };
         config.pan_ranges.push(narrow);
         let product = |digits: &[u8]| {

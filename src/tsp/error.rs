@@ -34,6 +34,12 @@ refusals! {
     UnknownRequestor = "unknown-requestor", false, "no such token requestor";
     /// Its status does not allow what was asked.
     StatusDoesNotAllow = "status-does-not-allow", false, "the token's status does not allow this";
+    /// Each suspends in its own name and lifts only its own suspension.
+    NotYours = "not-yours", false, "this suspension is somebody else's to set and to lift";
+    /// Its expiry date is past: until that is renewed, it can only be unlinked.
+    TokenExpired = "token-expired", false, "the token has expired";
+    /// The token was changed since the version that the request names.
+    VersionDiffers = "version-differs", false, "the token has another version";
     CardNotValid = "card-not-valid", false, "the card number is not valid";
     /// Its BIN is in no range that this TSP serves.
     CardNotEligible = "card-not-eligible", false, "cards of this range get no tokens here";
@@ -45,6 +51,8 @@ refusals! {
     RequestInFlight = "request-in-flight", true, "the first request with this id is still being processed";
     /// About 70 per cent of the range is in use.
     TokenRangeFull = "token-range-full", false, "no token is left in the range of this product";
+    TooManyTokensOfCard = "too-many-tokens-of-card", false, "the card has as many tokens as it may have";
+    TooManyTokensOnDevice = "too-many-tokens-on-device", false, "the device holds as many tokens as it may hold";
     /// `capacity` or `control_sets` is reached.
     VaultFull = "vault-full", false, "the vault is full";
     Overloaded = "overloaded", true, "too many requests are waiting";

@@ -50,10 +50,13 @@ pub enum Suspender {
     Cardholder = 4,
     /// The token service provider's own operator.
     Operator = 8,
+    /// The device, after too many wrong PINs; the requestor says so for it.
+    MobilePinLocked = 16,
 }
 
 impl Suspender {
-    pub const ALL: [Self; 4] = [Self::Issuer, Self::TokenRequestor, Self::Cardholder, Self::Operator];
+    pub const ALL: [Self; 5] =
+        [Self::Issuer, Self::TokenRequestor, Self::Cardholder, Self::Operator, Self::MobilePinLocked];
 
     #[must_use]
     pub fn code(self) -> u8 {
@@ -73,6 +76,7 @@ impl Suspender {
             Self::TokenRequestor => "token-requestor",
             Self::Cardholder => "cardholder",
             Self::Operator => "operator",
+            Self::MobilePinLocked => "mobile-pin-locked",
         }
     }
 
@@ -120,7 +124,7 @@ impl Suspenders {
     /// Reads `bits`; `None` when a bit belongs to no suspender.
     #[must_use]
     pub fn from_bits(bits: u8) -> Option<Self> {
-        (bits < 16).then_some(Self(bits))
+        (bits < 32).then_some(Self(bits))
     }
 }
 
@@ -273,6 +277,8 @@ mod tests {
             (held, Resume(Issuer), to(active)),
             (held, Resume(Cardholder), Moved::Already),
             (held, Unlink, to(gone)),
+            // The order of the calls in which one suspender comes again does not count.
+            (suspended_by(&[Issuer, Cardholder]), Suspend(Issuer), Moved::Already),
             (gone, Activate, Moved::Illegal),
             (gone, Suspend(Issuer), Moved::Illegal),
             (gone, Resume(Issuer), Moved::Illegal),
@@ -303,7 +309,7 @@ mod tests {
             assert_eq!(Suspender::from_code(suspender.code()), Some(suspender));
             assert_eq!(Suspender::from_name(suspender.name()), Some(suspender));
         }
-        assert_eq!(Suspenders::from_bits(16), None);
+        assert_eq!(Suspenders::from_bits(32), None);
         assert_eq!(Suspenders::from_bits(5).unwrap().iter().collect::<Vec<_>>(), [Issuer, Cardholder]);
     }
 }

@@ -40,6 +40,8 @@ pub struct VaultRecord {
     pub lifecycle: Lifecycle,
     pub issued_at: Wall,
     pub changed_at: Wall,
+    /// A mark of the device that holds it, if its requestor named one.
+    pub device: Option<u64>,
 }
 
 /// A card's number, expiry and sequence number: what leads a payment to its account.

@@ -6,10 +6,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::stdx::clock::Clock;
 use crate::stdx::random::Entropy;
-use crate::vocab::{TokenReferenceId, TokenRequestorId};
+use crate::vocab::TokenReferenceId;
 
-use super::command::{Answer, MoveRequest, ProvisionRequest};
+use super::command::{Answer, MoveRequest, ProvisionRequest, TokenView};
 use super::error::{ProvisioningRefusal, TspError};
+use super::event::Principal;
 use super::log::TokenLog;
 use super::metrics::Metrics;
 use super::tsp::Tsp;
@@ -24,7 +25,7 @@ pub(super) struct Call {
 pub(super) enum Question {
     Provision(Box<ProvisionRequest>),
     Move(MoveRequest),
-    Get(TokenRequestorId, TokenReferenceId),
+    Get(Principal, TokenReferenceId),
 }
 
 /// Asks the vault's writer. Clones ask the same one; when the last is gone, the writer ends.
@@ -61,25 +62,34 @@ impl TokenService {
     /// A token for a card. The answer comes once the token is durable.
     ///
     /// # Errors
-    /// Every `ProvisioningRefusal` but `UnknownToken` and `StatusDoesNotAllow`.
-    pub async fn provision(&self, request: ProvisionRequest) -> Answer {
-        self.ask(Question::Provision(Box::new(request))).await
+    /// Every `ProvisioningRefusal` that is not about a token that is there.
+    pub async fn provision(&self, request: ProvisionRequest) -> Result<TokenView, ProvisioningRefusal> {
+        self.token(Question::Provision(Box::new(request))).await
     }
 
     /// Another status for a token. The answer comes once it is durable and every payment sees it.
     ///
     /// # Errors
-    /// `UnknownToken`, `StatusDoesNotAllow`, `RequestIdReused`, `RequestInFlight`, `Overloaded`, `Unavailable`.
-    pub async fn change(&self, request: MoveRequest) -> Answer {
-        self.ask(Question::Move(request)).await
+    /// `UnknownToken`, `StatusDoesNotAllow`, `NotYours`, `TokenExpired`, `VersionDiffers`, `RequestIdReused`,
+    /// `RequestInFlight`, `Overloaded`, `Unavailable`.
+    pub async fn change(&self, request: MoveRequest) -> Result<TokenView, ProvisioningRefusal> {
+        self.token(Question::Move(request)).await
     }
 
-    /// What is known of a token.
+    /// What is known of a token, to one who may know of it.
     ///
     /// # Errors
     /// `UnknownToken`, `Overloaded`, `Unavailable`.
-    pub async fn get(&self, requestor: TokenRequestorId, reference: TokenReferenceId) -> Answer {
-        self.ask(Question::Get(requestor, reference)).await
+    pub async fn get(
+        &self,
+        principal: Principal,
+        reference: TokenReferenceId,
+    ) -> Result<TokenView, ProvisioningRefusal> {
+        self.token(Question::Get(principal, reference)).await
+    }
+
+    async fn token(&self, question: Question) -> Result<TokenView, ProvisioningRefusal> {
+        self.ask(question).await?.token().ok_or(ProvisioningRefusal::Unavailable)
     }
 
     async fn ask(&self, question: Question) -> Answer {

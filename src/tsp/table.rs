@@ -89,7 +89,7 @@ impl<const N: usize> Slot<N> {
 type PaymentSlot = Slot<15>;
 /// How many of its words a payment needs.
 const PAYMENT_WORDS: usize = 12;
-/// Head: lifecycle's version. Words: reference (2); issued; changed; blind index (2); nothing yet.
+/// Head: lifecycle's version. Words: reference (2); issued; changed; blind index (2); device.
 type RestSlot = Slot<7>;
 
 /// What a payment reads of a token.
@@ -212,14 +212,62 @@ pub(super) enum TableFault {
     Taken,
 }
 
+/// Records that have something in common, the newest first: one word a record, and no list of its own for each PAN.
+struct Chains<K> {
+    newest: Map<K, u32>,
+    /// By record: the next older one, or `NONE`.
+    older: Vec<u32>,
+}
+
+/// No record has this number: there would be no room for it.
+const NONE: u32 = u32::MAX;
+
+impl<K> Default for Chains<K> {
+    fn default() -> Self {
+        Self { newest: Map::default(), older: Vec::new() }
+    }
+}
+
+impl<K: std::hash::Hash + Eq + Copy> Chains<K> {
+    /// Puts a record in front of a chain; a new one in its turn, an older one after it was unlinked.
+    fn link(&mut self, key: K, record: u32) {
+        let before = self.newest.insert(key, record).unwrap_or(NONE);
+        match self.older.get_mut(index(record)) {
+            Some(place) => *place = before,
+            None => self.older.push(before),
+        }
+    }
+
+    /// Counts a new record that is in no chain.
+    fn leave_out(&mut self) {
+        self.older.push(NONE);
+    }
+
+    fn unlink(&mut self, key: K, record: u32) {
+        let after = self.older.get(index(record)).copied().unwrap_or(NONE);
+        let before = self.of(key).find(|at| self.older.get(index(*at)) == Some(&record));
+        match (before.and_then(|at| self.older.get_mut(index(at))), after) {
+            (Some(place), _) => *place = after,
+            (None, NONE) => drop(self.newest.remove(&key)),
+            (None, _) => drop(self.newest.insert(key, after)),
+        }
+    }
+
+    fn of(&self, key: K) -> impl Iterator<Item = u32> {
+        let next = |at: &u32| self.older.get(index(*at)).copied().filter(|next| *next != NONE);
+        std::iter::successors(self.newest.get(&key).copied(), next)
+    }
+}
+
 /// The writer's side of the table, with the look-ups that no payment needs.
 pub(super) struct TableWriter {
     table: Arc<TokenTable>,
     capacity: usize,
     count: usize,
     by_reference: Map<TokenReferenceId, u32>,
-    /// The first record of each PAN: it has the PAR that all share.
-    by_pan: Map<[u8; 16], u32>,
+    /// Tokens of one PAN; all share one PAR.
+    by_pan: Chains<[u8; 16]>,
+    by_device: Chains<u64>,
     domains: Map<Domain, u32>,
 }
 
@@ -239,7 +287,8 @@ impl TableWriter {
             capacity,
             count: 0,
             by_reference: Map::default(),
-            by_pan: Map::default(),
+            by_pan: Chains::default(),
+            by_device: Chains::default(),
             domains: Map::default(),
         }
     }
@@ -271,7 +320,7 @@ impl TableWriter {
 
     /// The PAR that this PAN's tokens have; none when it has no token or they have none.
     pub(super) fn par_of(&self, blind_index: &[u8; 16]) -> Option<Par> {
-        let record = self.by_pan.get(blind_index)?;
+        let record = self.by_pan.newest.get(blind_index)?;
         let (_, words) = self.table.payment.get(index(*record))?.read::<PAYMENT_WORDS>();
         let [_, _, _, _, _, _, _, _, par @ ..] = words;
         unpack_par(par)
@@ -305,20 +354,38 @@ impl TableWriter {
         let word = u64::from(mark) << 32 | (u64::from(record) + 1);
         empty.ok_or(TableFault::Full)?.store(word, Ordering::Release);
         self.by_reference.insert(new.reference, record);
-        self.by_pan.entry(new.blind_index).or_insert(record);
+        self.by_pan.link(new.blind_index, record);
+        match new.device {
+            Some(device) => self.by_device.link(device, record),
+            None => self.by_device.leave_out(),
+        }
         self.count += 1;
         Ok(())
     }
 
-    /// Gives a token another status. Payments that look from now on see it.
-    pub(super) fn set_lifecycle(&mut self, record: u64, lifecycle: Lifecycle, at: Wall) -> bool {
-        let Some(mut found) = self.record(record) else { return false };
-        (found.lifecycle, found.changed_at) = (lifecycle, at);
-        let (Ok(record), Some(domain)) = (u32::try_from(record), self.intern(Domain::of(&found))) else {
+    /// Writes what a token is from now on. Payments that look after this see it. False when it is no token of here, or
+    /// its controls have no room.
+    pub(super) fn rewrite(&mut self, new: &VaultRecord) -> bool {
+        let (Some(before), Ok(record)) = (self.record(new.record), u32::try_from(new.record)) else {
             return false;
         };
-        self.write(record, &found, domain);
+        let Some(domain) = self.intern(Domain::of(new)) else { return false };
+        self.write(record, new, domain);
+        if before.blind_index != new.blind_index {
+            self.by_pan.unlink(before.blind_index, record);
+            self.by_pan.link(new.blind_index, record);
+        }
         true
+    }
+
+    /// The tokens of a PAN, the newest first.
+    pub(super) fn of_pan(&self, blind_index: [u8; 16]) -> impl Iterator<Item = VaultRecord> {
+        self.by_pan.of(blind_index).filter_map(|record| self.record(u64::from(record)))
+    }
+
+    /// The tokens on a device, the newest first.
+    pub(super) fn of_device(&self, device: u64) -> impl Iterator<Item = VaultRecord> {
+        self.by_device.of(device).filter_map(|record| self.record(u64::from(record)))
     }
 
     /// The whole record.
@@ -326,7 +393,7 @@ impl TableWriter {
         let at = usize::try_from(record).ok().filter(|at| *at < self.count)?;
         let (marks, words) = self.table.payment.get(at)?.read::<15>();
         let [token, .., last4, _, _] = words;
-        let (version, [r0, r1, issued, changed, b0, b1, _]) = self.table.rest.get(at)?.read::<7>();
+        let (version, [r0, r1, issued, changed, b0, b1, device]) = self.table.rest.get(at)?.read::<7>();
         let token = Token::parse(token.to_string().as_bytes()).ok()?;
         let mapping = self.table.mapping(token.number())?;
         let Domain { requestor, controls } = self.table.domain(&mapping)?.clone();
@@ -352,6 +419,7 @@ impl TableWriter {
             },
             issued_at: Wall(issued),
             changed_at: Wall(changed),
+            device: (device != 0).then_some(device),
         })
     }
 
@@ -368,7 +436,7 @@ impl TableWriter {
         let Some(slot) = self.table.rest.get(index(record)) else { return };
         let [r0, r1] = split(from.reference.to_bytes());
         let [b0, b1] = split(from.blind_index);
-        let words = [r0, r1, from.issued_at.0, from.changed_at.0, b0, b1, 0];
+        let words = [r0, r1, from.issued_at.0, from.changed_at.0, b0, b1, from.device.unwrap_or_default()];
         slot.write(from.lifecycle.version, words);
         let Some(slot) = self.table.payment.get(index(record)) else { return };
         let (marks, words) = payment_words(from, domain);

@@ -13,48 +13,66 @@ use crate::stdx::bounded::BoundedMap;
 use crate::stdx::clock::{Now, Wall};
 use crate::stdx::maps::{Map, Set};
 use crate::stdx::random::Entropy;
-use crate::vocab::{Expiry, Par, Token, TokenReferenceId, TokenRequestorId, YearMonth, luhn_valid};
+use crate::vocab::{Expiry, Token, TokenAssuranceMethod, YearMonth};
 
-use super::command::{Action, Answer, CallId, Command, MoveRequest, ProvisionRequest, TokenView};
-use super::config::{PanRange, TokenRange, TspConfig, TspLimits};
+use super::command::{Action, Answer, CallId, Command, TokenView, Told};
+use super::config::{TspConfig, TspLimits};
 use super::counters::Counters;
 use super::detokenize::Detokenizer;
 use super::error::{ProvisioningRefusal, TspError};
-use super::event::{Cause, Change, RequestId, TokenEvent};
-use super::generate::{draw_par, draw_reference, draw_token, expiry, is_full};
-use super::lifecycle::{Lifecycle, Moved, TokenStatus};
+use super::event::{CannotFollow, Cause, Change, RequestKey, TokenEvent};
+use super::lifecycle::Lifecycle;
 use super::metrics::Fill;
-use super::record::{CardAad, CardData, VaultRecord, seal_card};
-use super::requestor::{Activation, Requestors, TokenRequestor};
-use super::table::{Domain, TableFault, TableWriter};
+use super::record::VaultRecord;
+use super::requestor::Requestors;
+use super::table::{TableFault, TableWriter};
 use super::verify::TokenKeys;
-
-/// A requestor's request, by its own name for it.
-pub(super) type RequestKey = (TokenRequestorId, RequestId);
 
 /// What a request came to: enough to give the very same answer again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Remembered {
     pub(super) body_digest: [u8; 32],
-    pub(super) record: u64,
-    pub(super) lifecycle: Lifecycle,
-    pub(super) changed_at: Wall,
+    pub(super) told: Recalled,
+}
+
+/// What was told then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Recalled {
+    Token {
+        record: u64,
+        lifecycle: Lifecycle,
+        changed_at: Wall,
+        /// None in what older versions remembered: as they are now.
+        attributes: Option<(Expiry, TokenAssuranceMethod)>,
+    },
+}
+
+impl Recalled {
+    /// What is told of a change that left this record.
+    pub(super) fn of(record: &VaultRecord) -> Self {
+        Self::Token {
+            record: record.record,
+            lifecycle: record.lifecycle,
+            changed_at: record.changed_at,
+            attributes: Some((record.expiry, record.assurance)),
+        }
+    }
 }
 
 /// The vault's single writer.
 pub struct Tsp {
-    config: Arc<TspConfig>,
-    requestors: Requestors,
-    sealer: DataSealer,
-    indexer: BlindIndexer,
+    pub(super) config: Arc<TspConfig>,
+    pub(super) requestors: Requestors,
+    pub(super) sealer: DataSealer,
+    pub(super) indexer: BlindIndexer,
     keys: TokenKeys,
     pub(super) table: TableWriter,
     pub(super) counters: Arc<Counters>,
     pub(super) remembered: BoundedMap<RequestKey, Remembered>,
     /// How many tokens each token range has given.
-    issued: Vec<u64>,
+    pub(super) issued: Vec<u64>,
     waiting: VecDeque<Waiting>,
-    ahead: Ahead,
+    pub(super) ahead: Ahead,
     failed: bool,
 }
 
@@ -67,20 +85,23 @@ struct Waiting {
 
 /// What will be so once everything that waits is applied.
 #[derive(Default)]
-struct Ahead {
+pub(super) struct Ahead {
     requests: Map<RequestKey, [u8; 32]>,
-    tokens: Set<u64>,
-    pars: Map<[u8; 16], Option<Par>>,
-    lifecycles: Map<u64, Lifecycle>,
+    /// Token numbers that are given away.
+    pub(super) tokens: Set<u64>,
+    /// Records as they will be, with how many changes of each wait.
+    records: Map<u64, (usize, VaultRecord)>,
+    /// Records that come to be of a PAN, by its blind index.
+    pub(super) of_pan: Map<[u8; 16], Vec<u64>>,
     /// New tokens, in all and by token range.
-    records: u64,
-    issued: Map<usize, u64>,
+    pub(super) new: u64,
+    pub(super) issued: Map<usize, u64>,
 }
 
 /// What a request comes to.
-enum Decision {
-    /// It was decided before.
-    Again(TokenView),
+pub(super) enum Decision {
+    /// It was decided before, or there is nothing to decide.
+    Told(Told),
     New(Box<TokenEvent>),
 }
 
@@ -148,17 +169,19 @@ impl Tsp {
                 self.carry_out(call, decided, now, actions);
             }
             Command::Move { call, request } => {
-                let decided = self.decide_move(&request);
+                let decided = self.decide_move(&request, now);
                 self.carry_out(call, decided, now, actions);
             }
-            Command::Get { call, requestor, reference } => {
-                let found = self.owned(requestor, reference);
-                actions.push(Action::Answer { call, answer: found.map(|record| TokenView::from(&record)) });
+            Command::Get { call, principal, reference } => {
+                let found = self.owned(principal, reference).and_then(|record| self.table.record(record));
+                let view = found.map(|record| TokenView::of(&record, YearMonth::of(now.wall)));
+                let answer = view.map(Told::Token).ok_or(ProvisioningRefusal::UnknownToken);
+                actions.push(Action::Answer { call, answer });
             }
             Command::Durable { events } => {
                 let ready = self.waiting.drain(..events.min(self.waiting.len())).collect::<Vec<_>>();
                 for waiting in ready {
-                    let answer = self.settle(&waiting);
+                    let answer = self.settle(&waiting, YearMonth::of(now.wall));
                     actions.push(Action::Answer { call: waiting.call, answer });
                 }
             }
@@ -179,7 +202,7 @@ impl Tsp {
     pub fn replay_event(&mut self, entry: u64, at: Wall, bytes: &[u8]) -> Result<(), TspError> {
         let wrong = |reason| TspError::Event { entry, reason };
         let event = TokenEvent::decode(bytes).ok_or(wrong("cannot be read"))?;
-        self.apply_event(&event, at).map_err(wrong)
+        self.apply_event(&event, at).map(|_| ()).map_err(wrong)
     }
 
     /// Applies what an entry of the journal means to the vault: a token event, or the counter that a request took.
@@ -208,240 +231,136 @@ impl Tsp {
     ) {
         match decided {
             Ok(Decision::New(event)) => {
-                self.look_ahead(&event);
+                self.look_ahead(&event, now.wall);
                 actions.push(Action::Append { at: now.wall, event: event.encode() });
                 self.waiting.push_back(Waiting { call, event: *event, at: now.wall });
             }
-            Ok(Decision::Again(view)) => actions.push(Action::Answer { call, answer: Ok(view) }),
+            Ok(Decision::Told(told)) => actions.push(Action::Answer { call, answer: Ok(told) }),
             Err(refusal) => actions.push(Action::Answer { call, answer: Err(refusal) }),
         }
     }
 
     /// The answer to a request that came before; none for a new one.
-    fn repeated(&self, cause: &Cause) -> Result<Option<TokenView>, ProvisioningRefusal> {
+    pub(super) fn repeated(
+        &self,
+        cause: &Cause,
+        today: YearMonth,
+    ) -> Result<Option<Decision>, ProvisioningRefusal> {
         if self.failed {
             return Err(ProvisioningRefusal::Unavailable);
         }
-        let key = (cause.requestor, cause.request_id);
-        if let Some(digest) = self.ahead.requests.get(&key) {
+        if let Some(digest) = self.ahead.requests.get(&cause.key()) {
             let same = *digest == cause.body_digest;
             let in_flight = ProvisioningRefusal::RequestInFlight;
             return Err(if same { in_flight } else { ProvisioningRefusal::RequestIdReused });
         }
-        match self.remembered.get(&key) {
+        match self.remembered.get(&cause.key()) {
             None => Ok(None),
             Some(before) if before.body_digest != cause.body_digest => {
                 Err(ProvisioningRefusal::RequestIdReused)
             }
-            Some(before) => {
-                let record = self.table.record(before.record).ok_or(ProvisioningRefusal::Unavailable)?;
-                let (lifecycle, changed_at) = (before.lifecycle, before.changed_at);
-                Ok(Some(TokenView { lifecycle, changed_at, ..TokenView::from(&record) }))
+            Some(before) => self.recall(before.told, today).map(|told| Some(Decision::Told(told))),
+        }
+    }
+
+    fn recall(&self, told: Recalled, today: YearMonth) -> Answer {
+        match told {
+            Recalled::Token { record, lifecycle, changed_at, attributes } => {
+                let mut then = self.table.record(record).ok_or(ProvisioningRefusal::Unavailable)?;
+                (then.lifecycle, then.changed_at) = (lifecycle, changed_at);
+                (then.expiry, then.assurance) = attributes.unwrap_or((then.expiry, then.assurance));
+                Ok(Told::Token(TokenView::of(&then, today)))
             }
         }
     }
 
-    fn provision(
-        &mut self,
-        request: &ProvisionRequest,
-        now: Now,
-        entropy: &mut Entropy,
-    ) -> Result<Decision, ProvisioningRefusal> {
-        let cause = request.cause(&self.indexer);
-        if let Some(view) = self.repeated(&cause)? {
-            return Ok(Decision::Again(view));
-        }
-        let config = Arc::clone(&self.config);
-        let requestor =
-            self.requestors.get(cause.requestor).cloned().ok_or(ProvisioningRefusal::UnknownRequestor)?;
-        let today = YearMonth::of(now.wall);
-        let pans = eligible(&config, request, today)?;
-        requestor.assurance(request.assurance)?;
-        self.check_room(&requestor)?;
-        let range = self.range_for(&config, pans)?;
-        let token = self.new_token(&config, range, entropy)?;
-        let expiry = expiry(range, today).ok_or(ProvisioningRefusal::Unavailable)?;
-        let par = self.par_for(request, pans, entropy)?;
-        let issued = self.issue(request, &requestor, (token, expiry), par, now, entropy)?;
-        Ok(Decision::New(Box::new(TokenEvent { cause, change: Change::Issued(Box::new(issued)) })))
+    /// A record as it will be once everything that waits is applied.
+    pub(super) fn record_ahead(&self, record: u64) -> Option<VaultRecord> {
+        let ahead = self.ahead.records.get(&record).map(|(_, ahead)| ahead.clone());
+        ahead.or_else(|| self.table.record(record))
     }
 
-    fn check_room(&mut self, requestor: &TokenRequestor) -> Result<(), ProvisioningRefusal> {
-        let next = self.next_record();
-        let within = usize::try_from(next).is_ok_and(|next| next < self.table.capacity());
-        let domain = Domain { requestor: requestor.id, controls: requestor.controls.clone() };
-        let domain = self.table.intern(domain);
-        (within && domain.is_some()).then_some(()).ok_or(ProvisioningRefusal::VaultFull)
+    /// The tokens of a PAN as they will be, by record.
+    pub(super) fn of_card(&self, blind_index: &[u8; 16]) -> Vec<VaultRecord> {
+        let waiting = self.ahead.of_pan.get(blind_index).into_iter().flatten();
+        let known = self.table.of_pan(*blind_index).map(|record| record.record);
+        let mut records: Vec<u64> = known.chain(waiting.copied()).collect();
+        records.sort_unstable();
+        records.dedup();
+        let found = records.into_iter().filter_map(|record| self.record_ahead(record));
+        found.filter(|record| record.blind_index == *blind_index).collect()
     }
 
-    fn next_record(&self) -> u64 {
-        u64::try_from(self.table.len()).unwrap_or(u64::MAX).saturating_add(self.ahead.records)
+    /// The tokens on a device, as they will be.
+    pub(super) fn on_device(&self, device: u64) -> impl Iterator<Item = VaultRecord> {
+        let new = self.table.len();
+        let new =
+            move |record: &&VaultRecord| usize::try_from(record.record).is_ok_and(|record| record >= new);
+        let waiting = self.ahead.records.values().map(|(_, record)| record).filter(new);
+        let waiting = waiting.filter(move |record| record.device == Some(device)).cloned();
+        waiting.chain(self.table.of_device(device))
     }
 
-    /// The first range of the card's product that is not full.
-    fn range_for<'a>(
-        &self,
-        config: &'a TspConfig,
-        pans: &PanRange,
-    ) -> Result<&'a TokenRange, ProvisioningRefusal> {
-        let mut ranges = config.token_ranges.iter().enumerate();
-        ranges
-            .find(|(at, range)| range.product == pans.product && !is_full(range, self.issued_ahead(*at)))
-            .map(|(_, range)| range)
-            .ok_or(ProvisioningRefusal::TokenRangeFull)
-    }
-
-    fn issued_ahead(&self, range: usize) -> u64 {
-        let waiting = self.ahead.issued.get(&range).copied().unwrap_or_default();
-        self.issued.get(range).copied().unwrap_or_default().saturating_add(waiting)
-    }
-
-    fn new_token(
-        &self,
-        config: &TspConfig,
-        range: &TokenRange,
-        entropy: &mut Entropy,
-    ) -> Result<Token, ProvisioningRefusal> {
-        let taken =
-            |token: &Token| self.ahead.tokens.contains(&token.number()) || self.table.has_token(token);
-        draw_token(config, range, entropy, taken).map_err(|fault| match fault {
-            super::generate::DrawError::RangeFull => ProvisioningRefusal::TokenRangeFull,
-            super::generate::DrawError::Entropy(_) => ProvisioningRefusal::Unavailable,
-        })
-    }
-
-    /// The PAR of the PAN's other tokens; else a new one, if we are its BIN controller; else the one supplied.
-    fn par_for(
-        &self,
-        request: &ProvisionRequest,
-        pans: &PanRange,
-        entropy: &mut Entropy,
-    ) -> Result<Option<Par>, ProvisioningRefusal> {
-        let index = self.indexer.index(&request.pan);
-        let known = self.table.par_of(&index).or_else(|| self.ahead.pars.get(&index).copied().flatten());
-        match (known, &self.config.bin_controller) {
-            (Some(par), _) => Ok(Some(par)),
-            (None, Some(controller)) if pans.controlled => {
-                draw_par(controller, entropy).map_err(|_| ProvisioningRefusal::Unavailable)
+    fn look_ahead(&mut self, event: &TokenEvent, at: Wall) {
+        self.ahead.requests.insert(event.cause.key(), event.cause.body_digest);
+        if let Change::Issued(record) = &event.change {
+            self.ahead.tokens.insert(record.token.number());
+            self.ahead.of_pan.entry(record.blind_index).or_default().push(record.record);
+            self.ahead.new += 1;
+            if let Some(range) = self.range_of(&record.token) {
+                *self.ahead.issued.entry(range).or_default() += 1;
             }
-            (None, _) => Ok(request.par),
+            self.ahead.records.insert(record.record, (1, (**record).clone()));
+        }
+        for number in event.change.altered() {
+            let Some(before) = self.record_ahead(number) else { continue };
+            let mut after = before.clone();
+            // Decided on this very record: it can be applied.
+            let _ = event.change.alter(&mut after, at);
+            if after.blind_index != before.blind_index {
+                self.ahead.of_pan.entry(after.blind_index).or_default().push(number);
+            }
+            let changes = self.ahead.records.get(&number).map_or(0, |(changes, _)| *changes);
+            self.ahead.records.insert(number, (changes + 1, after));
         }
     }
 
-    fn issue(
-        &self,
-        request: &ProvisionRequest,
-        requestor: &TokenRequestor,
-        (token, expiry): (Token, Expiry),
-        par: Option<Par>,
-        now: Now,
-        entropy: &mut Entropy,
-    ) -> Result<VaultRecord, ProvisioningRefusal> {
-        let unavailable = ProvisioningRefusal::Unavailable;
-        let (record, mapping_version) = (self.next_record(), 1);
-        let card = CardData {
-            pan: request.pan.clone(),
-            expiry: Some(request.pan_expiry),
-            sequence: request.sequence,
-        };
-        let aad = CardAad::vault(&token, record, mapping_version);
-        let sealed = seal_card(&self.sealer, entropy, &aad, &card).map_err(|_| unavailable)?;
-        let status = match requestor.activation {
-            Activation::AtIssue => TokenStatus::Active,
-            Activation::Confirmed => TokenStatus::Inactive,
-        };
-        Ok(VaultRecord {
-            record,
-            token,
-            expiry,
-            reference: draw_reference(entropy).map_err(|_| unavailable)?,
-            par,
-            requestor: requestor.id,
-            assurance: requestor.assurance(request.assurance)?,
-            location: request.location.unwrap_or(requestor.location),
-            last4: request.pan.last4(),
-            sealed,
-            blind_index: self.indexer.index(&request.pan),
-            mapping_version,
-            controls: requestor.controls.clone(),
-            lifecycle: Lifecycle::issued(status),
-            issued_at: now.wall,
-            changed_at: now.wall,
-        })
-    }
-
-    fn decide_move(&self, request: &MoveRequest) -> Result<Decision, ProvisioningRefusal> {
-        let cause = request.cause();
-        if let Some(view) = self.repeated(&cause)? {
-            return Ok(Decision::Again(view));
+    fn no_longer_ahead(&mut self, event: &TokenEvent) {
+        self.ahead.requests.remove(&event.cause.key());
+        let mut settled = event.change.altered();
+        if let Change::Issued(record) = &event.change {
+            self.ahead.tokens.remove(&record.token.number());
+            self.ahead.new = self.ahead.new.saturating_sub(1);
+            let range = self.range_of(&record.token);
+            if let Some(count) = range.and_then(|range| self.ahead.issued.get_mut(&range)) {
+                *count = count.saturating_sub(1);
+            }
+            settled.push(record.record);
         }
-        let found = self.owned(cause.requestor, request.reference)?;
-        let before = self.ahead.lifecycles.get(&found.record).copied().unwrap_or(found.lifecycle);
-        let lifecycle = match before.after(request.asked) {
-            Moved::To(lifecycle) => lifecycle,
-            Moved::Already => before,
-            Moved::Illegal => return Err(ProvisioningRefusal::StatusDoesNotAllow),
-        };
-        let change = Change::Moved { record: found.record, asked: request.asked, lifecycle };
-        Ok(Decision::New(Box::new(TokenEvent { cause, change })))
-    }
-
-    /// A token of this requestor. Somebody else's is as unknown as none.
-    fn owned(
-        &self,
-        requestor: TokenRequestorId,
-        reference: TokenReferenceId,
-    ) -> Result<VaultRecord, ProvisioningRefusal> {
-        let record = self.table.by_reference(reference).and_then(|record| self.table.record(record));
-        record.filter(|record| record.requestor == requestor).ok_or(ProvisioningRefusal::UnknownToken)
-    }
-
-    fn look_ahead(&mut self, event: &TokenEvent) {
-        let cause = &event.cause;
-        self.ahead.requests.insert((cause.requestor, cause.request_id), cause.body_digest);
-        match &event.change {
-            Change::Issued(record) => {
-                self.ahead.tokens.insert(record.token.number());
-                self.ahead.pars.insert(record.blind_index, record.par);
-                self.ahead.records += 1;
-                if let Some(range) = self.range_of(&record.token) {
-                    *self.ahead.issued.entry(range).or_default() += 1;
+        for number in settled {
+            let Some((changes, ahead)) = self.ahead.records.get_mut(&number) else { continue };
+            *changes = changes.saturating_sub(1);
+            let (last, blind_index) = (*changes == 0, ahead.blind_index);
+            if last {
+                self.ahead.records.remove(&number);
+                if let Some(list) = self.ahead.of_pan.get_mut(&blind_index) {
+                    list.retain(|waiting| *waiting != number);
+                    if list.is_empty() {
+                        self.ahead.of_pan.remove(&blind_index);
+                    }
                 }
-            }
-            Change::Moved { record, lifecycle, .. } => {
-                self.ahead.lifecycles.insert(*record, *lifecycle);
             }
         }
     }
 
     /// Applies what is durable now, and says what its caller is told.
-    fn settle(&mut self, waiting: &Waiting) -> Answer {
-        let cause = &waiting.event.cause;
-        self.ahead.requests.remove(&(cause.requestor, cause.request_id));
-        match &waiting.event.change {
-            Change::Issued(record) => {
-                self.ahead.tokens.remove(&record.token.number());
-                self.ahead.pars.remove(&record.blind_index);
-                self.ahead.records = self.ahead.records.saturating_sub(1);
-                let range = self.range_of(&record.token);
-                if let Some(count) = range.and_then(|range| self.ahead.issued.get_mut(&range)) {
-                    *count = count.saturating_sub(1);
-                }
-            }
-            Change::Moved { record, lifecycle, .. } => {
-                if self.ahead.lifecycles.get(record) == Some(lifecycle) {
-                    self.ahead.lifecycles.remove(record);
-                }
-            }
-        }
+    fn settle(&mut self, waiting: &Waiting, today: YearMonth) -> Answer {
+        self.no_longer_ahead(&waiting.event);
         // Decisions are checked before they are appended; one that cannot be applied means that log and table differ.
         let applied = self.apply_event(&waiting.event, waiting.at);
         self.failed |= applied.is_err();
-        let record = self.table.record(waiting.event.change.record());
-        record
-            .filter(|_| applied.is_ok())
-            .map(|r| TokenView::from(&r))
-            .ok_or(ProvisioningRefusal::Unavailable)
+        let told = applied.map_err(|_| ProvisioningRefusal::Unavailable)?;
+        self.recall(told, today)
     }
 
     fn drop_newest(&mut self, events: usize, refusal: ProvisioningRefusal, actions: &mut Vec<Action>) {
@@ -451,27 +370,33 @@ impl Tsp {
         );
         self.ahead = Ahead::default();
         let left = std::mem::take(&mut self.waiting);
-        left.iter().for_each(|waiting| self.look_ahead(&waiting.event));
+        left.iter().for_each(|waiting| self.look_ahead(&waiting.event, waiting.at));
         self.waiting = left;
     }
 
     /// The only way in which the vault's state changes.
-    fn apply_event(&mut self, event: &TokenEvent, at: Wall) -> Result<(), &'static str> {
-        let (lifecycle, changed_at) = match &event.change {
-            Change::Issued(record) => {
-                self.add(record)?;
-                (record.lifecycle, record.changed_at)
+    fn apply_event(&mut self, event: &TokenEvent, at: Wall) -> Result<Recalled, CannotFollow> {
+        if let Change::Issued(record) = &event.change {
+            self.add(record)?;
+        }
+        for number in event.change.altered() {
+            let mut record = self.table.record(number).ok_or("no such record")?;
+            event.change.alter(&mut record, at)?;
+            if !self.table.rewrite(&record) {
+                return Err("the record cannot be changed");
             }
-            Change::Moved { record, lifecycle, .. } => (*lifecycle, self.move_to(*record, *lifecycle, at)?),
+        }
+        let told = match event.change.record().and_then(|record| self.table.record(record)) {
+            Some(record) => Recalled::of(&record),
+            None => return Err("no such record"),
         };
-        let (key, record) = ((event.cause.requestor, event.cause.request_id), event.change.record());
         let body_digest = event.cause.body_digest;
-        self.remembered.insert(key, Remembered { body_digest, record, lifecycle, changed_at });
-        Ok(())
+        self.remembered.insert(event.cause.key(), Remembered { body_digest, told });
+        Ok(told)
     }
 
     /// Puts a token into the table.
-    pub(super) fn add(&mut self, record: &VaultRecord) -> Result<(), &'static str> {
+    pub(super) fn add(&mut self, record: &VaultRecord) -> Result<(), CannotFollow> {
         let range = self.range_of(&record.token).ok_or("the token lies in no configured token range")?;
         self.table.insert(record).map_err(|fault| match fault {
             TableFault::Full => "the vault is full: raise its capacity",
@@ -483,37 +408,9 @@ impl Tsp {
         Ok(())
     }
 
-    /// Gives a token its new status; when it changed last.
-    fn move_to(&mut self, record: u64, lifecycle: Lifecycle, at: Wall) -> Result<Wall, &'static str> {
-        let before = self.table.record(record).ok_or("no such record")?;
-        if before.lifecycle == lifecycle {
-            return Ok(before.changed_at);
-        }
-        if before.lifecycle.version.checked_add(1) != Some(lifecycle.version) {
-            return Err("a change of status is missing before it");
-        }
-        self.table.set_lifecycle(record, lifecycle, at).then_some(at).ok_or("the record cannot be changed")
-    }
-
     fn range_of(&self, token: &Token) -> Option<usize> {
         self.config.token_ranges.iter().position(|range| range.covers(token.as_bytes()))
     }
-}
-
-/// The range of a card that may have a token now.
-fn eligible<'a>(
-    config: &'a TspConfig,
-    request: &ProvisionRequest,
-    today: YearMonth,
-) -> Result<&'a PanRange, ProvisioningRefusal> {
-    if !luhn_valid(request.pan.expose_digits()) {
-        return Err(ProvisioningRefusal::CardNotValid);
-    }
-    let pans = config.pan_range(&request.pan).ok_or(ProvisioningRefusal::CardNotEligible)?;
-    if request.pan_expiry.is_past(today) {
-        return Err(ProvisioningRefusal::CardExpired);
-    }
-    Ok(pans)
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ impl<L: TokenLog> Writer<L> {
             let command = match question {
                 Question::Provision(request) => Command::Provision { call, request },
                 Question::Move(request) => Command::Move { call, request },
-                Question::Get(requestor, reference) => Command::Get { call, requestor, reference },
+                Question::Get(principal, reference) => Command::Get { call, principal, reference },
             };
             self.tsp.apply(command, now, &mut self.entropy, &mut actions);
         }

@@ -52,13 +52,19 @@ fn config() -> TspConfig {
             validity_years: 3,
             cryptograms: None,
         }],
-        pan_ranges: vec![PanRange { bin: bin(b"476173"), product, controlled: true }],
+        pan_ranges: vec![PanRange { bin: bin(b"476173"), product, controlled: true, issuer: None }],
         requestors: vec![requestor(0), requestor(1)],
         bin_controller: Text::parse("id", b"Q001").ok(),
         counter_window: CounterWindow { behind: 8, ahead: 100 },
         resubmit_window: Duration::from_secs(60),
         amount_tolerance: 0,
-        limits: TspLimits { capacity: 1000, control_sets: 8, remembered_requests: 1000, waiting_calls: 64 },
+        limits: TspLimits {
+            capacity: 1000,
+            control_sets: 8,
+            remembered_requests: 1000,
+            waiting_calls: 64,
+            ..TspLimits::DEFAULT
+        },
     }
 }
 

@@ -11,8 +11,8 @@ use tokenswitch::link::{CloseReason, ConnectionId, Inbox, LinkCommand, LinkEvent
 use tokenswitch::sim::TestCard;
 use tokenswitch::stdx::clock::{Moment, Now};
 use tokenswitch::switch::{Decision, Exception, Limits, OperatorAct, SwitchConfig};
-use tokenswitch::tsp::{Actor, Asker, CallId, Command, ProvisionRequest, RequestId, TokenView};
-use tokenswitch::vocab::{ChipPayment, InstitutionId, LinkId, Mti, Refusal, SentAt, Text, TransactionId};
+use tokenswitch::tsp::{Asker, CallId, Command, ProvisionRequest, RequestId, TokenView};
+use tokenswitch::vocab::{ChipPayment, InstitutionId, LinkId, Mti, Refusal, SentAt, TransactionId};
 
 use crate::house::{Crash, House};
 use crate::setting::{
@@ -77,24 +77,12 @@ impl Desk {
         let now = Self::START;
         let mut cards = cards(1, 3);
         let (behind, card) = (cards.remove(behind), cards.remove(0));
-        let asker = Asker {
-            actor: Actor::TokenRequestor,
-            requestor: requestor_id(),
-            request_id: RequestId::parse(b"p").expect("short"),
-            reason: Text::default(),
-        };
-        let request = ProvisionRequest {
-            asker,
-            pan: behind.pan.clone(),
-            pan_expiry: behind.expiry,
-            sequence: None,
-            assurance: None,
-            location: None,
-            par: None,
-        };
+        let asker = Asker::requestor(requestor_id(), RequestId::parse(b"p").expect("short"));
+        let request = ProvisionRequest::of(asker, behind.pan.clone(), behind.expiry);
         house.ask_vault(Command::Provision { call: CallId(1), request: Box::new(request) }, now);
         house.sync();
-        let token = house.vault_durable(now).remove(0).1.expect("there is room");
+        let told = house.vault_durable(now).remove(0).1.expect("there is room");
+        let token = told.token().expect("a token");
         Self::at(house, disk, now, (card, token, behind))
     }
 

@@ -154,8 +154,8 @@ pub(crate) fn tsp_config() -> TspConfig {
             },
         ],
         pan_ranges: vec![
-            PanRange { bin: bin(ISSUER_BINS[0]), product: text(b"credit"), controlled: true },
-            PanRange { bin: bin(ISSUER_BINS[1]), product: text(b"debit"), controlled: false },
+            PanRange { bin: bin(ISSUER_BINS[0]), product: text(b"credit"), controlled: true, issuer: None },
+            PanRange { bin: bin(ISSUER_BINS[1]), product: text(b"debit"), controlled: false, issuer: None },
         ],
         requestors: vec![TokenRequestor {
             id: requestor_id(),
@@ -178,7 +178,13 @@ pub(crate) fn tsp_config() -> TspConfig {
         counter_window: CounterWindow { behind: 32, ahead: 1_000 },
         resubmit_window: RESUBMIT_WINDOW,
         amount_tolerance: 0,
-        limits: TspLimits { capacity: 64, control_sets: 4, remembered_requests: 200, waiting_calls: 16 },
+        limits: TspLimits {
+            capacity: 64,
+            control_sets: 4,
+            remembered_requests: 200,
+            waiting_calls: 16,
+            ..TspLimits::DEFAULT
+        },
     }
 }
 

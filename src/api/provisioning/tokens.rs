@@ -12,8 +12,8 @@ use super::words::{CausedBy, digits, time};
 use crate::api::access::{Caller, Named};
 use crate::api::error::Problem;
 use crate::tsp::{
-    Actor, Asker, Move, MoveRequest, ProvisionRequest, ProvisioningRefusal, RequestId, Suspender,
-    TokenService, TokenView,
+    Actor, Asker, Move, MoveRequest, Principal, ProvisionRequest, ProvisioningRefusal, Reason, RequestId,
+    Suspender, TokenService, TokenView,
 };
 use crate::vocab::{
     Expiry, Pan, PanSequenceNumber, Par, Text, TokenAssuranceMethod, TokenLocation, TokenReferenceId,
@@ -45,6 +45,8 @@ body! {
         token_location = "tokenLocation": may TokenLocation,
         /// Kept only for cards of a BIN controller other than this provider
         par = "par": may Par,
+        /// The device that will hold the token, in the requestor's own name for it
+        device = "device": may Text<64>,
         /// In the caller's words
         reason = "reason": may Text<32>,
     }
@@ -55,6 +57,10 @@ body! {
     struct WhyBody {
         /// In the caller's words
         reason = "reason": may Text<32>,
+        /// As a code
+        reason_code = "reasonCode": may Reason,
+        /// The version of the token that the caller has seen: another one refuses. Without it, whatever it is
+        version = "version": may u32,
         /// Whose wish it is; without it, the requestor's own
         caused_by = "causedBy": may CausedBy,
     }
@@ -84,7 +90,7 @@ pub(super) struct TokenBody {
     /// Of the card's number
     #[schema(pattern = "^[0-9]{4}$")]
     pan_last_four: String,
-    /// `inactive`, `active`, `suspended` or `deactivated`
+    /// `inactive`, `active`, `suspended`, `deactivated`, or `expired` until its expiry is renewed
     status: &'static str,
     /// Who holds it, if it is suspended
     suspended_by: Vec<&'static str>,
@@ -109,7 +115,7 @@ impl From<&TokenView> for TokenBody {
             assurance_method: digits(&token.assurance.digits()),
             par: token.par.map(|par| par.as_str().to_owned()),
             pan_last_four: token.last4.as_str().to_owned(),
-            status: lifecycle.status.name(),
+            status: token.status(),
             suspended_by: lifecycle.suspenders.iter().map(Suspender::name).collect(),
             version: lifecycle.version,
             issued_at: time(token.issued_at),
@@ -147,11 +153,10 @@ impl IssueBody {
             assurance: self.assurance_method,
             location: self.token_location,
             par: self.par,
+            device: self.device,
             asker: Asker {
-                actor: Actor::TokenRequestor,
-                requestor: caller.requestor,
-                request_id,
                 reason: self.reason.unwrap_or_default(),
+                ..Asker::requestor(caller.requestor, request_id)
             },
         }
     }
@@ -170,7 +175,7 @@ pub(super) async fn see(
     caller: Caller,
     Path(reference): Path<String>,
 ) -> Told {
-    let token = service.get(caller.requestor, parsed(&reference)?).await?;
+    let token = service.get(Principal::Requestor(caller.requestor), parsed(&reference)?).await?;
     Ok(Json(TokenBody::from(&token)))
 }
 
@@ -220,9 +225,10 @@ impl WhyBody {
     ) -> Result<MoveRequest, Problem> {
         let by = self.caused_by.map_or(Suspender::TokenRequestor, |CausedBy(by)| by);
         let actor = if by == Suspender::Cardholder { Actor::Cardholder } else { Actor::TokenRequestor };
+        let reason_code = self.reason_code.unwrap_or(Reason::Unstated);
         let reason = self.reason.unwrap_or_default();
-        let asker = Asker { actor, requestor: caller.requestor, request_id, reason };
-        Ok(MoveRequest { asker, reference: parsed(reference)?, asked: asked(by) })
+        let asker = Asker { actor, reason_code, reason, ..Asker::requestor(caller.requestor, request_id) };
+        Ok(MoveRequest { asker, reference: parsed(reference)?, asked: asked(by), version: self.version })
     }
 }
 

@@ -5,7 +5,7 @@ use utoipa::openapi::{ArrayBuilder, ObjectBuilder, RefOr, Schema, Type};
 use super::body::{Json, Member};
 use crate::api::error::Problem;
 use crate::stdx::clock::Wall;
-use crate::tsp::Suspender;
+use crate::tsp::{Reason, Suspender};
 use crate::vocab::{Expiry, Pan, PanSequenceNumber, Par, Text, TokenAssuranceMethod, TokenLocation};
 
 /// Words that are strings: what they are parsed by, a pattern that holds for every one, and what they are.
@@ -63,6 +63,18 @@ impl Member for u64 {
     }
 }
 
+impl Member for u32 {
+    fn read(json: Json) -> Result<Self, Problem> {
+        let fault = |_| Problem::wrong("is too large");
+        u64::read(json).and_then(|value| Self::try_from(value).map_err(fault))
+    }
+
+    fn schema() -> RefOr<Schema> {
+        let object = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+        object.maximum(Some(Self::MAX)).build().into()
+    }
+}
+
 impl<T: Member> Member for Vec<T> {
     fn read(json: Json) -> Result<Self, Problem> {
         let Json::List(items) = json else { return Err(Problem::wrong("must be a list")) };
@@ -78,18 +90,32 @@ impl<T: Member> Member for Vec<T> {
 /// On whose behalf a requestor changes a token's status.
 pub(super) struct CausedBy(pub(super) Suspender);
 
-const CAUSES: [Suspender; 2] = [Suspender::TokenRequestor, Suspender::Cardholder];
+const CAUSES: [Suspender; 3] = [Suspender::TokenRequestor, Suspender::Cardholder, Suspender::MobilePinLocked];
 
 impl Member for CausedBy {
     fn read(json: Json) -> Result<Self, Problem> {
         let by = Suspender::from_name(&json.text()?).filter(|by| CAUSES.contains(by));
-        by.map(Self).ok_or_else(|| Problem::wrong("must be token-requestor or cardholder"))
+        by.map(Self).ok_or_else(|| Problem::wrong("must be token-requestor, cardholder or mobile-pin-locked"))
     }
 
     fn schema() -> RefOr<Schema> {
-        let names = CAUSES.into_iter().map(|by| by.name());
-        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build().into()
+        one_of(CAUSES.into_iter().map(Suspender::name))
     }
+}
+
+impl Member for Reason {
+    fn read(json: Json) -> Result<Self, Problem> {
+        Self::from_name(&json.text()?)
+            .ok_or_else(|| Problem::wrong("must be a reason code that is known here"))
+    }
+
+    fn schema() -> RefOr<Schema> {
+        one_of(Self::ALL.iter().map(|reason| reason.name()))
+    }
+}
+
+fn one_of(names: impl Iterator<Item = &'static str>) -> RefOr<Schema> {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build().into()
 }
 
 fn text(pattern: &str) -> ObjectBuilder {

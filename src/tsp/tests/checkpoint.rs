@@ -7,7 +7,7 @@ use crate::crypto::SecurityModule;
 use crate::journal::{
     Body, Checkpoint, CheckpointKind, Entry, EntryNumber, Fold, Journal, MemoryDisk, catch_up,
 };
-use crate::vocab::{Refusal, ShardId};
+use crate::vocab::{Refusal, ShardId, YearMonth};
 
 /// A log with everything in it: tokens, moves, one that changes nothing, counters.
 fn eventful() -> (Bench, Vec<Entry>) {
@@ -80,7 +80,7 @@ fn restore_and_replay_from_every_entry_come_to_the_same() {
         for kept in 0..=entries.len() {
             bench.tsp = restored(&bench, &entries, kept, kind);
             assert_eq!(snapshot(&bench.tsp), never_down, "{kept}");
-            let token = TokenView::from(&never_down.0[1]);
+            let token = TokenView::of(&never_down.0[1], YearMonth::of(TODAY));
             let mut out = Vec::new();
             let taps: Vec<DetokenizeRequest> = (1..=13).map(|atc| tap(&token, atc)).collect();
             bench.tsp.detokenizer().detokenize_batch(bench.now, &taps, &mut out);

@@ -10,7 +10,7 @@ use crate::crypto::SecurityModule;
 use crate::stdx::clock::{Now, Wall};
 use crate::stdx::random::Entropy;
 use crate::vocab::{
-    ChipPayment, EntryMode, Expiry, LinkId, MerchantId, Pan, TerminalId, Text, Token, TokenReferenceId,
+    ChipPayment, EntryMode, Expiry, LinkId, MerchantId, Pan, TerminalId, Token, TokenReferenceId,
     TokenRequestorId,
 };
 
@@ -89,8 +89,8 @@ impl Bench {
         of_call.expect("every call is answered").1
     }
 
-    pub(super) fn provision(&mut self, request: ProvisionRequest) -> Answer {
-        self.ask(|call| Command::Provision { call, request: Box::new(request) })
+    pub(super) fn provision(&mut self, request: ProvisionRequest) -> TokenAnswer {
+        of_token(self.ask(|call| Command::Provision { call, request: Box::new(request) }))
     }
 
     pub(super) fn move_to(
@@ -99,14 +99,18 @@ impl Bench {
         id: &str,
         reference: TokenReferenceId,
         asked: Move,
-    ) -> Answer {
-        let request = MoveRequest { asker: asker(requestor, id), reference, asked };
-        self.ask(|call| Command::Move { call, request })
+    ) -> TokenAnswer {
+        self.move_by(asker(requestor, id), reference, asked)
     }
 
-    pub(super) fn get(&mut self, requestor: &[u8], reference: TokenReferenceId) -> Answer {
-        let requestor = TokenRequestorId::parse(requestor).unwrap();
-        self.ask(|call| Command::Get { call, requestor, reference })
+    pub(super) fn move_by(&mut self, asker: Asker, reference: TokenReferenceId, asked: Move) -> TokenAnswer {
+        let request = MoveRequest { asker, reference, asked, version: None };
+        of_token(self.ask(|call| Command::Move { call, request }))
+    }
+
+    pub(super) fn get(&mut self, requestor: &[u8], reference: TokenReferenceId) -> TokenAnswer {
+        let principal = Principal::Requestor(TokenRequestorId::parse(requestor).unwrap());
+        of_token(self.ask(|call| Command::Get { call, principal, reference }))
     }
 
     /// What a crash leaves: a vault made from the first `entries` of the log.
@@ -119,30 +123,24 @@ impl Bench {
     }
 }
 
+pub(super) type TokenAnswer = Result<TokenView, ProvisioningRefusal>;
+
+pub(super) fn of_token(answer: Answer) -> TokenAnswer {
+    answer.map(|told| told.token().expect("it is about a token"))
+}
+
 pub(super) fn empty(config: &TspConfig) -> Tsp {
     let module = SecurityModule::sample().unwrap();
     Tsp::new(config.clone(), &module).unwrap()
 }
 
 pub(super) fn asker(requestor: &[u8], id: &str) -> Asker {
-    Asker {
-        actor: Actor::TokenRequestor,
-        requestor: TokenRequestorId::parse(requestor).unwrap(),
-        request_id: RequestId::parse(id.as_bytes()).unwrap(),
-        reason: Text::default(),
-    }
+    Asker::requestor(TokenRequestorId::parse(requestor).unwrap(), RequestId::parse(id.as_bytes()).unwrap())
 }
 
 pub(super) fn wanted(requestor: &[u8], id: &str, pan: &[u8]) -> ProvisionRequest {
-    ProvisionRequest {
-        asker: asker(requestor, id),
-        pan: Pan::parse(pan).unwrap(),
-        pan_expiry: Expiry::parse(b"2712").unwrap(),
-        sequence: None,
-        assurance: None,
-        location: None,
-        par: None,
-    }
+    let (pan, expiry) = (Pan::parse(pan).unwrap(), Expiry::parse(b"2712").unwrap());
+    ProvisionRequest::of(asker(requestor, id), pan, expiry)
 }
 
 /// A tap of a token at the shop to which the second requestor's tokens are bound.

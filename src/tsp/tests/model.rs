@@ -17,7 +17,11 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let suspender = prop_oneof![Just(Suspender::TokenRequestor), Just(Suspender::Cardholder)];
+    let suspender = prop_oneof![
+        Just(Suspender::TokenRequestor),
+        Just(Suspender::Cardholder),
+        Just(Suspender::MobilePinLocked)
+    ];
     let asked = prop_oneof![
         2 => suspender.clone().prop_map(Move::Suspend),
         2 => suspender.prop_map(Move::Resume),
@@ -127,7 +131,7 @@ fn run(steps: Vec<Step>) {
                 let Some((view, _)) = model.tokens.get(token) else { continue };
                 let (key, body) = ((requestor, format!("m{id}")), format!("{token} {asked:?}"));
                 let asker = asker(REQUESTORS[requestor], &key.1);
-                let request = MoveRequest { asker, reference: view.reference, asked };
+                let request = MoveRequest { asker, reference: view.reference, asked, version: None };
                 let expected = Expected::Moved { token, asked };
                 ask(&mut bench, &model, &mut in_flight, key, body, expected, |call| Command::Move {
                     call,
@@ -153,7 +157,7 @@ fn ask(
     use ProvisioningRefusal as R;
     let call = bench.call();
     let answers = bench.apply(command(call));
-    let told = answers.first().map(|(_, answer)| *answer);
+    let told = answers.into_iter().next().map(|(_, answer)| of_token(answer));
     if let Some(first) = in_flight.iter().find(|first| first.key == key) {
         let refusal = if first.body == body { R::RequestInFlight } else { R::RequestIdReused };
         return assert_eq!(told, Some(Err(refusal)));
@@ -187,7 +191,7 @@ fn finish(bench: &mut Bench, model: &mut Model, in_flight: &mut Vec<InFlight>) {
     assert_eq!(answers.len(), in_flight.len());
     for (waiting, (call, answer)) in in_flight.drain(..).zip(answers) {
         assert_eq!(call, waiting.call, "answers come in the order of entries");
-        let view = answer.unwrap();
+        let view = of_token(answer).unwrap();
         match waiting.expected {
             Expected::Token { requestor, card } => {
                 assert_eq!(view.last4.as_bytes(), &CARDS[card][CARDS[card].len() - 4..]);

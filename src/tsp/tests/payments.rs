@@ -371,7 +371,7 @@ fn an_envelope_in_the_wrong_place_is_never_approved() {
     let mut bench = Bench::new();
     let token = issued(&mut bench);
     let mut swapped = bench.tsp.table.record(0).unwrap();
-    swapped.sealed = event::tests::record(0, b"4895370000000005").sealed;
+    swapped.sealed = layout::tests::record(0, b"4895370000000005").sealed;
     let mut damaged = empty(&bench.config);
     damaged.add(&swapped).unwrap();
     bench.tsp = damaged;
@@ -420,7 +420,7 @@ fn readers_and_the_writer_do_not_disturb_each_other() {
             .collect();
         let sealed = |mark: u8| crate::crypto::Sealed::from_parts(1, [mark; 12], &[mark; 32]).unwrap();
         for at in 0..1_000 {
-            let mut record = event::tests::record(at, token(at).as_bytes());
+            let mut record = layout::tests::record(at, token(at).as_bytes());
             record.sealed = sealed(1);
             writer.insert(&record).unwrap();
         }

@@ -2,7 +2,7 @@
 
 use super::super::event::TokenEvent;
 use super::*;
-use crate::vocab::{Par, TokenAssuranceMethod, TokenLocation, luhn_valid};
+use crate::vocab::{Par, Text, TokenAssuranceMethod, TokenLocation, luhn_valid};
 
 const CREDIT: &[u8] = b"4761739001010119";
 const DEBIT: &[u8] = b"6228480000000000026";
@@ -29,7 +29,7 @@ fn every_refusal_of_a_provisioning() {
     use ProvisioningRefusal as R;
     type Change = fn(&mut ProvisionRequest);
     let cases: [(Change, R); 6] = [
-        (|r| r.asker.requestor = TokenRequestorId::parse(b"00000000009").unwrap(), R::UnknownRequestor),
+        (|r| r.asker = asker(b"00000000009", "1"), R::UnknownRequestor),
         (|r| r.pan = Pan::parse(b"4761739001010118").unwrap(), R::CardNotValid),
         (|r| r.pan = Pan::parse(b"5413330089601109").unwrap(), R::CardNotEligible),
         (|r| r.pan = Pan::parse(b"4895370000000007").unwrap(), R::CardNotEligible),
@@ -57,7 +57,7 @@ fn a_pan_and_all_its_tokens_share_one_par() {
         assert!(bench.apply(Command::Provision { call: *call, request }).is_empty());
     }
     for (_, answer) in bench.sync() {
-        let token = answer.unwrap();
+        let token = of_token(answer).unwrap();
         assert_eq!(token.par, first.par);
         assert_ne!(token.token, first.token);
     }
@@ -155,14 +155,153 @@ fn decisions_see_what_waits() {
     let by = Suspender::TokenRequestor;
     for (id, asked) in [("1", Move::Suspend(by)), ("2", Move::Unlink), ("3", Move::Resume(by))] {
         let call = bench.call();
-        let request = MoveRequest { asker: asker(FIRST, id), reference, asked };
+        let request = MoveRequest { asker: asker(FIRST, id), reference, asked, version: None };
         let answers = bench.apply(Command::Move { call, request });
         let refused = matches!(answers.as_slice(), [(_, Err(ProvisioningRefusal::StatusDoesNotAllow))]);
         assert_eq!(refused, id == "3", "after an unlink that is not durable yet, too");
     }
     let versions: Vec<u32> =
-        bench.sync().into_iter().map(|(_, answer)| answer.unwrap().lifecycle.version).collect();
+        bench.sync().into_iter().map(|(_, answer)| of_token(answer).unwrap().lifecycle.version).collect();
     assert_eq!(versions, [2, 3]);
+}
+
+/// Each suspends in its own name and lifts only that; an issuer only tokens of its own cards.
+#[test]
+fn who_may_ask_for_what() {
+    use ProvisioningRefusal as R;
+    use Suspender::{Cardholder, Issuer, MobilePinLocked, Operator, TokenRequestor};
+    let party = |name: &[u8]| Text::parse("party", name).unwrap();
+    let principal = [
+        Principal::Requestor(TokenRequestorId::parse(FIRST).unwrap()),
+        Principal::Issuer(party(b"bank")),
+        Principal::Operator(party(b"desk")),
+        Principal::Service,
+        Principal::Requestor(TokenRequestorId::parse(SECOND).unwrap()),
+        Principal::Issuer(party(b"other-bank")),
+    ];
+    // Of the first four.
+    let table = [
+        (TokenRequestor, [true, false, false, true]),
+        (Cardholder, [true, false, false, true]),
+        (MobilePinLocked, [true, false, false, true]),
+        (Issuer, [false, true, false, true]),
+        (Operator, [false, false, true, true]),
+    ];
+    let mut bench = Bench::new();
+    let reference = bench.provision(wanted(FIRST, "0", CREDIT)).unwrap().reference;
+    let mut ids = 0..;
+    let mut ask = |principal, asked| {
+        let id = RequestId::parse(format!("w{}", ids.next().unwrap()).as_bytes()).unwrap();
+        bench.move_by(Asker::new(principal, Actor::Issuer, id), reference, asked)
+    };
+    for (suspender, allowed) in table {
+        for (principal, allowed) in principal.into_iter().zip(allowed) {
+            for asked in [Move::Suspend(suspender), Move::Resume(suspender)] {
+                let answer = ask(principal, asked).map(|_| ());
+                let expected = if allowed { Ok(()) } else { Err(R::NotYours) };
+                assert_eq!(answer, expected, "{principal:?} {asked:?}");
+            }
+        }
+        for stranger in principal.into_iter().skip(4) {
+            assert_eq!(ask(stranger, Move::Suspend(suspender)).map(|_| ()), Err(R::UnknownToken));
+        }
+    }
+    for principal in principal.into_iter().take(4) {
+        assert!(ask(principal, Move::Activate).is_ok());
+    }
+    assert_eq!(ask(principal[1], Move::Unlink).unwrap().lifecycle.status, TokenStatus::Deactivated);
+}
+
+#[test]
+fn all_five_suspenders_are_a_set() {
+    let by: Vec<_> = Suspender::ALL.into_iter().collect();
+    let mut bench = Bench::new();
+    let reference = bench.provision(wanted(FIRST, "0", CREDIT)).unwrap().reference;
+    let mut ids = 0..;
+    let mut ask = |asked| {
+        let id = RequestId::parse(format!("s{}", ids.next().unwrap()).as_bytes()).unwrap();
+        bench.move_by(Asker::new(Principal::Service, Actor::Service, id), reference, asked).unwrap()
+    };
+    for by in &by {
+        assert_eq!(ask(Move::Suspend(*by)).lifecycle.status, TokenStatus::Suspended);
+    }
+    for (at, suspender) in by.iter().enumerate() {
+        let after = ask(Move::Resume(*suspender)).lifecycle;
+        assert_eq!(after.suspenders.iter().collect::<Vec<_>>(), by[at + 1..]);
+        let last = at + 1 == by.len();
+        assert_eq!(after.status, if last { TokenStatus::Active } else { TokenStatus::Suspended });
+    }
+}
+
+#[test]
+fn a_request_may_name_the_version_it_has_seen() {
+    let mut bench = Bench::new();
+    let reference = bench.provision(wanted(FIRST, "0", CREDIT)).unwrap().reference;
+    let mut ask = |id: &str, version, asked| {
+        let request = MoveRequest { asker: asker(FIRST, id), reference, asked, version: Some(version) };
+        of_token(bench.ask(|call| Command::Move { call, request })).map(|token| token.lifecycle.version)
+    };
+    let by = Suspender::Cardholder;
+    assert_eq!(ask("1", 1, Move::Suspend(by)), Ok(2));
+    assert_eq!(ask("2", 1, Move::Unlink), Err(ProvisioningRefusal::VersionDiffers), "sent before the first");
+    assert_eq!(ask("1", 1, Move::Suspend(by)), Ok(2), "a repeat is answered as it was");
+    assert_eq!(ask("3", 2, Move::Resume(by)), Ok(3));
+}
+
+#[test]
+fn an_expired_token_can_only_be_unlinked() {
+    let mut bench = Bench::new();
+    let reference = bench.provision(wanted(FIRST, "0", CREDIT)).unwrap().reference;
+    bench.now.wall = Wall(TODAY.0 + 4 * 366 * 86_400_000);
+    let view = bench.get(FIRST, reference).unwrap();
+    assert_eq!((view.status(), view.lifecycle.status), ("expired", TokenStatus::Active));
+    let by = Suspender::Cardholder;
+    let refused = bench.move_to(FIRST, "1", reference, Move::Suspend(by));
+    assert_eq!(refused, Err(ProvisioningRefusal::TokenExpired));
+    assert!(bench.move_to(FIRST, "2", reference, Move::Activate).is_ok(), "it is active already");
+    let gone = bench.move_to(FIRST, "3", reference, Move::Unlink).unwrap();
+    assert_eq!(gone.status(), "deactivated");
+}
+
+#[test]
+fn a_card_and_a_device_have_so_many_tokens_and_no_more() {
+    use ProvisioningRefusal as R;
+    let on = |id: &str, card: &[u8], device: &str| ProvisionRequest {
+        device: Text::parse("device", device.as_bytes()).ok(),
+        ..wanted(FIRST, id, card)
+    };
+    let mut bench = Bench::with(|config| {
+        config.limits.tokens_per_pan = 3;
+        config.limits.tokens_per_device = 2;
+    });
+    let first = bench.provision(on("1", CREDIT, "phone")).unwrap();
+    // The next two wait for the disk, and count.
+    for (id, device) in [("2", "phone"), ("3", "watch")] {
+        let call = bench.call();
+        assert!(
+            bench.apply(Command::Provision { call, request: Box::new(on(id, CREDIT, device)) }).is_empty()
+        );
+    }
+    let full = |bench: &mut Bench| {
+        let call = bench.call();
+        let request = Box::new(on("4", CREDIT, "car"));
+        assert_eq!(bench.apply(Command::Provision { call, request }), [(call, Err(R::TooManyTokensOfCard))]);
+        let call = bench.call();
+        let request = Box::new(on("5", DEBIT, "phone"));
+        assert_eq!(
+            bench.apply(Command::Provision { call, request }),
+            [(call, Err(R::TooManyTokensOnDevice))]
+        );
+    };
+    full(&mut bench);
+    bench.sync();
+    full(&mut bench);
+    bench.tsp = bench.recovered(bench.log.len());
+    full(&mut bench);
+    let elsewhere = ProvisionRequest { asker: asker(SECOND, "1"), ..on("1", DEBIT, "phone") };
+    assert!(bench.provision(elsewhere).is_ok(), "a device's name is its requestor's");
+    bench.move_to(FIRST, "6", first.reference, Move::Unlink).unwrap();
+    assert!(bench.provision(on("7", CREDIT, "phone")).is_ok(), "unlinked ones do not count");
 }
 
 #[test]
@@ -217,7 +356,8 @@ fn a_failed_log_stops_acknowledging() {
     bench.apply(Command::Provision { call, request: Box::new(wanted(FIRST, "1", CREDIT)) });
     let unavailable = Err(ProvisioningRefusal::Unavailable);
     assert_eq!(bench.apply(Command::Failed), [(call, unavailable)]);
-    assert_eq!(bench.provision(wanted(FIRST, "2", CREDIT)), unavailable);
+    let refused = bench.provision(wanted(FIRST, "2", CREDIT));
+    assert_eq!(refused, Err(ProvisioningRefusal::Unavailable));
     assert_eq!(bench.get(FIRST, before.reference), Ok(before), "reading goes on");
 }
 
@@ -266,6 +406,7 @@ fn an_event_names_its_cause_and_no_pan() {
     let (_, bytes) = &bench.log[0];
     let cause = TokenEvent::decode(bytes).unwrap().cause;
     assert_eq!(cause.request_id.as_str(), "request-77");
-    assert_eq!(cause.requestor.as_bytes(), FIRST);
+    let first = TokenRequestorId::parse(FIRST).unwrap();
+    assert_eq!((cause.principal, cause.requestor), (Principal::Requestor(first), Some(first)));
     assert!(!bytes.windows(12).any(|part| CREDIT.windows(12).any(|digits| digits == part)));
 }

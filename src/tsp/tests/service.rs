@@ -68,7 +68,10 @@ async fn an_answer_waits_for_the_disk() {
     submitted(&log, 1).await;
     let reference = TokenReferenceId::from_bytes([0; 16]);
     let requestor = TokenRequestorId::parse(FIRST).unwrap();
-    assert_eq!(service.get(requestor, reference).await, Err(ProvisioningRefusal::UnknownToken));
+    assert_eq!(
+        service.get(Principal::Requestor(requestor), reference).await,
+        Err(ProvisioningRefusal::UnknownToken)
+    );
     assert!(!asking.is_finished(), "the writer goes on, and the answer still waits");
     notifier.durable(LogPosition(1));
     let token = asking.await.unwrap().unwrap();
@@ -109,7 +112,8 @@ async fn a_disk_without_room_refuses_new_tokens_and_takes_changes_of_status() {
     let refused = service.provision(wanted(FIRST, "2", CREDIT)).await;
     assert_eq!(refused, Err(ProvisioningRefusal::Overloaded));
     let asked = Move::Suspend(Suspender::TokenRequestor);
-    let request = MoveRequest { asker: asker(FIRST, "3"), reference: token.unwrap().reference, asked };
+    let request =
+        MoveRequest { asker: asker(FIRST, "3"), reference: token.unwrap().reference, asked, version: None };
     let second = async {
         submitted(&log, 2).await;
         notifier.durable(LogPosition(2));
@@ -203,10 +207,10 @@ async fn a_vault_on_the_journal_is_there_again_after_a_restart() {
         let (service, thread) =
             TokenService::start(tsp, log, clock.clone(), Entropy::seeded(10 + round)).unwrap();
         for token in &mut told {
-            assert_eq!(service.get(requestor, token.reference).await, Ok(*token));
+            assert_eq!(service.get(Principal::Requestor(requestor), token.reference).await, Ok(*token));
             let asker = asker(FIRST, &format!("{round}-{}", token.reference));
             let asked = Move::Suspend(Suspender::Cardholder);
-            let request = MoveRequest { asker, reference: token.reference, asked };
+            let request = MoveRequest { asker, reference: token.reference, asked, version: None };
             *token = service.change(request).await.unwrap();
         }
         told.push(service.provision(wanted(FIRST, &format!("p{round}"), CREDIT)).await.unwrap());

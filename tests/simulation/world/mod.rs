@@ -174,19 +174,14 @@ impl World {
         presented.extend(plain.iter().map(PresentedCard::card));
         for (at, card) in behind.iter().enumerate() {
             let request = ProvisionRequest {
-                asker: asker(&format!("p{at}")),
-                pan: card.pan.clone(),
-                pan_expiry: card.expiry,
                 sequence: card.sequence,
-                assurance: None,
-                location: None,
-                par: None,
+                ..ProvisionRequest::of(asker(&format!("p{at}")), card.pan.clone(), card.expiry)
             };
             let call = CallId(at as u64);
             house.ask_vault(Command::Provision { call, request: Box::new(request) }, started);
             house.sync();
             let (_, answer) = house.vault_durable(started).pop().expect("it is durable");
-            let view = answer.expect("there is room");
+            let view = answer.expect("there is room").token().expect("a token");
             tokens.push(view.reference);
             secrets.push(card.pan.clone());
             let requestor = random.bool().then(requestor_id);

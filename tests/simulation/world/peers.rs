@@ -10,9 +10,9 @@ use tokenswitch::sim::{
     IssuerSimulator, Patience, Payment, PaymentNumber, PaymentState, PresentedCard, RuledAnswer,
 };
 use tokenswitch::stdx::clock::Moment;
-use tokenswitch::tsp::{Actor, Asker, CallId, Command, Move, MoveRequest, RequestId, Suspender};
+use tokenswitch::tsp::{Asker, CallId, Command, Move, MoveRequest, RequestId, Suspender};
 use tokenswitch::vocab::{
-    Amount, Currency, LinkId, MessageClass, Mti, PosEntryMode, ProcessingCode, ResponseCode, Text,
+    Amount, Currency, LinkId, MessageClass, Mti, PosEntryMode, ProcessingCode, ResponseCode,
 };
 
 use super::{Acquirer, Happening, Issuer, MILLI, Step, World};
@@ -191,7 +191,7 @@ impl World {
         } else {
             Move::Resume(Suspender::Cardholder)
         };
-        let request = MoveRequest { asker: asker(&format!("m{call:?}")), reference, asked };
+        let request = MoveRequest { asker: asker(&format!("m{call:?}")), reference, asked, version: None };
         let Some(house) = self.house.as_mut() else { return };
         house.ask_vault(Command::Move { call, request }, now);
         self.note(&format!("vault: {asked:?}"));
@@ -209,12 +209,7 @@ pub(super) fn encoded(link: LinkId, message: &Message) -> Vec<u8> {
 }
 
 pub(super) fn asker(id: &str) -> Asker {
-    Asker {
-        actor: Actor::TokenRequestor,
-        requestor: requestor_id(),
-        request_id: RequestId::parse(id.as_bytes()).expect("short"),
-        reason: Text::default(),
-    }
+    Asker::requestor(requestor_id(), RequestId::parse(id.as_bytes()).expect("short"))
 }
 
 pub(super) fn plan_of(seed: u64, rules: &[(&str, Fault)]) -> FaultPlan {

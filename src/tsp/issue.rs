@@ -1,0 +1,197 @@
+//! Which card gets a token, and which token: the vault's decision about a provisioning.
+
+use std::sync::Arc;
+
+use crate::stdx::clock::Now;
+use crate::stdx::random::Entropy;
+use crate::vocab::{Expiry, Par, Text, Token, TokenRequestorId, YearMonth, luhn_valid};
+
+use super::command::ProvisionRequest;
+use super::config::{PanRange, TokenRange, TspConfig};
+use super::error::ProvisioningRefusal;
+use super::event::{Change, TokenEvent};
+use super::generate::{DrawError, draw_par, draw_reference, draw_token, expiry, is_full};
+use super::lifecycle::{Lifecycle, TokenStatus};
+use super::record::{CardAad, CardData, VaultRecord, seal_card};
+use super::requestor::{Activation, TokenRequestor};
+use super::table::Domain;
+use super::tsp::{Decision, Tsp};
+
+impl Tsp {
+    /// Whether a card gets a token, and which.
+    pub(super) fn provision(
+        &mut self,
+        request: &ProvisionRequest,
+        now: Now,
+        entropy: &mut Entropy,
+    ) -> Result<Decision, ProvisioningRefusal> {
+        let cause = request.cause(&self.indexer);
+        let today = YearMonth::of(now.wall);
+        if let Some(decided) = self.repeated(&cause, today)? {
+            return Ok(decided);
+        }
+        let config = Arc::clone(&self.config);
+        let requestor = cause.requestor.and_then(|id| self.requestors.get(id)).cloned();
+        let requestor = requestor.ok_or(ProvisioningRefusal::UnknownRequestor)?;
+        let pans = eligible(&config, request, today)?;
+        requestor.assurance(request.assurance)?;
+        self.check_room(&requestor)?;
+        self.check_share(request, &requestor)?;
+        let range = self.range_for(&config, pans)?;
+        let token = self.new_token(&config, range, entropy)?;
+        let expiry = expiry(range, today).ok_or(ProvisioningRefusal::Unavailable)?;
+        let par = self.par_for(request, pans, entropy)?;
+        let issued = self.issue(request, &requestor, (token, expiry), par, now, entropy)?;
+        Ok(Decision::New(Box::new(TokenEvent { cause, change: Change::Issued(Box::new(issued)) })))
+    }
+
+    fn check_room(&mut self, requestor: &TokenRequestor) -> Result<(), ProvisioningRefusal> {
+        let next = self.next_record();
+        let within = usize::try_from(next).is_ok_and(|next| next < self.table.capacity());
+        let domain = Domain { requestor: requestor.id, controls: requestor.controls.clone() };
+        let domain = self.table.intern(domain);
+        (within && domain.is_some()).then_some(()).ok_or(ProvisioningRefusal::VaultFull)
+    }
+
+    /// Whether the card may have another token, and the device hold one.
+    fn check_share(
+        &self,
+        request: &ProvisionRequest,
+        requestor: &TokenRequestor,
+    ) -> Result<(), ProvisioningRefusal> {
+        let limits = self.config.limits;
+        let live = |record: &VaultRecord| record.lifecycle.status != TokenStatus::Deactivated;
+        let room = |count: usize, most: u32| u32::try_from(count).is_ok_and(|count| count < most);
+        let of_card = self.of_card(&self.indexer.index(&request.pan)).into_iter().filter(live).count();
+        if !room(of_card, limits.tokens_per_pan) {
+            return Err(ProvisioningRefusal::TooManyTokensOfCard);
+        }
+        let Some(device) = &request.device else { return Ok(()) };
+        let on_device = self.on_device(self.device_mark(requestor.id, device)).filter(live).count();
+        room(on_device, limits.tokens_per_device)
+            .then_some(())
+            .ok_or(ProvisioningRefusal::TooManyTokensOnDevice)
+    }
+
+    fn next_record(&self) -> u64 {
+        u64::try_from(self.table.len()).unwrap_or(u64::MAX).saturating_add(self.ahead.new)
+    }
+
+    /// The first range of the card's product that is not full.
+    fn range_for<'a>(
+        &self,
+        config: &'a TspConfig,
+        pans: &PanRange,
+    ) -> Result<&'a TokenRange, ProvisioningRefusal> {
+        let mut ranges = config.token_ranges.iter().enumerate();
+        ranges
+            .find(|(at, range)| range.product == pans.product && !is_full(range, self.issued_ahead(*at)))
+            .map(|(_, range)| range)
+            .ok_or(ProvisioningRefusal::TokenRangeFull)
+    }
+
+    fn issued_ahead(&self, range: usize) -> u64 {
+        let waiting = self.ahead.issued.get(&range).copied().unwrap_or_default();
+        self.issued.get(range).copied().unwrap_or_default().saturating_add(waiting)
+    }
+
+    fn new_token(
+        &self,
+        config: &TspConfig,
+        range: &TokenRange,
+        entropy: &mut Entropy,
+    ) -> Result<Token, ProvisioningRefusal> {
+        let taken =
+            |token: &Token| self.ahead.tokens.contains(&token.number()) || self.table.has_token(token);
+        draw_token(config, range, entropy, taken).map_err(|fault| match fault {
+            DrawError::RangeFull => ProvisioningRefusal::TokenRangeFull,
+            DrawError::Entropy(_) => ProvisioningRefusal::Unavailable,
+        })
+    }
+
+    /// The PAR of the PAN's other tokens; else a new one, if we are its BIN controller; else the one supplied.
+    fn par_for(
+        &self,
+        request: &ProvisionRequest,
+        pans: &PanRange,
+        entropy: &mut Entropy,
+    ) -> Result<Option<Par>, ProvisioningRefusal> {
+        let index = self.indexer.index(&request.pan);
+        let waiting = self.ahead.of_pan.get(&index).and_then(|list| list.last().copied());
+        let waiting = waiting.and_then(|record| self.record_ahead(record)).and_then(|record| record.par);
+        let known = waiting.or_else(|| self.table.par_of(&index));
+        match (known, &self.config.bin_controller) {
+            (Some(par), _) => Ok(Some(par)),
+            (None, Some(controller)) if pans.controlled => {
+                draw_par(controller, entropy).map_err(|_| ProvisioningRefusal::Unavailable)
+            }
+            (None, _) => Ok(request.par),
+        }
+    }
+
+    fn issue(
+        &self,
+        request: &ProvisionRequest,
+        requestor: &TokenRequestor,
+        (token, expiry): (Token, Expiry),
+        par: Option<Par>,
+        now: Now,
+        entropy: &mut Entropy,
+    ) -> Result<VaultRecord, ProvisioningRefusal> {
+        let unavailable = ProvisioningRefusal::Unavailable;
+        let (record, mapping_version) = (self.next_record(), 1);
+        let card = CardData {
+            pan: request.pan.clone(),
+            expiry: Some(request.pan_expiry),
+            sequence: request.sequence,
+        };
+        let aad = CardAad::vault(&token, record, mapping_version);
+        let sealed = seal_card(&self.sealer, entropy, &aad, &card).map_err(|_| unavailable)?;
+        let status = match requestor.activation {
+            Activation::AtIssue => TokenStatus::Active,
+            Activation::Confirmed => TokenStatus::Inactive,
+        };
+        Ok(VaultRecord {
+            record,
+            token,
+            expiry,
+            reference: draw_reference(entropy).map_err(|_| unavailable)?,
+            par,
+            requestor: requestor.id,
+            assurance: requestor.assurance(request.assurance)?,
+            location: request.location.unwrap_or(requestor.location),
+            last4: request.pan.last4(),
+            sealed,
+            blind_index: self.indexer.index(&request.pan),
+            mapping_version,
+            controls: requestor.controls.clone(),
+            lifecycle: Lifecycle::issued(status),
+            issued_at: now.wall,
+            changed_at: now.wall,
+            device: request.device.map(|device| self.device_mark(requestor.id, &device)),
+        })
+    }
+
+    /// What is kept of a device's name: keyed, so that nobody can try names; never 0, which stands for none.
+    fn device_mark(&self, requestor: TokenRequestorId, device: &Text<64>) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] =
+            self.indexer.mark(&[b"device", requestor.as_bytes(), device.as_bytes()]);
+        u64::from_le_bytes([a, b, c, d, e, f, g, h]).max(1)
+    }
+}
+
+/// The range of a card that may have a token now.
+fn eligible<'a>(
+    config: &'a TspConfig,
+    request: &ProvisionRequest,
+    today: YearMonth,
+) -> Result<&'a PanRange, ProvisioningRefusal> {
+    if !luhn_valid(request.pan.expose_digits()) {
+        return Err(ProvisioningRefusal::CardNotValid);
+    }
+    let pans = config.pan_range(&request.pan).ok_or(ProvisioningRefusal::CardNotEligible)?;
+    if request.pan_expiry.is_past(today) {
+        return Err(ProvisioningRefusal::CardExpired);
+    }
+    Ok(pans)
+}

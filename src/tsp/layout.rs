@@ -1,0 +1,524 @@
+//! How token events and vault records are laid out in the journal and the checkpoint. Nobody else reads or writes
+//! these bytes.
+//!
+//! Version 3: numbers little-endian; texts with one byte of length in front; an optional value with 0 or 1 in front;
+//! a list with two bytes of count. Version 1 had no `cryptogram_required`; version 2 had only requestors as
+//! principals, no reason codes, no status before a move, and no further properties of a record. Once written, a
+//! number here never changes its meaning; what must change gets a new version.
+
+use crate::crypto::Sealed;
+use crate::stdx::clock::Wall;
+use crate::vocab::{
+    Amount, Currency, Digits, Expiry, LinkId, MerchantCategory, MerchantId, Par, Text, Token,
+    TokenAssuranceMethod, TokenLocation, TokenReferenceId, TokenRequestorId,
+};
+
+use super::controls::{DomainControls, EntryModes, Merchant};
+use super::event::{Actor, Cause, Change, Principal, Reason, RequestId, TokenEvent};
+use super::lifecycle::{Lifecycle, Move, Suspenders, TokenStatus};
+use super::record::VaultRecord;
+
+const VERSION: u8 = 3;
+
+impl TokenEvent {
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer(vec![VERSION]);
+        put_cause(&mut out, &self.cause);
+        match &self.change {
+            Change::Issued(record) => {
+                out.byte(1);
+                put_record(&mut out, record);
+            }
+            Change::Moved { record, asked, before, lifecycle } => {
+                out.byte(2);
+                out.bytes(&record.to_le_bytes());
+                let (kind, by) = asked.code();
+                out.bytes(&[kind, by]);
+                out.optional(before.as_ref(), |out, before| out.bytes(&write_lifecycle(before)));
+                out.bytes(&write_lifecycle(lifecycle));
+            }
+        }
+        out.0
+    }
+
+    /// Reads what `encode` wrote; none for anything else.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut from = Reader::open(bytes)?;
+        let cause = take_cause(&mut from)?;
+        let change = match from.byte()? {
+            1 => Change::Issued(Box::new(take_record(&mut from)?)),
+            2 => Change::Moved {
+                record: from.number()?,
+                asked: from.array().and_then(|[kind, by]| Move::from_code(kind, by))?,
+                before: match from.version {
+                    1 | 2 => None,
+                    _ => from.optional(|from| from.array().and_then(read_lifecycle))?,
+                },
+                lifecycle: from.array().and_then(read_lifecycle)?,
+            },
+            _ => return None,
+        };
+        from.bytes.is_empty().then_some(Self { cause, change })
+    }
+}
+
+fn put_cause(out: &mut Writer, cause: &Cause) {
+    out.byte(cause.actor.code());
+    put_principal(out, &cause.principal);
+    out.text(cause.client.as_bytes());
+    out.optional(cause.requestor.as_ref(), |out, requestor| out.bytes(requestor.as_bytes()));
+    out.text(cause.request_id.as_str().as_bytes());
+    out.bytes(&cause.body_digest);
+    out.byte(cause.reason_code.code());
+    out.text(cause.reason.as_bytes());
+}
+
+fn take_cause(from: &mut Reader<'_>) -> Option<Cause> {
+    let actor = Actor::from_code(from.byte()?)?;
+    if from.version < 3 {
+        let requestor = TokenRequestorId::parse(from.take(11)?).ok()?;
+        return Some(Cause {
+            principal: Principal::Requestor(requestor),
+            client: Text::default(),
+            actor,
+            requestor: Some(requestor),
+            request_id: RequestId::parse(from.text()?).ok()?,
+            body_digest: from.array()?,
+            reason_code: Reason::Unstated,
+            reason: Text::parse("reason", from.text()?).ok()?,
+        });
+    }
+    Some(Cause {
+        actor,
+        principal: take_principal(from)?,
+        client: Text::parse("client", from.text()?).ok()?,
+        requestor: from.optional(|from| TokenRequestorId::parse(from.take(11)?).ok())?,
+        request_id: RequestId::parse(from.text()?).ok()?,
+        body_digest: from.array()?,
+        reason_code: Reason::from_code(from.byte()?)?,
+        reason: Text::parse("reason", from.text()?).ok()?,
+    })
+}
+
+/// Never begins with a digit: that is how the checkpoint's requests of older versions begin.
+pub(super) fn put_principal(out: &mut Writer, principal: &Principal) {
+    match principal {
+        Principal::Requestor(id) => {
+            out.byte(1);
+            out.bytes(id.as_bytes());
+        }
+        Principal::Issuer(name) => {
+            out.byte(2);
+            out.text(name.as_bytes());
+        }
+        Principal::Operator(name) => {
+            out.byte(3);
+            out.text(name.as_bytes());
+        }
+        Principal::Service => out.byte(4),
+    }
+}
+
+pub(super) fn take_principal(from: &mut Reader<'_>) -> Option<Principal> {
+    Some(match from.byte()? {
+        1 => Principal::Requestor(TokenRequestorId::parse(from.take(11)?).ok()?),
+        2 => Principal::Issuer(Text::parse("issuer", from.text()?).ok()?),
+        3 => Principal::Operator(Text::parse("operator", from.text()?).ok()?),
+        4 => Principal::Service,
+        _ => return None,
+    })
+}
+
+/// A record by itself, for the checkpoint.
+pub(super) fn encode_record(record: &VaultRecord) -> Vec<u8> {
+    let mut out = Writer(vec![VERSION]);
+    put_record(&mut out, record);
+    out.0
+}
+
+pub(super) fn decode_record(bytes: &[u8]) -> Option<VaultRecord> {
+    let mut from = Reader::open(bytes)?;
+    let record = take_record(&mut from)?;
+    from.bytes.is_empty().then_some(record)
+}
+
+/// Status, suspenders and version, in six bytes.
+pub(super) fn write_lifecycle(lifecycle: &Lifecycle) -> [u8; 6] {
+    let [a, b, c, d] = lifecycle.version.to_le_bytes();
+    [lifecycle.status.code(), lifecycle.suspenders.bits(), a, b, c, d]
+}
+
+pub(super) fn read_lifecycle([status, suspenders, version @ ..]: [u8; 6]) -> Option<Lifecycle> {
+    Some(Lifecycle {
+        status: TokenStatus::from_code(status)?,
+        suspenders: Suspenders::from_bits(suspenders)?,
+        version: u32::from_le_bytes(version),
+    })
+}
+
+fn put_record(out: &mut Writer, record: &VaultRecord) {
+    out.bytes(&record.record.to_le_bytes());
+    out.text(record.token.as_bytes());
+    out.bytes(&record.expiry.digits());
+    out.bytes(&record.reference.to_bytes());
+    out.optional(record.par.as_ref(), |out, par| out.bytes(par.as_bytes()));
+    out.bytes(record.requestor.as_bytes());
+    out.bytes(&record.assurance.digits());
+    out.byte(record.location.code());
+    out.bytes(record.last4.as_bytes());
+    record.sealed.encode(&mut out.0);
+    out.bytes(&record.blind_index);
+    out.bytes(&record.mapping_version.to_le_bytes());
+    put_controls(out, &record.controls);
+    out.bytes(&write_lifecycle(&record.lifecycle));
+    out.bytes(&record.issued_at.0.to_le_bytes());
+    out.bytes(&record.changed_at.0.to_le_bytes());
+    put_properties(out, record);
+}
+
+fn take_record(from: &mut Reader<'_>) -> Option<VaultRecord> {
+    let mut record = VaultRecord {
+        record: from.number()?,
+        token: Token::parse(from.text()?).ok()?,
+        expiry: Expiry::parse(from.take(4)?).ok()?,
+        reference: TokenReferenceId::from_bytes(from.array()?),
+        par: from.optional(|from| Par::parse(from.take(29)?).ok())?,
+        requestor: TokenRequestorId::parse(from.take(11)?).ok()?,
+        assurance: TokenAssuranceMethod::parse(from.take(2)?).ok()?,
+        location: TokenLocation::ALL.get(usize::from(from.byte()?)).copied()?,
+        last4: Digits::parse("last four", from.take(4)?, 4).ok()?,
+        sealed: from.sealed()?,
+        blind_index: from.array()?,
+        mapping_version: u32::from_le_bytes(from.array()?),
+        controls: take_controls(from)?,
+        lifecycle: from.array().and_then(read_lifecycle)?,
+        issued_at: Wall(from.number()?),
+        changed_at: Wall(from.number()?),
+        device: None,
+    };
+    if from.version >= 3 {
+        take_properties(from, &mut record)?;
+    }
+    Some(record)
+}
+
+/// What only some records have: a count, then each with its number in front, in their order. A property that is not known here
+/// makes the record unreadable, never incomplete.
+fn put_properties(out: &mut Writer, record: &VaultRecord) {
+    out.byte(u8::from(record.device.is_some()));
+    if let Some(device) = &record.device {
+        out.byte(1);
+        out.bytes(&device.to_le_bytes());
+    }
+}
+
+fn take_properties(from: &mut Reader<'_>, record: &mut VaultRecord) -> Option<()> {
+    let (count, mut last) = (from.byte()?, 0);
+    for _ in 0..count {
+        let property = from.byte()?;
+        match property {
+            _ if property <= last => return None,
+            1 => record.device = Some(from.number()?),
+            _ => return None,
+        }
+        last = property;
+    }
+    Some(())
+}
+
+fn put_controls(out: &mut Writer, controls: &DomainControls) {
+    out.bytes(&controls.entry_modes.bits().to_le_bytes());
+    out.list(&controls.merchants, |out, merchant| {
+        out.bytes(&merchant.acquirer.0.to_le_bytes());
+        out.text(merchant.id.as_bytes());
+    });
+    out.list(&controls.categories, |out, category| out.bytes(&category.0.to_le_bytes()));
+    out.optional(controls.most_amount.as_ref(), |out, most| {
+        out.bytes(&most.minor().to_le_bytes());
+        out.bytes(&most.currency().digits());
+    });
+    for flag in [controls.expiry_optional, controls.chip_amount_binds, controls.cryptogram_required] {
+        out.byte(u8::from(flag));
+    }
+}
+
+fn take_controls(from: &mut Reader<'_>) -> Option<DomainControls> {
+    Some(DomainControls {
+        entry_modes: EntryModes::from_bits(u128::from_le_bytes(from.array()?)),
+        merchants: from.list(|from| {
+            Some(Merchant {
+                acquirer: LinkId(u16::from_le_bytes(from.array()?)),
+                id: MerchantId::parse(from.text()?).ok()?,
+            })
+        })?,
+        categories: from.list(|from| Some(MerchantCategory(u16::from_le_bytes(from.array()?))))?,
+        most_amount: from.optional(|from| {
+            let minor = from.number()?;
+            Some(Amount::new(minor, Currency::parse(from.take(3)?).ok()?))
+        })?,
+        expiry_optional: from.flag()?,
+        chip_amount_binds: from.flag()?,
+        cryptogram_required: if from.version < 2 { false } else { from.flag()? },
+    })
+}
+
+pub(super) struct Writer(pub(super) Vec<u8>);
+
+impl Writer {
+    pub(super) fn byte(&mut self, byte: u8) {
+        self.0.push(byte);
+    }
+
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// A word of `vocab`, none of which is longer than 255 bytes.
+    pub(super) fn text(&mut self, text: &[u8]) {
+        self.byte(u8::try_from(text.len()).unwrap_or(u8::MAX));
+        self.bytes(text.get(..usize::from(u8::MAX)).unwrap_or(text));
+    }
+
+    pub(super) fn optional<T>(&mut self, value: Option<&T>, put: impl Fn(&mut Self, &T)) {
+        self.byte(u8::from(value.is_some()));
+        if let Some(value) = value {
+            put(self, value);
+        }
+    }
+
+    /// A list of at most 65,535; the configuration does not come near.
+    pub(super) fn list<T>(&mut self, list: &[T], put: impl Fn(&mut Self, &T)) {
+        let count = u16::try_from(list.len()).unwrap_or(u16::MAX);
+        self.bytes(&count.to_le_bytes());
+        list.iter().take(usize::from(count)).for_each(|value| put(self, value));
+    }
+}
+
+pub(super) struct Reader<'a> {
+    version: u8,
+    bytes: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// None for a version that is not known here.
+    pub(super) fn open(bytes: &'a [u8]) -> Option<Self> {
+        let (version, bytes) = bytes.split_first()?;
+        (1..=VERSION).contains(version).then_some(Self { version: *version, bytes })
+    }
+
+    /// Bytes that have no version of their own.
+    pub(super) fn here(bytes: &'a [u8]) -> Self {
+        Self { version: VERSION, bytes }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub(super) fn byte(&mut self) -> Option<u8> {
+        let (byte, rest) = self.bytes.split_first()?;
+        self.bytes = rest;
+        Some(*byte)
+    }
+
+    pub(super) fn flag(&mut self) -> Option<bool> {
+        match self.byte()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+
+    pub(super) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.bytes.split_at_checked(count)?;
+        self.bytes = rest;
+        Some(taken)
+    }
+
+    pub(super) fn number(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, rest) = self.bytes.split_first_chunk::<N>()?;
+        self.bytes = rest;
+        Some(*taken)
+    }
+
+    pub(super) fn text(&mut self) -> Option<&'a [u8]> {
+        let length = self.byte()?;
+        self.take(usize::from(length))
+    }
+
+    pub(super) fn sealed(&mut self) -> Option<Sealed> {
+        let (sealed, rest) = Sealed::decode(self.bytes).ok()?;
+        self.bytes = rest;
+        Some(sealed)
+    }
+
+    pub(super) fn optional<T>(&mut self, take: impl Fn(&mut Self) -> Option<T>) -> Option<Option<T>> {
+        if self.flag()? { take(self).map(Some) } else { Some(None) }
+    }
+
+    pub(super) fn list<T>(&mut self, take: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let count = u16::from_le_bytes(self.array()?);
+        (0..count).map(|_| take(self)).collect()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::super::lifecycle::Suspender;
+    use super::*;
+
+    pub(crate) fn record(number: u64, token: &[u8]) -> VaultRecord {
+        let config = super::super::config::sample();
+        let bytes = |salt: u8| {
+            let mut bytes = [salt; 16];
+            bytes[..8].copy_from_slice(&number.to_be_bytes());
+            bytes
+        };
+        VaultRecord {
+            record: number,
+            token: Token::parse(token).unwrap(),
+            expiry: Expiry::parse(b"2911").unwrap(),
+            reference: TokenReferenceId::from_bytes(bytes(1)),
+            par: Par::parse(b"Q0010013020315513942420893974").ok(),
+            requestor: config.requestors[1].id,
+            assurance: TokenAssuranceMethod::parse(b"12").unwrap(),
+            location: TokenLocation::SharedStorage,
+            last4: Digits::parse("last four", b"0119", 4).unwrap(),
+            sealed: Sealed::from_parts(3, [9; 12], &[7; 32]).unwrap(),
+            blind_index: bytes(2),
+            mapping_version: 1,
+            controls: config.requestors[1].controls.clone(),
+            lifecycle: Lifecycle::issued(TokenStatus::Active),
+            issued_at: Wall(1_000),
+            changed_at: Wall(2_000),
+            device: Some(77),
+        }
+    }
+
+    fn event(change: Change) -> TokenEvent {
+        let cause = Cause {
+            actor: Actor::Cardholder,
+            principal: Principal::Requestor(TokenRequestorId::parse(b"00000000002").unwrap()),
+            client: Text::default(),
+            requestor: TokenRequestorId::parse(b"00000000002").ok(),
+            request_id: RequestId::parse(b"r-1").unwrap(),
+            body_digest: [5; 32],
+            reason_code: Reason::Unstated,
+            reason: Text::parse("reason", b"device lost").unwrap(),
+        };
+        TokenEvent { cause, change }
+    }
+
+    fn samples() -> Vec<TokenEvent> {
+        let mut bare = record(0, b"4895370000000005");
+        bare.par = None;
+        bare.controls.merchants.clear();
+        let mut full = record(7, b"6235290000000000013");
+        full.controls.categories = vec![MerchantCategory(5411), MerchantCategory(1)];
+        full.controls.most_amount = Some(Amount::new(5, Currency::parse(b"978").unwrap()));
+        let held = Lifecycle {
+            status: TokenStatus::Suspended,
+            suspenders: Suspenders::default().with(Suspender::Issuer),
+            version: 9,
+        };
+        bare.device = None;
+        let mut list = vec![event(Change::Issued(Box::new(bare))), event(Change::Issued(Box::new(full)))];
+        for (at, principal) in [
+            Principal::Issuer(Text::parse("issuer", b"bank").unwrap()),
+            Principal::Operator(Text::parse("operator", b"desk").unwrap()),
+            Principal::Service,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut by = list[0].clone();
+            by.cause.principal = principal;
+            by.cause.requestor = None;
+            by.cause.client = Text::parse("client", b"desk 7").unwrap();
+            by.cause.reason_code = Reason::ALL[at + 1];
+            list.push(by);
+        }
+        let suspender = Suspender::Cardholder;
+        for asked in [Move::Activate, Move::Suspend(suspender), Move::Resume(suspender), Move::Unlink] {
+            let before = Some(Lifecycle::issued(TokenStatus::Inactive));
+            list.push(event(Change::Moved { record: 7, asked, before, lifecycle: held }));
+        }
+        list
+    }
+
+    #[test]
+    fn events_come_back_the_same() {
+        for event in samples() {
+            assert_eq!(TokenEvent::decode(&event.encode()), Some(event));
+        }
+        let record = record(3, b"4895370000000005");
+        assert_eq!(decode_record(&encode_record(&record)), Some(record));
+    }
+
+    #[test]
+    fn cut_or_lengthened_events_are_refused() {
+        for event in samples() {
+            let bytes = event.encode();
+            for length in 0..bytes.len() {
+                assert_eq!(TokenEvent::decode(&bytes[..length]), None, "{length}");
+            }
+            let longer = [bytes, vec![0]].concat();
+            assert_eq!(TokenEvent::decode(&longer), None);
+        }
+    }
+
+    /// The layout is fixed: journals of years ago must be readable.
+    #[test]
+    fn versions_stay_as_they_are() {
+        let mut event = samples()[6].clone();
+        let head = "0201303030303030303030303200013030303030303030303032";
+        let request = concat!("03722d31", "0505050505050505050505050505050505050505050505050505050505050505");
+        let reason = "0b646576696365206c6f7374";
+        let moved = "0207000000000000000204";
+        let (before, after) = ("01010001000000", "030109000000");
+        let newest = format!("03{head}{request}00{reason}{moved}{before}{after}");
+        assert_eq!(hex::encode(event.encode()), newest);
+        if let Change::Moved { before, .. } = &mut event.change {
+            *before = None;
+        }
+        for version in ["01", "02"] {
+            let older = format!("{version}023030303030303030303032{request}{reason}{moved}{after}");
+            assert_eq!(TokenEvent::decode(&hex::decode(older).unwrap()).as_ref(), Some(&event));
+        }
+    }
+
+    /// The flag stands before the lifecycle (6 bytes), two times (8 each) and the properties.
+    #[test]
+    fn records_of_older_versions_are_read() {
+        let mut record = record(7, b"6235290000000000013");
+        let mut older = encode_record(&record);
+        record.device = None;
+        older.truncate(older.len() - 10);
+        older[0] = 2;
+        assert_eq!(decode_record(&older), Some(record.clone()));
+        older[0] = 1;
+        older.remove(older.len() - 6 - 16 - 1);
+        assert_eq!(decode_record(&older), Some(record.clone()));
+        record.controls.cryptogram_required = true;
+        assert_eq!(decode_record(&encode_record(&record)), Some(record));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_decoding_fail_otherwise(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            if let Some(event) = TokenEvent::decode(&bytes)
+                && bytes.starts_with(&[VERSION])
+            {
+                prop_assert_eq!(event.encode(), bytes);
+            }
+        }
+    }
+}

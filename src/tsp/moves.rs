@@ -1,0 +1,94 @@
+//! Which change of a token's status is made: the vault's decision about a move.
+
+use crate::stdx::clock::Now;
+use crate::vocab::{TokenReferenceId, YearMonth};
+
+use super::command::MoveRequest;
+use super::error::ProvisioningRefusal;
+use super::event::{Cause, Change, Principal, TokenEvent};
+use super::lifecycle::{Move, Moved, Suspender};
+use super::record::{CardAad, VaultRecord, open_card};
+use super::tsp::{Decision, Tsp};
+
+impl Tsp {
+    /// Where a move leads. Of versions: a request that names one is carried out on that very version only, so that
+    /// of two that were sent in one order and came in another, the later one tells that it is late.
+    pub(super) fn decide_move(
+        &self,
+        request: &MoveRequest,
+        now: Now,
+    ) -> Result<Decision, ProvisioningRefusal> {
+        let (cause, today) = (request.cause(), YearMonth::of(now.wall));
+        if let Some(decided) = self.repeated(&cause, today)? {
+            return Ok(decided);
+        }
+        let found = self.to_be_changed(cause.principal, request.reference, request.version)?;
+        if !may(cause.principal, request.asked) {
+            return Err(ProvisioningRefusal::NotYours);
+        }
+        let before = found.lifecycle;
+        let lifecycle = match before.after(request.asked) {
+            Moved::To(_) if found.expiry.is_past(today) && request.asked != Move::Unlink => {
+                return Err(ProvisioningRefusal::TokenExpired);
+            }
+            Moved::To(lifecycle) => lifecycle,
+            Moved::Already => before,
+            Moved::Illegal => return Err(ProvisioningRefusal::StatusDoesNotAllow),
+        };
+        let change =
+            Change::Moved { record: found.record, asked: request.asked, before: Some(before), lifecycle };
+        let cause = Cause { requestor: Some(found.requestor), ..cause };
+        Ok(Decision::New(Box::new(TokenEvent { cause, change })))
+    }
+
+    /// A token as it will be, for one who may change it and has seen this version of it.
+    pub(super) fn to_be_changed(
+        &self,
+        principal: Principal,
+        reference: TokenReferenceId,
+        version: Option<u32>,
+    ) -> Result<VaultRecord, ProvisioningRefusal> {
+        let record = self.owned(principal, reference).ok_or(ProvisioningRefusal::UnknownToken)?;
+        let found = self.record_ahead(record).ok_or(ProvisioningRefusal::UnknownToken)?;
+        if version.is_some_and(|seen| seen != found.lifecycle.version) {
+            return Err(ProvisioningRefusal::VersionDiffers);
+        }
+        Ok(found)
+    }
+
+    /// The record of a token that this principal may know of. Somebody else's is as unknown as none.
+    pub(super) fn owned(&self, principal: Principal, reference: TokenReferenceId) -> Option<u64> {
+        let record = self.table.by_reference(reference)?;
+        let found = self.table.record(record)?;
+        let theirs = match principal {
+            Principal::Requestor(id) => found.requestor == id,
+            Principal::Issuer(name) => self.issuer_of(&found) == Some(name),
+            Principal::Operator(_) | Principal::Service => true,
+        };
+        theirs.then_some(record)
+    }
+
+    /// The issuer of the card behind a token.
+    fn issuer_of(&self, found: &VaultRecord) -> Option<super::event::PartyName> {
+        let aad = CardAad::vault(&found.token, found.record, found.mapping_version);
+        let card = open_card(&self.sealer, &aad, &found.sealed).ok()?;
+        self.config.pan_range(&card.pan)?.issuer
+    }
+}
+
+/// Who may ask for which move: each suspends in its own name, and lifts only that.
+fn may(principal: Principal, asked: Move) -> bool {
+    let by = match asked {
+        Move::Activate | Move::Unlink => return true,
+        Move::Suspend(by) | Move::Resume(by) => by,
+    };
+    match principal {
+        Principal::Requestor(_) => {
+            matches!(by, Suspender::TokenRequestor | Suspender::Cardholder | Suspender::MobilePinLocked)
+        }
+        Principal::Issuer(_) => by == Suspender::Issuer,
+        Principal::Operator(_) => by == Suspender::Operator,
+        // What it does, it does in the name of whoever it works for.
+        Principal::Service => true,
+    }
+}
