@@ -269,6 +269,7 @@ fn issuer(dialect: Arc<Dialect>, framing: FrameFormat) -> IssuerSimulator {
         header: vec![0; framing.header_length()],
         signs_on: false,
         rules: Vec::new(),
+        enquiries: Vec::new(),
         faults: FaultPlan::none(),
         think: Duration::ZERO,
         seed: 7,
@@ -361,6 +362,7 @@ impl Core {
         self.ticket += 1;
         let leg = self.core.transaction(id).unwrap().routed.as_ref().unwrap().leg;
         let answer = IssuerAnswer {
+            contacts: None,
             link: leg.link,
             mti: leg.mti.answer().unwrap(),
             sent_at: leg.sent_at,

@@ -21,7 +21,7 @@ use crate::stdx::clock::Clock;
 use crate::stdx::random::{Entropy, NoEntropy};
 use crate::switch::{
     Action, Cards, DurableSignal, NodeParts, Recovered, Recovery, RecoveryError, Switch, SwitchConfig,
-    SwitchCore, SwitchError, SwitchParts, SwitchStatus,
+    SwitchCore, SwitchError, SwitchParts, SwitchStatus, enquiry_line,
 };
 use crate::tsp::{JournalLog, LogNotifier, TokenService, Tsp, TspError, TspFold, WriterThread, log_watch};
 use crate::vocab::{LinkId, ShardId};
@@ -127,6 +127,7 @@ impl App {
         let keeper = keeper(config, &journal, checkpoint)?;
         let log = JournalLog::new(journal.appender(), ShardId::default(), watch);
         let (tokens, vault) = TokenService::start(recalled.tsp, log, clock.clone(), Entropy::system())?;
+        let (_, enquiries) = enquiry_line(1);
         let registry = Arc::new(Mutex::new(Registry::default()));
         let node = NodeParts {
             config: switch_config,
@@ -146,6 +147,7 @@ impl App {
             durable,
             clock: clock.clone(),
             registry: Arc::clone(&registry),
+            enquiries,
             drain_limit: config.node.drain_limit,
         })?;
         let api = {

@@ -133,7 +133,7 @@ impl Sought {
                 let stans = [tombstone.acquirer.stan, tombstone.original.stan];
                 self.is(tombstone.transaction, &[], &stans).then_some(tombstone.transaction)
             }
-            TransactionEntry::Delivered(_) | TransactionEntry::Late(_) => None,
+            TransactionEntry::Delivered(_) | TransactionEntry::Late(_) | TransactionEntry::Enquiry(_) => None,
         }
     }
 
@@ -208,6 +208,7 @@ impl<'a> Teller<'a> {
             TransactionEntry::Delivered(delivered) => self.delivered(delivered.stored, delivered.end, at),
             TransactionEntry::Tombstone(tombstone) => self.tombstone(tombstone, at),
             TransactionEntry::Late(late) => self.late(*late, at),
+            TransactionEntry::Enquiry(_) => {}
         }
     }
 

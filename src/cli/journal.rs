@@ -202,6 +202,12 @@ fn transaction_text(entry: &TransactionEntry) -> String {
             format!("tombstone {} {}", tombstone.transaction, asked(&tombstone.acquirer))
         }
         TransactionEntry::Late(late) => format!("late answer {} to {}", late.code, late.transaction),
+        TransactionEntry::Enquiry(enquiry) => format!(
+            "enquiry {} for requestor {} -> {}",
+            enquiry.transaction,
+            enquiry.requestor.as_str(),
+            forwarded(&enquiry.issuer)
+        ),
     }
 }
 

@@ -15,6 +15,7 @@ use super::response_codes::ResponseCodes;
 use super::tlv::Tag;
 use super::token_data::TokenData;
 use super::token_places::TokenPlaces;
+use super::token_request::TokenRequestPlaces;
 use crate::stdx::maps::Set;
 use crate::vocab::{MessageClass, MessageVersion, Outcome, Refusal, ResponseCode};
 
@@ -162,6 +163,7 @@ pub(super) struct Parts {
     pub(super) fields: Vec<FieldSpec>,
     pub(super) tags: Vec<TagSpec>,
     pub(super) token: TokenPlaces,
+    pub(super) token_request: Option<TokenRequestPlaces>,
     pub(super) codes: ResponseCodes,
     pub(super) echo: Bitmap,
     pub(super) echo_network: Bitmap,
@@ -244,6 +246,12 @@ impl Dialect {
     #[must_use]
     pub fn token_places(&self) -> &TokenPlaces {
         &self.parts.token
+    }
+
+    /// How an issuer is asked whether a card may have a token; none where the dialect cannot.
+    #[must_use]
+    pub fn token_request(&self) -> Option<&TokenRequestPlaces> {
+        self.parts.token_request.as_ref()
     }
 
     /// What the message says about its token.

@@ -24,6 +24,7 @@ mod spec_file;
 mod tlv;
 mod token_data;
 mod token_places;
+mod token_request;
 mod words;
 
 pub use attribute::{Attribute, Class, Extent};
@@ -50,3 +51,4 @@ pub use spec_file::shipped_dialects;
 pub use tlv::{MOST_DEPTH, MOST_ITEMS, Tag, Tlv, TlvFault, write_item};
 pub use token_data::{TokenData, TokenPart};
 pub use token_places::{Inside, TokenPlace, TokenPlaces};
+pub use token_request::{TokenRequestData, TokenRequestPlaces};

@@ -19,7 +19,8 @@ use super::spec_element::{
 use super::tlv::Tag;
 use super::token_data::TokenPart;
 use super::token_places::{Inside, TokenPlace, TokenPlaces};
-use crate::vocab::{MessageVersion, Outcome, Refusal, ResponseCode};
+use super::token_request::TokenRequestPlaces;
+use crate::vocab::{MessageVersion, Outcome, ProcessingCode, Refusal, ResponseCode, TransactionKind};
 
 /// The dialects that come with the program: name, and the text of its file.
 static SHIPPED: [(&str, &str); 3] = [
@@ -75,8 +76,17 @@ struct File {
     #[serde(default)]
     elements: BTreeMap<String, Spanned<Element>>,
     token: Option<BTreeMap<String, Spanned<String>>>,
+    token_request: Option<TokenRequest>,
     response_codes: Option<Codes>,
     answers: Option<Answers>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenRequest {
+    processing: Spanned<String>,
+    usage: Spanned<String>,
+    step_up: Spanned<String>,
 }
 
 #[derive(Deserialize)]
@@ -159,6 +169,7 @@ impl<'a> SpecReader<'a> {
             bitmap: wire.bitmap,
             tags: tags(faults),
             token: self.token(&fields, faults),
+            token_request: self.token_request(&fields, faults),
             codes: self.codes(faults)?,
             echo: self.answers("answers.echo", &fields, faults, |answers| &answers.echo),
             echo_network: self.answers("answers.echo_network", &fields, faults, |a| &a.echo_network),
@@ -300,6 +311,34 @@ impl<'a> SpecReader<'a> {
             }
         }
         TokenPlaces::new(&places)
+    }
+
+    /// A dialect may be without it.
+    fn token_request(&self, fields: &[FieldSpec], faults: &mut Vec<SpecError>) -> Option<TokenRequestPlaces> {
+        let (source, table) = self.first(|file| file.token_request.as_ref())?;
+        let mut fault = |span, key: &str, reason| {
+            faults.push(source.fault(Some(span), &format!("token_request.{key}"), reason));
+        };
+        let processing = ProcessingCode::parse(table.processing.get_ref().as_bytes()).ok();
+        let processing = processing.filter(|code| code.kind() == TransactionKind::Inquiry);
+        if processing.is_none() {
+            fault(table.processing.span(), "processing", "an inquiry has six digits that begin with 3");
+        }
+        let step_up = code(table.step_up.get_ref());
+        if step_up.is_none() {
+            fault(table.step_up.span(), "step_up", NO_CODE);
+        }
+        let place = table.usage.get_ref().split_once('.').and_then(|(number, usage)| {
+            let element = number.parse().ok().and_then(DataElement::new)?;
+            let field = fields.iter().find(|field| field.element == element)?;
+            let usage: [u8; 2] = usage.as_bytes().try_into().ok()?;
+            matches!(field.layout, Layout::Usages(_)).then_some((element, usage))
+        });
+        if place.is_none() {
+            fault(table.usage.span(), "usage", "a place is a usage of an element that has such, as `63.TR`");
+        }
+        let (element, usage) = place?;
+        Some(TokenRequestPlaces { processing: processing?, step_up: step_up?, element, usage })
     }
 
     fn codes(&self, faults: &mut Vec<SpecError>) -> Option<ResponseCodes> {

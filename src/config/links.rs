@@ -101,6 +101,7 @@ pub(super) struct IssuerDraft {
     pub(super) party: PartyDraft,
     pub(super) reach: Option<Reach>,
     pub(super) timeout: Option<Duration>,
+    enquiry_timeout: Duration,
     identifiers: Identifiers,
     track_two: TrackTwo,
     connections: usize,
@@ -163,6 +164,7 @@ impl IssuerDraft {
         let switch = IssuerConfig {
             name: party.name.clone(),
             timeout,
+            enquiry_timeout: self.enquiry_timeout,
             identifiers: self.identifiers,
             track_two: self.track_two,
             dedupes_repeats: self.dedupes_repeats,
@@ -222,6 +224,7 @@ pub(super) fn issuer(mut section: Section<'_>, dialects: &mut Dialects) -> Issue
         party,
         reach,
         timeout,
+        enquiry_timeout: section.or("enquiry_timeout", Duration::from_secs(5), duration),
         identifiers: section.or("identifiers", Identifiers::Own, identifiers),
         track_two: section.or("track2", TrackTwo::Drop, track_two),
         connections: section.or("connections", 2, count(1, 1_000)),

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use crate::crypto::Sealed;
 use crate::stdx::clock::Wall;
 use crate::vocab::{
-    Amount, CounterTaken, Currency, Digits, Expiry, InstitutionId, LinkId, Mti, Outcome, Par, Refusal,
-    ResponseCode, ReversalReason, SentAt, SettlementWindow, ShardId, Stan, Token, TokenAssuranceMethod,
-    TokenRequestorId, TransactionId, Verdicts,
+    Amount, CounterTaken, Currency, Digits, EnquiryId, Expiry, InstitutionId, LinkId, Mti, Outcome, Par,
+    Refusal, ResponseCode, ReversalReason, SentAt, SettlementWindow, ShardId, Stan, Token,
+    TokenAssuranceMethod, TokenRequestorId, TransactionId, Verdicts,
 };
 
 /// The place of an entry in the journal. The first is 1, none is left out; 0 stands for "before the first".
@@ -68,6 +68,8 @@ pub enum TransactionEntry {
     Tombstone(Box<TombstoneEntry>),
     /// An issuer's answer that came too late: it changes nothing.
     Late(LateEntry),
+    /// An issuer is about to be asked whether a card may have a token. What it said stands in the token's event.
+    Enquiry(EnquiryEntry),
 }
 
 /// What names a request on the acquirer's link. Further identifiers stand among its elements.
@@ -223,6 +225,16 @@ pub struct LateEntry {
     pub transaction: TransactionId,
     pub outcome: Outcome,
     pub code: ResponseCode,
+}
+
+/// An enquiry that is about to leave. Nothing moves by it, so nothing is owed for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EnquiryEntry {
+    pub transaction: TransactionId,
+    pub issuer: IssuerLeg,
+    pub requestor: TokenRequestorId,
+    /// As the issuer knows it.
+    pub enquiry: EnquiryId,
 }
 
 /// Data elements that may be written down, and no others: a fixed list decides, so that track data, a PIN block or

@@ -155,6 +155,8 @@ fn about(entry: &TransactionEntry) -> Vec<(TransactionId, TransactionEntry)> {
         TransactionEntry::Delivered(delivered) => own(delivered.stored),
         TransactionEntry::Tombstone(tombstone) => own(tombstone.transaction),
         TransactionEntry::Late(late) => own(late.transaction),
+        // No acquirer asks for it, and nothing is ever looked up by it.
+        TransactionEntry::Enquiry(_) => Vec::new(),
     }
 }
 
@@ -170,9 +172,10 @@ fn names(transaction: TransactionId, entry: &TransactionEntry) -> Vec<HistoryNam
             let original = HistoryName::of_original(stone.acquirer.link, &stone.original);
             return vec![HistoryName::of(&stone.acquirer), original];
         }
-        TransactionEntry::Outcome(_) | TransactionEntry::Delivered(_) | TransactionEntry::Late(_) => {
-            return Vec::new();
-        }
+        TransactionEntry::Outcome(_)
+        | TransactionEntry::Delivered(_)
+        | TransactionEntry::Late(_)
+        | TransactionEntry::Enquiry(_) => return Vec::new(),
     };
     std::iter::once(HistoryName::of(&leg)).chain(HistoryName::rrn(leg.link, elements)).collect()
 }

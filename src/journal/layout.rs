@@ -5,16 +5,16 @@
 use std::sync::Arc;
 
 use super::entry::{
-    AcquirerLeg, Body, CardRef, DeliveredEntry, DeliveryEnd, Elements, Entry, EntryNumber, IssuerLeg,
-    LateEntry, OriginalIdentity, OutcomeEntry, RequestEntry, StoredEntry, StoredKind, TokenRef,
+    AcquirerLeg, Body, CardRef, DeliveredEntry, DeliveryEnd, Elements, EnquiryEntry, Entry, EntryNumber,
+    IssuerLeg, LateEntry, OriginalIdentity, OutcomeEntry, RequestEntry, StoredEntry, StoredKind, TokenRef,
     TombstoneEntry, TransactionEntry,
 };
 use crate::crypto::Sealed;
 use crate::stdx::clock::Wall;
 use crate::vocab::{
-    Amount, BusinessDate, CounterTaken, Currency, Digits, Expiry, InstitutionId, LinkId, Mti, Outcome, Par,
-    Refusal, ResponseCode, ReversalReason, SentAt, Service, SettlementWindow, ShardId, Stan, Token,
-    TokenAssuranceMethod, TokenRequestorId, TransactionId, VerdictResult, Verdicts,
+    Amount, BusinessDate, CounterTaken, Currency, Digits, EnquiryId, Expiry, InstitutionId, LinkId, Mti,
+    Outcome, Par, Refusal, ResponseCode, ReversalReason, SentAt, Service, SettlementWindow, ShardId, Stan,
+    Token, TokenAssuranceMethod, TokenRequestorId, TransactionId, VerdictResult, Verdicts,
 };
 
 /// The layout that this program writes.
@@ -226,7 +226,7 @@ macro_rules! choices {
 }
 
 numbers! { u8 u16 u32 u64 }
-wrapped! { EntryNumber ShardId Wall LinkId SentAt TransactionId }
+wrapped! { EntryNumber ShardId Wall LinkId SentAt TransactionId EnquiryId }
 texts! { InstitutionId Token TokenRequestorId Par ResponseCode }
 digits! { Mti: 4 Stan: 6 Expiry: 4 TokenAssuranceMethod: 2 Currency: 3 }
 
@@ -240,7 +240,7 @@ codes! {
 
 choices! {
     Body { Transaction = 1 Token = 2 CutOver = 3 Operator = 4 }
-    TransactionEntry { Request = 1 Outcome = 2 Stored = 3 Delivered = 4 Tombstone = 5 Late = 6 }
+    TransactionEntry { Request = 1 Outcome = 2 Stored = 3 Delivered = 4 Tombstone = 5 Late = 6 Enquiry = 64 }
     DeliveryEnd { Acknowledged = 1 Parked = 2 }
 }
 
@@ -260,6 +260,7 @@ structures! {
     OriginalIdentity { mti stan sent_at acquirer }
     TombstoneEntry { transaction acquirer original answer }
     LateEntry { transaction outcome code }
+    EnquiryEntry { transaction issuer requestor enquiry }
     CounterTaken { atc cryptogram }
     SettlementWindow { date sequence }
     BusinessDate { year month day }
@@ -492,6 +493,11 @@ pub(super) mod samples {
             (any::<u64>(), an_outcome(), "[0-9A-Z]{2,3}").prop_map(|(id, outcome, code)| {
                 let code = ResponseCode::parse(code.as_bytes()).unwrap();
                 TransactionEntry::Late(LateEntry { transaction: TransactionId(id), outcome, code })
+            }),
+            (any::<u64>(), issuer(), any::<[u8; 8]>()).prop_map(|(id, issuer, enquiry)| {
+                let requestor = TokenRequestorId::parse(b"00000000001").unwrap();
+                let (transaction, enquiry) = (TransactionId(id), EnquiryId(enquiry));
+                TransactionEntry::Enquiry(EnquiryEntry { transaction, issuer, requestor, enquiry })
             }),
         ]
     }

@@ -33,8 +33,8 @@ pub use checkpoint::{
 pub use config::JournalConfig;
 pub use disk::{Disk, RealDisk};
 pub use entry::{
-    AcquirerLeg, Body, CardRef, DeliveredEntry, DeliveryEnd, Elements, Entry, EntryNumber, IssuerLeg,
-    LateEntry, OriginalIdentity, OutcomeEntry, RequestEntry, StoredEntry, StoredKind, TokenRef,
+    AcquirerLeg, Body, CardRef, DeliveredEntry, DeliveryEnd, Elements, EnquiryEntry, Entry, EntryNumber,
+    IssuerLeg, LateEntry, OriginalIdentity, OutcomeEntry, RequestEntry, StoredEntry, StoredKind, TokenRef,
     TombstoneEntry, TransactionEntry,
 };
 pub use error::{Damage, JournalError};

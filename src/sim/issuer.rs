@@ -11,14 +11,14 @@ use super::ledger::{Decision, Identity, Known, Ledger, Posting, ReversalOutcome,
 use super::outbox::{Outbox, Wire};
 use super::payment::write_network_answer;
 use crate::codec::{
-    Bitmap, DataElement, DecodeError, Dialect, EncodeError, FrameFormat, Message, WriteError, decode,
-    decode_into,
+    Bitmap, DataElement, DecodeError, Dialect, EncodeError, FrameFormat, Message, TokenRequestData,
+    WriteError, decode, decode_into,
 };
 use crate::stdx::clock::{Moment, Now};
 use crate::stdx::random::Entropy;
 use crate::vocab::{
-    Amount, ApprovalCode, MessageClass, MessageFunction, Mti, NetworkCode, Refusal, ResponseCode, Stan,
-    TransmissionTime,
+    Amount, ApprovalCode, Contact, ContactKind, Contacts, MessageClass, MessageFunction, Mti, NetworkCode,
+    Refusal, ResponseCode, Stan, Text, TransmissionTime,
 };
 
 /// What an answer takes over from the request, where the request has it.
@@ -53,6 +53,34 @@ pub enum RuledAnswer {
     Partly(ResponseCode, u64),
 }
 
+/// What an issuer says when it is asked whether cards whose number ends so may have a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnquiryRule {
+    /// Last digits of the PAN; empty: of every card.
+    pub ends: String,
+    pub answer: EnquiryAnswer,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EnquiryAnswer {
+    Approve,
+    /// Only once the cardholder has proven itself.
+    StepUp,
+    Decline,
+    /// No answer at all.
+    Silent,
+}
+
+impl EnquiryAnswer {
+    /// Its name on a command line.
+    pub const NAMES: [(&'static str, Self); 4] = [
+        ("approve", Self::Approve),
+        ("step-up", Self::StepUp),
+        ("decline", Self::Decline),
+        ("silent", Self::Silent),
+    ];
+}
+
 /// How an issuer behaves.
 pub struct IssuerConfig {
     pub dialect: Arc<Dialect>,
@@ -63,6 +91,8 @@ pub struct IssuerConfig {
     pub signs_on: bool,
     /// The first that holds decides; without one, requests are approved.
     pub rules: Vec<AnswerRule>,
+    /// The first that fits decides; without one, tokens are approved.
+    pub enquiries: Vec<EnquiryRule>,
     pub faults: FaultPlan,
     /// How long every answer takes, besides the faults' delays.
     pub think: Duration,
@@ -76,6 +106,8 @@ pub struct IssuerCounts {
     pub advices: u64,
     pub reversals: u64,
     pub network: u64,
+    /// Whether a card may have a token.
+    pub enquiries: u64,
     /// Messages that were no messages of its dialect, or lacked what an answer needs.
     pub unreadable: u64,
     /// Answers that could not be encoded.
@@ -89,6 +121,7 @@ pub struct IssuerSimulator {
     header: Vec<u8>,
     signs_on: bool,
     rules: Vec<AnswerRule>,
+    enquiries: Vec<EnquiryRule>,
     think: Duration,
     wire: Wire,
     ledger: Ledger,
@@ -106,6 +139,14 @@ struct Said {
     code: ResponseCode,
     approval: Option<ApprovalCode>,
     minor: Option<u64>,
+    /// How the cardholder can be reached: in the answer to an enquiry.
+    contacts: Contacts,
+}
+
+impl Said {
+    fn of(code: ResponseCode) -> Self {
+        Self { code, approval: None, minor: None, contacts: Contacts::default() }
+    }
 }
 
 impl IssuerSimulator {
@@ -117,6 +158,7 @@ impl IssuerSimulator {
             header: config.header,
             signs_on: config.signs_on,
             rules: config.rules,
+            enquiries: config.enquiries,
             think: config.think,
             wire: Wire::new(config.framing, config.faults),
             ledger: Ledger::new(),
@@ -214,7 +256,17 @@ impl IssuerSimulator {
         if fault == Some(Fault::Ignore) {
             return;
         }
-        let judged = if readable { self.judge(message) } else { Ok(self.refusal(Refusal::FormatError)) };
+        let enquiry = if readable { self.enquired(message) } else { None };
+        if enquiry == Some(EnquiryAnswer::Silent) {
+            return;
+        }
+        let judged = if let Some(answer) = enquiry {
+            Ok(self.enquiry_said(answer))
+        } else if readable {
+            self.judge(message)
+        } else {
+            Ok(self.refusal(Refusal::FormatError))
+        };
         let said = judged.unwrap_or_else(|_| {
             self.counts.unreadable += 1;
             self.refusal(Refusal::FormatError)
@@ -237,7 +289,7 @@ impl IssuerSimulator {
         match (mti.class, mti.function) {
             (MessageClass::NetworkManagement, _) => {
                 self.counts.network += 1;
-                Ok(Said { code: self.dialect.approved(), approval: None, minor: None })
+                Ok(Said::of(self.dialect.approved()))
             }
             (MessageClass::Reversal, _) => {
                 self.counts.reversals += 1;
@@ -265,7 +317,7 @@ impl IssuerSimulator {
         };
         let partly = decision.approved && decision.minor != posting.amount.minor();
         let minor = partly.then_some(decision.minor);
-        Ok(Said { code: decision.code, approval: decision.approval, minor })
+        Ok(Said { approval: decision.approval, minor, ..Said::of(decision.code) })
     }
 
     fn decide(&mut self, posting: &Posting, advice: bool) -> Decision {
@@ -290,18 +342,41 @@ impl IssuerSimulator {
     fn reverse(&mut self, message: &Message) -> Result<Said, DecodeError> {
         let Some(reversal) = reversal(message)? else { return Ok(self.refusal(Refusal::FormatError)) };
         Ok(match self.ledger.reverse(&reversal) {
-            ReversalOutcome::Undone => Said { code: self.dialect.approved(), approval: None, minor: None },
+            ReversalOutcome::Undone => Said::of(self.dialect.approved()),
             ReversalOutcome::NothingToDo => {
                 // 21, no action taken: all editions of the standard have it.
                 let code = ResponseCode::parse(b"21").unwrap_or(self.dialect.approved());
-                Said { code, approval: None, minor: None }
+                Said::of(code)
             }
             ReversalOutcome::UnknownOriginal => self.refusal(Refusal::UnknownOriginal),
         })
     }
 
+    /// What it says to a question about a token for a card; `None` for every other message.
+    fn enquired(&mut self, message: &Message) -> Option<EnquiryAnswer> {
+        let places = self.dialect.token_request()?;
+        let asks = message.processing_code().ok().flatten() == Some(places.processing);
+        if !asks || !places.read(message).is_ok_and(|data| data.indicator) {
+            return None;
+        }
+        self.counts.enquiries += 1;
+        let pan = message.pan().ok().flatten()?;
+        let fits = |rule: &&EnquiryRule| pan.expose_digits().ends_with(rule.ends.as_bytes());
+        Some(self.enquiries.iter().find(fits).map_or(EnquiryAnswer::Approve, |rule| rule.answer))
+    }
+
+    fn enquiry_said(&self, answer: EnquiryAnswer) -> Said {
+        let approved = || Said { contacts: known_contacts(), ..Said::of(self.dialect.approved()) };
+        match (answer, self.dialect.token_request()) {
+            (EnquiryAnswer::StepUp, Some(places)) => Said { code: places.step_up, ..approved() },
+            (EnquiryAnswer::Approve, _) => approved(),
+            // 05, do not honour: all editions of the standard have it.
+            _ => Said::of(ResponseCode::parse(b"05").unwrap_or(self.dialect.approved())),
+        }
+    }
+
     fn refusal(&self, refusal: Refusal) -> Said {
-        Said { code: self.dialect.response_code(refusal), approval: None, minor: None }
+        Said::of(self.dialect.response_code(refusal))
     }
 
     fn write_answer(&mut self, request: &Message, said: &Said) -> Result<(), EncodeError> {
@@ -317,6 +392,10 @@ impl IssuerSimulator {
         }
         if let Some(approval) = said.approval {
             answer.set(DataElement::APPROVAL_CODE, approval.as_bytes())?;
+        }
+        if let Some(places) = self.dialect.token_request().filter(|_| !said.contacts.is_empty()) {
+            let contacts = said.contacts;
+            places.write(answer, &TokenRequestData { contacts, ..TokenRequestData::default() })?;
         }
         answer.set(DataElement::RESPONSE_CODE, said.code.as_bytes())
     }
@@ -338,6 +417,18 @@ impl IssuerSimulator {
             .and_then(|()| wire.send(connection, header, fault, now, encode, out));
         self.counts.unanswerable += u64::from(sent.is_err());
     }
+}
+
+/// The same for every cardholder: a telephone and an address for mail.
+fn known_contacts() -> Contacts {
+    let mut contacts = Contacts::default();
+    for (number, kind, shown) in
+        [(1, ContactKind::TextMessage, "+46 ** *** 12 34"), (2, ContactKind::Email, "a***@example.com")]
+    {
+        let shown = Text::parse("contact", shown.as_bytes()).unwrap_or_default();
+        contacts.add(Contact { number, kind, shown });
+    }
+    contacts
 }
 
 /// A request or advice as the ledger takes it; `None` when it lacks an element that a ledger needs.

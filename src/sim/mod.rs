@@ -24,7 +24,9 @@ pub use book::{
 };
 pub use cards::{CardNumber, Phone, PresentedCard, TestCard, TestMerchant, test_cards, test_merchants};
 pub use faults::{Condition, ConditionError, Fault, FaultPlan, FaultRule};
-pub use issuer::{AnswerRule, IssuerConfig, IssuerCounts, IssuerSimulator, RuledAnswer};
+pub use issuer::{
+    AnswerRule, EnquiryAnswer, EnquiryRule, IssuerConfig, IssuerCounts, IssuerSimulator, RuledAnswer,
+};
 pub use ledger::{
     Balance, Decision, Effect, Identity, Known, Ledger, LedgerEntry, LedgerTotals, Posting, ReversalOutcome,
     ReversalPosting,

@@ -94,6 +94,7 @@ impl Pair {
             header,
             signs_on: false,
             rules: setup.rules.iter().map(rule).collect(),
+            enquiries: Vec::new(),
             faults: plan(setup.seed + 1, setup.issuer_faults),
             think: Duration::ZERO,
             seed: setup.seed + 2,

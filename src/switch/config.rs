@@ -66,6 +66,8 @@ pub struct IssuerConfig {
     pub name: String,
     /// From the receipt of the acquirer's frame to the time-out answer.
     pub timeout: Duration,
+    /// How long it is waited for when it is asked whether a card may have a token.
+    pub enquiry_timeout: Duration,
     pub identifiers: Identifiers,
     pub track_two: TrackTwo,
     /// It answers a repeat (xxx1) like the first and charges once: when a link is lost it is asked again.

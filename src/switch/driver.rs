@@ -19,6 +19,7 @@ use crate::stdx::maps::Map;
 use crate::vocab::ShardId;
 
 use super::core::ListedException;
+use super::enquiry::Enquiries;
 use super::metrics::Metrics;
 use super::node::{EntryLog, Happened, LogFault, Node, NodeParts};
 use super::operator::OperatorAct;
@@ -135,6 +136,8 @@ pub struct SwitchParts {
     pub durable: Arc<DurableSignal>,
     pub clock: Clock,
     pub registry: Arc<Mutex<Registry>>,
+    /// What the TSP asks issuers.
+    pub enquiries: Enquiries,
     /// How long a stop may wait for requests in flight.
     pub drain_limit: Duration,
 }
@@ -235,6 +238,7 @@ fn run(
             outbox: Outbox::default(),
             status: status.clone(),
             metrics,
+            enquiries: parts.enquiries,
             calls,
             deciding: Map::default(),
             decided: 0,
@@ -262,6 +266,8 @@ struct Driver {
     outbox: Outbox,
     status: SwitchStatus,
     metrics: Metrics,
+    /// What the TSP asks issuers.
+    enquiries: Enquiries,
     /// What operators ask.
     calls: mpsc::Receiver<OperatorCall>,
     /// Who waits for the end of a decision, by its number; and how many there were.
@@ -288,6 +294,9 @@ impl Driver {
             };
             let now = self.turn(woken)?;
             self.answer_operators(now);
+            while let Some(asked) = self.enquiries.next() {
+                self.node.enquire(asked);
+            }
             match woken {
                 Woken::Work => {}
                 Woken::Tick => {

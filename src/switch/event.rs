@@ -3,14 +3,15 @@
 
 use std::sync::Arc;
 
-use crate::journal::{CardRef, Elements, TransactionEntry};
+use crate::journal::{CardRef, Elements, IssuerLeg, TransactionEntry};
 use crate::link::ConnectionId;
 use crate::tsp::{DetokenizeRequest, Presentation};
 use crate::vocab::{
-    Amount, CounterTaken, LinkId, Mti, Outcome, Refusal, ResponseCode, Rrn, SentAt, SettlementWindow, Stan,
-    TerminalId, TransactionId, Verdicts,
+    Amount, Contacts, CounterTaken, LinkId, Mti, Outcome, Refusal, ResponseCode, Rrn, SentAt,
+    SettlementWindow, Stan, TerminalId, TransactionId, Verdicts,
 };
 
+use super::core::EnquiryOrder;
 use super::operator::OperatorAct;
 use super::request::{CardSource, Request};
 
@@ -43,6 +44,8 @@ pub enum Event {
     IssuerUp(LinkId),
     /// A person decided about a stored message; `Operated` with this number follows.
     Operator { call: u64, act: Box<OperatorAct> },
+    /// The TSP wants an issuer asked whether its card may have a token; `Enquired` follows.
+    Enquire(EnquiryOrder),
     /// Time has passed.
     Tick,
 }
@@ -69,6 +72,10 @@ pub enum Action {
     Answer(Box<Answer>),
     /// The issuer left the request unanswered: its connection may be dead.
     Silent { transaction: TransactionId },
+    /// Ask an issuer whether its card may have a token; `NotSent` when no connection takes it.
+    Enquire { transaction: TransactionId, leg: IssuerLeg },
+    /// An enquiry is over, with the issuer's answer or without one.
+    Enquired { transaction: TransactionId, answer: Option<Box<IssuerAnswer>> },
     /// The next settlement window begins.
     CutOver(SettlementWindow),
     /// This message gets no answer of its own: wipe what is held for it.
@@ -114,6 +121,8 @@ pub struct IssuerAnswer {
     pub code: ResponseCode,
     /// The issuer's elements that may go back to an acquirer.
     pub elements: Elements,
+    /// How it can reach the cardholder: in the answer to an enquiry.
+    pub contacts: Option<Box<Contacts>>,
     /// Whether it could be read without a fault; a faulty one is an unknown outcome.
     pub believable: bool,
 }

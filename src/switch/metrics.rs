@@ -151,6 +151,8 @@ fn counters(registry: &mut Registry) -> Vec<Read<Counter, u64>> {
     counter("unanswered", "Advices and reversals left for want of room", |p| p.counts.unanswered);
     counter("delivered", "Stored messages that issuers acknowledged", |p| p.counts.delivered);
     counter("parked", "Stored messages that issuers will not take", |p| p.counts.parked);
+    counter("enquiries", "Issuers asked whether a card may have a token", |p| p.counts.enquiries);
+    counter("enquiries_unanswered", "Of these, unanswered", |p| p.counts.enquiries_unanswered);
     counter("frames", "Messages that came in, of every kind", |p| p.node.frames);
     counter("malformed", "Messages that could not be read", |p| p.node.malformed);
     counter("unexpected", "Messages that no side sends here", |p| p.node.unexpected);

@@ -6,6 +6,7 @@ mod chip;
 mod config;
 mod core;
 mod driver;
+mod enquiry;
 mod event;
 mod metrics;
 mod node;
@@ -22,8 +23,9 @@ pub use cards::Cards;
 pub use config::{
     AcquirerConfig, Identifiers, IssuerConfig, Limits, StoreForwardConfig, SwitchConfig, TrackTwo,
 };
-pub use core::{Exception, ListedException, SwitchCore};
+pub use core::{EnquiryOrder, Exception, ListedException, SwitchCore};
 pub use driver::{DurableSignal, Operators, Switch, SwitchError, SwitchParts};
+pub use enquiry::{AskedEnquiry, Enquiries, EnquiryLine, enquiry_line};
 pub use event::{
     Account, Action, Answer, AnswerKind, CardMark, Delivery, Event, IssuerAnswer, Mapped, Ticket,
 };

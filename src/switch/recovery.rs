@@ -105,6 +105,10 @@ impl<'a> Recovery<'a> {
             }
             TransactionEntry::Tombstone(tombstone) => self.tombstone(tombstone),
             TransactionEntry::Late(_) => Ok(()),
+            TransactionEntry::Enquiry(enquiry) => {
+                self.seen(enquiry.transaction, enquiry.issuer.link, enquiry.issuer.stan);
+                Ok(())
+            }
         }
     }
 

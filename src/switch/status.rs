@@ -115,6 +115,10 @@ pub struct Counts {
     pub delivered: u64,
     /// Stored messages that issuers will not take.
     pub parked: u64,
+    /// Issuers asked whether a card may have a token.
+    pub enquiries: u64,
+    /// Of these, without an answer that could be believed.
+    pub enquiries_unanswered: u64,
 }
 
 impl Default for Counts {
@@ -134,6 +138,8 @@ impl Default for Counts {
             unanswered: 0,
             delivered: 0,
             parked: 0,
+            enquiries: 0,
+            enquiries_unanswered: 0,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The token service provider: vault, lifecycle, controls, requestors. It never sees ISO 8583.
 
+mod approval;
 mod checkpoint;
 mod command;
 mod config;
@@ -24,6 +25,7 @@ mod tsp;
 mod verify;
 mod writer;
 
+pub use approval::{Enquiry, EnquiryReply, IssuerApproval, IssuerWord, NoIssuers};
 pub use checkpoint::TspFold;
 pub use command::{Action, Answer, Asker, CallId, Command, MoveRequest, ProvisionRequest, TokenView, Told};
 pub use config::{ConfigFault, CryptogramChoice, PanRange, TokenRange, TspConfig, TspLimits};

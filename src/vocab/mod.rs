@@ -11,6 +11,7 @@ mod refusal;
 mod text;
 mod time;
 mod token;
+mod token_request;
 mod verdict;
 
 pub use card::{Expiry, PanSequenceNumber, ServiceCode, Track2};
@@ -29,4 +30,7 @@ pub use refusal::Refusal;
 pub use text::{Digits, Text, WordError, WordFault};
 pub use time::{BusinessDate, LocalDate, LocalTime, SentAt, SettlementWindow, TransmissionTime, YearMonth};
 pub use token::{Par, Token, TokenAssuranceMethod, TokenLocation, TokenReferenceId, TokenRequestorId};
+pub use token_request::{
+    Contact, ContactKind, Contacts, EnquiryId, PanSource, Recommendation, RiskHints, TrustScore,
+};
 pub use verdict::{CounterTaken, Service, Verdict, VerdictResult, Verdicts};

@@ -56,6 +56,7 @@ pub(crate) fn faulty_issuer(
         header: vec![0; party.framing.header_length()],
         signs_on: false,
         rules: Vec::new(),
+        enquiries: Vec::new(),
         faults,
         think: Duration::ZERO,
         seed: SEED,

@@ -49,10 +49,12 @@ const FENCES: &[(&str, &[&str])] = &[
         &[
             "src/link/",
             "src/tls.rs",
+            "src/tsp/approval.rs",
             "src/tsp/log/mod.rs",
             "src/tsp/service.rs",
             "src/tsp/writer.rs",
             "src/switch/driver.rs",
+            "src/switch/enquiry.rs",
             "src/api/",
             "src/app",
             "src/cli/",

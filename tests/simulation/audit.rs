@@ -124,7 +124,9 @@ impl Audit {
                 self.tombstones.push((**tombstone).clone());
                 Ok(())
             }
-            Body::Transaction(TransactionEntry::Late(_)) | Body::Token(_) | Body::Operator(_) => Ok(()),
+            Body::Transaction(TransactionEntry::Late(_) | TransactionEntry::Enquiry(_))
+            | Body::Token(_)
+            | Body::Operator(_) => Ok(()),
             Body::CutOver(window) => self.window(*window),
         }
     }

@@ -4,6 +4,7 @@
 
 mod audit;
 mod desk;
+mod enquiries;
 mod exceptions;
 mod house;
 mod limits;

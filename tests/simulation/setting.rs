@@ -99,6 +99,7 @@ pub(crate) fn switch_config() -> SwitchConfig {
         let config = IssuerConfig {
             name: format!("issuer {link}"),
             timeout: ISSUER_TIMEOUT,
+            enquiry_timeout: ISSUER_TIMEOUT,
             identifiers: Identifiers::Own,
             track_two: TrackTwo::Drop,
             dedupes_repeats: *link == ISSUERS[1],

@@ -254,6 +254,7 @@ fn start_issuer(party: &PartyConfig, listener: TcpListener, clock: &Clock) -> Sh
         header: vec![0; party.framing.header_length()],
         signs_on: false,
         rules: Vec::new(),
+        enquiries: Vec::new(),
         faults: FaultPlan::new(SEED, rules),
         think: Duration::ZERO,
         seed: SEED,

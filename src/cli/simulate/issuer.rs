@@ -11,7 +11,8 @@ use super::sockets::Shared;
 use super::{WireArguments, asked_to_stop, on_one_thread, write_lines};
 use crate::cli::{Failure, say};
 use crate::sim::{
-    AnswerRule, Condition, Fault, FaultPlan, FaultRule, IssuerConfig, IssuerSimulator, RuledAnswer,
+    AnswerRule, Condition, EnquiryAnswer, EnquiryRule, Fault, FaultPlan, FaultRule, IssuerConfig,
+    IssuerSimulator, RuledAnswer,
 };
 use crate::stdx::clock::Clock;
 use crate::vocab::ResponseCode;
@@ -57,6 +58,9 @@ pub struct Issuer {
     /// Book it and close the connection.
     #[arg(long, value_name = "CONDITION")]
     hang_up: Vec<Condition>,
+    /// Asked whether a card may have a token: approve, step-up, decline or silent, for cards whose number ends so.
+    #[arg(long, value_name = "ANSWER@DIGITS")]
+    enquiry: Vec<Asked>,
     /// How long every answer takes.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     think: u64,
@@ -94,6 +98,25 @@ impl FromStr for At<ResponseCode> {
         let (value, when) = text.split_once('@').unwrap_or((text, "all"));
         let value = ResponseCode::parse(value.as_bytes()).map_err(|error| format!("{error}"))?;
         Ok(Self { value, when: when.parse().map_err(|error| format!("{error}"))? })
+    }
+}
+
+/// What is said to enquiries: `ANSWER` or `ANSWER@DIGITS`.
+#[derive(Debug, Clone)]
+struct Asked(EnquiryRule);
+
+impl FromStr for Asked {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (word, ends) = text.split_once('@').unwrap_or((text, ""));
+        let named = EnquiryAnswer::NAMES.iter().find(|(name, _)| *name == word);
+        let (_, answer) =
+            named.ok_or_else(|| format!("`{word}` is not approve, step-up, decline or silent"))?;
+        if !ends.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(format!("`{ends}` are no digits"));
+        }
+        Ok(Self(EnquiryRule { ends: ends.to_owned(), answer: *answer }))
     }
 }
 
@@ -137,6 +160,7 @@ pub(in crate::cli) fn run(arguments: &Issuer) -> Result<(), Failure> {
         header: wire.header,
         signs_on: arguments.connect.is_some(),
         rules: arguments.rules()?,
+        enquiries: arguments.enquiry.iter().map(|asked| asked.0.clone()).collect(),
         faults: FaultPlan::new(arguments.seed, arguments.faults()),
         think: Duration::from_millis(arguments.think),
         seed: arguments.seed,
@@ -182,13 +206,14 @@ async fn serve(arguments: &Issuer, host: Shared<IssuerSimulator>) -> Result<(), 
 fn summary(brain: &IssuerSimulator) -> String {
     let (counts, totals) = (brain.counts(), brain.ledger().totals());
     format!(
-        "requests {}   advices {}   reversals {}   network {}\n\
+        "requests {}   advices {}   reversals {}   enquiries {}   network {}\n\
          approved {}   declined {}   repeats {}   altered {}\n\
          reversed {}   nothing to reverse {}   unknown originals {}\n\
          unreadable {}   unanswerable {}   faults {}",
         counts.requests,
         counts.advices,
         counts.reversals,
+        counts.enquiries,
         counts.network,
         totals.approved,
         totals.declined,
@@ -213,6 +238,10 @@ mod tests {
         assert_eq!((delay.value, delay.when.to_string().as_str()), (300, "mti=0200,ends=13"));
         let decline: At<ResponseCode> = "51".parse().unwrap();
         assert_eq!((decline.value.as_str(), decline.when), ("51", Condition::ALL));
+        let asked: Asked = "step-up@0119".parse().unwrap();
+        assert_eq!((asked.0.ends.as_str(), asked.0.answer), ("0119", EnquiryAnswer::StepUp));
+        assert_eq!("silent".parse::<Asked>().unwrap().0.ends, "");
+        assert!("maybe".parse::<Asked>().is_err() && "approve@x".parse::<Asked>().is_err());
         assert!("soon@all".parse::<At<u64>>().is_err());
         assert!("51@never".parse::<At<ResponseCode>>().unwrap_err().contains("`never`"));
     }

@@ -363,6 +363,7 @@ mod tests {
             header: Vec::new(),
             signs_on: false,
             rules: Vec::new(),
+            enquiries: Vec::new(),
             faults: FaultPlan::new(1, rules),
             think: Duration::ZERO,
             seed: 1,

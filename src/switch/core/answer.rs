@@ -18,6 +18,7 @@ impl SwitchCore {
             Some(Outstanding::Payment(id)) => self.payment_answered(*id, answer, now, actions),
             Some(Outstanding::Late(id)) => self.answered_late(*id, &answer, actions),
             Some(Outstanding::Stored(id)) => self.stored_answered(*id, &answer, now, actions),
+            Some(Outstanding::Enquiry(id)) => self.enquiry_answered(*id, answer, now, actions),
             None => self.counts.unmatched += 1,
         }
     }

@@ -13,6 +13,7 @@ impl SwitchCore {
     pub(super) fn tick(&mut self, now: Now, actions: &mut Vec<Action>) {
         self.open_next_window(now, actions);
         self.time_out_requests(now, actions);
+        self.time_out_enquiries(now, actions);
         self.reverse_undelivered(now, actions);
         self.forget_late(now);
         self.retry_stored(now, actions);

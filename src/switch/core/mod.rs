@@ -16,16 +16,19 @@
 //! | `Received` 0120/0220 | `advice::received`            | `Append` it                                     |
 //! | `Tick`: stored       | `advice::deliver_due`         | `Deliver`, until the issuer acknowledges        |
 //! | `Operator`           | `operator::operate`           | `AppendAct`, and nothing before                 |
+//! | `Enquire`            | `enquiry::enquire`            | `Append` it; `Enquire` once durable; `Enquired` |
 
 mod advice;
 mod answer;
 mod deadline;
+mod enquiry;
 mod network;
 mod operator;
 mod recall;
 mod request;
 mod reversal;
 
+pub use enquiry::EnquiryOrder;
 pub use operator::{Exception, ListedException};
 
 use std::collections::VecDeque;
@@ -38,6 +41,7 @@ use crate::stdx::clock::{Moment, Now};
 use crate::stdx::maps::Map;
 use crate::vocab::{LinkId, SettlementWindow, Stan, TransactionId};
 
+use self::enquiry::PendingEnquiry;
 use super::answered::{Answered, AnsweredTable, OriginalKey, RequestIndex};
 use super::config::{AcquirerConfig, IssuerConfig, SwitchConfig};
 use super::event::{Action, Answer, AnswerKind, CardMark, Event, Ticket};
@@ -66,6 +70,8 @@ pub struct SwitchCore {
     outstanding: Map<(LinkId, Stan), Outstanding>,
     numbers: Map<LinkId, Numbers>,
     stored: StoreForward,
+    /// Questions to issuers about tokens for their cards.
+    enquiries: Map<TransactionId, PendingEnquiry>,
     /// When each issuer's requests run out, in order of receipt.
     deadlines: Map<LinkId, VecDeque<(Moment, TransactionId)>>,
     /// What to do once an entry is durable, in order of appending.
@@ -86,6 +92,8 @@ enum Outstanding {
     Late(TransactionId),
     /// A stored advice or reversal.
     Stored(TransactionId),
+    /// A question about a token for a card.
+    Enquiry(TransactionId),
 }
 
 /// A message as it came in: how its card is found, and on which connection it asks.
@@ -100,6 +108,8 @@ struct Asked {
 #[derive(Debug)]
 enum Then {
     Forward(TransactionId),
+    /// Send an enquiry.
+    Enquire(TransactionId),
     Give(TransactionId),
     /// Acknowledge an advice or reversal, and let it be delivered.
     Acknowledge(Box<Acknowledgement>),
@@ -147,6 +157,7 @@ impl SwitchCore {
             outstanding: Map::default(),
             numbers: Map::default(),
             stored,
+            enquiries: Map::default(),
             deadlines: Map::default(),
             waiting: VecDeque::new(),
             undelivered: VecDeque::new(),
@@ -181,6 +192,7 @@ impl SwitchCore {
             Event::Leaked { transaction, asked_by } => self.leaked(transaction, asked_by, now, actions),
             Event::IssuerUp(issuer) => self.deliver_due(issuer, now, actions),
             Event::Operator { call, act } => self.operate(call, *act, now, actions),
+            Event::Enquire(order) => self.enquire(order, now, actions),
             Event::Tick => self.tick(now, actions),
         }
     }
@@ -195,10 +207,10 @@ impl SwitchCore {
         self.counts.unanswered += 1;
     }
 
-    /// Payments without an answer, and answers not yet durable.
+    /// Payments and enquiries without an answer, and answers not yet durable.
     #[must_use]
     pub fn unfinished(&self) -> usize {
-        self.in_flight.len() + self.waiting.len()
+        self.in_flight.len() + self.enquiries.len() + self.waiting.len()
     }
 
     /// Approvals that could not be given and are not reversed yet.
@@ -257,7 +269,7 @@ impl SwitchCore {
     pub fn deadline(&self) -> Option<Moment> {
         let timeouts = self.deadlines.values().filter_map(|ring| ring.front().map(|(at, _)| *at));
         let grace = self.undelivered.front().map(|(at, _)| *at);
-        timeouts.chain(grace).chain(self.stored.next_due()).min()
+        timeouts.chain(grace).chain(self.enquiry_deadline()).chain(self.stored.next_due()).min()
     }
 
     /// Everything up to `ticket` is on disk.
@@ -266,6 +278,7 @@ impl SwitchCore {
             let Some((_, then)) = self.waiting.pop_front() else { break };
             match then {
                 Then::Forward(transaction) => self.forward(transaction, now, actions),
+                Then::Enquire(transaction) => self.send_enquiry(transaction, now, actions),
                 Then::Give(transaction) => self.give(transaction, now, actions),
                 Then::Acknowledge(acknowledgement) => self.acknowledge(*acknowledgement, now, actions),
                 Then::Answer(answer) => self.answer_now(answer, actions),

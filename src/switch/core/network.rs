@@ -15,6 +15,9 @@ impl SwitchCore {
         if self.stored.get(id).is_some() {
             return self.stored.not_sent(id, now);
         }
+        if self.enquiry_lost(id, now, actions) {
+            return;
+        }
         let forwarded = self.in_flight.get(&id).filter(|t| t.state == TransactionState::Forwarded);
         match forwarded.map(|transaction| transaction.repeated) {
             Some(true) => self.conclude_lost(id, now, actions),
@@ -34,6 +37,9 @@ impl SwitchCore {
     ) {
         if self.stored.get(id).is_some() {
             return if written { self.stored.again(id, now) } else { self.stored.not_sent(id, now) };
+        }
+        if self.enquiry_lost(id, now, actions) {
+            return;
         }
         let Some(transaction) = self.in_flight.get_mut(&id) else { return };
         if transaction.state != TransactionState::Forwarded {

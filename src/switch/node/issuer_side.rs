@@ -74,7 +74,7 @@ impl Node {
         self.send_to_issuer(id, issuer, &wire, message, out)
     }
 
-    fn send_to_issuer(
+    pub(super) fn send_to_issuer(
         &mut self,
         id: TransactionId,
         issuer: LinkId,
@@ -163,6 +163,7 @@ impl Node {
             believable: believable && code.is_some() && amount.is_ok(),
             amount: amount.ok().flatten(),
             outcome: code.and_then(|code| wire.dialect.outcome(code)),
+            contacts: self.contacts_in(wire, message),
             code: code.unwrap_or_else(|| wire.dialect.response_code(Refusal::IssuerAnswerInvalid)),
             elements,
         })
@@ -247,7 +248,7 @@ fn stored_message(delivery: &Delivery, card: &CardData, wire: &Wire) -> Result<M
 }
 
 /// PAN, its expiry and its sequence number.
-fn set_card(message: &mut Message, card: &CardData) -> Result<(), EncodeError> {
+pub(super) fn set_card(message: &mut Message, card: &CardData) -> Result<(), EncodeError> {
     message.set(DataElement::PAN, card.pan.expose_digits())?;
     if let Some(expiry) = card.expiry {
         message.set(DataElement::EXPIRY, &expiry.digits())?;
@@ -281,7 +282,11 @@ fn rebuild_track(message: &mut Message, asked: &Message, card: &CardData) -> Res
 }
 
 /// What this switch calls the message on the issuer's link, and the day on which it counts.
-fn set_leg(message: &mut Message, leg: &IssuerLeg, window: SettlementWindow) -> Result<(), EncodeError> {
+pub(super) fn set_leg(
+    message: &mut Message,
+    leg: &IssuerLeg,
+    window: SettlementWindow,
+) -> Result<(), EncodeError> {
     message.set(DataElement::SENT_AT, &leg.sent_at.transmission_time().digits())?;
     message.set(DataElement::STAN, &leg.stan.digits())?;
     message.set(DataElement::SETTLEMENT_DATE, &window.date.month_day())?;

@@ -7,6 +7,7 @@
 
 mod acquirer_side;
 mod connections;
+mod enquiry;
 mod issuer_side;
 mod links;
 mod spares;
@@ -29,6 +30,7 @@ use crate::tsp::{CardData, DetokenizeRequest, Detokenized, Detokenizer};
 use crate::vocab::{LinkId, Refusal, ShardId, TransactionId};
 
 use self::connections::Connection;
+use self::enquiry::HeldEnquiry;
 use self::spares::Spares;
 use super::cards::Cards;
 use super::config::SwitchConfig;
@@ -124,6 +126,7 @@ pub struct Node {
     entropy: Entropy,
     /// Messages whose answer is owed, with their clear card while it is needed; wiped when let go.
     held: Map<TransactionId, Held>,
+    enquiries: Map<TransactionId, HeldEnquiry>,
     /// On which issuer connection a message went out, and where in its stream it begins.
     sent: Map<TransactionId, Sent>,
     /// Appended entries that are not durable yet.
@@ -192,6 +195,7 @@ impl Node {
             log: parts.log,
             entropy: parts.entropy,
             held: Map::default(),
+            enquiries: Map::default(),
             sent: Map::default(),
             tickets: VecDeque::new(),
             counts: NodeCounts::default(),
@@ -396,6 +400,8 @@ impl Node {
             Action::Deliver(delivery) => self.deliver(&delivery, out),
             Action::Answer(answer) => self.answer(&answer, out),
             Action::Silent { transaction } => self.issuer_silent(transaction, now),
+            Action::Enquire { transaction, leg } => self.send_enquiry(transaction, leg, out),
+            Action::Enquired { transaction, answer } => self.enquired(transaction, answer.as_deref(), now),
             Action::Forget { transaction } => {
                 if let Some(held) = self.held.remove(&transaction) {
                     self.spares.give_back(held.message);

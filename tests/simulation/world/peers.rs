@@ -286,6 +286,7 @@ pub(super) fn issuer(at: usize, seed: u64, random: &mut fastrand::Rng) -> Issuer
         header: vec![0x60; framing_of(link).header_length()],
         signs_on: false,
         rules: [("ends=1", "51"), ("ends=12", "10"), ("ends=13", "Z9"), ("ends=3", "91")].map(rule).to_vec(),
+        enquiries: Vec::new(),
         faults: plan_of(random.u64(..), faults),
         think: Duration::from_millis(random.u64(0..50)),
         seed: seed ^ random.u64(..),

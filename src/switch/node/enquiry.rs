@@ -1,0 +1,127 @@
+//! Enquiries on the wire: a 0100 in the issuer's dialect that asks whether a card may have a token, and what its answer
+//! means.
+
+use crate::codec::{DataElement, Dialect, EncodeError, Message, TokenData, TokenRequestData};
+use crate::journal::IssuerLeg;
+use crate::link::Outbox;
+use crate::stdx::clock::Now;
+use crate::tsp::{Enquiry, EnquiryReply, IssuerWord};
+use crate::vocab::{
+    Contacts, LinkId, MessageClass, MessageFunction, Mti, Outcome, SettlementWindow, TransactionId,
+};
+
+use super::super::core::EnquiryOrder;
+use super::super::enquiry::AskedEnquiry;
+use super::super::event::{Event, IssuerAnswer};
+use super::issuer_side::{set_card, set_leg};
+use super::{Node, Wire};
+
+/// An enquiry between its order and its end, with the clear card while it is needed.
+pub(super) struct HeldEnquiry {
+    issuer: LinkId,
+    enquiry: Enquiry,
+    reply: EnquiryReply,
+}
+
+/// ISO 4217: no currency is involved.
+const NO_CURRENCY: &[u8] = b"999";
+
+impl Node {
+    /// The TSP wants an issuer asked. One that cannot be asked is silent.
+    pub fn enquire(&mut self, AskedEnquiry { enquiry, reply }: AskedEnquiry) {
+        let asked =
+            |issuer: &LinkId| self.wire(*issuer).is_some_and(|wire| wire.dialect.token_request().is_some());
+        let issuer = self.config.routes.issuer(enquiry.card.pan.expose_digits()).filter(asked);
+        let Some(issuer) = issuer else { return reply.tell(IssuerWord::Silent) };
+        let transaction = self.core.next_transaction();
+        let order = EnquiryOrder { transaction, issuer, requestor: enquiry.requestor, enquiry: enquiry.id };
+        self.enquiries.insert(transaction, HeldEnquiry { issuer, enquiry, reply });
+        self.events.push_back(Event::Enquire(order));
+    }
+
+    /// Sends a durable enquiry.
+    pub(super) fn send_enquiry(&mut self, id: TransactionId, leg: IssuerLeg, out: &mut Outbox) {
+        if self.try_enquiry(id, leg, out).is_none() {
+            self.events.push_back(Event::NotSent { transaction: id });
+        }
+    }
+
+    fn try_enquiry(&mut self, id: TransactionId, leg: IssuerLeg, out: &mut Outbox) -> Option<()> {
+        let wire = self.wire(leg.link)?.clone();
+        let window = self.core.window();
+        match enquiry_message(&self.enquiries.get(&id)?.enquiry, &leg, window, &wire) {
+            Ok(message) => self.send_to_issuer(id, leg.link, &wire, &message, out),
+            Err(error) => {
+                tracing::error!(transaction = %id, %error, "an enquiry cannot be said in the issuer's dialect");
+                self.counts.unencodable += 1;
+                None
+            }
+        }
+    }
+
+    /// It is over.
+    pub(super) fn enquired(&mut self, id: TransactionId, answer: Option<&IssuerAnswer>, now: Now) {
+        match answer {
+            Some(_) => self.issuer_done(id),
+            None => self.issuer_silent(id, now),
+        }
+        let Some(held) = self.enquiries.remove(&id) else { return };
+        let dialect = self.wire(held.issuer).map(|wire| wire.dialect.clone());
+        let word = answer.zip(dialect).map_or(IssuerWord::Silent, |(answer, dialect)| said(answer, &dialect));
+        held.reply.tell(word);
+    }
+
+    /// What an answer says of contacts. Payments' answers are not looked through.
+    pub(super) fn contacts_in(&self, wire: &Wire, message: &Message) -> Option<Box<Contacts>> {
+        if self.enquiries.is_empty() {
+            return None;
+        }
+        let data = wire.dialect.token_request()?.read(message).ok()?;
+        (!data.contacts.is_empty()).then(|| Box::new(data.contacts))
+    }
+}
+
+/// The issuer's code, as its dialect means it.
+fn said(answer: &IssuerAnswer, dialect: &Dialect) -> IssuerWord {
+    let contacts = answer.contacts.as_deref().copied().unwrap_or_default();
+    if dialect.token_request().is_some_and(|places| places.step_up == answer.code) {
+        return IssuerWord::StepUp(contacts);
+    }
+    match answer.outcome {
+        Some(Outcome::Approved) => IssuerWord::Approved(contacts),
+        Some(Outcome::RetryLater | Outcome::Unknown) => IssuerWord::Silent,
+        // A code that is in no table is a decline, as of a payment.
+        Some(Outcome::Declined | Outcome::ApprovedPartly) | None => IssuerWord::Declined,
+    }
+}
+
+fn enquiry_message(
+    enquiry: &Enquiry,
+    leg: &IssuerLeg,
+    window: SettlementWindow,
+    wire: &Wire,
+) -> Result<Message, EncodeError> {
+    let mti = Mti::of(MessageClass::Authorization, MessageFunction::Request);
+    let mut message = Message::new(mti.with_version(wire.dialect.version()));
+    set_card(&mut message, &enquiry.card)?;
+    message.set(DataElement::AMOUNT, b"000000000000")?;
+    message.set(DataElement::CURRENCY, NO_CURRENCY)?;
+    set_leg(&mut message, leg, window)?;
+    let data = TokenData {
+        requestor: Some(enquiry.requestor),
+        location: Some(enquiry.location),
+        ..TokenData::default()
+    };
+    wire.dialect.set_token_data(&mut message, &data)?;
+    if let Some(places) = wire.dialect.token_request() {
+        message.set(DataElement::PROCESSING_CODE, places.processing.as_bytes())?;
+        let data = TokenRequestData {
+            indicator: true,
+            enquiry: Some(enquiry.id),
+            hints: enquiry.hints,
+            ..TokenRequestData::default()
+        };
+        places.write(&mut message, &data)?;
+    }
+    Ok(message)
+}
