@@ -11,7 +11,7 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 
 use crate::api::{AdminServer, ApiError, ApiServer, Watched};
-use crate::config::Config;
+use crate::config::{Config, TlsFiles, TlsMaterial};
 use crate::crypto::{CryptoError, CryptogramKeys};
 use crate::journal::{
     Checkpoint, CheckpointError, CheckpointKeeper, Durability, EntryNumber, Journal, JournalError,
@@ -23,6 +23,7 @@ use crate::switch::{
     Action, Cards, DurableSignal, NodeParts, Recovered, Recovery, RecoveryError, Switch, SwitchConfig,
     SwitchCore, SwitchError, SwitchParts, SwitchStatus, enquiry_line,
 };
+use crate::tls::{TlsError, TlsServer};
 use crate::tsp::{JournalLog, LogNotifier, TokenService, Tsp, TspError, TspFold, WriterThread, log_watch};
 use crate::vocab::{LinkId, ShardId};
 
@@ -50,6 +51,10 @@ pub enum AppError {
     Entropy(#[from] NoEntropy),
     #[error("keys: {0}")]
     Crypto(#[from] CryptoError),
+    #[error("api.tls.{key}: {source}")]
+    TlsFile { key: &'static str, source: std::io::Error },
+    #[error("api.tls: {0}")]
+    Tls(#[from] TlsError),
 }
 
 /// What was found on disk at the start.
@@ -68,6 +73,7 @@ pub struct RunningApp {
     pub found: Found,
     pub registry: Arc<Mutex<Registry>>,
     api: ApiServer,
+    api_tls: Option<ApiTls>,
     admin: AdminServer,
     vault: WriterThread,
     journal: Journal,
@@ -92,6 +98,7 @@ impl App {
     /// The first part that cannot start; nothing listens then.
     pub fn start(config: &Config, clock: Clock) -> Result<RunningApp, AppError> {
         let keys = config.security.journal_keys();
+        let api_tls = config.api_tls.clone().map(ApiTls::open).transpose()?;
         let opened = Checkpoint::open(
             config.journal.checkpoint,
             directory(&config.node.checkpoint_directory())?.as_path(),
@@ -154,11 +161,44 @@ impl App {
             let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
             journal.register(&mut registry);
             tokens.register(&mut registry);
-            ApiServer::start(&config.api, tokens.clone(), &config.tsp.requestors, &mut registry)?
+            let requestors = &config.tsp.requestors;
+            let tls = api_tls.as_ref().map(|tls| tls.server.clone());
+            ApiServer::start(&config.api, tls, tokens.clone(), requestors, &mut registry)?
         };
         let admin = AdminServer::start(&config.admin, watched(&switch, &registry, clock))?;
         let found = recalled.found;
-        Ok(RunningApp { switch, api, admin, tokens, found, registry, vault, journal, keeper })
+        Ok(RunningApp { switch, api, api_tls, admin, tokens, found, registry, vault, journal, keeper })
+    }
+}
+
+/// The API's TLS, and the files it comes from.
+struct ApiTls {
+    files: TlsFiles,
+    /// What was read last, whether it could be used or not: the same fault is told once.
+    read: Option<TlsMaterial>,
+    server: TlsServer,
+}
+
+impl ApiTls {
+    fn open(files: TlsFiles) -> Result<Self, AppError> {
+        let material = files.read().map_err(|(key, source)| AppError::TlsFile { key, source })?;
+        let server = material.server()?;
+        Ok(Self { files, read: Some(material), server })
+    }
+
+    fn renew(&mut self) {
+        let material = self.files.read();
+        if material.as_ref().ok() == self.read.as_ref() {
+            return;
+        }
+        match &material {
+            Err((key, error)) => tracing::error!(%key, %error, "the API's certificate files cannot be read"),
+            Ok(material) => match material.renew(&self.server) {
+                Ok(()) => tracing::info!("the API uses new certificates from the next connection on"),
+                Err(error) => tracing::error!(%error, "the API's new certificates cannot be used"),
+            },
+        }
+        self.read = material.ok();
     }
 }
 
@@ -184,6 +224,14 @@ impl RunningApp {
     #[must_use]
     pub fn status(&self) -> SwitchStatus {
         self.switch.status()
+    }
+
+    /// Has the API use what its certificate files hold now, if they changed, from the next connection on. Files that
+    /// cannot be used change nothing, and are told in the log.
+    pub fn renew_certificates(&mut self) {
+        if let Some(tls) = &mut self.api_tls {
+            tls.renew();
+        }
     }
 
     /// Waits until the switch ended by itself, as it does when the disk fails.

@@ -131,6 +131,14 @@ impl CertificateDigest {
     }
 }
 
+/// The names that a certificate vouches for: those of its subject alternative names that are DNS names or URIs
+/// (RFC 5280 4.2.1.6). None for bytes that are no certificate.
+#[must_use]
+pub fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else { return Vec::new() };
+    certificate.valid_dns_names().chain(certificate.valid_uri_names()).map(str::to_owned).collect()
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }

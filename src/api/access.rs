@@ -1,83 +1,180 @@
-//! Who is calling, and under which name for its request. Whoever shows no known credential gets nothing at all.
+//! Who is calling, in which role, for whom, and under which name for its request. Whoever is not known gets nothing
+//! at all, and whoever is known gets what its role and its grants allow.
 
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::tsp::{RequestId, Requestors, TokenRequestor};
-use crate::vocab::TokenRequestorId;
+use crate::tsp::{Actor, Asker, CredentialDigest, Principal, ProvisioningRefusal, RequestId, TokenRequestor};
+use crate::vocab::{Text, TokenRequestorId};
 
+use super::config::{Client, Shown};
 use super::error::Problem;
 use super::grants::{Operation, Role};
 
 /// The header with the caller's own name for a request that changes something: the same name, the same answer.
 pub(super) const REQUEST_ID: &str = "X-Request-Id";
 
-/// Tells callers by their credentials.
+/// The header in which a client that acts for several token requestors says for which.
+pub(super) const REQUESTOR: &str = "X-Token-Requestor-Id";
+
+/// What the other end of a TLS connection vouched for: the names of its certificate.
+#[derive(Debug, Clone)]
+pub(super) struct Peer(pub(super) Arc<[String]>);
+
+/// All clients.
 #[derive(Clone)]
 pub(super) struct Access {
-    requestors: Arc<Requestors>,
+    clients: Arc<[Arc<Client>]>,
 }
 
-/// Who calls; put beside the request once its credential is known to be good.
-#[derive(Debug, Clone, Copy)]
+/// Who calls, for whom.
+#[derive(Debug, Clone)]
 pub(super) struct Caller {
-    pub(super) requestor: TokenRequestorId,
-    pub(super) role: Role,
+    client: Arc<Client>,
+    /// For a wallet the token requestor that this request is for; what it may know of follows from that.
+    pub(super) principal: Principal,
 }
 
 impl Access {
-    pub(super) fn new(requestors: &[TokenRequestor]) -> Self {
-        Self { requestors: Arc::new(Requestors::new(requestors)) }
+    /// A token requestor with a credential is a client that acts for itself alone.
+    pub(super) fn new(clients: &[Client], requestors: &[TokenRequestor]) -> Self {
+        let own = requestors.iter().filter_map(|requestor| {
+            Some(Client {
+                name: requestor.name,
+                shows: Shown::Credential(CredentialDigest(requestor.credential?)),
+                role: Role::Wallet,
+                requestors: vec![requestor.id],
+                issuer: Text::default(),
+                operations: None,
+            })
+        });
+        Self { clients: clients.iter().cloned().chain(own).map(Arc::new).collect() }
     }
 
-    /// The caller that a request's one credential names (RFC 6750).
-    fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
+    fn client(&self, extensions: &Extensions, headers: &HeaderMap) -> Option<Arc<Client>> {
+        match extensions.get::<Peer>() {
+            Some(peer) => self.by_names(&peer.0),
+            None => self.by_credential(headers),
+        }
+    }
+
+    /// The one client of a certificate. One that names two clients is nobody's.
+    fn by_names(&self, names: &[String]) -> Option<Arc<Client>> {
+        let is_named = |client: &&Arc<Client>| match &client.shows {
+            Shown::Certificate(name) => names.contains(name),
+            Shown::Credential(_) => false,
+        };
+        let mut found = self.clients.iter().filter(is_named);
+        found.next().filter(|_| found.next().is_none()).cloned()
+    }
+
+    /// The client that a request's one credential names (RFC 6750). It is compared with all of them, whichever it
+    /// is: how long that takes tells nothing.
+    fn by_credential(&self, headers: &HeaderMap) -> Option<Arc<Client>> {
         let mut credentials = headers.get_all(header::AUTHORIZATION).iter();
         let (Some(credential), None) = (credentials.next(), credentials.next()) else { return None };
-        let credential = credential.as_bytes().strip_prefix(b"Bearer ")?;
-        self.requestors.by_credential(credential).map(|requestor| Caller { requestor, role: Role::Wallet })
+        let shown = CredentialDigest::of(credential.as_bytes().strip_prefix(b"Bearer ")?);
+        self.clients.iter().fold(None, |found, client| match &client.shows {
+            Shown::Credential(kept) if *kept == shown => Some(Arc::clone(client)),
+            Shown::Credential(_) | Shown::Certificate(_) => found,
+        })
     }
 }
 
-/// Lets only known callers through, to any path.
+/// Lets only known clients through, to any path.
 pub(super) async fn check(State(access): State<Access>, mut request: Request, next: Next) -> Response {
-    match access.caller(request.headers()) {
-        Some(caller) => {
-            request.extensions_mut().insert(caller);
+    match access.client(request.extensions(), request.headers()) {
+        Some(client) => {
+            request.extensions_mut().insert(client);
             next.run(request).await
         }
-        None => denied().into_response(),
+        None => unknown(request.extensions()).into_response(),
     }
 }
 
-/// Lets a caller through to an operation of its role.
+/// Lets a client through to an operation that it is granted.
 pub(super) async fn permit(
     State(operation): State<Operation>,
     caller: Caller,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    if operation.roles().contains(&caller.role) {
+    let client = &caller.client;
+    let granted = client.operations.as_ref().is_none_or(|granted| granted.contains(&operation));
+    if granted && operation.roles().contains(&client.role) {
+        request.extensions_mut().insert(caller);
         return next.run(request).await;
     }
     let detail = "this client may not do this";
     Problem::new(StatusCode::FORBIDDEN, "operation-not-allowed", detail).into_response()
 }
 
-fn denied() -> Problem {
+fn unknown(extensions: &Extensions) -> Problem {
+    if extensions.get::<Peer>().is_some() {
+        return Problem::new(StatusCode::FORBIDDEN, "client-not-known", "the certificate is no client's");
+    }
     Problem::new(StatusCode::UNAUTHORIZED, "credential-required", "a known credential is required")
+}
+
+impl Caller {
+    pub(super) fn role(&self) -> Role {
+        self.client.role
+    }
+
+    /// Who asks, with no reason given yet.
+    pub(super) fn asker(&self, request_id: RequestId) -> Asker {
+        let actor = match self.client.role {
+            Role::Wallet => Actor::TokenRequestor,
+            Role::Issuer => Actor::Issuer,
+            Role::Operator => Actor::Operator,
+        };
+        let client = Text::parse("client", self.client.name.as_bytes()).unwrap_or_default();
+        Asker { client, ..Asker::new(self.principal, actor, request_id) }
+    }
 }
 
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        parts.extensions.get().copied().ok_or_else(denied)
+        if let Some(caller) = parts.extensions.get::<Self>() {
+            return Ok(caller.clone());
+        }
+        let Some(client) = parts.extensions.get::<Arc<Client>>().cloned() else {
+            return Err(unknown(&parts.extensions));
+        };
+        let principal = match client.role {
+            Role::Wallet => Principal::Requestor(acted_for(&client.requestors, &parts.headers)?),
+            Role::Issuer => Principal::Issuer(client.issuer),
+            Role::Operator => Principal::Operator(client.name),
+        };
+        Ok(Self { client, principal })
+    }
+}
+
+/// The requestor that a request names, or the only one that there is. One that the client does not act for is as
+/// unknown as one that is not there.
+fn acted_for(granted: &[TokenRequestorId], headers: &HeaderMap) -> Result<TokenRequestorId, Problem> {
+    let named = match one(headers, REQUESTOR)? {
+        Some(name) => TokenRequestorId::parse(name).ok(),
+        None if granted.len() > 1 => return Err(Problem::missing(REQUESTOR)),
+        None => granted.first().copied(),
+    };
+    let found = named.filter(|id| granted.contains(id));
+    found.ok_or_else(|| Problem::from(ProvisioningRefusal::UnknownRequestor))
+}
+
+/// A header that may stand there once.
+fn one<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h [u8]>, Problem> {
+    let mut all = headers.get_all(name).iter();
+    match (all.next(), all.next()) {
+        (Some(_), Some(_)) => Err(Problem::invalid(name, "stands there twice")),
+        (first, _) => Ok(first.map(|value| value.as_bytes())),
     }
 }
 
@@ -89,13 +186,7 @@ impl<S: Sync> FromRequestParts<S> for Named {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let mut names = parts.headers.get_all(REQUEST_ID).iter();
-        match (names.next(), names.next()) {
-            (Some(name), None) => RequestId::parse(name.as_bytes())
-                .map(Self)
-                .map_err(|error| Problem::invalid(REQUEST_ID, error.fault)),
-            (Some(_), Some(_)) => Err(Problem::invalid(REQUEST_ID, "stands there twice")),
-            (None, _) => Err(Problem::missing(REQUEST_ID)),
-        }
+        let name = one(&parts.headers, REQUEST_ID)?.ok_or_else(|| Problem::missing(REQUEST_ID))?;
+        RequestId::parse(name).map(Self).map_err(|error| Problem::invalid(REQUEST_ID, error.fault))
     }
 }

@@ -59,7 +59,7 @@ impl AdminServer {
         // There is no credential: who is on this machine may.
         let router =
             if config.listen.ip().is_loopback() { router.merge(saf::routes(watched)) } else { router };
-        HttpServer::start("admin", config.listen, connections, nothing_else(router)).map(Self)
+        HttpServer::start("admin", config.listen, connections, None, nothing_else(router)).map(Self)
     }
 
     /// Where it listens.

@@ -3,6 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::grants::{Operation, Role};
+use crate::tsp::CredentialDigest;
+use crate::vocab::{Text, TokenRequestorId};
+
 /// The admin listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminConfig {
@@ -15,7 +19,7 @@ pub struct AdminConfig {
 /// The provisioning API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiConfig {
-    /// A loopback address, until there is TLS here; port 0 takes any free one.
+    /// A loopback address unless there is TLS; port 0 takes any free one.
     pub listen: SocketAddr,
     /// Connections that may stand at a time; further ones wait to be accepted.
     pub connections: usize,
@@ -23,4 +27,30 @@ pub struct ApiConfig {
     pub body_bytes: usize,
     /// From a request's first byte to its answer.
     pub request_timeout: Duration,
+    /// Who may call, beside the token requestors with credentials of their own.
+    pub clients: Vec<Client>,
+}
+
+/// Somebody who may call the API. A client is no token requestor: it may act for several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// For the journal, logs and limits. An operator is known by it.
+    pub name: Text<16>,
+    pub shows: Shown,
+    pub role: Role,
+    /// In the role of a wallet: the requestors that it acts for.
+    pub requestors: Vec<TokenRequestorId>,
+    /// In the role of an issuer: its name in the PAN ranges.
+    pub issuer: Text<16>,
+    /// What it is granted of its role's operations; none: all of them.
+    pub operations: Option<Vec<Operation>>,
+}
+
+/// By what a client is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shown {
+    /// A subject alternative name of its certificate, a DNS name or a URI, to the letter. Only over TLS.
+    Certificate(String),
+    /// A bearer credential (RFC 6750). Only where there is no TLS, on a loopback address.
+    Credential(CredentialDigest),
 }

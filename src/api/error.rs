@@ -12,7 +12,7 @@ use crate::tsp::ProvisioningRefusal;
 /// Why the server did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    #[error("{0} is no loopback address, and the API has no TLS yet")]
+    #[error("{0} is no loopback address, and the API has no TLS")]
     NotLoopback(std::net::SocketAddr),
     #[error("{name} cannot listen on {address}: {source}")]
     Listen { name: &'static str, address: std::net::SocketAddr, source: std::io::Error },

@@ -58,11 +58,11 @@ operations! {
     /// A token for a card.
     IssueToken = "issue-token", [Wallet];
     /// What is known of a token.
-    SeeToken = "see-token", [Wallet];
+    SeeToken = "see-token", [Wallet, Issuer, Operator];
     ActivateToken = "activate-token", [Wallet];
-    SuspendToken = "suspend-token", [Wallet];
-    ResumeToken = "resume-token", [Wallet];
-    UnlinkToken = "unlink-token", [Wallet];
+    SuspendToken = "suspend-token", [Wallet, Issuer, Operator];
+    ResumeToken = "resume-token", [Wallet, Issuer, Operator];
+    UnlinkToken = "unlink-token", [Wallet, Issuer, Operator];
 }
 
 impl Operation {

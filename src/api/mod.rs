@@ -24,10 +24,11 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+use crate::tls::TlsServer;
 use crate::tsp::{TokenRequestor, TokenService};
 
 pub use admin::{AdminServer, Watched};
-pub use config::{AdminConfig, ApiConfig};
+pub use config::{AdminConfig, ApiConfig, Client, Shown};
 pub use error::ApiError;
 pub use grants::{Operation, Role};
 
@@ -39,17 +40,19 @@ use server::{Connections, HttpServer};
 pub struct ApiServer(HttpServer);
 
 impl ApiServer {
-    /// Listens, and serves from a thread of its own; shows itself in `registry` under `api_`.
+    /// Listens, and serves from a thread of its own; shows itself in `registry` under `api_`. With `tls`, which must
+    /// ask clients for their certificates, clients are known by these; without, by credentials.
     ///
     /// # Errors
     /// `NotLoopback`, `Listen`, `Thread`.
     pub fn start(
         config: &ApiConfig,
+        tls: Option<TlsServer>,
         service: TokenService,
         requestors: &[TokenRequestor],
         registry: &mut Registry,
     ) -> Result<Self, ApiError> {
-        if !config.listen.ip().is_loopback() {
+        if tls.is_none() && !config.listen.ip().is_loopback() {
             return Err(ApiError::NotLoopback(config.listen));
         }
         let connections = Connections::new(config.connections);
@@ -58,7 +61,7 @@ impl ApiServer {
         let answers = Answers::default();
         registry.register("api_answers", "Answers of the API, by HTTP status", answers.clone());
         let router = router(config, service, requestors, answers);
-        HttpServer::start("api", config.listen, connections, router).map(Self)
+        HttpServer::start("api", config.listen, connections, tls, router).map(Self)
     }
 
     /// Where it listens.
@@ -96,7 +99,7 @@ fn router(
     let routes = nothing_else(routes.with_state(service));
     let routes = routes
         .layer(DefaultBodyLimit::max(config.body_bytes))
-        .layer(from_fn_with_state(Access::new(requestors), access::check));
+        .layer(from_fn_with_state(Access::new(&config.clients, requestors), access::check));
     // Merged where the check has been put around the rest: the document is for everybody.
     routes
         .merge(document::route(&document::text(&document)))

@@ -5,21 +5,24 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::metrics::gauge::Gauge;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::access::Peer;
 use super::error::ApiError;
+use crate::tls::{self, TlsServer};
 
 /// The longest head of a request, in bytes, and the most headers in it. What is longer gets 431.
 const HEAD_BYTES: usize = 16 << 10;
 const HEADERS: usize = 64;
-/// From a connection's first byte to the end of a head.
+/// From a connection's first byte to the end of a head; with TLS, for the handshake as well.
 const HEAD_TIME: Duration = Duration::from_secs(5);
 /// How long a failing `accept`, as for want of file descriptors, is left alone.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -56,6 +59,7 @@ impl HttpServer {
         name: &'static str,
         listen: SocketAddr,
         connections: Connections,
+        tls: Option<TlsServer>,
         router: Router,
     ) -> Result<Self, ApiError> {
         let refused = |source| ApiError::Listen { name, address: listen, source };
@@ -69,7 +73,7 @@ impl HttpServer {
         };
         let stop = CancellationToken::new();
         let stopping = stop.clone();
-        let serve = move || runtime.block_on(accept(listener, router, connections, stopping));
+        let serve = move || runtime.block_on(accept(listener, tls, router, connections, stopping));
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(serve)?;
         Ok(Self { address, stop, thread: Some(thread) })
     }
@@ -91,7 +95,13 @@ impl Drop for HttpServer {
 }
 
 /// A permit, then a connection: what is past the limit waits in the listener's backlog.
-async fn accept(listener: TcpListener, router: Router, connections: Connections, stop: CancellationToken) {
+async fn accept(
+    listener: TcpListener,
+    tls: Option<TlsServer>,
+    router: Router,
+    connections: Connections,
+    stop: CancellationToken,
+) {
     let Connections { standing, most, .. } = connections;
     let permits = Arc::new(Semaphore::new(most));
     let tasks = TaskTracker::new();
@@ -107,9 +117,13 @@ async fn accept(listener: TcpListener, router: Router, connections: Connections,
         match accepted {
             Some((Ok((stream, _)), permit)) => {
                 let (router, stop, standing) = (router.clone(), stop.clone(), standing.clone());
+                let tls = tls.clone();
                 standing.inc();
                 tasks.spawn(async move {
-                    serve(stream, router, stop).await;
+                    match tls {
+                        None => serve(stream, router, stop).await,
+                        Some(tls) => serve_tls(stream, &tls, router, stop).await,
+                    }
                     standing.dec();
                     drop(permit);
                 });
@@ -126,7 +140,23 @@ async fn accept(listener: TcpListener, router: Router, connections: Connections,
     tasks.wait().await;
 }
 
-async fn serve(stream: TcpStream, router: Router, stop: CancellationToken) {
+/// Serves a client once its certificate is known to be vouched for.
+async fn serve_tls(stream: TcpStream, tls: &TlsServer, router: Router, stop: CancellationToken) {
+    let handshake = tokio::time::timeout(HEAD_TIME, tls.acceptor().accept(stream));
+    let stream = tokio::select! {
+        shaken = handshake => match shaken {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return tracing::debug!(%error, "no TLS with a client"),
+            Err(_) => return tracing::debug!("a client was too slow with its TLS handshake"),
+        },
+        () = stop.cancelled() => return,
+    };
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let names = certificate.map(tls::names).unwrap_or_default();
+    serve(stream, router.layer(Extension(Peer(names.into()))), stop).await;
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router, stop: CancellationToken) {
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
         .timer(TokioTimer::new())

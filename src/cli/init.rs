@@ -137,7 +137,7 @@ mod tests {
         let credential = fs::read_to_string(directory.join(CREDENTIAL_FILE)).unwrap();
         assert_eq!(credential.trim_end().len(), 64);
         let digest = credential_digest(credential.trim_end().as_bytes());
-        assert_eq!(config.tsp.requestors[0].credential, digest);
+        assert_eq!(config.tsp.requestors[0].credential, Some(digest));
         let mode = |name: &str| fs::metadata(directory.join(name)).unwrap().permissions().mode() & 0o777;
         for secret in ["keys/master.key", "keys/keys.store", CREDENTIAL_FILE] {
             assert_eq!(mode(secret), 0o600, "{secret}");

@@ -1,6 +1,7 @@
 //! `serve`: the daemon, until a signal; then it drains.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -10,7 +11,7 @@ use crate::config::Config;
 use crate::stdx::clock::Clock;
 
 /// Runs the daemon until SIGTERM or SIGINT; then refuses new requests, finishes or reverses what is in flight, and
-/// ends.
+/// ends. On SIGHUP it looks at its certificate files.
 #[derive(Debug, clap::Args)]
 pub(super) struct Serve {
     /// The configuration file.
@@ -29,9 +30,9 @@ pub(super) fn run(arguments: &Serve) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format!("no runtime can be started: {error}")))?;
-    let app = App::start(&config, Clock::system()).map_err(|error| Failure::new(error.to_string()))?;
+    let mut app = App::start(&config, Clock::system()).map_err(|error| Failure::new(error.to_string()))?;
     announce(&config, &app);
-    let ended_by_itself = runtime.block_on(until_signal(&app))?;
+    let ended_by_itself = runtime.block_on(until_signal(&mut app))?;
     if ended_by_itself {
         tracing::error!("the switch ended by itself");
     } else {
@@ -40,16 +41,26 @@ pub(super) fn run(arguments: &Serve) -> Result<(), Failure> {
     app.stop().map_err(|error| Failure::new(error.to_string()))
 }
 
-/// True when the daemon ended before any signal came.
-async fn until_signal(app: &RunningApp) -> Result<bool, Failure> {
+/// How often certificate files are looked at: who renews certificates need not tell us.
+const CERTIFICATES_EVERY: Duration = Duration::from_secs(10);
+
+/// True when the daemon ended before any signal came. SIGHUP has it look at its certificate files at once.
+async fn until_signal(app: &mut RunningApp) -> Result<bool, Failure> {
     let listen =
         |kind| signal(kind).map_err(|error| Failure::new(format!("no signals can be heard: {error}")));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    Ok(tokio::select! {
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
-        () = app.ended() => true,
-    })
+    let mut hangup = listen(SignalKind::hangup())?;
+    let mut look = tokio::time::interval(CERTIFICATES_EVERY);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(false),
+            _ = interrupt.recv() => return Ok(false),
+            () = app.ended() => return Ok(true),
+            _ = hangup.recv() => {}
+            _ = look.tick() => {}
+        }
+        app.renew_certificates();
+    }
 }
 
 fn announce(config: &Config, app: &RunningApp) {

@@ -9,6 +9,7 @@ use super::Sections;
 use super::file::Notes;
 use super::links::{ListenSection, PartyDraft, Reach};
 use super::node::KeysSection;
+use crate::api::Shown;
 use crate::crypto::{CryptoError, KeyPolicy, MasterKey, SecurityModule};
 
 /// Everything between sections except keys.
@@ -18,6 +19,7 @@ pub(super) fn across(sections: &Sections, notes: &Notes) {
     routes(sections, notes);
     timeouts(sections, notes);
     merchants(sections, notes);
+    clients(sections, notes);
     for (key, reason) in sections.tsp.faults() {
         notes.note(&key, reason);
     }
@@ -61,7 +63,7 @@ fn listeners(sections: &Sections, notes: &Notes) {
         Reach::Dial { .. } => None,
     });
     let all: Vec<(&PartyDraft, &ListenSection)> = acquirers.chain(dial_in).collect();
-    let api = sections.api.as_ref().map(|api| api.listen);
+    let api = sections.api.config.as_ref().map(|api| api.listen);
     let admin = sections.admin.listen;
     if api == Some(admin) && admin.port() != 0 {
         notes.note("admin.listen", "is api.listen already");
@@ -160,10 +162,35 @@ fn merchants(sections: &Sections, notes: &Notes) {
     }
 }
 
+fn clients(sections: &Sections, notes: &Notes) {
+    let clients = sections.api.config.iter().flat_map(|api| &api.clients).zip(&sections.api.client_paths);
+    let clients: Vec<_> = clients.map(|(client, path)| (path.as_str(), client)).collect();
+    twice(notes, "name", clients.iter().map(|(path, client)| (*path, client.name)));
+    let shown = clients.iter().map(|(path, client)| (*path, &client.shows));
+    let (certificates, credentials): (Vec<_>, Vec<_>) =
+        shown.partition(|(_, shows)| matches!(shows, Shown::Certificate(_)));
+    twice(notes, "certificate", certificates.into_iter());
+    twice(notes, "credential_digest", credentials.into_iter());
+}
+
+/// The files of the API's TLS must be there, fit together, and the key be its owner's alone.
+pub(super) fn tls(sections: &Sections, notes: &Notes) {
+    let Some(files) = &sections.api.tls else { return };
+    private(&files.key, "api.tls.key", notes);
+    match files.read() {
+        Err((key, error)) => notes.note(&format!("api.tls.{key}"), format!("cannot be read: {error}")),
+        Ok(material) => {
+            if let Err(error) = material.server() {
+                notes.note("api.tls", error);
+            }
+        }
+    }
+}
+
 /// Opens the key store; what stands in the way is noted.
 pub(super) fn open_keys(keys: &KeysSection, notes: &Notes) -> Option<SecurityModule> {
     let store = read(&keys.store, "keys.store", notes);
-    private(&keys.master_key, notes);
+    private(&keys.master_key, "keys.master_key", notes);
     let master = read(&keys.master_key, "keys.master_key", notes)
         .and_then(|text| MasterKey::parse(&text).map_err(|error| notes.note("keys.master_key", error)).ok());
     let policy = if keys.development { KeyPolicy::DEVELOPMENT } else { KeyPolicy::PRODUCTION };
@@ -188,18 +215,15 @@ fn read(path: &Path, key: &str, notes: &Notes) -> Option<zeroize::Zeroizing<Stri
     }
 }
 
-/// A master key that other users can read is no secret.
-fn private(path: &Path, notes: &Notes) {
+/// A key that other users can read is no secret.
+fn private(path: &Path, key: &str, notes: &Notes) {
     use std::os::unix::fs::PermissionsExt;
 
     let Ok(about) = fs::metadata(path) else { return };
     let mode = about.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         let path = path.display();
-        notes.note(
-            "keys.master_key",
-            format!("{path} has mode {mode:03o}; other users can read it: chmod 600"),
-        );
+        notes.note(key, format!("{path} has mode {mode:03o}; other users can read it: chmod 600"));
     }
 }
 

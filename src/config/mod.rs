@@ -1,6 +1,7 @@
 //! `Config`: one TOML file, its dialects and its keys, resolved to what the daemon is started with. All that is
 //! wrong is told at once, each fault with file, line, key and reason, before anything is opened.
 
+mod api;
 mod check;
 mod dialects;
 mod file;
@@ -15,6 +16,7 @@ use std::fs;
 use std::path::Path;
 use std::rc::Rc;
 
+pub use api::{TlsFiles, TlsMaterial};
 pub use file::Fault;
 pub use links::{AcquirerSection, IssuerSection, ListenSection, PartyConfig, Reach, RouteSection};
 pub use node::{JournalSection, KeysSection, NodeConfig, SettlementSection};
@@ -24,6 +26,7 @@ use crate::crypto::SecurityModule;
 use crate::link::{InboxLimits, IssuerLinkConfig, LinksConfig, ListenerConfig, Party};
 use crate::switch::{Limits, RouteTable, StoreForwardConfig, SwitchConfig};
 use crate::tsp::TspConfig;
+use api::ApiDraft;
 use dialects::Dialects;
 use file::{Notes, Section};
 use links::{AcquirerDraft, IssuerDraft, RouteDraft};
@@ -46,6 +49,8 @@ pub struct Config {
     pub routes: Vec<RouteSection>,
     pub tsp: TspConfig,
     pub api: ApiConfig,
+    /// With it the API is served over TLS.
+    pub api_tls: Option<TlsFiles>,
     pub admin: AdminConfig,
     pub settlement: SettlementSection,
     pub limits: Limits,
@@ -78,7 +83,7 @@ struct Sections {
     issuers: Vec<IssuerDraft>,
     routes: Vec<RouteDraft>,
     tsp: TspDraft,
-    api: Option<ApiConfig>,
+    api: ApiDraft,
     admin: AdminConfig,
     settlement: Option<SettlementSection>,
     limits: (Limits, InboxLimits),
@@ -110,6 +115,7 @@ impl Config {
         let sections = sections(text, &notes, base, &mut dialects);
         check::across(&sections, &notes);
         let security = sections.keys.as_ref().and_then(|keys| check::open_keys(keys, &notes));
+        check::tls(&sections, &notes);
         check::cryptograms(&sections, security.as_ref(), &notes);
         let mut faults = notes.faults();
         faults.extend(dialects.into_faults());
@@ -173,7 +179,7 @@ fn sections(text: &str, notes: &Rc<Notes>, base: &Path, dialects: &mut Dialects)
         issuers,
         routes: top.tables("route").into_iter().map(links::route).collect(),
         tsp: tokens::tsp(top.table("tsp"), requestors),
-        api: node::api(top.table("api")),
+        api: api::api(top.table("api"), base),
         admin: node::admin(top.table("admin")),
         settlement: node::settlement(top.table("settlement")),
         limits: node::limits(top.table("limits")),
@@ -195,7 +201,8 @@ impl Sections {
             issuers: self.issuers.into_iter().map(IssuerDraft::whole).collect::<Option<_>>()?,
             routes: self.routes.into_iter().map(RouteDraft::whole).collect::<Option<_>>()?,
             tsp: self.tsp.config,
-            api: self.api?,
+            api: self.api.config?,
+            api_tls: self.api.tls,
             admin: self.admin,
             settlement: self.settlement?,
             limits: self.limits.0,

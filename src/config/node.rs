@@ -1,4 +1,4 @@
-//! `[node]`, `[journal]`, `[keys]`, `[limits]`, `[store_forward]`, `[api]`, `[admin]`, `[settlement]`: what there is
+//! `[node]`, `[journal]`, `[keys]`, `[limits]`, `[store_forward]`, `[admin]`, `[settlement]`: what there is
 //! one of.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::{Section, address, boolean, bytes, choice, count, duration, size, text, time_of_day, word};
-use crate::api::{AdminConfig, ApiConfig};
+use crate::api::AdminConfig;
 use crate::codec::MOST_FRAME;
 use crate::journal::{CheckpointKind, JournalConfig};
 use crate::link::InboxLimits;
@@ -161,19 +161,6 @@ pub(super) fn store_forward(mut section: Section<'_>) -> StoreForwardConfig {
     }
     section.finish();
     store_forward
-}
-
-pub(super) fn api(mut section: Section<'_>) -> Option<ApiConfig> {
-    let listen = section.need("listen", address);
-    let connections = section.or("connections", 256, count(1, 100_000));
-    let body_bytes = section.or("body_bytes", 64 << 10, size);
-    let request_timeout = section.or("request_timeout", Duration::from_secs(10), duration);
-    if listen.is_some_and(|listen| !listen.ip().is_loopback()) {
-        let why = "must be a loopback address: the API has no TLS yet, and credentials would cross the network in clear";
-        section.fault("listen", why);
-    }
-    section.finish();
-    Some(ApiConfig { listen: listen?, connections, body_bytes, request_timeout })
 }
 
 /// Where monitors find it when the file does not say.

@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::*;
 use crate::crypto::{MasterKey, StorePurpose};
 use crate::stdx::random::Entropy;
+use crate::tls::testing::Authority;
 use crate::vocab::LinkId;
 
 const TEMPLATE: &str = include_str!("../cli/init.toml");
@@ -49,6 +50,20 @@ impl Directory {
 
     fn parse(&self, text: &str) -> Result<Config, Faults> {
         Config::parse("f", &self.path, text)
+    }
+
+    /// Puts the API's certificates where the reference has them.
+    fn put_certificates(&self) {
+        use std::os::unix::fs::PermissionsExt;
+
+        let authority = Authority::new();
+        let (certificate, key) = authority.identity("api.test");
+        fs::create_dir(self.path.join("tls")).unwrap();
+        for (name, bytes) in [("api.pem", certificate), ("api.key", key), ("clients.pem", authority.pem())] {
+            let path = self.path.join("tls").join(name);
+            fs::write(&path, bytes).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
     }
 
     /// The faults of the configuration with `from` changed to `to`.
@@ -95,7 +110,7 @@ fn each_fault_is_named_by_its_key() {
             "timeout = \"11s\"",
             "issuer[0].timeout: 10s and node.timeout_margin 1s are not",
         ),
-        ("127.0.0.1:9001", "0.0.0.0:9001", "api.listen: must be a loopback address"),
+        ("127.0.0.1:9001", "0.0.0.0:9001", "api.listen: must be a loopback address without [api.tls]"),
         ("127.0.0.1:9001", "127.0.0.1:7001", "acquirer[0].listen: is api.listen already"),
         ("\"iso87-bcd\"", "\"iso87-bcc\"", "issuer[1].dialect: is neither one of \"iso87-ascii\""),
         ("\"iso87-bcd\"", "\"mine.toml\"", "issuer[1].dialect: cannot be read: No such file"),
@@ -242,6 +257,78 @@ fn an_empty_file_names_what_must_be_there() {
     }
 }
 
+const TLS: &str =
+    "[api.tls]\ncertificate = \"tls/api.pem\"\nkey = \"tls/api.key\"\nclient_roots = \"tls/clients.pem\"\n";
+
+#[test]
+fn a_client_s_faults_are_named() {
+    let directory = Directory::new();
+    directory.put_certificates();
+    let (digest, other) = (format!("credential_digest = \"{}\"", "11".repeat(32)), "22".repeat(32));
+    let client = |more: &str| format!("[[api.client]]\nname = \"one\"\n{more}\n");
+    let wallet = format!("role = \"wallet\"\nrequestors = [\"00000000001\"]\n{digest}");
+    for (tables, expected) in [
+        (client(&wallet), None),
+        (TLS.to_owned() + &client(&wallet.replace(&digest, "certificate = \"a.test\"")), None),
+        (
+            client(&wallet) + &client(&wallet.replace(&"11".repeat(32), &other)),
+            Some("api.client[1].name: is api.client[0].name"),
+        ),
+        (
+            client(&wallet) + &client(&wallet).replace("one", "two"),
+            Some("api.client[1].credential_digest: is api.client[0].credential_digest already"),
+        ),
+        (
+            TLS.to_owned() + &client(&wallet),
+            Some("api.client[0].credential_digest: goes only without [api.tls]"),
+        ),
+        (
+            client(&wallet.replace(&digest, "certificate = \"a.test\"")),
+            Some("certificate: goes only with [api.tls]"),
+        ),
+        (client(&wallet.replace(&digest, "")), Some("api.client[0].credential_digest: must be there")),
+        (
+            client(&wallet.replace("requestors", "# ")),
+            Some("api.client[0].requestors: must be there for role \"wallet\""),
+        ),
+        (client(&wallet.replace("wallet", "issuer")), Some("requestors: is only for role \"wallet\"")),
+        (
+            client(&format!("role = \"issuer\"\n{digest}")),
+            Some("api.client[0].issuer: must be there for role \"issuer\""),
+        ),
+        (
+            client(&wallet.replace("wallet", "admin")),
+            Some("api.client[0].role: must be one of \"wallet\", \"issuer\""),
+        ),
+        (
+            client(&format!("{wallet}\noperations = [\"print-money\"]")),
+            Some("operations[0]: each must be one of issue-token"),
+        ),
+    ] {
+        let faults = directory.faults("[admin]", &(tables.clone() + "[admin]"));
+        match expected {
+            None => assert_eq!(faults, Vec::<String>::new(), "{tables}"),
+            Some(words) => assert!(faults.iter().any(|fault| fault.contains(words)), "{tables}: {faults:#?}"),
+        }
+    }
+}
+
+#[test]
+fn tls_files_that_cannot_be_used_are_named() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = Directory::new();
+    let faults = || directory.faults("[admin]", &(TLS.to_owned() + "[admin]"));
+    assert!(faults().iter().any(|fault| fault.contains("api.tls.certificate: cannot be read")));
+    directory.put_certificates();
+    assert_eq!(faults(), Vec::<String>::new());
+    let key = directory.path.join("tls/api.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(faults().iter().any(|fault| fault.contains("api.tls.key") && fault.contains("mode 644")));
+    fs::write(&key, Authority::new().identity("other.test").1).unwrap();
+    assert!(faults().iter().any(|fault| fault.contains("api.tls: certificate and key")));
+}
+
 #[test]
 fn a_master_key_that_others_can_read_is_refused() {
     use std::os::unix::fs::PermissionsExt;
@@ -341,6 +428,7 @@ fn the_reference_tells_the_defaults_as_they_are() {
     // It names a key that an issuer gives.
     let reference: String =
         reference.split_inclusive('\n').filter(|line| !line.starts_with("card_cryptogram")).collect();
+    directory.put_certificates();
     let full = directory.parse(&reference).unwrap();
     let bare = directory.parse(&directory.text()).unwrap();
     assert_eq!(full.node.drain_limit, bare.node.drain_limit);
@@ -349,7 +437,8 @@ fn the_reference_tells_the_defaults_as_they_are() {
     assert_eq!(full.node.repeat_window, bare.node.repeat_window);
     assert_eq!(full.journal.journal.segment_bytes, bare.journal.journal.segment_bytes);
     assert_eq!(full.journal.journal.queue_bytes, bare.journal.journal.queue_bytes);
-    assert_eq!((&full.api, &full.admin), (&bare.api, &bare.admin));
+    let api = ApiConfig { clients: Vec::new(), ..full.api };
+    assert_eq!((&api, &full.admin), (&bare.api, &bare.admin));
     assert_eq!(format!("{:?}", full.limits), format!("{:?}", bare.limits));
     assert_eq!(full.inbox, bare.inbox);
     assert_eq!(format!("{:?}", full.store_forward), format!("{:?}", bare.store_forward));

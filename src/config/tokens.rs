@@ -199,7 +199,10 @@ fn requestor(
 ) -> Option<TokenRequestor> {
     let id = section.need("id", word(TokenRequestorId::parse));
     let name = section.need("name", word(|it| Text::parse("name", it)));
-    let credential = section.need("credential_digest", digest);
+    let credential = section.may("credential_digest", digest);
+    if credential.is_none() && section.has("credential_digest") {
+        unread.0.push(section.key("credential_digest"));
+    }
     let places = section.tables("merchant").into_iter().filter_map(|row| merchant(row, merchants)).collect();
     let entry_modes = section.list("entry_modes", word(EntryMode::parse));
     if entry_modes.is_empty() && section.has("entry_modes") && !section.is_empty_list("entry_modes") {
@@ -223,7 +226,7 @@ fn requestor(
     let requestor = TokenRequestor {
         id: unread.or(&section, "id", id, nobody)?,
         name: unread.or(&section, "name", name, Some(Text::default()))?,
-        credential: unread.or(&section, "credential_digest", credential, Some([0xFF; 32]))?,
+        credential,
         controls,
         location: section.or("location", TokenLocation::Unspecified, choice(LOCATIONS)),
         assurances: section.list("assurances", word(TokenAssuranceMethod::parse)),

@@ -199,7 +199,7 @@ impl TspConfig {
             let mut later = self.requestors.iter().skip(at + 1);
             check(!later.clone().any(|r| r.id == requestor.id), faults, key("id"), "stands there twice");
             check(
-                !later.any(|r| r.credential == requestor.credential),
+                !later.any(|r| r.credential.is_some() && r.credential == requestor.credential),
                 faults,
                 key("credential"),
                 "is another requestor's too",
@@ -230,7 +230,7 @@ pub(crate) fn sample() -> TspConfig {
     let requestor = |id: &[u8], seed: u8, merchants: Vec<Merchant>| TokenRequestor {
         id: TokenRequestorId::parse(id).unwrap(),
         name: text(b"wallet"),
-        credential: [seed; 32],
+        credential: Some([seed; 32]),
         controls: DomainControls {
             entry_modes: [EntryMode::CONTACTLESS_CHIP, EntryMode::parse(b"10").unwrap()]
                 .into_iter()
@@ -329,7 +329,7 @@ mod tests {
             ("pan_ranges[0].controlled", Box::new(|c| c.bin_controller = None)),
             ("bin_controller", Box::new(|c| c.bin_controller = Text::parse("id", b"q001").ok())),
             ("requestors[0].id", Box::new(|c| c.requestors[1].id = c.requestors[0].id)),
-            ("requestors[0].credential", Box::new(|c| c.requestors[1].credential = [1; 32])),
+            ("requestors[0].credential", Box::new(|c| c.requestors[1].credential = Some([1; 32]))),
             (
                 "requestors[1].entry_modes",
                 Box::new(|c| c.requestors[1].controls.entry_modes = Default::default()),

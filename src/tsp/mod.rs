@@ -6,6 +6,7 @@ mod command;
 mod config;
 mod controls;
 mod counters;
+mod credential;
 mod detokenize;
 mod error;
 mod event;
@@ -31,6 +32,7 @@ pub use command::{Action, Answer, Asker, CallId, Command, MoveRequest, Provision
 pub use config::{ConfigFault, CryptogramChoice, PanRange, TokenRange, TspConfig, TspLimits};
 pub use controls::{DomainContext, DomainControls, EntryModes, Merchant};
 pub use counters::{CounterWindow, Presentation};
+pub use credential::CredentialDigest;
 pub use detokenize::{DetokenizeRequest, Detokenized, Detokenizer, Purpose};
 pub use error::{ProvisioningRefusal, TspError};
 pub use event::{Actor, Cause, Change, PartyName, Principal, Reason, RequestId, RequestKey, TokenEvent};

@@ -1,7 +1,6 @@
 //! `TokenRequestor` registry: who may ask for what. Until there is a registry of its own, it stands in the
 //! configuration.
 
-use crate::crypto::{credential_digest, same};
 use crate::stdx::maps::Map;
 use crate::vocab::{Text, TokenAssuranceMethod, TokenLocation, TokenRequestorId};
 
@@ -13,8 +12,8 @@ use super::error::ProvisioningRefusal;
 pub struct TokenRequestor {
     pub id: TokenRequestorId,
     pub name: Text<16>,
-    /// SHA-256 of its credential for the API. The credential itself is nowhere kept.
-    pub credential: [u8; 32],
+    /// SHA-256 of its credential for the API, if it has one. The credential itself is nowhere kept.
+    pub credential: Option<[u8; 32]>,
     /// What each of its tokens gets on the day of issue.
     pub controls: DomainControls,
     /// Where it keeps tokens, when a request does not say.
@@ -47,7 +46,7 @@ impl TokenRequestor {
     }
 }
 
-/// All requestors, by id and by credential.
+/// All requestors, by id.
 #[derive(Debug)]
 pub struct Requestors {
     by_id: Map<TokenRequestorId, TokenRequestor>,
@@ -63,37 +62,11 @@ impl Requestors {
     pub fn get(&self, id: TokenRequestorId) -> Option<&TokenRequestor> {
         self.by_id.get(&id)
     }
-
-    /// Whose credential this is. It is compared with all of them, whichever it is, each in constant time: how long
-    /// that takes tells nothing.
-    #[must_use]
-    pub fn by_credential(&self, credential: &[u8]) -> Option<TokenRequestorId> {
-        let digest = credential_digest(credential);
-        let matching = |found, requestor: &TokenRequestor| {
-            if same(&digest, &requestor.credential) { Some(requestor.id) } else { found }
-        };
-        self.by_id.values().fold(None, matching)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_credential_names_its_requestor_and_no_other() {
-        let mut list = super::super::config::sample().requestors;
-        for (requestor, credential) in list.iter_mut().zip([b"first", b"other"]) {
-            requestor.credential = credential_digest(credential);
-        }
-        let requestors = Requestors::new(&list);
-        for (credential, expected) in
-            [(&b"first"[..], Some(0)), (b"other", Some(1)), (b"", None), (b"firs", None), (b"first ", None)]
-        {
-            let expected = expected.map(|at: usize| list[at].id);
-            assert_eq!(requestors.by_credential(credential), expected, "{credential:?}");
-        }
-    }
 
     #[test]
     fn a_requestor_claims_only_what_it_may() {

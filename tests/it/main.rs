@@ -5,6 +5,7 @@
 extern crate self as libfuzzer_sys;
 pub(crate) use fuzz_targets::fuzz_target;
 
+mod access;
 mod bad_input;
 mod codec_golden;
 mod cryptograms;

@@ -21,16 +21,16 @@ use tokenswitch::vocab::{
     Bin, EntryMode, ShardId, Text, TokenAssuranceMethod, TokenLocation, TokenRequestorId, luhn_valid,
 };
 
-const PAN: &str = "4761739001010119";
-const CREDENTIALS: [&str; 2] = ["first-credential", "second-credential"];
+pub(crate) const PAN: &str = "4761739001010119";
+pub(crate) const CREDENTIALS: [&str; 2] = ["first-credential", "second-credential"];
 
-fn config() -> TspConfig {
+pub(crate) fn config() -> TspConfig {
     let product = Text::parse("product", b"credit").unwrap();
     let bin = |digits: &[u8]| Bin::parse(digits).unwrap();
     let requestor = |number: usize| TokenRequestor {
         id: TokenRequestorId::parse(format!("{number:011}").as_bytes()).unwrap(),
         name: Text::parse("name", b"wallet").unwrap(),
-        credential: credential_digest(CREDENTIALS[number].as_bytes()),
+        credential: Some(credential_digest(CREDENTIALS[number].as_bytes())),
         controls: DomainControls {
             entry_modes: [EntryMode::CONTACTLESS_CHIP].into_iter().collect(),
             merchants: vec![],
@@ -68,17 +68,18 @@ fn config() -> TspConfig {
     }
 }
 
-fn api() -> ApiConfig {
+pub(crate) fn api() -> ApiConfig {
     ApiConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
         connections: 8,
         body_bytes: 4096,
         request_timeout: Duration::from_secs(60),
+        clients: Vec::new(),
     }
 }
 
 /// A vault with all that its journal in `directory` has.
-fn vault(directory: &Path) -> (Journal, TokenService, WriterThread) {
+pub(crate) fn vault(directory: &Path) -> (Journal, TokenService, WriterThread) {
     let module = SecurityModule::sample().unwrap();
     let (notifier, watch) = log_watch();
     let setup = JournalSetup {
@@ -99,32 +100,33 @@ fn vault(directory: &Path) -> (Journal, TokenService, WriterThread) {
 }
 
 /// A TSP that can be stopped and started again on its directory.
-struct Provider {
+pub(crate) struct Provider {
     journal: Journal,
     writer: WriterThread,
     server: ApiServer,
 }
 
 impl Provider {
-    fn start(directory: &Path) -> Self {
+    pub(crate) fn start(directory: &Path) -> Self {
         Self::limited(directory, |_| ())
     }
 
-    fn limited(directory: &Path, change: impl FnOnce(&mut ApiConfig)) -> Self {
+    pub(crate) fn limited(directory: &Path, change: impl FnOnce(&mut ApiConfig)) -> Self {
         let (journal, service, writer) = vault(directory);
         let mut api = api();
         change(&mut api);
-        let server = ApiServer::start(&api, service, &config().requestors, &mut Registry::default()).unwrap();
+        let server =
+            ApiServer::start(&api, None, service, &config().requestors, &mut Registry::default()).unwrap();
         Self { journal, writer, server }
     }
 
-    fn stop(self) {
+    pub(crate) fn stop(self) {
         self.server.stop();
         self.writer.join();
         self.journal.close().unwrap();
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
@@ -133,7 +135,14 @@ impl Provider {
         self.send_as(CREDENTIALS[0], method, path, id, body)
     }
 
-    fn send_as(&self, credential: &str, method: &str, path: &str, id: &str, body: &Value) -> Reply {
+    pub(crate) fn send_as(
+        &self,
+        credential: &str,
+        method: &str,
+        path: &str,
+        id: &str,
+        body: &Value,
+    ) -> Reply {
         let mut head = format!("Authorization: Bearer {credential}\r\nContent-Type: application/json\r\n");
         if !id.is_empty() {
             head += &format!("X-Request-Id: {id}\r\n");
@@ -142,7 +151,7 @@ impl Provider {
         exchange(self.address(), method, path, &head, body.as_bytes())
     }
 
-    fn provision(&self, id: &str) -> Value {
+    pub(crate) fn provision(&self, id: &str) -> Value {
         let reply = self.send("POST", "/v1/tokens", id, &json!({ "pan": PAN, "panExpiry": "4912" }));
         assert_eq!(reply.status, 201, "{:?}", reply.body);
         reply.body
@@ -150,15 +159,15 @@ impl Provider {
 }
 
 #[derive(Debug)]
-struct Reply {
-    status: u16,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
     head: String,
-    body: Value,
+    pub(crate) body: Value,
 }
 
 impl Reply {
     /// Status, code and field of a problem, after checking its shape.
-    fn problem(&self) -> (u16, &str, Option<&str>) {
+    pub(crate) fn problem(&self) -> (u16, &str, Option<&str>) {
         assert!(self.head.contains("content-type: application/problem+json"), "{}", self.head);
         assert_eq!(self.body["status"], self.status);
         assert!(self.body["title"].is_string() && self.body["detail"].is_string());
@@ -168,7 +177,7 @@ impl Reply {
 }
 
 /// One request on a connection of its own.
-fn exchange(address: SocketAddr, method: &str, path: &str, head: &str, body: &[u8]) -> Reply {
+pub(crate) fn exchange(address: SocketAddr, method: &str, path: &str, head: &str, body: &[u8]) -> Reply {
     let length = body.len();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}Content-Length: {length}\r\n\r\n"
@@ -464,7 +473,7 @@ fn only_loopback_is_served() {
     let directory = tempfile::tempdir().unwrap();
     let (_journal, service, writer) = vault(directory.path());
     let open = ApiConfig { listen: "0.0.0.0:0".parse().unwrap(), ..api() };
-    let refused = ApiServer::start(&open, service, &config().requestors, &mut Registry::default());
+    let refused = ApiServer::start(&open, None, service, &config().requestors, &mut Registry::default());
     assert!(matches!(refused, Err(ApiError::NotLoopback(_))));
     writer.join();
 }

@@ -27,7 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("clearing", &["vocab", "journal"]),
     ("sim", &["vocab", "codec", "crypto", "link", "tls"]),
     ("api", &["vocab", "tsp", "switch", "clearing", "tls"]),
-    ("config", &["vocab", "codec", "crypto", "journal", "link", "tsp", "switch", "clearing", "api"]),
+    ("config", &["vocab", "codec", "crypto", "tls", "journal", "link", "tsp", "switch", "clearing", "api"]),
     ("app", &BELOW_APP),
     ("cli", &BELOW_CLI),
 ];
@@ -63,6 +63,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("tokio_util", &["src/api/", "src/app", "src/cli/"]),
     ("socket2", &["src/link/transport.rs", "src/api/", "src/cli/"]),
     ("rustls", &["src/tls.rs"]),
+    ("webpki", &["src/tls.rs"]),
     ("tokio_rustls", &["src/tls.rs", "src/link/transport.rs"]),
     // HTTP.
     ("axum", &["src/api/"]),

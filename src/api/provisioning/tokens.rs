@@ -11,12 +11,14 @@ use super::body::{Body, body};
 use super::words::{CausedBy, digits, time};
 use crate::api::access::{Caller, Named};
 use crate::api::error::Problem;
+use crate::api::grants::Role;
 use crate::tsp::{
-    Actor, Asker, Move, MoveRequest, Principal, ProvisionRequest, ProvisioningRefusal, Reason, RequestId,
+    Actor, Asker, Move, MoveRequest, ProvisionRequest, ProvisioningRefusal, Reason, RequestId,
     Suspender, TokenService, TokenView,
 };
 use crate::vocab::{
     Expiry, Pan, PanSequenceNumber, Par, Text, TokenAssuranceMethod, TokenLocation, TokenReferenceId,
+    TokenRequestorId,
 };
 
 type Told = Result<Json<TokenBody>, Problem>;
@@ -61,7 +63,7 @@ body! {
         reason_code = "reasonCode": may Reason,
         /// The version of the token that the caller has seen: another one refuses. Without it, whatever it is
         version = "version": may u32,
-        /// Whose wish it is; without it, the requestor's own
+        /// Of a token requestor only: whose wish it is; without it, its own
         caused_by = "causedBy": may CausedBy,
     }
 }
@@ -139,13 +141,13 @@ pub(super) async fn issue(
     Named(request_id): Named,
     Body(body): Body<IssueBody>,
 ) -> Result<Response, Problem> {
-    let token = service.provision(body.request(caller, request_id)).await?;
+    let token = service.provision(body.request(&caller, request_id)).await?;
     let place = [(header::LOCATION, format!("/v1/tokens/{}", token.reference))];
     Ok((StatusCode::CREATED, place, Json(TokenBody::from(&token))).into_response())
 }
 
 impl IssueBody {
-    fn request(self, caller: Caller, request_id: RequestId) -> ProvisionRequest {
+    fn request(self, caller: &Caller, request_id: RequestId) -> ProvisionRequest {
         ProvisionRequest {
             pan: self.pan,
             pan_expiry: self.pan_expiry,
@@ -156,7 +158,7 @@ impl IssueBody {
             device: self.device,
             asker: Asker {
                 reason: self.reason.unwrap_or_default(),
-                ..Asker::requestor(caller.requestor, request_id)
+                ..caller.asker(request_id)
             },
         }
     }
@@ -175,7 +177,7 @@ pub(super) async fn see(
     caller: Caller,
     Path(reference): Path<String>,
 ) -> Told {
-    let token = service.get(Principal::Requestor(caller.requestor), parsed(&reference)?).await?;
+    let token = service.get(caller.principal, parsed(&reference)?).await?;
     Ok(Json(TokenBody::from(&token)))
 }
 
@@ -199,7 +201,7 @@ macro_rules! moves {
             Body(why): Body<WhyBody>,
         ) -> Told {
             let asked: fn(Suspender) -> Move = $asked;
-            change(&service, why.asked(caller, request_id, &reference, asked)?).await
+            change(&service, why.asked(&caller, request_id, &reference, asked)?).await
         }
     )*};
 }
@@ -218,16 +220,25 @@ moves! {
 impl WhyBody {
     fn asked(
         self,
-        caller: Caller,
+        caller: &Caller,
         request_id: RequestId,
         reference: &str,
         asked: fn(Suspender) -> Move,
     ) -> Result<MoveRequest, Problem> {
-        let by = self.caused_by.map_or(Suspender::TokenRequestor, |CausedBy(by)| by);
-        let actor = if by == Suspender::Cardholder { Actor::Cardholder } else { Actor::TokenRequestor };
+        let own = caller.asker(request_id);
+        let (actor, by) = match (caller.role(), self.caused_by) {
+            (Role::Wallet, Some(CausedBy(Suspender::Cardholder))) => (Actor::Cardholder, Suspender::Cardholder),
+            (Role::Wallet, Some(CausedBy(by))) => (own.actor, by),
+            (Role::Wallet, None) => (own.actor, Suspender::TokenRequestor),
+            (Role::Issuer | Role::Operator, Some(_)) => {
+                return Err(Problem::invalid("causedBy", "is only for token requestors to say"));
+            }
+            (Role::Issuer, None) => (own.actor, Suspender::Issuer),
+            (Role::Operator, None) => (own.actor, Suspender::Operator),
+        };
         let reason_code = self.reason_code.unwrap_or(Reason::Unstated);
         let reason = self.reason.unwrap_or_default();
-        let asker = Asker { actor, reason_code, reason, ..Asker::requestor(caller.requestor, request_id) };
+        let asker = Asker { actor, reason_code, reason, ..own };
         Ok(MoveRequest { asker, reference: parsed(reference)?, asked: asked(by), version: self.version })
     }
 }

@@ -1,0 +1,260 @@
+//! Who may do what on the API: every role at every route, clients that act for several, and clients known by their
+//! certificates over mutual TLS.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use prometheus_client::registry::Registry;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use serde_json::{Value, json};
+use tokenswitch::api::{ApiConfig, ApiServer, Client, Operation, Role, Shown, openapi};
+use tokenswitch::tls::{Identity, ServerName, TlsClient, TlsServer};
+use tokenswitch::tsp::CredentialDigest;
+use tokenswitch::vocab::{Text, TokenRequestorId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::provisioning::{CREDENTIALS, PAN, Provider, Reply, api, config, exchange, vault};
+
+/// Every route, and whether wallet, issuer and operator may. A route that is not here fails the test below.
+#[rustfmt::skip]
+const ROWS: &[(&str, &str, [bool; 3])] = &[
+    ("POST", "/v1/tokens",                      [true, false, false]),
+    ("GET",  "/v1/tokens/{reference}",          [true, true, true]),
+    ("POST", "/v1/tokens/{reference}/activate", [true, false, false]),
+    ("POST", "/v1/tokens/{reference}/suspend",  [true, true, true]),
+    ("POST", "/v1/tokens/{reference}/resume",   [true, true, true]),
+    ("POST", "/v1/tokens/{reference}/unlink",   [true, true, true]),
+];
+
+const ROLES: [Role; 3] = [Role::Wallet, Role::Issuer, Role::Operator];
+
+/// A client that shows its own name as its credential.
+fn client(name: &str, role: Role) -> Client {
+    let text = |text: &str| Text::parse("name", text.as_bytes()).unwrap();
+    Client {
+        name: text(name),
+        shows: Shown::Credential(CredentialDigest::of(name.as_bytes())),
+        role,
+        requestors: if role == Role::Wallet { vec![requestor(0)] } else { Vec::new() },
+        issuer: text(if role == Role::Issuer { "bank" } else { "" }),
+        operations: None,
+    }
+}
+
+fn requestor(number: usize) -> TokenRequestorId {
+    config().requestors[number].id
+}
+
+fn with(clients: Vec<Client>) -> impl FnOnce(&mut ApiConfig) {
+    move |api| api.clients = clients
+}
+
+#[test]
+fn every_role_at_every_route() {
+    let document: Value = serde_json::from_str(&openapi()).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let routes: BTreeSet<(String, &str)> = paths
+        .iter()
+        .flat_map(|(path, item)| {
+            item.as_object().unwrap().keys().map(move |method| (method.to_uppercase(), path.as_str()))
+        })
+        .collect();
+    let listed: BTreeSet<(String, &str)> =
+        ROWS.iter().map(|(method, path, _)| ((*method).to_owned(), *path)).collect();
+    assert_eq!(routes, listed, "each route has its row in this file, and each row its route");
+
+    let directory = tempfile::tempdir().unwrap();
+    let clients = ROLES.iter().map(|role| client(role.name(), *role)).collect();
+    let provider = Provider::limited(directory.path(), with(clients));
+    for (method, path, allowed) in ROWS {
+        let path = path.replace("{reference}", "00000000000000000000000000000000");
+        for (role, allowed) in ROLES.iter().zip(allowed) {
+            let reply = provider.send_as(role.name(), method, &path, "1", &json!({}));
+            let denied = reply.status == 403 && reply.problem().1 == "operation-not-allowed";
+            assert_eq!(!denied, *allowed, "{method} {path} as {role:?}: {:?}", reply.body);
+            assert_ne!(reply.status, 401);
+        }
+        let reply = provider.send_as("nobody", method, &path, "1", &json!({}));
+        assert_eq!(reply.problem(), (401, "credential-required", None));
+    }
+    provider.stop();
+}
+
+#[test]
+fn a_grant_narrows_a_role_and_widens_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let granted = |name, role, operations: &[Operation]| Client {
+        operations: Some(operations.to_vec()),
+        ..client(name, role)
+    };
+    let clients = vec![
+        granted("reader", Role::Wallet, &[Operation::SeeToken]),
+        granted("nothing", Role::Wallet, &[]),
+        granted("issuer", Role::Issuer, &[Operation::IssueToken]),
+    ];
+    let provider = Provider::limited(directory.path(), with(clients));
+    let place = format!("/v1/tokens/{}", provider.provision("1")["tokenReference"].as_str().unwrap());
+    let card = json!({ "pan": PAN, "panExpiry": "4912" });
+    for (who, method, path, status) in [
+        ("reader", "GET", place.as_str(), 200),
+        ("reader", "POST", "/v1/tokens", 403),
+        ("nothing", "GET", &place, 403),
+        ("issuer", "POST", "/v1/tokens", 403),
+    ] {
+        assert_eq!(provider.send_as(who, method, path, "2", &card).status, status, "{who} {method} {path}");
+    }
+    provider.stop();
+}
+
+#[test]
+fn who_acts_for_several_names_one_and_what_is_not_its_own_is_as_unknown_as_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let both = Client { requestors: vec![requestor(0), requestor(1)], ..client("aggregator", Role::Wallet) };
+    let provider = Provider::limited(directory.path(), with(vec![both, client("single", Role::Wallet)]));
+    let card = json!({ "pan": PAN, "panExpiry": "4912" }).to_string();
+    let send = |who: &str, method: &str, path: &str, named: &[&str], id: &str| {
+        let named: String = named.iter().map(|it| format!("X-Token-Requestor-Id: {it}\r\n")).collect();
+        let head = format!(
+            "Authorization: Bearer {who}\r\nContent-Type: application/json\r\nX-Request-Id: {id}\r\n{named}"
+        );
+        exchange(provider.address(), method, path, &head, card.as_bytes())
+    };
+    let (first, second) = ("00000000000", "00000000001");
+    let unnamed = send("aggregator", "POST", "/v1/tokens", &[], "1");
+    assert_eq!(unnamed.problem(), (400, "missing-field", Some("X-Token-Requestor-Id")));
+    let twice = send("aggregator", "POST", "/v1/tokens", &[first, second], "1");
+    assert_eq!(twice.problem(), (400, "invalid-field", Some("X-Token-Requestor-Id")));
+    let mut places = Vec::new();
+    for named in [first, second] {
+        // One request id for both: it is each requestor's own.
+        let issued = send("aggregator", "POST", "/v1/tokens", &[named], "1");
+        assert_eq!(
+            (issued.status, &issued.body["tokenRequestorId"]),
+            (201, &json!(named)),
+            "{:?}",
+            issued.body
+        );
+        places.push(format!("/v1/tokens/{}", issued.body["tokenReference"].as_str().unwrap()));
+    }
+    assert_eq!(send("single", "GET", &places[0], &[], "").status, 200);
+    let told = |reply: Reply| (reply.status, reply.body.to_string());
+    let no_requestor = told(send("single", "POST", "/v1/tokens", &["99999999999"], "3"));
+    for strange in [second, "x", ""] {
+        assert_eq!(told(send("single", "POST", "/v1/tokens", &[strange], "3")), no_requestor, "{strange}");
+    }
+    let no_token = told(send("single", "GET", "/v1/tokens/00000000000000000000000000000000", &[], ""));
+    assert_eq!(told(send("single", "GET", &places[1], &[], "")), no_token, "there, but another's");
+    provider.stop();
+}
+
+/// A certification authority for one test.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Certificate and key with these names: with a colon a URI, else a DNS name.
+    fn identity(&self, names: &[&str]) -> (Vec<u8>, Vec<u8>) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.subject_alt_names = names
+            .iter()
+            .map(|name| match name.contains(':') {
+                true => SanType::URI((*name).try_into().unwrap()),
+                false => SanType::DnsName((*name).try_into().unwrap()),
+            })
+            .collect();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        (certificate.pem().into_bytes(), key.serialize_pem().into_bytes())
+    }
+
+    fn client(&self, names: Option<&[&str]>) -> TlsClient {
+        let own = names.map(|names| self.identity(names));
+        let own = own.as_ref().map(|(certificates, key)| Identity { certificates, key });
+        TlsClient::new(self.0.pem().as_bytes(), own).unwrap()
+    }
+
+    fn server(&self) -> TlsServer {
+        let (certificates, key) = self.identity(&["api.test"]);
+        TlsServer::new(Identity { certificates: &certificates, key: &key }, Some(self.0.pem().as_bytes()))
+            .unwrap()
+    }
+}
+
+/// Status and problem code of one request over TLS; none when there was no connection.
+fn over_tls(address: SocketAddr, client: &TlsClient, head: &str) -> Option<(u16, String)> {
+    let body = json!({ "pan": PAN, "panExpiry": "4912" }).to_string();
+    let request = format!(
+        "POST /v1/tokens HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         X-Request-Id: 1\r\n{head}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from("api.test").unwrap();
+        let mut stream = client.connector().connect(name, stream).await.ok()?;
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = Vec::new();
+        // TLS 1.3 tells of a refused certificate only with the first read.
+        stream.read_to_end(&mut answer).await.ok()?;
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let body: Value = serde_json::from_str(body).unwrap();
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some((status, body["code"].as_str().unwrap_or_default().to_owned()))
+    })
+}
+
+#[test]
+fn over_tls_a_client_is_what_its_certificate_says() {
+    let (ours, strangers) = (Authority::new(), Authority::new());
+    let shows = |name: &str| Shown::Certificate(name.to_owned());
+    let wallet = Client { shows: shows("wallet.test"), ..client("wallet", Role::Wallet) };
+    let device = Client { shows: shows("spiffe://test/wallet"), ..client("by-uri", Role::Wallet) };
+    let issuer = Client { shows: shows("bank.test"), ..client("bank", Role::Issuer) };
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, service, writer) = vault(directory.path());
+    // Any address: with TLS the API is not bound to this machine.
+    let open =
+        ApiConfig { listen: "0.0.0.0:0".parse().unwrap(), clients: vec![wallet, device, issuer], ..api() };
+    let tls = ours.server();
+    let requestors = config().requestors;
+    let server =
+        ApiServer::start(&open, Some(tls.clone()), service, &requestors, &mut Registry::default()).unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], server.address().port()));
+    let bearer = format!("Authorization: Bearer {}\r\n", CREDENTIALS[0]);
+    let denied = |code: &str| Some((403, code.to_owned()));
+    for (who, head, expected) in [
+        (ours.client(Some(&["wallet.test"])), "", Some((201, String::new()))),
+        (ours.client(Some(&["spiffe://test/wallet"])), "", Some((201, String::new()))),
+        (ours.client(Some(&["other.test", "wallet.test"])), "", Some((201, String::new()))),
+        (ours.client(Some(&["bank.test"])), "", denied("operation-not-allowed")),
+        (ours.client(Some(&["WALLET.test"])), "", denied("client-not-known")),
+        (ours.client(Some(&["sub.wallet.test"])), "", denied("client-not-known")),
+        (ours.client(Some(&["wallet.test", "bank.test"])), "", denied("client-not-known")),
+        // A credential is good for nothing here.
+        (ours.client(Some(&["other.test"])), bearer.as_str(), denied("client-not-known")),
+        (ours.client(None), bearer.as_str(), None),
+        (strangers.client(Some(&["wallet.test"])), "", None),
+    ] {
+        assert_eq!(over_tls(address, &who, head), expected);
+    }
+    let plain = exchange(address, "GET", "/openapi.json", "", b"");
+    assert_eq!(plain.status, 0, "no HTTP without TLS");
+
+    // Another authority from the next connection on.
+    let (certificates, key) = strangers.identity(&["api.test"]);
+    tls.reload(Identity { certificates: &certificates, key: &key }, Some(strangers.0.pem().as_bytes()))
+        .unwrap();
+    let known = Some((201, String::new()));
+    assert_eq!(over_tls(address, &strangers.client(Some(&["wallet.test"])), ""), known);
+    assert_eq!(over_tls(address, &ours.client(Some(&["wallet.test"])), ""), None);
+    server.stop();
+    writer.join();
+    journal.close().unwrap();
+}
