@@ -147,6 +147,43 @@ fn who_acts_for_several_names_one_and_what_is_not_its_own_is_as_unknown_as_nothi
     provider.stop();
 }
 
+#[test]
+fn an_issuer_holds_tokens_of_its_own_cards_and_an_operator_any_each_in_its_own_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let other = Client { issuer: Text::parse("issuer", b"other").unwrap(), ..client("other", Role::Issuer) };
+    let clients = vec![client("bank", Role::Issuer), other, client("operator", Role::Operator)];
+    let provider = Provider::limited(directory.path(), with(clients));
+    let place = format!("/v1/tokens/{}", provider.provision("1")["tokenReference"].as_str().unwrap());
+    let wallet = CREDENTIALS[0];
+    // One request id for all: it is each one's own.
+    for (who, verb, body, expected) in [
+        ("bank", "suspend", json!({ "reason": "fraud" }), Ok(json!(["issuer"]))),
+        ("operator", "suspend", json!({}), Ok(json!(["issuer", "operator"]))),
+        (wallet, "resume", json!({}), Ok(json!(["issuer", "operator"]))),
+        (
+            "bank",
+            "suspend",
+            json!({ "causedBy": "cardholder" }),
+            Err((400, "invalid-field", Some("causedBy"))),
+        ),
+        ("other", "unlink", json!({}), Err((404, "unknown-token", None))),
+    ] {
+        let reply = provider.send_as(who, "POST", &format!("{place}/{verb}"), &format!("{verb}-7"), &body);
+        match expected {
+            Ok(suspenders) => {
+                assert_eq!((reply.status, &reply.body["suspendedBy"]), (200, &suspenders), "{who} {verb}")
+            }
+            Err(problem) => assert_eq!(reply.problem(), problem, "{who} {verb}"),
+        }
+    }
+    for (who, status) in [("bank", 200), ("other", 404), ("operator", 200)] {
+        assert_eq!(provider.send_as(who, "GET", &place, "", &Value::Null).status, status, "{who}");
+    }
+    let resumed = provider.send_as("bank", "POST", &format!("{place}/resume"), "8", &json!({}));
+    assert_eq!(resumed.body["suspendedBy"], json!(["operator"]));
+    provider.stop();
+}
+
 /// A certification authority for one test.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 

@@ -52,7 +52,12 @@ pub(crate) fn config() -> TspConfig {
             validity_years: 3,
             cryptograms: None,
         }],
-        pan_ranges: vec![PanRange { bin: bin(b"476173"), product, controlled: true, issuer: None }],
+        pan_ranges: vec![PanRange {
+            bin: bin(b"476173"),
+            product,
+            controlled: true,
+            issuer: Text::parse("issuer", b"bank").ok(),
+        }],
         requestors: vec![requestor(0), requestor(1)],
         bin_controller: Text::parse("id", b"Q001").ok(),
         counter_window: CounterWindow { behind: 8, ahead: 100 },

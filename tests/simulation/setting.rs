@@ -161,7 +161,7 @@ pub(crate) fn tsp_config() -> TspConfig {
         requestors: vec![TokenRequestor {
             id: requestor_id(),
             name: text(b"wallet"),
-            credential: [7; 32],
+            credential: None,
             controls: DomainControls {
                 entry_modes: modes.into_iter().collect(),
                 merchants: vec![],

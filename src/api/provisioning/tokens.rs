@@ -13,12 +13,11 @@ use crate::api::access::{Caller, Named};
 use crate::api::error::Problem;
 use crate::api::grants::Role;
 use crate::tsp::{
-    Actor, Asker, Move, MoveRequest, ProvisionRequest, ProvisioningRefusal, Reason, RequestId,
-    Suspender, TokenService, TokenView,
+    Actor, Asker, Move, MoveRequest, ProvisionRequest, ProvisioningRefusal, Reason, RequestId, Suspender,
+    TokenService, TokenView,
 };
 use crate::vocab::{
     Expiry, Pan, PanSequenceNumber, Par, Text, TokenAssuranceMethod, TokenLocation, TokenReferenceId,
-    TokenRequestorId,
 };
 
 type Told = Result<Json<TokenBody>, Problem>;
@@ -156,10 +155,7 @@ impl IssueBody {
             location: self.token_location,
             par: self.par,
             device: self.device,
-            asker: Asker {
-                reason: self.reason.unwrap_or_default(),
-                ..caller.asker(request_id)
-            },
+            asker: Asker { reason: self.reason.unwrap_or_default(), ..caller.asker(request_id) },
         }
     }
 }
@@ -227,7 +223,9 @@ impl WhyBody {
     ) -> Result<MoveRequest, Problem> {
         let own = caller.asker(request_id);
         let (actor, by) = match (caller.role(), self.caused_by) {
-            (Role::Wallet, Some(CausedBy(Suspender::Cardholder))) => (Actor::Cardholder, Suspender::Cardholder),
+            (Role::Wallet, Some(CausedBy(Suspender::Cardholder))) => {
+                (Actor::Cardholder, Suspender::Cardholder)
+            }
             (Role::Wallet, Some(CausedBy(by))) => (own.actor, by),
             (Role::Wallet, None) => (own.actor, Suspender::TokenRequestor),
             (Role::Issuer | Role::Operator, Some(_)) => {
