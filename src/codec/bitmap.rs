@@ -110,7 +110,7 @@ impl DataElement {
     /// Its place in a table of 128.
     #[inline]
     pub(super) fn index(self) -> usize {
-        usize::from(self.0 - 1)
+        usize::from(self.0.wrapping_sub(1))
     }
 }
 
@@ -126,17 +126,23 @@ impl fmt::Debug for DataElement {
     }
 }
 
-/// A set of data elements. The first bit sent, element 1, is the highest.
+/// A set of data elements, as its two maps are sent: the first bit of each is its highest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Bitmap(u128);
+pub struct Bitmap {
+    primary: u64,
+    secondary: u64,
+}
+
+/// The bit of the first element of a map.
+const FIRST_BIT: u64 = 1 << 63;
 
 impl Bitmap {
-    pub const EMPTY: Self = Self(0);
+    pub const EMPTY: Self = Self { primary: 0, secondary: 0 };
 
     /// The elements whose bits are set in the primary and secondary map as sent.
     #[must_use]
     pub const fn from_halves(primary: u64, secondary: u64) -> Self {
-        Self(((primary as u128) << 64) | secondary as u128)
+        Self { primary, secondary }
     }
 
     /// These elements.
@@ -153,73 +159,81 @@ impl Bitmap {
 
     /// Elements 1 to 64 in the first half, 65 to 128 in the second.
     #[must_use]
-    pub fn halves(self) -> [u64; 2] {
-        let bytes = self.0.to_be_bytes();
-        let (words, _) = bytes.as_chunks::<8>();
-        match words {
-            [primary, secondary] => [u64::from_be_bytes(*primary), u64::from_be_bytes(*secondary)],
-            _ => [0, 0],
-        }
+    pub const fn halves(self) -> [u64; 2] {
+        [self.primary, self.secondary]
     }
 
     #[must_use]
+    #[inline]
     pub const fn has(self, element: DataElement) -> bool {
-        self.0 & Self::bit(element) != 0
+        !self.and(Self::bit(element)).is_empty()
     }
 
+    #[inline]
     pub const fn insert(&mut self, element: DataElement) {
-        self.0 |= Self::bit(element);
+        *self = self.or(Self::bit(element));
     }
 
+    #[inline]
     pub const fn remove(&mut self, element: DataElement) {
-        self.0 &= !Self::bit(element);
+        *self = self.without(Self::bit(element));
     }
 
     #[must_use]
+    #[inline]
     pub const fn is_empty(self) -> bool {
-        self.0 == 0
+        self.primary | self.secondary == 0
     }
 
     /// How many there are.
     #[must_use]
     pub const fn len(self) -> u32 {
-        self.0.count_ones()
+        self.primary.count_ones() + self.secondary.count_ones()
     }
 
     /// Those in both.
     #[must_use]
+    #[inline]
     pub const fn and(self, other: Self) -> Self {
-        Self(self.0 & other.0)
+        Self { primary: self.primary & other.primary, secondary: self.secondary & other.secondary }
     }
 
     /// Those in either.
     #[must_use]
+    #[inline]
     pub const fn or(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+        Self { primary: self.primary | other.primary, secondary: self.secondary | other.secondary }
     }
 
     /// Those here and not in `other`.
     #[must_use]
+    #[inline]
     pub const fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
+        Self { primary: self.primary & !other.primary, secondary: self.secondary & !other.secondary }
     }
 
     /// Those with lower numbers than `element`.
     #[must_use]
     pub const fn before(self, element: DataElement) -> Self {
-        let bit = Self::bit(element);
-        Self(self.0 & !(bit | (bit - 1)))
+        let Self { primary, secondary } = Self::bit(element);
+        if primary == 0 {
+            Self { primary: self.primary, secondary: self.secondary & !(secondary | (secondary - 1)) }
+        } else {
+            Self { primary: self.primary & !(primary | (primary - 1)), secondary: 0 }
+        }
     }
 
     /// The elements in the order in which a message carries them.
     #[inline]
     pub fn iter(self) -> impl Iterator<Item = DataElement> + use<> {
-        let [primary, secondary] = self.halves();
-        Elements { bits: primary, before: 0, secondary }
+        Elements { bits: self.primary, before: 0, secondary: self.secondary }
     }
 
-    const fn bit(element: DataElement) -> u128 {
-        1 << (DataElement::MOST - element.0)
+    #[inline]
+    const fn bit(element: DataElement) -> Self {
+        let index = element.0.wrapping_sub(1);
+        let bit = FIRST_BIT >> (index & 63);
+        if index < 64 { Self { primary: bit, secondary: 0 } } else { Self { primary: 0, secondary: bit } }
     }
 }
 
@@ -259,8 +273,9 @@ impl Iterator for Elements {
             *self = Self { bits: self.secondary, before: 64, secondary: 0 };
         }
         let place = self.bits.leading_zeros();
-        self.bits &= !((1 << 63) >> place);
-        Some(DataElement(self.before + u8::try_from(place).unwrap_or_default() + 1))
+        self.bits ^= FIRST_BIT >> (place & 63);
+        let place = u8::try_from(place).unwrap_or_default();
+        Some(DataElement(self.before.wrapping_add(place).wrapping_add(1)))
     }
 }
 
@@ -286,6 +301,8 @@ mod tests {
         let mut bitmap: Bitmap = [2, 4, 70].into_iter().map(de).collect();
         assert_eq!(bitmap.before(de(4)).iter().collect::<Vec<_>>(), [de(2)]);
         assert_eq!(bitmap.before(de(1)), Bitmap::EMPTY);
+        assert_eq!(bitmap.before(de(70)).iter().collect::<Vec<_>>(), [de(2), de(4)]);
+        assert_eq!(bitmap.before(de(128)), bitmap);
         bitmap.remove(de(2));
         assert!(!bitmap.has(de(2)) && bitmap.has(de(70)));
         assert_eq!(bitmap.len(), 2);

@@ -4,6 +4,7 @@ use super::bitmap::DataElement;
 use super::error::{DecodeError, DecodeErrorKind, FieldPath, Part};
 use super::icc::IccData;
 use super::message::Message;
+use super::tlv::{Tag, find};
 use crate::vocab::{
     Amount, ApprovalCode, Currency, Expiry, InstitutionId, LocalDate, LocalTime, MerchantCategory,
     MerchantId, Mti, NetworkCode, Pan, PanSequenceNumber, PosEntryMode, ProcessingCode, ResponseCode, Rrn,
@@ -108,6 +109,13 @@ impl Message {
     /// The first fault of its BER-TLV, with the tag's path.
     pub fn icc(&self) -> Result<Option<IccData<'_>>, DecodeError> {
         self.get(DataElement::ICC).map(IccData::parse).transpose()
+    }
+
+    /// The value of one tag of DE 55, the first if there are several: of a message that was decoded, whose DE 55 is
+    /// known to be BER-TLV.
+    #[must_use]
+    pub fn icc_value(&self, tag: Tag) -> Option<&[u8]> {
+        find(self.get(DataElement::ICC)?, tag)
     }
 
     fn word<T>(

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::bitmap::DataElement;
 use super::error::{DecodeError, DecodeErrorKind, FieldPath, Part};
-use super::tlv::{Items, Tag, TlvFault, walk, write_head};
+use super::tlv::{Items, Tag, TlvFault, find, visit_plain, walk, write_head};
 
 /// Tags that may stand in DE 55 once only: what a cryptogram is computed over, and what names the card. A second
 /// one would let two readers of one message see two payments. In the order of their numbers, to be found quickly.
@@ -60,6 +60,9 @@ impl<'a> IccData<'a> {
     /// Bytes that are no BER-TLV, too deep or too many items, or `Repeated` for a tag that may come once only;
     /// each at its offset in the value and with the tag in the path.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        if let Some(once) = read_plain(bytes) {
+            return Ok(Self { bytes, once });
+        }
         let mut once = [None; ONCE.len()];
         let walked = walk(bytes, &mut |item| {
             let place = place_of(item.tag).and_then(|place| once.get_mut(place));
@@ -78,21 +81,13 @@ impl<'a> IccData<'a> {
         if let Some(place) = place_of(tag) {
             return self.once.get(place).copied().flatten();
         }
-        let mut found = None;
-        // What was parsed before is walked without a fault.
-        let _ = walk(self.bytes, &mut |item| {
-            if item.tag == tag {
-                found.get_or_insert(item.value);
-            }
-            Ok(())
-        });
-        found
+        find(self.bytes, tag)
     }
 
     /// The same data without the items of these tags, templates shortened where they held one.
     #[must_use]
     pub fn without(&self, tags: &[Tag]) -> Cow<'a, [u8]> {
-        copy_without(self.bytes, tags).map_or(Cow::Borrowed(self.bytes), Cow::Owned)
+        icc_without(self.bytes, tags)
     }
 
     /// Application cryptogram, 9F26.
@@ -106,6 +101,28 @@ impl<'a> IccData<'a> {
     pub fn atc(&self) -> Option<u16> {
         self.get(Tag::ATC)?.try_into().ok().map(u16::from_be_bytes)
     }
+}
+
+/// Chip data that were read before, without the items of these tags, templates shortened where they held one.
+#[must_use]
+pub fn icc_without<'a>(bytes: &'a [u8], tags: &[Tag]) -> Cow<'a, [u8]> {
+    let mut is_there = false;
+    if visit_plain(bytes, |tag, _| is_there |= tags.contains(&tag)) && !is_there {
+        return Cow::Borrowed(bytes);
+    }
+    copy_without(bytes, tags).map_or(Cow::Borrowed(bytes), Cow::Owned)
+}
+
+/// The values of the tags in `ONCE`, the quick way: `None` for whatever the careful way has to look at.
+fn read_plain(bytes: &[u8]) -> Option<[Option<&[u8]>; ONCE.len()]> {
+    let mut once = [None; ONCE.len()];
+    let mut is_repeated = false;
+    let is_plain = visit_plain(bytes, |tag, value| {
+        if let Some(place) = place_of(tag).and_then(|place| once.get_mut(place)) {
+            is_repeated |= place.replace(value).is_some();
+        }
+    });
+    (is_plain && !is_repeated).then_some(once)
 }
 
 fn place_of(tag: Tag) -> Option<usize> {

@@ -99,8 +99,15 @@ impl LengthPrefix {
 /// The last four digits of a number.
 #[inline]
 pub(super) fn decimal(number: usize) -> [u8; 4] {
-    let digit = |unit: usize| u8::try_from(number / unit % 10).unwrap_or_default();
-    [digit(1000), digit(100), digit(10), digit(1)]
+    // Most lengths have two digits, and divisions are slow.
+    let (high, low) = if number < 100 { (0, number) } else { (number / 100 % 100, number % 100) };
+    let pair = |number: usize| {
+        let number = u8::try_from(number).unwrap_or_default();
+        let tens = number / 10;
+        [tens, number - tens * 10]
+    };
+    let ([a, b], [c, d]) = (if high == 0 { [0, 0] } else { pair(high) }, pair(low));
+    [a, b, c, d]
 }
 
 const EBCDIC_ZERO: u8 = 0xF0;

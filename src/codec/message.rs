@@ -197,8 +197,7 @@ impl Message {
         Ok(())
     }
 
-    /// Copies the values that `other` has of these elements; those that lie one behind the other there are copied
-    /// together.
+    /// Copies the values that `other` has of these elements.
     ///
     /// # Errors
     /// As `set`.
@@ -207,22 +206,23 @@ impl Message {
         if !copied.and(self.present).is_empty() {
             return copied.iter().try_for_each(|element| self.copy(element, other));
         }
-        let length = copied.iter().map(|element| usize::from(other.slot_of(element).length)).sum();
-        if self.arena.len() + length > self.arena.capacity() {
-            self.compact(length)?;
-        }
-        let (mut place, mut adjacent) = (self.arena.len(), 0..0);
-        for element in copied.iter() {
-            let value = other.slot_of(element).range();
-            self.point(element, place, value.len())?;
-            place += value.len();
-            if value.start != adjacent.end {
-                self.arena.extend(other.bytes(adjacent));
-                adjacent = value.start..value.start;
+        if self.arena.is_empty() {
+            // All that `other` has at once, where it lies: what was not asked for is not present here, and is wiped
+            // with the rest.
+            self.arena.extend(&other.arena);
+            self.slots = other.slots;
+            self.present = copied;
+        } else {
+            let length = copied.iter().map(|element| usize::from(other.slot_of(element).length)).sum();
+            if self.arena.len() + length > self.arena.capacity() {
+                self.compact(length)?;
             }
-            adjacent.end = value.end;
+            for element in copied.iter() {
+                let (at, value) = (self.arena.len(), other.slot_of(element).range());
+                self.arena.extend(other.bytes(value.clone()));
+                self.point(element, at, value.len())?;
+            }
         }
-        self.arena.extend(other.bytes(adjacent));
         if self.forms == other.forms || self.checked.is_empty() {
             self.forms = other.forms;
             self.checked = self.checked.or(other.checked.and(copied));

@@ -177,26 +177,61 @@ impl<'a> Iterator for Items<'a> {
 /// Whether `bytes` are whole items of the usual kind (one or two bytes of tag, a length of one byte, none
 /// nested), few enough. When they are not, `walk` says what they are.
 pub(super) fn are_plain(bytes: &[u8]) -> bool {
-    let mut at = 0;
+    visit_plain(bytes, |_, _| ())
+}
+
+/// Visits items of the usual kind in order; false, and no further, at the first that is of another.
+#[inline]
+pub(super) fn visit_plain<'a>(bytes: &'a [u8], mut visit: impl FnMut(Tag, &'a [u8])) -> bool {
+    let mut rest = bytes;
     for _ in 0..MOST_ITEMS {
-        let Some([first, second, rest @ ..]) = bytes.get(at..) else { break };
-        match plain_length([*first, *second, rest.first().copied().unwrap_or(NO_LENGTH)]) {
-            Some(length) => at += length,
-            None => return false,
-        }
+        let [first, second, tail @ ..] = rest else { break };
+        let start = [*first, *second, tail.first().copied().unwrap_or(NO_LENGTH)];
+        let Some((tag, item, after)) = plain_head(start)
+            .and_then(|(tag, head, end)| Some((tag, rest.get(head..end)?, rest.get(end..)?)))
+        else {
+            return false;
+        };
+        visit(tag, item);
+        rest = after;
     }
-    at == bytes.len()
+    rest.is_empty()
+}
+
+/// The value of the first item with that tag, wherever it stands in `bytes`, which were read before.
+pub(super) fn find(bytes: &[u8], tag: Tag) -> Option<&[u8]> {
+    let mut found = None;
+    let is_plain = visit_plain(bytes, |other, value| {
+        if other == tag {
+            found.get_or_insert(value);
+        }
+    });
+    if !is_plain {
+        found = None;
+        let _ = walk(bytes, &mut |item| {
+            if item.tag == tag {
+                found.get_or_insert(item.value);
+            }
+            Ok(())
+        });
+    }
+    found
 }
 
 /// What no short length is.
 const NO_LENGTH: u8 = 0xFF;
 
-/// How long an item of the usual kind is that begins with these bytes.
+/// Of an item of the usual kind that begins with these bytes: its tag, where its value begins, and where it ends.
 #[inline]
-fn plain_length([first, second, third]: [u8; 3]) -> Option<usize> {
-    let (head, length) = if first & 0x1F == 0x1F { (3, third) } else { (2, second) };
-    let is_plain = first & 0x20 == 0 && first != 0 && length <= 0x7F && (head == 2 || second <= 0x7F);
-    is_plain.then_some(head + usize::from(length))
+fn plain_head([first, second, third]: [u8; 3]) -> Option<(Tag, usize, usize)> {
+    let is_long = first & 0x1F == 0x1F;
+    let (tag, head, length) = if is_long {
+        (u32::from(first) << 8 | u32::from(second), 3, third)
+    } else {
+        (u32::from(first), 2, second)
+    };
+    let is_plain = first & 0x20 == 0 && first != 0 && length <= 0x7F && (!is_long || second <= 0x7F);
+    is_plain.then_some((Tag(tag), head, head + usize::from(length)))
 }
 
 /// Visits every item that holds no further ones, at all depths, in order.

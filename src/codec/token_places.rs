@@ -47,8 +47,8 @@ impl Inside {
 pub struct TokenPlaces {
     elements: Vec<(DataElement, TokenPart)>,
     usages: Vec<Usage>,
-    /// Which parts have a place at all.
-    placed: [bool; TokenPart::ALL.len()],
+    /// The parts that have no place.
+    placeless: Vec<TokenPart>,
 }
 
 #[derive(Debug, Clone)]
@@ -77,8 +77,9 @@ impl TokenPlaces {
             items.sort_by_key(|(id, _)| *id);
             Usage { element, name, items }
         });
-        let placed = TokenPart::ALL.map(|part| places.iter().any(|place| place.part == part));
-        Self { elements, usages: usages.collect(), placed }
+        let is_placed = |part: &TokenPart| places.iter().any(|place| place.part == *part);
+        let placeless = TokenPart::ALL.into_iter().filter(|part| !is_placed(part)).collect();
+        Self { elements, usages: usages.collect(), placeless }
     }
 
     /// The part that an item holds.
@@ -107,11 +108,8 @@ impl TokenPlaces {
 
     pub(super) fn write(&self, message: &mut Message, data: &TokenData) -> Result<(), EncodeError> {
         let mut place = PartPlace::default();
-        for part in TokenPart::ALL {
-            let has_place = self.placed.get(part as usize).copied().unwrap_or_default();
-            if !has_place && data.value(part, &mut place).is_some() {
-                return Err(EncodeError::new(FieldPath::MESSAGE, EncodeErrorKind::NoPlace));
-            }
+        if self.placeless.iter().any(|part| data.value(*part, &mut place).is_some()) {
+            return Err(EncodeError::new(FieldPath::MESSAGE, EncodeErrorKind::NoPlace));
         }
         for (element, part) in &self.elements {
             match data.value(*part, &mut place) {

@@ -286,15 +286,16 @@ impl Elements {
     /// Keeps `value` under the data element `de`, in place of an earlier one. False, and nothing kept, when the
     /// element is not on the list or the value is longer than 255 bytes (the longest on the list is DE 54 with
     /// 120).
+    #[inline]
     pub fn keep(&mut self, de: u8, value: &[u8]) -> bool {
-        let Ok(length) = u8::try_from(value.len()) else { return false };
-        if KEPT_BITS & bit(de) == 0 {
+        let (Ok(length), bit) = (u8::try_from(value.len()), bit(de)) else { return false };
+        if KEPT_BITS & bit == 0 {
             return false;
         }
-        if self.present & bit(de) != 0 {
+        if self.present & bit != 0 {
             self.drop_element(de);
         }
-        self.present |= bit(de);
+        self.present |= bit;
         self.bytes.extend_from_slice(&[de, length]);
         self.bytes.extend_from_slice(value);
         true

@@ -2,7 +2,9 @@
 
 pub mod bounded;
 pub mod clock;
+pub mod index;
 pub mod maps;
 pub mod random;
 pub mod secret;
+pub mod series;
 pub mod wipe;

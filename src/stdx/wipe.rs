@@ -26,6 +26,7 @@ impl WipedBytes {
     }
 
     /// Appends `bytes`; when they do not fit, all of it moves and the old place is wiped.
+    #[inline]
     pub fn extend(&mut self, bytes: &[u8]) {
         self.make_room(bytes.len());
         self.0.extend_from_slice(bytes);
@@ -51,14 +52,20 @@ impl WipedBytes {
         }
     }
 
+    #[inline]
     fn make_room(&mut self, more: usize) {
         let needed = self.0.len().saturating_add(more);
         if needed > self.0.capacity() {
-            let mut moved = Vec::with_capacity(needed.max(self.0.capacity().saturating_mul(2)));
-            moved.extend_from_slice(&self.0);
-            wipe(&mut self.0);
-            self.0 = moved;
+            self.move_to(needed);
         }
+    }
+
+    #[cold]
+    fn move_to(&mut self, needed: usize) {
+        let mut moved = Vec::with_capacity(needed.max(self.0.capacity().saturating_mul(2)));
+        moved.extend_from_slice(&self.0);
+        wipe(&mut self.0);
+        self.0 = moved;
     }
 }
 

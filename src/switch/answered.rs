@@ -7,8 +7,9 @@ use std::sync::Arc;
 use crate::codec::{DataElement, OriginalData, same_institution};
 use crate::journal::{AcquirerLeg, Elements};
 use crate::link::ConnectionId;
-use crate::stdx::bounded::BoundedMap;
+use crate::stdx::index::HashIndex;
 use crate::stdx::maps::{Guard, Map};
+use crate::stdx::series::Series;
 use crate::vocab::{
     Amount, InstitutionId, LinkId, MessageClass, Outcome, Refusal, SentAt, Stan, TransactionId,
 };
@@ -89,7 +90,7 @@ impl Answered {
 /// Answers by transaction, bounded: past the capacity the oldest go, and `forgotten` remembers how far.
 #[derive(Debug)]
 pub(super) struct AnsweredTable {
-    answers: BoundedMap<TransactionId, Box<Answered>>,
+    answers: Series<Box<Answered>>,
     /// Past the capacity, and approved and not given: forgotten once they are given or undone, or nobody would undo
     /// them. No more than wait in acquirers' output and for the end of their grace.
     owed: Map<TransactionId, Box<Answered>>,
@@ -99,7 +100,7 @@ pub(super) struct AnsweredTable {
 impl AnsweredTable {
     #[must_use]
     pub(super) fn with_capacity(capacity: usize) -> Self {
-        let answers = BoundedMap::with_capacity(capacity);
+        let answers = Series::with_capacity(capacity);
         Self { answers, owed: Map::default(), forgotten: Map::default() }
     }
 
@@ -110,12 +111,14 @@ impl AnsweredTable {
         answered: Answered,
         index: &mut RequestIndex,
     ) {
-        match self.answers.insert(transaction, Box::new(answered)) {
-            Some((id, old)) if old.must_arrive() => {
+        self.answers.insert(transaction.0, Box::new(answered));
+        while let Some((id, old)) = self.answers.pop_excess() {
+            let id = TransactionId(id);
+            if old.must_arrive() {
                 self.owed.insert(id, old);
+            } else {
+                self.forget(id, &old, index);
             }
-            Some((id, old)) => self.forget(id, &old, index),
-            None => {}
         }
     }
 
@@ -137,11 +140,11 @@ impl AnsweredTable {
 
     #[must_use]
     pub(super) fn get(&self, transaction: TransactionId) -> Option<&Answered> {
-        self.answers.get(&transaction).or_else(|| self.owed.get(&transaction)).map(Box::as_ref)
+        self.answers.get(transaction.0).or_else(|| self.owed.get(&transaction)).map(Box::as_ref)
     }
 
     pub(super) fn get_mut(&mut self, transaction: TransactionId) -> Option<&mut Answered> {
-        let answered = self.answers.get_mut(&transaction);
+        let answered = self.answers.get_mut(transaction.0);
         answered.or_else(|| self.owed.get_mut(&transaction)).map(Box::as_mut)
     }
 
@@ -168,32 +171,39 @@ pub(super) struct OriginalKey {
 
 /// Requests by what names them. Several may share a place here, by name or by chance: who asks compares. Peers choose
 /// the names, so nobody outside can know the places.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct RequestIndex {
     guard: Guard,
-    by_key: Named,
-    by_original: Named,
+    by_key: HashIndex,
+    by_original: HashIndex,
 }
 
 impl RequestIndex {
+    /// For so many requests; more find room too.
+    #[must_use]
+    pub(super) fn with_capacity(capacity: usize) -> Self {
+        let index = || HashIndex::with_capacity(capacity);
+        Self { guard: Guard::default(), by_key: index(), by_original: index() }
+    }
+
     pub(super) fn insert(&mut self, request: &Request, transaction: TransactionId) {
-        self.by_key.insert(self.place(&request.key), transaction);
-        self.by_original.insert(self.place(&OriginalKey::of(&request.leg)), transaction);
+        self.by_key.insert(self.place(&request.key), transaction.0);
+        self.by_original.insert(self.place(&OriginalKey::of(&request.leg)), transaction.0);
     }
 
     pub(super) fn remove(&mut self, request: &Request, transaction: TransactionId) {
-        self.by_key.remove(self.place(&request.key), transaction);
-        self.by_original.remove(self.place(&OriginalKey::of(&request.leg)), transaction);
+        self.by_key.remove(self.place(&request.key), transaction.0);
+        self.by_original.remove(self.place(&OriginalKey::of(&request.leg)), transaction.0);
     }
 
     /// Requests that may have this name, the newest first.
     pub(super) fn named(&self, key: &RequestKey) -> impl Iterator<Item = TransactionId> {
-        self.by_key.get(self.place(key))
+        self.by_key.get(self.place(key)).map(TransactionId)
     }
 
     /// Requests that DE 90 may mean.
     pub(super) fn originals(&self, key: &OriginalKey) -> impl Iterator<Item = TransactionId> {
-        self.by_original.get(self.place(key))
+        self.by_original.get(self.place(key)).map(TransactionId)
     }
 
     /// Where a name stands: a tenth of its length, and never written down.
@@ -226,42 +236,6 @@ pub(super) fn agrees(left: Option<InstitutionId>, right: Option<InstitutionId>) 
     }
 }
 
-/// Transactions by place: one as a rule, more at times.
-#[derive(Debug, Default)]
-struct Named {
-    first: Map<u64, TransactionId>,
-    more: Map<u64, Vec<TransactionId>>,
-}
-
-impl Named {
-    fn insert(&mut self, place: u64, transaction: TransactionId) {
-        if let Some(older) = self.first.insert(place, transaction) {
-            self.more.entry(place).or_default().push(older);
-        }
-    }
-
-    fn remove(&mut self, place: u64, transaction: TransactionId) {
-        let older = if self.more.is_empty() { None } else { self.more.get_mut(&place) };
-        if self.first.get(&place) != Some(&transaction) {
-            if let Some(older) = older {
-                older.retain(|id| *id != transaction);
-            }
-        } else if let Some(next) = older.and_then(Vec::pop) {
-            self.first.insert(place, next);
-        } else {
-            self.first.remove(&place);
-        }
-        if self.more.get(&place).is_some_and(Vec::is_empty) {
-            self.more.remove(&place);
-        }
-    }
-
-    fn get(&self, place: u64) -> impl Iterator<Item = TransactionId> {
-        let older = if self.more.is_empty() { None } else { self.more.get(&place) };
-        self.first.get(&place).copied().into_iter().chain(older.into_iter().flatten().rev().copied())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,21 +252,5 @@ mod tests {
         ] {
             assert_eq!(agrees(left, right), same, "{left:?} {right:?}");
         }
-    }
-
-    #[test]
-    fn names_may_be_shared_and_the_newest_comes_first() {
-        let mut named = Named::default();
-        for id in 1..=3 {
-            named.insert(7, TransactionId(id));
-        }
-        let ids = |named: &Named| named.get(7).map(|id| id.0).collect::<Vec<_>>();
-        assert_eq!(ids(&named), [3, 2, 1]);
-        named.remove(7, TransactionId(2));
-        assert_eq!(ids(&named), [3, 1]);
-        named.remove(7, TransactionId(3));
-        assert_eq!(ids(&named), [1]);
-        named.remove(7, TransactionId(1));
-        assert!(ids(&named).is_empty() && named.more.is_empty() && named.first.is_empty());
     }
 }

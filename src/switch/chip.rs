@@ -104,8 +104,10 @@ pub(super) fn issuer_authentication(
     if !is_payment || dialect.field(DataElement::ICC).is_none() {
         return None;
     }
-    let icc = asked.icc().ok().flatten().filter(|icc| is_awaited(asked, icc))?;
-    let chip = chip_payment(&icc)?;
+    if !is_awaited(asked) {
+        return None;
+    }
+    let chip = chip_payment(&asked.icc().ok().flatten()?)?;
     let code = answer.response_code().ok().flatten()?;
     let approved = matches!(dialect.outcome(code), Some(Outcome::Approved | Outcome::ApprovedPartly));
     // Chips know two characters; the codes of 1993 have three.
@@ -118,11 +120,11 @@ pub(super) fn issuer_authentication(
 
 /// A card in the terminal waits for the answer. One that was held against it is gone by then, unless the terminal
 /// announces that the card will be held there again (terminal transaction qualifiers, byte 3, bit 8).
-fn is_awaited(asked: &Message, icc: &IccData<'_>) -> bool {
+fn is_awaited(asked: &Message) -> bool {
     match asked.entry_mode().ok().flatten().map(|mode| mode.entry) {
         Some(EntryMode::CONTACT_CHIP) => true,
-        Some(EntryMode::CONTACTLESS_CHIP) => icc
-            .get(Tag::TERMINAL_QUALIFIERS)
+        Some(EntryMode::CONTACTLESS_CHIP) => asked
+            .icc_value(Tag::TERMINAL_QUALIFIERS)
             .and_then(|bytes| bytes.get(2))
             .is_some_and(|byte| byte & 0x80 != 0),
         _ => false,

@@ -425,7 +425,7 @@ fn kept(message: &Message) -> Elements {
 }
 
 /// `Elements::KEPT` as a set.
-const KEPT: Bitmap = {
+pub(super) const KEPT: Bitmap = {
     let (mut kept, mut rest) = (Bitmap::EMPTY, Elements::KEPT.as_slice());
     while let [number, others @ ..] = rest {
         if let Some(element) = DataElement::new(*number) {

@@ -152,7 +152,7 @@ impl SwitchCore {
             draining: false,
             in_flight: Map::default(),
             answered: AnsweredTable::with_capacity(limits.answered),
-            index: RequestIndex::default(),
+            index: RequestIndex::with_capacity(limits.answered + limits.in_flight),
             tombstones: BoundedMap::with_capacity(limits.tombstones),
             outstanding: Map::default(),
             numbers: Map::default(),

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::codec::{DataElement, Dialect, EncodeError, LeakScan, Message, TokenData, encode};
-use crate::journal::CardRef;
+use crate::codec::{Bitmap, DataElement, Dialect, LeakScan, Message, TokenData, encode};
+use crate::journal::{CardRef, Elements};
 use crate::link::{CloseReason, ConnectionId, Outbox};
 use crate::stdx::clock::Now;
 use crate::tsp::CardData;
@@ -13,7 +13,7 @@ use crate::vocab::{LinkId, Pan, Refusal, Text, Token, TransactionId};
 use super::super::chip::issuer_authentication;
 use super::super::event::{Answer, AnswerKind, Event};
 use super::super::recovery::NOBODY;
-use super::super::request::{Arrival, CardSource, Given, NotARequest, PanCard, Request, RequestKind};
+use super::super::request::{Arrival, CardSource, Given, KEPT, NotARequest, PanCard, Request, RequestKind};
 use super::{Held, Node, Wire};
 
 /// How much of the issuer's word an answer takes over.
@@ -275,6 +275,16 @@ impl Node {
     }
 }
 
+/// DE 2 and 14 as the acquirer sent them: never looked up from anything else, and never written down.
+const ACCOUNT: Bitmap = Bitmap::of(&[DataElement::PAN, DataElement::EXPIRY]);
+
+/// What an answer can take from its request.
+const ECHOED: Bitmap = ACCOUNT.or(KEPT);
+
+/// What of the issuer's word is given even when the rest cannot be.
+const ALWAYS_GIVEN: Bitmap =
+    Bitmap::of(&[DataElement::SETTLEMENT_DATE, DataElement::APPROVAL_CODE, DataElement::RESPONSE_CODE]);
+
 /// DE 2 as it was found.
 enum Account {
     Token(Token),
@@ -301,21 +311,19 @@ fn answer_message(
     let dialect = &wire.dialect;
     let echoes = dialect.echoes(mti.class);
     message.clear(mti);
-    let mut set = |number: u8, value: &[u8]| {
-        DataElement::new(number).is_none_or(|element| message.set(element, value).is_ok())
-    };
-    for (number, value) in answer.request.elements.iter() {
-        let echoed = DataElement::new(number).is_some_and(|element| echoes.has(element));
-        if echoed && !set(number, value) {
-            return None;
+    match held {
+        // What was asked lies here as it came: the same elements, and their classes are known.
+        Some(held) if answer.asked_by == answer.transaction => {
+            message.copy_all(echoes.and(ECHOED), &held.message).ok()?;
+        }
+        _ => {
+            set_all(message, &answer.request.elements, |element| echoes.has(element))?;
+            if let Some(held) = held {
+                message.copy_all(echoes.and(ACCOUNT), &held.message).ok()?;
+            }
         }
     }
-    for (number, value) in answer.elements.iter() {
-        let wanted = extent == Extent::Full || matches!(number, 15 | 38 | 39);
-        if wanted && !set(number, value) {
-            return None;
-        }
-    }
+    set_all(message, &answer.elements, |element| extent == Extent::Full || ALWAYS_GIVEN.has(element))?;
     let code = match answer.kind {
         AnswerKind::Refused(refusal) => Some(dialect.response_code(refusal)),
         AnswerKind::Accepted => Some(dialect.approved()),
@@ -324,18 +332,16 @@ fn answer_message(
     if let Some(code) = code {
         message.set(DataElement::RESPONSE_CODE, code.as_bytes()).ok()?;
     }
-    set_account(message, held, wire).ok()?;
     dialect.set_token_data(message, &token_data(answer)).ok()
 }
 
-/// DE 2 and 14 as the acquirer sent them: never looked up from anything else.
-fn set_account(message: &mut Message, held: Option<&Held>, wire: &Wire) -> Result<(), EncodeError> {
-    let echoes = wire.dialect.echoes(message.mti().class);
-    let Some(held) = held else { return Ok(()) };
-    [DataElement::PAN, DataElement::EXPIRY]
-        .into_iter()
-        .filter(|element| echoes.has(*element))
-        .try_for_each(|element| message.copy(element, &held.message))
+/// Sets those of the elements that are wanted.
+fn set_all(message: &mut Message, elements: &Elements, wanted: impl Fn(DataElement) -> bool) -> Option<()> {
+    let named = elements.iter().filter_map(|(number, value)| Some((DataElement::new(number)?, value)));
+    named
+        .filter(|(element, _)| wanted(*element))
+        .try_for_each(|(element, value)| message.set(element, value))
+        .ok()
 }
 
 fn token_data(answer: &Answer) -> TokenData {

@@ -1,7 +1,9 @@
 //! The issuer's side: a request in the issuer's dialect with the PAN in the token's place, stored messages, and
 //! what issuers answer.
 
-use crate::codec::{Bitmap, CARD_TAGS, DataElement, EncodeError, Message, TokenData};
+use std::borrow::Cow;
+
+use crate::codec::{Bitmap, CARD_TAGS, DataElement, EncodeError, Message, TokenData, icc_without};
 use crate::crypto::CryptogramKeys;
 use crate::journal::{CardRef, Elements, IssuerLeg};
 use crate::link::{ConnectionId, Outbox};
@@ -266,12 +268,19 @@ fn set_chip(
     card: &CardData,
     card_keys: Option<&CryptogramKeys>,
 ) -> Result<bool, EncodeError> {
-    let Ok(Some(chip)) = asked.icc() else { return Ok(false) };
-    if let Some(anew) = card_keys.and_then(|keys| regenerated(&chip, card, keys)) {
+    if let Some(keys) = card_keys
+        && let Ok(Some(chip)) = asked.icc()
+        && let Some(anew) = regenerated(&chip, card, keys)
+    {
         return message.set(DataElement::ICC, &anew).map(|()| true);
     }
-    let rest = chip.without(&CARD_TAGS);
-    if rest.is_empty() { Ok(false) } else { message.set(DataElement::ICC, &rest).map(|()| false) }
+    let Some(whole) = asked.get(DataElement::ICC) else { return Ok(false) };
+    match icc_without(whole, &CARD_TAGS) {
+        Cow::Borrowed(_) => message.copy(DataElement::ICC, asked)?,
+        Cow::Owned(rest) if rest.is_empty() => {}
+        Cow::Owned(rest) => message.set(DataElement::ICC, &rest)?,
+    }
+    Ok(false)
 }
 
 /// Track 2 over the PAN, where the token had one. Its verification value is gone, which the issuer must be told.
