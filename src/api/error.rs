@@ -133,7 +133,8 @@ impl From<ProvisioningRefusal> for Problem {
         use ProvisioningRefusal as R;
         let (status, field) = match refusal {
             R::UnknownRequestor => (StatusCode::FORBIDDEN, None),
-            R::UnknownToken => (StatusCode::NOT_FOUND, None),
+            R::UnknownToken | R::UnknownCard => (StatusCode::NOT_FOUND, None),
+            R::CardBlocked => (StatusCode::CONFLICT, Some("pan")),
             R::StatusDoesNotAllow | R::TokenExpired | R::VersionDiffers => (StatusCode::CONFLICT, None),
             R::NotYours => (StatusCode::FORBIDDEN, None),
             R::CardNotValid | R::CardNotEligible => (StatusCode::UNPROCESSABLE_ENTITY, Some("pan")),

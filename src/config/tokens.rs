@@ -86,6 +86,7 @@ pub(super) fn tsp(mut section: Section<'_>, requestors: Vec<Section<'_>>) -> Tsp
         pan_ranges,
         requestors,
         bin_controller: section.may("bin_controller", word(|it| Text::parse("BIN controller", it))),
+        par_follows_account: section.or("par_follows_account", true, boolean),
         counter_window: CounterWindow {
             behind: section.or("counter_behind", 32, number_u16(0, CounterWindow::BEHIND_MOST)),
             ahead: section.or("counter_ahead", 1_000, number_u16(1, u16::MAX)),

@@ -10,7 +10,7 @@ use crate::vocab::{CounterTaken, Expiry, TokenAssuranceMethod, TokenRequestorId}
 
 use super::counters::TokenCounters;
 use super::error::TspError;
-use super::event::{Change, Principal, RequestId, RequestKey, TokenEvent};
+use super::event::{CardStanding, Change, Principal, RequestId, RequestKey, TokenEvent};
 use super::layout::{
     Reader, Writer, decode_record, encode_record, put_principal, read_lifecycle, take_principal,
     write_lifecycle,
@@ -23,6 +23,8 @@ const TOKENS: &str = "token";
 const REQUESTS: &str = "token-request";
 /// How many requests were ever put into the ring; one record.
 const REQUESTS_SEEN: &str = "token-request-count";
+/// By blind index: how cards stand that are not as any.
+const CARDS: &str = "card-standing";
 /// By record number.
 const COUNTERS: &str = "token-counter";
 
@@ -66,8 +68,15 @@ impl TspFold {
             last = Some(after);
         }
         let cause = &event.cause;
-        let told =
-            last.as_ref().map(Recalled::of).ok_or(CheckpointError::Damaged("an event about nothing"))?;
+        if let Change::Card(change) = &event.change {
+            match (change.event.standing(), change.event.clears()) {
+                (Some(standing), _) => changes.put(CARDS, &change.blind_index, vec![standing.code()])?,
+                (None, true) => changes.remove(CARDS, &change.blind_index)?,
+                (None, false) => {}
+            }
+        }
+        let told = Recalled::of(&event.change, last.as_ref());
+        let told = told.ok_or(CheckpointError::Damaged("an event about nothing"))?;
         let remembered = Remembered { body_digest: cause.body_digest, told };
         let seen = match changes.get(REQUESTS_SEEN, &[])? {
             Some(bytes) => bytes
@@ -151,6 +160,13 @@ impl Tsp {
                 })
             })
             .and_then(|()| {
+                checkpoint.scan(CARDS, &[], |key, value| {
+                    let standing = value.first().and_then(|code| CardStanding::from_code(*code));
+                    let card = key.try_into().ok().zip(standing).ok_or(unread);
+                    check(CARDS, card.map(|(card, standing)| self.cards.set(card, Some(standing))))
+                })
+            })
+            .and_then(|()| {
                 checkpoint.scan(COUNTERS, &[], |key, value| {
                     let record = key.try_into().map(u64::from_be_bytes).ok();
                     let counters = record.zip(TokenCounters::decode(value)).ok_or(unread);
@@ -184,6 +200,10 @@ fn encode_request(number: u64, (principal, request_id): &RequestKey, remembered:
                 out.bytes(&assurance.digits());
             });
         }
+        Recalled::Card { changed } => {
+            out.byte(2);
+            out.bytes(&changed.to_le_bytes());
+        }
     }
     out.text(request_id.as_str().as_bytes());
     out.0
@@ -208,6 +228,7 @@ fn decode_request(bytes: &[u8]) -> Option<(u64, RequestKey, Remembered)> {
                 Some((expiry, TokenAssuranceMethod::parse(from.take(2)?).ok()?))
             })?,
         },
+        2 => Recalled::Card { changed: u32::from_le_bytes(from.array()?) },
         _ => return None,
     };
     let request_id = RequestId::parse(from.text()?).ok()?;

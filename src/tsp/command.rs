@@ -10,7 +10,7 @@ use crate::vocab::{
 };
 
 use super::error::ProvisioningRefusal;
-use super::event::{Actor, Cause, Principal, Reason, RequestId};
+use super::event::{Actor, CardEvent, Cause, Principal, Reason, RequestId};
 use super::lifecycle::{Lifecycle, Move, TokenStatus};
 use super::record::VaultRecord;
 
@@ -75,6 +75,68 @@ pub struct MoveRequest {
     pub version: Option<u32>,
 }
 
+/// A token's attributes are to be updated.
+#[derive(Debug, Clone, Copy)]
+pub struct UpdateRequest {
+    pub asker: Asker,
+    pub reference: TokenReferenceId,
+    /// As in `MoveRequest`.
+    pub version: Option<u32>,
+    /// Whether the token gets a new expiry date, as long from today as tokens of its range are good.
+    pub renew: bool,
+    /// How its holder was identified by now.
+    pub assurance: Option<TokenAssuranceMethod>,
+}
+
+/// Something happened to a card, says its issuer or an operator.
+#[derive(Debug, Clone)]
+pub struct CardRequest {
+    pub asker: Asker,
+    pub pan: Pan,
+    pub news: CardNews,
+}
+
+/// What happened to it.
+#[derive(Debug, Clone)]
+pub enum CardNews {
+    NewExpiry {
+        expiry: Expiry,
+        /// None: as it was.
+        sequence: Option<PanSequenceNumber>,
+    },
+    NewPan {
+        pan: Pan,
+        expiry: Expiry,
+        sequence: Option<PanSequenceNumber>,
+        /// Whether the payment account reference goes with the account; none: as configured.
+        keep_par: Option<bool>,
+        /// The new card's own, where it does not and we are not the BIN controller.
+        par: Option<Par>,
+    },
+    Lost,
+    Stolen,
+    Found,
+    Closed,
+}
+
+/// By what a payment account reference is asked for.
+#[derive(Debug, Clone)]
+pub enum ParQuery {
+    Reference(TokenReferenceId),
+    Token(Token),
+    Pan(Pan),
+}
+
+/// A card to which a token leads, or led.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MappingView {
+    pub mapping_version: u32,
+    /// Of the PAN.
+    pub last4: Digits<4>,
+    /// None: still.
+    pub until: Option<Wall>,
+}
+
 /// What a requestor is told of its token. Nothing in it leads to the card but the last four digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenView {
@@ -104,6 +166,24 @@ pub enum Command {
     Move {
         call: CallId,
         request: MoveRequest,
+    },
+    Update {
+        call: CallId,
+        request: UpdateRequest,
+    },
+    Card {
+        call: CallId,
+        request: Box<CardRequest>,
+    },
+    Par {
+        call: CallId,
+        principal: Principal,
+        query: Box<ParQuery>,
+    },
+    Mappings {
+        call: CallId,
+        principal: Principal,
+        reference: TokenReferenceId,
     },
     Get {
         call: CallId,
@@ -136,6 +216,13 @@ pub type Answer = Result<Told, ProvisioningRefusal>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
     Token(TokenView),
+    /// How many tokens of the card changed.
+    Card {
+        changed: u32,
+    },
+    Par(Option<Par>),
+    /// The oldest first.
+    Mappings(Vec<MappingView>),
 }
 
 impl Told {
@@ -144,6 +231,7 @@ impl Told {
     pub fn token(self) -> Option<TokenView> {
         match self {
             Self::Token(view) => Some(view),
+            Self::Card { .. } | Self::Par(_) | Self::Mappings(_) => None,
         }
     }
 }
@@ -200,6 +288,53 @@ impl MoveRequest {
         let mut said = vec![2, kind, by];
         said.extend_from_slice(&self.reference.to_bytes());
         said.extend(self.version.iter().flat_map(|version| version.to_le_bytes()));
+        self.asker.cause(&said)
+    }
+}
+
+impl UpdateRequest {
+    pub(super) fn cause(&self) -> Cause {
+        let mut said = vec![3, u8::from(self.renew)];
+        said.extend_from_slice(&self.assurance.map_or(*b"--", TokenAssuranceMethod::digits));
+        said.extend_from_slice(&self.reference.to_bytes());
+        said.extend(self.version.iter().flat_map(|version| version.to_le_bytes()));
+        self.asker.cause(&said)
+    }
+}
+
+impl CardNews {
+    #[must_use]
+    pub fn event(&self) -> CardEvent {
+        match self {
+            Self::NewExpiry { .. } => CardEvent::NewExpiry,
+            Self::NewPan { .. } => CardEvent::NewPan,
+            Self::Lost => CardEvent::Lost,
+            Self::Stolen => CardEvent::Stolen,
+            Self::Found => CardEvent::Found,
+            Self::Closed => CardEvent::Closed,
+        }
+    }
+}
+
+impl CardRequest {
+    /// As of a provisioning: PANs go into the digest as their blind indexes.
+    pub(super) fn cause(&self, indexer: &BlindIndexer) -> Cause {
+        let mut said = vec![4, self.news.event().code()];
+        said.extend_from_slice(&indexer.index(&self.pan));
+        let (expiry, sequence) = match &self.news {
+            CardNews::NewExpiry { expiry, sequence } => (expiry, sequence),
+            CardNews::NewPan { pan, expiry, sequence, keep_par, par } => {
+                said.extend_from_slice(&indexer.index(pan));
+                said.push(keep_par.map_or(2, u8::from));
+                said.extend(par.iter().flat_map(|par| par.as_bytes().to_vec()));
+                (expiry, sequence)
+            }
+            CardNews::Lost | CardNews::Stolen | CardNews::Found | CardNews::Closed => {
+                return self.asker.cause(&said);
+            }
+        };
+        said.extend_from_slice(&expiry.digits());
+        said.push(sequence.map_or(u8::MAX, PanSequenceNumber::get));
         self.asker.cause(&said)
     }
 }

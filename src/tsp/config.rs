@@ -17,6 +17,8 @@ pub struct TspConfig {
     pub requestors: Vec<TokenRequestor>,
     /// Our BIN controller identifier, four characters that EMVCo assigns; without it no PAR is made.
     pub bin_controller: Option<Text<4>>,
+    /// Whether a payment account reference goes with the account to a new card number, as a rule.
+    pub par_follows_account: bool,
     pub counter_window: CounterWindow,
     /// How long a cryptogram whose request was not forwarded may be presented once more.
     pub resubmit_window: Duration,
@@ -284,6 +286,7 @@ pub(crate) fn sample() -> TspConfig {
         ],
         requestors: vec![requestor(b"00000000001", 1, vec![]), requestor(b"00000000002", 2, vec![shop])],
         bin_controller: Some(Text::parse("id", b"Q001").unwrap()),
+        par_follows_account: true,
         counter_window: CounterWindow { behind: 8, ahead: 100 },
         resubmit_window: Duration::from_secs(60),
         amount_tolerance: 0,

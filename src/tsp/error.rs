@@ -43,6 +43,10 @@ refusals! {
     CardNotValid = "card-not-valid", false, "the card number is not valid";
     /// Its BIN is in no range that this TSP serves.
     CardNotEligible = "card-not-eligible", false, "cards of this range get no tokens here";
+    /// No token that this caller may know of leads to the card.
+    UnknownCard = "unknown-card", false, "no such card with tokens";
+    /// It is lost, closed, or replaced by another one.
+    CardBlocked = "card-blocked", false, "the card is lost, closed or replaced";
     CardExpired = "card-expired", false, "the card has expired";
     AssuranceNotAllowed = "assurance-not-allowed", false, "this assurance method may not be claimed";
     /// The same request id came with another body.

@@ -1,7 +1,8 @@
 //! `TokenEvent`: everything that can happen in the vault, each with its cause. `layout` has its bytes.
 
+use crate::crypto::Sealed;
 use crate::stdx::clock::Wall;
-use crate::vocab::{Text, TokenRequestorId, WordError};
+use crate::vocab::{Digits, Expiry, Par, Text, TokenAssuranceMethod, TokenRequestorId, WordError};
 
 use super::lifecycle::{Lifecycle, Move};
 use super::record::VaultRecord;
@@ -168,6 +169,92 @@ pub enum Change {
         before: Option<Lifecycle>,
         lifecycle: Lifecycle,
     },
+    /// Its attributes were updated.
+    Updated {
+        record: u64,
+        before: Lifecycle,
+        lifecycle: Lifecycle,
+        expiry: Expiry,
+        assurance: TokenAssuranceMethod,
+    },
+    /// Something happened to a card.
+    Card(Box<CardChange>),
+}
+
+coded! {
+    /// What can happen to a card.
+    CardEvent {
+        /// The same number with another expiry date.
+        NewExpiry = 1, "new-expiry";
+        /// Another number in this one's place; tokens go with it.
+        NewPan = 2, "new-pan";
+        Lost = 3, "lost";
+        Stolen = 4, "stolen";
+        /// It was lost or stolen, and is good again.
+        Found = 5, "found";
+        Closed = 6, "closed";
+    }
+}
+
+coded! {
+    /// What is known of a card besides that it has tokens.
+    CardStanding {
+        Lost = 1, "lost";
+        /// Another number stands in its place.
+        Replaced = 2, "replaced";
+        Closed = 3, "closed";
+    }
+}
+
+/// Something that happened to a card, and what its tokens are after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CardChange {
+    pub event: CardEvent,
+    /// Keyed hash of the PAN that it happened to.
+    pub blind_index: [u8; 16],
+    /// The card to which its tokens lead from now on, where they lead to another one or another expiry.
+    pub successor: Option<Successor>,
+    pub tokens: Vec<TokenAfter>,
+}
+
+/// A card that takes the place of another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Successor {
+    pub blind_index: [u8; 16],
+    /// Of its PAN.
+    pub last4: Digits<4>,
+    pub par: Option<Par>,
+}
+
+/// One token of a card, after what happened to that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenAfter {
+    pub record: u64,
+    pub before: Lifecycle,
+    pub lifecycle: Lifecycle,
+    /// The successor's card data, sealed to this token in its next mapping version.
+    pub sealed: Option<Sealed>,
+}
+
+impl CardEvent {
+    /// Whether a card that was lost is as any after this.
+    pub(super) fn clears(self) -> bool {
+        match self {
+            Self::Found => true,
+            Self::NewExpiry | Self::NewPan | Self::Lost | Self::Stolen | Self::Closed => false,
+        }
+    }
+
+    /// How a card stands after this; none: as any.
+    #[must_use]
+    pub fn standing(self) -> Option<CardStanding> {
+        match self {
+            Self::NewExpiry | Self::Found => None,
+            Self::NewPan => Some(CardStanding::Replaced),
+            Self::Lost | Self::Stolen => Some(CardStanding::Lost),
+            Self::Closed => Some(CardStanding::Closed),
+        }
+    }
 }
 
 /// A change cannot follow what came before: log and vault differ.
@@ -179,7 +266,8 @@ impl Change {
     pub fn record(&self) -> Option<u64> {
         match self {
             Self::Issued(record) => Some(record.record),
-            Self::Moved { record, .. } => Some(*record),
+            Self::Moved { record, .. } | Self::Updated { record, .. } => Some(*record),
+            Self::Card(_) => None,
         }
     }
 
@@ -187,7 +275,8 @@ impl Change {
     pub(super) fn altered(&self) -> Vec<u64> {
         match self {
             Self::Issued(_) => Vec::new(),
-            Self::Moved { record, .. } => vec![*record],
+            Self::Moved { record, .. } | Self::Updated { record, .. } => vec![*record],
+            Self::Card(change) => change.tokens.iter().map(|token| token.record).collect(),
         }
     }
 
@@ -196,7 +285,33 @@ impl Change {
         match self {
             Self::Issued(_) => Ok(()),
             Self::Moved { lifecycle, .. } => step(record, *lifecycle, at),
+            Self::Updated { lifecycle, expiry, assurance, .. } => {
+                (record.expiry, record.assurance) = (*expiry, *assurance);
+                step(record, *lifecycle, at)
+            }
+            Self::Card(change) => change.alter(record, at),
         }
+    }
+}
+
+impl CardChange {
+    fn alter(&self, record: &mut VaultRecord, at: Wall) -> Result<(), CannotFollow> {
+        let token = self.tokens.iter().find(|token| token.record == record.record);
+        let token = token.ok_or("the card has no such token")?;
+        if record.blind_index != self.blind_index {
+            return Err("the token is not of this card");
+        }
+        if let (Some(successor), Some(sealed)) = (&self.successor, token.sealed) {
+            if successor.blind_index != record.blind_index {
+                record.keep_mapping(at);
+            }
+            record.mapping_version =
+                record.mapping_version.checked_add(1).ok_or("no mapping version is left")?;
+            record.sealed = sealed;
+            (record.blind_index, record.last4) = (successor.blind_index, successor.last4);
+            record.par = successor.par;
+        }
+        step(record, token.lifecycle, at)
     }
 }
 

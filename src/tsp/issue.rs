@@ -34,6 +34,9 @@ impl Tsp {
         let requestor = cause.requestor.and_then(|id| self.requestors.get(id)).cloned();
         let requestor = requestor.ok_or(ProvisioningRefusal::UnknownRequestor)?;
         let pans = eligible(&config, request, today)?;
+        if self.standing(&self.indexer.index(&request.pan)).is_some() {
+            return Err(ProvisioningRefusal::CardBlocked);
+        }
         requestor.assurance(request.assurance)?;
         self.check_room(&requestor)?;
         self.check_share(request, &requestor)?;
@@ -168,6 +171,7 @@ impl Tsp {
             lifecycle: Lifecycle::issued(status),
             issued_at: now.wall,
             changed_at: now.wall,
+            past: Vec::new(),
             device: request.device.map(|device| self.device_mark(requestor.id, &device)),
         })
     }

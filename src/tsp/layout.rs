@@ -14,9 +14,12 @@ use crate::vocab::{
 };
 
 use super::controls::{DomainControls, EntryModes, Merchant};
-use super::event::{Actor, Cause, Change, Principal, Reason, RequestId, TokenEvent};
+use super::event::{
+    Actor, CardChange, CardEvent, Cause, Change, Principal, Reason, RequestId, Successor, TokenAfter,
+    TokenEvent,
+};
 use super::lifecycle::{Lifecycle, Move, Suspenders, TokenStatus};
-use super::record::VaultRecord;
+use super::record::{PastMapping, VaultRecord};
 
 const VERSION: u8 = 3;
 
@@ -38,6 +41,18 @@ impl TokenEvent {
                 out.optional(before.as_ref(), |out, before| out.bytes(&write_lifecycle(before)));
                 out.bytes(&write_lifecycle(lifecycle));
             }
+            Change::Updated { record, before, lifecycle, expiry, assurance } => {
+                out.byte(3);
+                out.bytes(&record.to_le_bytes());
+                out.bytes(&write_lifecycle(before));
+                out.bytes(&write_lifecycle(lifecycle));
+                out.bytes(&expiry.digits());
+                out.bytes(&assurance.digits());
+            }
+            Change::Card(change) => {
+                out.byte(4);
+                put_card_change(&mut out, change);
+            }
         }
         out.0
     }
@@ -58,10 +73,56 @@ impl TokenEvent {
                 },
                 lifecycle: from.array().and_then(read_lifecycle)?,
             },
+            3 => Change::Updated {
+                record: from.number()?,
+                before: from.array().and_then(read_lifecycle)?,
+                lifecycle: from.array().and_then(read_lifecycle)?,
+                expiry: Expiry::parse(from.take(4)?).ok()?,
+                assurance: TokenAssuranceMethod::parse(from.take(2)?).ok()?,
+            },
+            4 => Change::Card(Box::new(take_card_change(&mut from)?)),
             _ => return None,
         };
         from.bytes.is_empty().then_some(Self { cause, change })
     }
+}
+
+fn put_card_change(out: &mut Writer, change: &CardChange) {
+    out.byte(change.event.code());
+    out.bytes(&change.blind_index);
+    out.optional(change.successor.as_ref(), |out, successor| {
+        out.bytes(&successor.blind_index);
+        out.bytes(successor.last4.as_bytes());
+        out.optional(successor.par.as_ref(), |out, par| out.bytes(par.as_bytes()));
+    });
+    out.list(&change.tokens, |out, token| {
+        out.bytes(&token.record.to_le_bytes());
+        out.bytes(&write_lifecycle(&token.before));
+        out.bytes(&write_lifecycle(&token.lifecycle));
+        out.optional(token.sealed.as_ref(), |out, sealed| sealed.encode(&mut out.0));
+    });
+}
+
+fn take_card_change(from: &mut Reader<'_>) -> Option<CardChange> {
+    Some(CardChange {
+        event: CardEvent::from_code(from.byte()?)?,
+        blind_index: from.array()?,
+        successor: from.optional(|from| {
+            Some(Successor {
+                blind_index: from.array()?,
+                last4: Digits::parse("last four", from.take(4)?, 4).ok()?,
+                par: from.optional(|from| Par::parse(from.take(29)?).ok())?,
+            })
+        })?,
+        tokens: from.list(|from| {
+            Some(TokenAfter {
+                record: from.number()?,
+                before: from.array().and_then(read_lifecycle)?,
+                lifecycle: from.array().and_then(read_lifecycle)?,
+                sealed: from.optional(Reader::sealed)?,
+            })
+        })?,
+    })
 }
 
 fn put_cause(out: &mut Writer, cause: &Cause) {
@@ -197,6 +258,7 @@ fn take_record(from: &mut Reader<'_>) -> Option<VaultRecord> {
         issued_at: Wall(from.number()?),
         changed_at: Wall(from.number()?),
         device: None,
+        past: Vec::new(),
     };
     if from.version >= 3 {
         take_properties(from, &mut record)?;
@@ -207,10 +269,18 @@ fn take_record(from: &mut Reader<'_>) -> Option<VaultRecord> {
 /// What only some records have: a count, then each with its number in front, in their order. A property that is not known here
 /// makes the record unreadable, never incomplete.
 fn put_properties(out: &mut Writer, record: &VaultRecord) {
-    out.byte(u8::from(record.device.is_some()));
+    out.byte(u8::from(record.device.is_some()) + u8::from(!record.past.is_empty()));
     if let Some(device) = &record.device {
         out.byte(1);
         out.bytes(&device.to_le_bytes());
+    }
+    if !record.past.is_empty() {
+        out.byte(2);
+        out.list(&record.past, |out, past| {
+            out.bytes(&past.mapping_version.to_le_bytes());
+            past.sealed.encode(&mut out.0);
+            out.bytes(&past.until.0.to_le_bytes());
+        });
     }
 }
 
@@ -221,6 +291,12 @@ fn take_properties(from: &mut Reader<'_>, record: &mut VaultRecord) -> Option<()
         match property {
             _ if property <= last => return None,
             1 => record.device = Some(from.number()?),
+            2 => {
+                record.past = from.list(|from| {
+                    let mapping_version = u32::from_le_bytes(from.array()?);
+                    Some(PastMapping { mapping_version, sealed: from.sealed()?, until: Wall(from.number()?) })
+                })?;
+            }
             _ => return None,
         }
         last = property;
@@ -400,6 +476,7 @@ pub(crate) mod tests {
             issued_at: Wall(1_000),
             changed_at: Wall(2_000),
             device: Some(77),
+            past: Vec::new(),
         }
     }
 
@@ -451,6 +528,23 @@ pub(crate) mod tests {
             let before = Some(Lifecycle::issued(TokenStatus::Inactive));
             list.push(event(Change::Moved { record: 7, asked, before, lifecycle: held }));
         }
+        let (before, lifecycle) = (Lifecycle::issued(TokenStatus::Active), held);
+        let expiry = Expiry::parse(b"3105").unwrap();
+        let assurance = TokenAssuranceMethod::parse(b"11").unwrap();
+        list.push(event(Change::Updated { record: 7, before, lifecycle, expiry, assurance }));
+        let last4 = Digits::parse("last four", b"0119", 4).unwrap();
+        for (at, card_event) in CardEvent::ALL.iter().enumerate() {
+            let par = Par::parse(b"Q0010013020315513942420893974").ok().filter(|_| at == 1);
+            let successor = (at < 2).then_some(Successor { blind_index: [8; 16], last4, par });
+            let sealed = (at < 2).then(|| Sealed::from_parts(3, [9; 12], &[7; 32]).unwrap());
+            let token = |record| TokenAfter { record, before, lifecycle, sealed };
+            list.push(event(Change::Card(Box::new(CardChange {
+                event: *card_event,
+                blind_index: [7; 16],
+                successor,
+                tokens: (0..at as u64).map(token).collect(),
+            }))));
+        }
         list
     }
 
@@ -459,7 +553,8 @@ pub(crate) mod tests {
         for event in samples() {
             assert_eq!(TokenEvent::decode(&event.encode()), Some(event));
         }
-        let record = record(3, b"4895370000000005");
+        let mut record = record(3, b"4895370000000005");
+        record.keep_mapping(Wall(7));
         assert_eq!(decode_record(&encode_record(&record)), Some(record));
     }
 

@@ -90,15 +90,29 @@ impl Suspender {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Suspenders(u8);
 
+/// The issuer holds the token because its card is lost or stolen, and for no other reason: it is free again when the
+/// card is found.
+const WITH_CARD: u8 = 32;
+
 impl Suspenders {
+    /// Adds one for a reason of its own, whatever became of the card.
     #[must_use]
     pub fn with(self, suspender: Suspender) -> Self {
-        Self(self.0 | suspender.code())
+        let kept = if suspender == Suspender::Issuer { self.0 & !WITH_CARD } else { self.0 };
+        Self(kept | suspender.code())
     }
 
     #[must_use]
     pub fn without(self, suspender: Suspender) -> Self {
-        Self(self.0 & !suspender.code())
+        let gone =
+            if suspender == Suspender::Issuer { suspender.code() | WITH_CARD } else { suspender.code() };
+        Self(self.0 & !gone)
+    }
+
+    /// Whether the issuer holds it only because of its card.
+    #[must_use]
+    pub fn held_with_card(self) -> bool {
+        self.0 & WITH_CARD != 0
     }
 
     #[must_use]
@@ -108,14 +122,14 @@ impl Suspenders {
 
     #[must_use]
     pub fn is_empty(self) -> bool {
-        self.0 == 0
+        self.0 & !WITH_CARD == 0
     }
 
     pub fn iter(self) -> impl Iterator<Item = Suspender> {
         Suspender::ALL.into_iter().filter(move |suspender| self.contains(*suspender))
     }
 
-    /// One bit a suspender.
+    /// One bit a suspender, and one that says that the issuer's is the card's.
     #[must_use]
     pub fn bits(self) -> u8 {
         self.0
@@ -124,7 +138,9 @@ impl Suspenders {
     /// Reads `bits`; `None` when a bit belongs to no suspender.
     #[must_use]
     pub fn from_bits(bits: u8) -> Option<Self> {
-        (bits < 32).then_some(Self(bits))
+        let held = Self(bits);
+        let known = bits < 64 && (!held.held_with_card() || held.contains(Suspender::Issuer));
+        known.then_some(held)
     }
 }
 
@@ -217,6 +233,37 @@ impl Lifecycle {
         Self { status, suspenders: Suspenders::default(), version: 1 }
     }
 
+    /// Where it stands once its card is lost or stolen: held by the issuer, if it is good for anything.
+    #[must_use]
+    pub fn card_lost(self) -> Self {
+        let usable = matches!(self.status, TokenStatus::Active | TokenStatus::Suspended);
+        if !usable || self.suspenders.contains(Suspender::Issuer) {
+            return self;
+        }
+        let suspenders = Suspenders(self.suspenders.with(Suspender::Issuer).0 | WITH_CARD);
+        self.next(TokenStatus::Suspended, suspenders)
+    }
+
+    /// Where it stands once its card is found again.
+    #[must_use]
+    pub fn card_found(self) -> Self {
+        if !self.suspenders.held_with_card() {
+            return self;
+        }
+        let left = self.suspenders.without(Suspender::Issuer);
+        self.next(if left.is_empty() { TokenStatus::Active } else { TokenStatus::Suspended }, left)
+    }
+
+    /// As it is, one version on: something else of the token changed.
+    #[must_use]
+    pub fn touched(self) -> Self {
+        self.next(self.status, self.suspenders)
+    }
+
+    fn next(self, status: TokenStatus, suspenders: Suspenders) -> Self {
+        Self { status, suspenders, version: self.version.saturating_add(1) }
+    }
+
     /// Where `asked` leads from here.
     #[must_use]
     pub fn after(self, asked: Move) -> Moved {
@@ -241,7 +288,7 @@ impl Lifecycle {
         if (status, suspenders) == (self.status, self.suspenders) {
             return Moved::Already;
         }
-        Moved::To(Self { status, suspenders, version: self.version.saturating_add(1) })
+        Moved::To(self.next(status, suspenders))
     }
 }
 
@@ -301,6 +348,31 @@ mod tests {
     }
 
     #[test]
+    fn a_found_card_frees_what_its_loss_held_and_nothing_else() {
+        let issued = Lifecycle::issued(TokenStatus::Active);
+        let lost = issued.card_lost();
+        assert_eq!((lost.status, lost.version), (TokenStatus::Suspended, 2));
+        assert_eq!(lost.card_lost(), lost);
+        assert_eq!(lost.card_found(), Lifecycle { version: 3, ..issued });
+        for (from, asked, after) in [
+            (lost, Move::Suspend(Cardholder), TokenStatus::Suspended),
+            // The issuer has a reason of its own besides.
+            (lost, Move::Suspend(Issuer), TokenStatus::Suspended),
+            (lost, Move::Resume(Issuer), TokenStatus::Active),
+            (lost, Move::Unlink, TokenStatus::Deactivated),
+        ] {
+            let Moved::To(between) = from.after(asked) else { panic!("{asked:?} changes it") };
+            assert_eq!(between.card_found().status, after, "{asked:?}");
+        }
+        assert_eq!(suspended_by(&[Issuer]).card_lost(), suspended_by(&[Issuer]));
+        assert_eq!(suspended_by(&[Issuer]).card_found(), suspended_by(&[Issuer]));
+        for status in [TokenStatus::Inactive, TokenStatus::Deactivated] {
+            let standing = Lifecycle::issued(status);
+            assert_eq!((standing.card_lost(), standing.card_found()), (standing, standing));
+        }
+    }
+
+    #[test]
     fn codes_and_names_lead_back() {
         for status in TokenStatus::ALL {
             assert_eq!(TokenStatus::from_code(status.code()), Some(status));
@@ -309,7 +381,8 @@ mod tests {
             assert_eq!(Suspender::from_code(suspender.code()), Some(suspender));
             assert_eq!(Suspender::from_name(suspender.name()), Some(suspender));
         }
-        assert_eq!(Suspenders::from_bits(32), None);
+        assert_eq!(Suspenders::from_bits(32), None, "only of the issuer's");
+        assert_eq!(Suspenders::from_bits(64), None);
         assert_eq!(Suspenders::from_bits(5).unwrap().iter().collect::<Vec<_>>(), [Issuer, Cardholder]);
     }
 }

@@ -1,6 +1,7 @@
 //! The token service provider: vault, lifecycle, controls, requestors. It never sees ISO 8583.
 
 mod approval;
+mod cards;
 mod checkpoint;
 mod command;
 mod config;
@@ -28,17 +29,23 @@ mod writer;
 
 pub use approval::{Enquiry, EnquiryReply, IssuerApproval, IssuerWord, NoIssuers};
 pub use checkpoint::TspFold;
-pub use command::{Action, Answer, Asker, CallId, Command, MoveRequest, ProvisionRequest, TokenView, Told};
+pub use command::{
+    Action, Answer, Asker, CallId, CardNews, CardRequest, Command, MappingView, MoveRequest, ParQuery,
+    ProvisionRequest, TokenView, Told, UpdateRequest,
+};
 pub use config::{ConfigFault, CryptogramChoice, PanRange, TokenRange, TspConfig, TspLimits};
 pub use controls::{DomainContext, DomainControls, EntryModes, Merchant};
 pub use counters::{CounterWindow, Presentation};
 pub use credential::CredentialDigest;
 pub use detokenize::{DetokenizeRequest, Detokenized, Detokenizer, Purpose};
 pub use error::{ProvisioningRefusal, TspError};
-pub use event::{Actor, Cause, Change, PartyName, Principal, Reason, RequestId, RequestKey, TokenEvent};
+pub use event::{
+    Actor, CardChange, CardEvent, CardStanding, Cause, Change, PartyName, Principal, Reason, RequestId,
+    RequestKey, Successor, TokenAfter, TokenEvent,
+};
 pub use lifecycle::{Lifecycle, Move, Moved, Suspender, Suspenders, TokenStatus};
 pub use log::{JournalLog, LogNotifier, LogPosition, LogRefusal, LogState, LogWatch, TokenLog, log_watch};
-pub use record::{CardAad, CardData, VaultRecord, open_card, seal_card};
+pub use record::{CardAad, CardData, PastMapping, VaultRecord, open_card, seal_card};
 pub use requestor::{Activation, Requestors, TokenRequestor};
 pub use service::TokenService;
 pub use tsp::Tsp;

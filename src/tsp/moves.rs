@@ -3,10 +3,11 @@
 use crate::stdx::clock::Now;
 use crate::vocab::{TokenReferenceId, YearMonth};
 
-use super::command::MoveRequest;
+use super::command::{MoveRequest, UpdateRequest};
 use super::error::ProvisioningRefusal;
 use super::event::{Cause, Change, Principal, TokenEvent};
-use super::lifecycle::{Move, Moved, Suspender};
+use super::generate::expiry;
+use super::lifecycle::{Move, Moved, Suspender, TokenStatus};
 use super::record::{CardAad, VaultRecord, open_card};
 use super::tsp::{Decision, Tsp};
 
@@ -27,6 +28,9 @@ impl Tsp {
             return Err(ProvisioningRefusal::NotYours);
         }
         let before = found.lifecycle;
+        if request.asked == Move::Activate && self.standing(&found.blind_index).is_some() {
+            return Err(ProvisioningRefusal::CardBlocked);
+        }
         let lifecycle = match before.after(request.asked) {
             Moved::To(_) if found.expiry.is_past(today) && request.asked != Move::Unlink => {
                 return Err(ProvisioningRefusal::TokenExpired);
@@ -37,6 +41,37 @@ impl Tsp {
         };
         let change =
             Change::Moved { record: found.record, asked: request.asked, before: Some(before), lifecycle };
+        let cause = Cause { requestor: Some(found.requestor), ..cause };
+        Ok(Decision::New(Box::new(TokenEvent { cause, change })))
+    }
+
+    /// What a token's attributes become. A requestor claims only assurance methods that it may; issuers and operators
+    /// know for themselves.
+    pub(super) fn decide_update(
+        &self,
+        request: &UpdateRequest,
+        now: Now,
+    ) -> Result<Decision, ProvisioningRefusal> {
+        let (cause, today) = (request.cause(), YearMonth::of(now.wall));
+        if let Some(decided) = self.repeated(&cause, today)? {
+            return Ok(decided);
+        }
+        let found = self.to_be_changed(cause.principal, request.reference, request.version)?;
+        let before = found.lifecycle;
+        if before.status == TokenStatus::Deactivated {
+            return Err(ProvisioningRefusal::StatusDoesNotAllow);
+        }
+        if let (Principal::Requestor(id), Some(method)) = (cause.principal, request.assurance) {
+            let requestor = self.requestors.get(id).ok_or(ProvisioningRefusal::UnknownRequestor)?;
+            requestor.assurance(Some(method))?;
+        }
+        let range = self.config.token_ranges.iter().find(|range| range.covers(found.token.as_bytes()));
+        let renewed = range.filter(|_| request.renew).and_then(|range| expiry(range, today));
+        let expiry = renewed.unwrap_or(found.expiry);
+        let assurance = request.assurance.unwrap_or(found.assurance);
+        let same = (expiry, assurance) == (found.expiry, found.assurance);
+        let lifecycle = if same { before } else { before.touched() };
+        let change = Change::Updated { record: found.record, before, lifecycle, expiry, assurance };
         let cause = Cause { requestor: Some(found.requestor), ..cause };
         Ok(Decision::New(Box::new(TokenEvent { cause, change })))
     }

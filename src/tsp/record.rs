@@ -42,6 +42,32 @@ pub struct VaultRecord {
     pub changed_at: Wall,
     /// A mark of the device that holds it, if its requestor named one.
     pub device: Option<u64>,
+    /// The cards to which it led before, the oldest first; the journal has those that are forgotten here.
+    pub past: Vec<PastMapping>,
+}
+
+/// A card to which a token led once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PastMapping {
+    pub mapping_version: u32,
+    /// `CardData` under `CardAad::vault` of that version.
+    pub sealed: Sealed,
+    /// When another card took its place.
+    pub until: Wall,
+}
+
+impl VaultRecord {
+    /// How many cards of the past are remembered of a token.
+    pub const PAST_MOST: usize = 8;
+
+    /// Remembers the card to which it leads, before it leads to another one.
+    pub(super) fn keep_mapping(&mut self, until: Wall) {
+        let now = PastMapping { mapping_version: self.mapping_version, sealed: self.sealed, until };
+        if self.past.len() >= Self::PAST_MOST {
+            self.past.remove(0);
+        }
+        self.past.push(now);
+    }
 }
 
 /// A card's number, expiry and sequence number: what leads a payment to its account.

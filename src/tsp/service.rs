@@ -6,9 +6,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::stdx::clock::Clock;
 use crate::stdx::random::Entropy;
-use crate::vocab::TokenReferenceId;
+use crate::vocab::{Par, TokenReferenceId};
 
-use super::command::{Answer, MoveRequest, ProvisionRequest, TokenView};
+use super::command::{
+    Answer, CardRequest, MappingView, MoveRequest, ParQuery, ProvisionRequest, TokenView, Told, UpdateRequest,
+};
 use super::error::{ProvisioningRefusal, TspError};
 use super::event::Principal;
 use super::log::TokenLog;
@@ -25,6 +27,10 @@ pub(super) struct Call {
 pub(super) enum Question {
     Provision(Box<ProvisionRequest>),
     Move(MoveRequest),
+    Update(UpdateRequest),
+    Card(Box<CardRequest>),
+    Par(Principal, Box<ParQuery>),
+    Mappings(Principal, TokenReferenceId),
     Get(Principal, TokenReferenceId),
 }
 
@@ -86,6 +92,49 @@ impl TokenService {
         reference: TokenReferenceId,
     ) -> Result<TokenView, ProvisioningRefusal> {
         self.token(Question::Get(principal, reference)).await
+    }
+
+    /// A token's expiry or assurance method is updated.
+    ///
+    /// # Errors
+    /// As `change`, and `AssuranceNotAllowed`.
+    pub async fn update(&self, request: UpdateRequest) -> Result<TokenView, ProvisioningRefusal> {
+        self.token(Question::Update(request)).await
+    }
+
+    /// Something happened to a card: how many of its tokens changed. The answer comes once every payment sees it.
+    ///
+    /// # Errors
+    /// `UnknownCard` also for a card of another issuer, `CardNotValid`, `CardNotEligible`, `CardExpired`,
+    /// `CardBlocked`, `TooManyTokensOfCard`, `RequestIdReused`, `RequestInFlight`, `Overloaded`, `Unavailable`.
+    pub async fn card(&self, request: CardRequest) -> Result<u32, ProvisioningRefusal> {
+        let told = self.ask(Question::Card(Box::new(request))).await?;
+        let Told::Card { changed } = told else { return Err(ProvisioningRefusal::Unavailable) };
+        Ok(changed)
+    }
+
+    /// A payment account reference, if there is one.
+    ///
+    /// # Errors
+    /// `UnknownToken`, `UnknownCard`, `CardNotValid`, `Overloaded`, `Unavailable`.
+    pub async fn par(&self, who: Principal, query: ParQuery) -> Result<Option<Par>, ProvisioningRefusal> {
+        let told = self.ask(Question::Par(who, Box::new(query))).await?;
+        let Told::Par(par) = told else { return Err(ProvisioningRefusal::Unavailable) };
+        Ok(par)
+    }
+
+    /// The cards to which a token led and leads, the oldest first; for issuers and operators.
+    ///
+    /// # Errors
+    /// `UnknownToken`, `NotYours`, `Overloaded`, `Unavailable`.
+    pub async fn mappings(
+        &self,
+        who: Principal,
+        reference: TokenReferenceId,
+    ) -> Result<Vec<MappingView>, ProvisioningRefusal> {
+        let told = self.ask(Question::Mappings(who, reference)).await?;
+        let Told::Mappings(mappings) = told else { return Err(ProvisioningRefusal::Unavailable) };
+        Ok(mappings)
     }
 
     async fn token(&self, question: Question) -> Result<TokenView, ProvisioningRefusal> {

@@ -18,7 +18,7 @@ use crate::vocab::{
 
 use super::controls::DomainControls;
 use super::lifecycle::{Lifecycle, Suspenders, TokenStatus};
-use super::record::VaultRecord;
+use super::record::{PastMapping, VaultRecord};
 
 /// How many slots are asked for at once. Four bring most of what there is to gain, sixteen nearly
 /// all.
@@ -268,6 +268,8 @@ pub(super) struct TableWriter {
     /// Tokens of one PAN; all share one PAR.
     by_pan: Chains<[u8; 16]>,
     by_device: Chains<u64>,
+    /// The cards to which few tokens led before.
+    past: Map<u64, Vec<PastMapping>>,
     domains: Map<Domain, u32>,
 }
 
@@ -289,6 +291,7 @@ impl TableWriter {
             by_reference: Map::default(),
             by_pan: Chains::default(),
             by_device: Chains::default(),
+            past: Map::default(),
             domains: Map::default(),
         }
     }
@@ -359,6 +362,7 @@ impl TableWriter {
             Some(device) => self.by_device.link(device, record),
             None => self.by_device.leave_out(),
         }
+        self.keep_past(new);
         self.count += 1;
         Ok(())
     }
@@ -371,11 +375,23 @@ impl TableWriter {
         };
         let Some(domain) = self.intern(Domain::of(new)) else { return false };
         self.write(record, new, domain);
+        self.keep_past(new);
         if before.blind_index != new.blind_index {
             self.by_pan.unlink(before.blind_index, record);
             self.by_pan.link(new.blind_index, record);
         }
         true
+    }
+
+    fn keep_past(&mut self, new: &VaultRecord) {
+        if !new.past.is_empty() {
+            self.past.insert(new.record, new.past.clone());
+        }
+    }
+
+    /// The record of a token.
+    pub(super) fn by_token(&self, token: &Token) -> Option<u64> {
+        self.table.find(token.number()).map(|(record, _)| u64::from(record))
     }
 
     /// The tokens of a PAN, the newest first.
@@ -420,6 +436,7 @@ impl TableWriter {
             issued_at: Wall(issued),
             changed_at: Wall(changed),
             device: (device != 0).then_some(device),
+            past: self.past.get(&record).cloned().unwrap_or_default(),
         })
     }
 

@@ -15,12 +15,13 @@ use crate::stdx::maps::{Map, Set};
 use crate::stdx::random::Entropy;
 use crate::vocab::{Expiry, Token, TokenAssuranceMethod, YearMonth};
 
+use super::cards::Cards;
 use super::command::{Action, Answer, CallId, Command, TokenView, Told};
 use super::config::{TspConfig, TspLimits};
 use super::counters::Counters;
 use super::detokenize::Detokenizer;
 use super::error::{ProvisioningRefusal, TspError};
-use super::event::{CannotFollow, Cause, Change, RequestKey, TokenEvent};
+use super::event::{CannotFollow, CardStanding, Cause, Change, RequestKey, TokenEvent};
 use super::lifecycle::Lifecycle;
 use super::metrics::Fill;
 use super::record::VaultRecord;
@@ -45,11 +46,23 @@ pub(super) enum Recalled {
         /// None in what older versions remembered: as they are now.
         attributes: Option<(Expiry, TokenAssuranceMethod)>,
     },
+    Card {
+        changed: u32,
+    },
 }
 
 impl Recalled {
-    /// What is told of a change that left this record.
-    pub(super) fn of(record: &VaultRecord) -> Self {
+    /// What is told of a change; `left` is the record of the one token that it is about, as it is after it.
+    pub(super) fn of(change: &Change, left: Option<&VaultRecord>) -> Option<Self> {
+        match change {
+            Change::Card(change) => {
+                Some(Self::Card { changed: u32::try_from(change.tokens.len()).unwrap_or(u32::MAX) })
+            }
+            Change::Issued(_) | Change::Moved { .. } | Change::Updated { .. } => left.map(Self::token),
+        }
+    }
+
+    fn token(record: &VaultRecord) -> Self {
         Self::Token {
             record: record.record,
             lifecycle: record.lifecycle,
@@ -68,6 +81,8 @@ pub struct Tsp {
     keys: TokenKeys,
     pub(super) table: TableWriter,
     pub(super) counters: Arc<Counters>,
+    /// How cards stand that are not as any.
+    pub(super) cards: Cards,
     pub(super) remembered: BoundedMap<RequestKey, Remembered>,
     /// How many tokens each token range has given.
     pub(super) issued: Vec<u64>,
@@ -96,6 +111,8 @@ pub(super) struct Ahead {
     /// New tokens, in all and by token range.
     pub(super) new: u64,
     pub(super) issued: Map<usize, u64>,
+    /// Cards to which something happens, with how many times, and how they stand after all of it.
+    pub(super) cards: Map<[u8; 16], (usize, Option<CardStanding>)>,
 }
 
 /// What a request comes to.
@@ -121,6 +138,7 @@ impl Tsp {
             indexer: security.blind_index(),
             keys: TokenKeys::resolve(&config, security)?,
             table: TableWriter::new(limits.capacity, limits.control_sets),
+            cards: Cards::default(),
             counters: Arc::new(Counters::new(config.counter_window, config.resubmit_window)),
             remembered: BoundedMap::with_capacity(limits.remembered_requests),
             issued: vec![0; config.token_ranges.len()],
@@ -171,6 +189,21 @@ impl Tsp {
             Command::Move { call, request } => {
                 let decided = self.decide_move(&request, now);
                 self.carry_out(call, decided, now, actions);
+            }
+            Command::Update { call, request } => {
+                let decided = self.decide_update(&request, now);
+                self.carry_out(call, decided, now, actions);
+            }
+            Command::Card { call, request } => {
+                let decided = self.decide_card(&request, now, entropy);
+                self.carry_out(call, decided, now, actions);
+            }
+            Command::Par { call, principal, query } => {
+                actions.push(Action::Answer { call, answer: self.par(principal, &query).map(Told::Par) });
+            }
+            Command::Mappings { call, principal, reference } => {
+                let answer = self.mappings(principal, reference).map(Told::Mappings);
+                actions.push(Action::Answer { call, answer });
             }
             Command::Get { call, principal, reference } => {
                 let found = self.owned(principal, reference).and_then(|record| self.table.record(record));
@@ -271,6 +304,7 @@ impl Tsp {
                 (then.expiry, then.assurance) = attributes.unwrap_or((then.expiry, then.assurance));
                 Ok(Told::Token(TokenView::of(&then, today)))
             }
+            Recalled::Card { changed } => Ok(Told::Card { changed }),
         }
     }
 
@@ -312,6 +346,12 @@ impl Tsp {
             }
             self.ahead.records.insert(record.record, (1, (**record).clone()));
         }
+        if let Change::Card(change) = &event.change {
+            let times = self.ahead.cards.get(&change.blind_index).map_or(0, |(times, _)| *times);
+            let standing = self.standing(&change.blind_index);
+            let after = change.event.standing().or(standing.filter(|_| !change.event.clears()));
+            self.ahead.cards.insert(change.blind_index, (times + 1, after));
+        }
         for number in event.change.altered() {
             let Some(before) = self.record_ahead(number) else { continue };
             let mut after = before.clone();
@@ -336,6 +376,14 @@ impl Tsp {
                 *count = count.saturating_sub(1);
             }
             settled.push(record.record);
+        }
+        if let Change::Card(change) = &event.change
+            && let Some((times, _)) = self.ahead.cards.get_mut(&change.blind_index)
+        {
+            *times = times.saturating_sub(1);
+            if *times == 0 {
+                self.ahead.cards.remove(&change.blind_index);
+            }
         }
         for number in settled {
             let Some((changes, ahead)) = self.ahead.records.get_mut(&number) else { continue };
@@ -386,10 +434,11 @@ impl Tsp {
                 return Err("the record cannot be changed");
             }
         }
-        let told = match event.change.record().and_then(|record| self.table.record(record)) {
-            Some(record) => Recalled::of(&record),
-            None => return Err("no such record"),
-        };
+        if let Change::Card(change) = &event.change {
+            self.cards.note(change);
+        }
+        let left = event.change.record().and_then(|record| self.table.record(record));
+        let told = Recalled::of(&event.change, left.as_ref()).ok_or("no such record")?;
         let body_digest = event.cause.body_digest;
         self.remembered.insert(event.cause.key(), Remembered { body_digest, told });
         Ok(told)

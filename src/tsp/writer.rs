@@ -113,6 +113,10 @@ impl<L: TokenLog> Writer<L> {
             let command = match question {
                 Question::Provision(request) => Command::Provision { call, request },
                 Question::Move(request) => Command::Move { call, request },
+                Question::Update(request) => Command::Update { call, request },
+                Question::Card(request) => Command::Card { call, request },
+                Question::Par(principal, query) => Command::Par { call, principal, query },
+                Question::Mappings(principal, reference) => Command::Mappings { call, principal, reference },
                 Question::Get(principal, reference) => Command::Get { call, principal, reference },
             };
             self.tsp.apply(command, now, &mut self.entropy, &mut actions);

@@ -60,6 +60,7 @@ pub(crate) fn config() -> TspConfig {
         }],
         requestors: vec![requestor(0), requestor(1)],
         bin_controller: Text::parse("id", b"Q001").ok(),
+        par_follows_account: true,
         counter_window: CounterWindow { behind: 8, ahead: 100 },
         resubmit_window: Duration::from_secs(60),
         amount_tolerance: 0,

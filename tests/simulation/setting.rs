@@ -176,6 +176,7 @@ pub(crate) fn tsp_config() -> TspConfig {
             activation: Activation::AtIssue,
         }],
         bin_controller: Some(Text::parse("id", b"Q001").expect("four")),
+        par_follows_account: true,
         counter_window: CounterWindow { behind: 32, ahead: 1_000 },
         resubmit_window: RESUBMIT_WINDOW,
         amount_tolerance: 0,

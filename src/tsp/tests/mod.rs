@@ -1,5 +1,6 @@
 //! Tests of the vault as a whole, over its state machine: `Bench` is a vault, its log, and a hand on the clock.
 
+mod cards;
 mod checkpoint;
 mod model;
 mod payments;
