@@ -161,14 +161,23 @@ impl App {
             let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
             journal.register(&mut registry);
             tokens.register(&mut registry);
-            let requestors = &config.tsp.requestors;
-            let tls = api_tls.as_ref().map(|tls| tls.server.clone());
-            ApiServer::start(&config.api, tls, tokens.clone(), requestors, &mut registry)?
+            start_api(config, api_tls.as_ref(), &tokens, &clock, &mut registry)?
         };
         let admin = AdminServer::start(&config.admin, watched(&switch, &registry, clock))?;
         let found = recalled.found;
         Ok(RunningApp { switch, api, api_tls, admin, tokens, found, registry, vault, journal, keeper })
     }
+}
+
+fn start_api(
+    config: &Config,
+    tls: Option<&ApiTls>,
+    tokens: &TokenService,
+    clock: &Clock,
+    registry: &mut Registry,
+) -> Result<ApiServer, ApiError> {
+    let tls = tls.map(|tls| tls.server.clone());
+    ApiServer::start(&config.api, tls, tokens.clone(), &config.tsp.requestors, clock, registry)
 }
 
 /// The API's TLS, and the files it comes from.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, StatusCode, header};
@@ -15,6 +16,7 @@ use crate::vocab::{Text, TokenRequestorId};
 use super::config::{Client, Shown};
 use super::error::Problem;
 use super::grants::{Operation, Role};
+use super::rates::Rates;
 
 /// The header with the caller's own name for a request that changes something: the same name, the same answer.
 pub(super) const REQUEST_ID: &str = "X-Request-Id";
@@ -97,6 +99,19 @@ pub(super) async fn check(State(access): State<Access>, mut request: Request, ne
     }
 }
 
+/// Lets a client through as often as it may call.
+pub(super) async fn in_turn(
+    State(rates): State<Rates>,
+    Extension(client): Extension<Arc<Client>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match rates.client(client.name) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
 /// Lets a client through to an operation that it is granted.
 pub(super) async fn permit(
     State(operation): State<Operation>,
@@ -122,6 +137,11 @@ fn unknown(extensions: &Extensions) -> Problem {
 }
 
 impl Caller {
+    /// For logs and limits.
+    pub(super) fn client(&self) -> Text<16> {
+        self.client.name
+    }
+
     pub(super) fn role(&self) -> Role {
         self.client.role
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::grants::{Operation, Role};
+use super::rates::RateLimits;
 use crate::tsp::CredentialDigest;
 use crate::vocab::{Text, TokenRequestorId};
 
@@ -29,6 +30,7 @@ pub struct ApiConfig {
     pub request_timeout: Duration,
     /// Who may call, beside the token requestors with credentials of their own.
     pub clients: Vec<Client>,
+    pub rates: RateLimits,
 }
 
 /// Somebody who may call the API. A client is no token requestor: it may act for several.

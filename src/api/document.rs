@@ -2,6 +2,7 @@
 //! comes: with its operation, so that none is open by mistake, and with what all have in common described once.
 
 use axum::Router;
+use axum::extract::FromRef;
 use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -19,10 +20,30 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use super::access::{self, REQUEST_ID};
 use super::error::ProblemBody;
 use super::grants::Operation;
+use super::rates::Rates;
 use crate::tsp::TokenService;
 
+/// What handlers ask.
+#[derive(Clone)]
+pub(super) struct Served {
+    pub(super) tokens: TokenService,
+    pub(super) rates: Rates,
+}
+
+impl FromRef<Served> for TokenService {
+    fn from_ref(served: &Served) -> Self {
+        served.tokens.clone()
+    }
+}
+
+impl FromRef<Served> for Rates {
+    fn from_ref(served: &Served) -> Self {
+        served.rates.clone()
+    }
+}
+
 /// The routes that have been opened, with their document.
-pub(super) struct Routes(OpenApiRouter<TokenService>);
+pub(super) struct Routes(OpenApiRouter<Served>);
 
 impl Routes {
     pub(super) fn new() -> Self {
@@ -30,7 +51,7 @@ impl Routes {
     }
 
     /// One more route, made by `routes!`, for the roles that its operation is for.
-    pub(super) fn open(self, operation: Operation, route: UtoipaMethodRouter<TokenService>) -> Self {
+    pub(super) fn open(self, operation: Operation, route: UtoipaMethodRouter<Served>) -> Self {
         let (schemas, mut paths, methods) = route;
         for item in paths.paths.values_mut() {
             for method in [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete] {
@@ -49,7 +70,7 @@ impl Routes {
     }
 
     /// The routes, and the document of all of them.
-    pub(super) fn finish(self) -> (Router<TokenService>, OpenApi) {
+    pub(super) fn finish(self) -> (Router<Served>, OpenApi) {
         self.0.split_for_parts()
     }
 }

@@ -1,6 +1,8 @@
 //! `Problem`: what a caller of the API is told when it cannot have what it asked for (RFC 9457). It never repeats
 //! what was sent: that may be a PAN.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -31,12 +33,14 @@ pub(super) struct Problem {
     /// The member of the body, or the header, that is at fault.
     field: Option<String>,
     recoverable: bool,
+    /// How long to wait before the same request, where that is known.
+    after: Option<Duration>,
 }
 
 impl Problem {
     /// A problem that the same request will have again.
     pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), field: None, recoverable: false }
+        Self { status, code, detail: detail.into(), field: None, recoverable: false, after: None }
     }
 
     pub(super) fn at(self, field: impl Into<String>) -> Self {
@@ -45,6 +49,11 @@ impl Problem {
 
     pub(super) fn recoverable(self) -> Self {
         Self { recoverable: true, ..self }
+    }
+
+    /// A problem that the same request will no longer have after some time.
+    pub(super) fn after(self, wait: Duration) -> Self {
+        Self { after: Some(wait), ..self.recoverable() }
     }
 
     /// The same trouble, of what stands in `outer`.
@@ -121,8 +130,13 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE && self.recoverable {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        let soon = self.status == StatusCode::SERVICE_UNAVAILABLE && self.recoverable;
+        if let Some(wait) = self.after.or(soon.then_some(Duration::from_secs(1))) {
+            // Whole seconds, and no sooner than it says (RFC 9110 10.2.3).
+            let seconds = wait.as_millis().div_ceil(1_000);
+            if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
+                headers.insert(header::RETRY_AFTER, value);
+            }
         }
         response
     }
@@ -153,6 +167,7 @@ impl From<ProvisioningRefusal> for Problem {
             detail: refusal.to_string(),
             field: field.map(str::to_owned),
             recoverable: refusal.recoverable(),
+            after: None,
         }
     }
 }

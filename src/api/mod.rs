@@ -8,6 +8,7 @@ mod document;
 mod error;
 mod grants;
 mod provisioning;
+mod rates;
 mod saf;
 mod server;
 
@@ -24,6 +25,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+use crate::stdx::clock::Clock;
 use crate::tls::TlsServer;
 use crate::tsp::{TokenRequestor, TokenService};
 
@@ -31,9 +33,12 @@ pub use admin::{AdminServer, Watched};
 pub use config::{AdminConfig, ApiConfig, Client, Shown};
 pub use error::ApiError;
 pub use grants::{Operation, Role};
+pub use rates::RateLimits;
 
 use access::Access;
+use document::Served;
 use error::Problem;
+use rates::Rates;
 use server::{Connections, HttpServer};
 
 /// The running provisioning API.
@@ -50,6 +55,7 @@ impl ApiServer {
         tls: Option<TlsServer>,
         service: TokenService,
         requestors: &[TokenRequestor],
+        clock: &Clock,
         registry: &mut Registry,
     ) -> Result<Self, ApiError> {
         if tls.is_none() && !config.listen.ip().is_loopback() {
@@ -60,7 +66,8 @@ impl ApiServer {
         registry.register("api_connections_limit", "How many may", connections.limit.clone());
         let answers = Answers::default();
         registry.register("api_answers", "Answers of the API, by HTTP status", answers.clone());
-        let router = router(config, service, requestors, answers);
+        let served = Served { tokens: service, rates: Rates::new(&config.rates, clock, registry) };
+        let router = router(config, served, requestors, answers);
         HttpServer::start("api", config.listen, connections, tls, router).map(Self)
     }
 
@@ -89,16 +96,13 @@ pub fn openapi() -> String {
     document::text(&provisioning::routes().finish().1)
 }
 
-fn router(
-    config: &ApiConfig,
-    service: TokenService,
-    requestors: &[TokenRequestor],
-    answers: Answers,
-) -> Router {
+fn router(config: &ApiConfig, served: Served, requestors: &[TokenRequestor], answers: Answers) -> Router {
     let (routes, document) = provisioning::routes().finish();
-    let routes = nothing_else(routes.with_state(service));
+    let rates = served.rates.clone();
+    let routes = nothing_else(routes.with_state(served));
     let routes = routes
         .layer(DefaultBodyLimit::max(config.body_bytes))
+        .layer(from_fn_with_state(rates, access::in_turn))
         .layer(from_fn_with_state(Access::new(&config.clients, requestors), access::check));
     // Merged where the check has been put around the rest: the document is for everybody.
     routes

@@ -1,13 +1,14 @@
 //! `[api]`: where the provisioning API listens, its limits, its TLS and its clients.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::de::DeValue;
 use zeroize::Zeroizing;
 
-use super::file::{Section, address, choice, count, digest, duration, rows, size, text, word};
-use crate::api::{ApiConfig, Client, Operation, Role, Shown};
+use super::file::{Section, address, choice, count, digest, duration, number, rows, size, text, word};
+use crate::api::{ApiConfig, Client, Operation, RateLimits, Role, Shown};
 use crate::tls::{Identity, TlsError, TlsServer};
 use crate::tsp::CredentialDigest;
 use crate::vocab::{Text, TokenRequestorId};
@@ -88,9 +89,24 @@ pub(super) fn api(mut section: Section<'_>, base: &Path) -> ApiDraft {
             "must be a loopback address without [api.tls]: credentials would cross the network in clear";
         section.fault("listen", why);
     }
+    let rates = rates(section.table("rates"));
     section.finish();
-    let config = listen.map(|listen| ApiConfig { listen, connections, body_bytes, request_timeout, clients });
+    let whole = |listen| ApiConfig { listen, connections, body_bytes, request_timeout, clients, rates };
+    let config = listen.map(whole);
     ApiDraft { config, tls, client_paths }
+}
+
+fn rates(mut section: Section<'_>) -> RateLimits {
+    let mut rate = |key, usual: u32| {
+        let read = section.or(key, u64::from(usual), number(1, 1_000_000));
+        u32::try_from(read).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
+    };
+    let client_per_second = rate("client_per_second", 5_000);
+    let card_per_minute = rate("card_per_minute", 60);
+    let device_per_minute = rate("device_per_minute", 60);
+    let remembered = section.or("remembered", 100_000, count(1, 10_000_000));
+    section.finish();
+    RateLimits { client_per_second, card_per_minute, device_per_minute, remembered }
 }
 
 fn tls(mut section: Section<'_>, base: &Path) -> Option<TlsFiles> {

@@ -8,6 +8,7 @@ use prometheus_client::registry::Registry;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use serde_json::{Value, json};
 use tokenswitch::api::{ApiConfig, ApiServer, Client, Operation, Role, Shown, openapi};
+use tokenswitch::stdx::clock::Clock;
 use tokenswitch::tls::{Identity, ServerName, TlsClient, TlsServer};
 use tokenswitch::tsp::CredentialDigest;
 use tokenswitch::vocab::{Text, TokenRequestorId};
@@ -261,8 +262,15 @@ fn over_tls_a_client_is_what_its_certificate_says() {
         ApiConfig { listen: "0.0.0.0:0".parse().unwrap(), clients: vec![wallet, device, issuer], ..api() };
     let tls = ours.server();
     let requestors = config().requestors;
-    let server =
-        ApiServer::start(&open, Some(tls.clone()), service, &requestors, &mut Registry::default()).unwrap();
+    let server = ApiServer::start(
+        &open,
+        Some(tls.clone()),
+        service,
+        &requestors,
+        &Clock::system(),
+        &mut Registry::default(),
+    )
+    .unwrap();
     let address = SocketAddr::from(([127, 0, 0, 1], server.address().port()));
     let bearer = format!("Authorization: Bearer {}\r\n", CREDENTIALS[0]);
     let denied = |code: &str| Some((403, code.to_owned()));

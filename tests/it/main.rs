@@ -23,5 +23,6 @@ mod players;
 mod provisioning;
 mod restart;
 mod saf;
+mod schema;
 mod source;
 mod tidy;

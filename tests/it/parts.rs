@@ -24,6 +24,12 @@ pub(crate) fn peers_python() -> Option<PathBuf> {
     needs("the independent peer (Python with pyiso8583)", ".ci/run parts", python.exists().then_some(python))
 }
 
+/// The program that reads the API's document and tries everything that it says.
+pub(crate) fn schemathesis() -> Option<PathBuf> {
+    let program = root().join("target/schema/bin/schemathesis");
+    needs("schemathesis", ".ci/run parts", program.exists().then_some(program))
+}
+
 #[test]
 fn a_part_that_is_there_is_given() {
     assert_eq!(needs("a part", "nothing", Some(7)), Some(7));

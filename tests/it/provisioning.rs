@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tokenswitch::api::{ApiConfig, ApiError, ApiServer, Operation, openapi};
+use tokenswitch::api::{ApiConfig, ApiError, ApiServer, Operation, RateLimits, openapi};
 use tokenswitch::crypto::{SecurityModule, credential_digest};
 use tokenswitch::journal::{EntryNumber, Journal, JournalConfig, JournalSetup, RealDisk};
 use tokenswitch::stdx::clock::Clock;
@@ -20,6 +21,8 @@ use tokenswitch::tsp::{
 use tokenswitch::vocab::{
     Bin, EntryMode, ShardId, Text, TokenAssuranceMethod, TokenLocation, TokenRequestorId, luhn_valid,
 };
+
+const MANY: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
 
 pub(crate) const PAN: &str = "4761739001010119";
 pub(crate) const CREDENTIALS: [&str; 2] = ["first-credential", "second-credential"];
@@ -81,6 +84,12 @@ pub(crate) fn api() -> ApiConfig {
         body_bytes: 4096,
         request_timeout: Duration::from_secs(60),
         clients: Vec::new(),
+        rates: RateLimits {
+            client_per_second: MANY,
+            card_per_minute: MANY,
+            device_per_minute: MANY,
+            remembered: 1000,
+        },
     }
 }
 
@@ -121,8 +130,15 @@ impl Provider {
         let (journal, service, writer) = vault(directory);
         let mut api = api();
         change(&mut api);
-        let server =
-            ApiServer::start(&api, None, service, &config().requestors, &mut Registry::default()).unwrap();
+        let server = ApiServer::start(
+            &api,
+            None,
+            service,
+            &config().requestors,
+            &Clock::system(),
+            &mut Registry::default(),
+        )
+        .unwrap();
         Self { journal, writer, server }
     }
 
@@ -342,6 +358,13 @@ fn every_bad_request_is_told_its_field_and_nothing_of_what_it_sent() {
         (with("pan", json!("5413330089601109")), (422, "card-not-eligible", Some("pan"))),
         (with("panExpiry", json!("4913")), (400, "invalid-field", Some("panExpiry"))),
         (with("panExpiry", json!("2001")), (422, "card-expired", Some("panExpiry"))),
+        (with("panSequenceNumber", json!(-1)), (400, "invalid-field", Some("panSequenceNumber"))),
+        (with("reason", json!(null)), (400, "invalid-field", Some("reason"))),
+        (
+            with("reason", (0..100).fold(json!(1.5), |inner, _| json!([inner]))),
+            (400, "invalid-field", Some("reason")),
+        ),
+        (format!("{}{}", "[".repeat(2000), "]".repeat(2000)), (400, "body-not-json", None)),
         (with("panSequenceNumber", json!("1")), (400, "invalid-field", Some("panSequenceNumber"))),
         (with("assuranceMethod", json!("12")), (422, "assurance-not-allowed", Some("assuranceMethod"))),
         (with("tokenLocation", json!("99")), (400, "invalid-field", Some("tokenLocation"))),
@@ -428,6 +451,33 @@ fn the_document_is_for_everybody_and_names_every_operation() {
 }
 
 #[test]
+fn past_a_rate_a_request_is_told_when_to_come_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let slow = |api: &mut ApiConfig| {
+        api.rates.card_per_minute = NonZeroU32::MIN;
+        api.rates.device_per_minute = NonZeroU32::MIN;
+    };
+    let provider = Provider::limited(directory.path(), slow);
+    provider.provision("1");
+    let told = |reply: Reply| {
+        assert_eq!(reply.problem(), (429, "too-many-requests", None));
+        assert_eq!(reply.body["recoverable"], true);
+        let wait = reply.head.lines().find_map(|line| line.strip_prefix("retry-after: ")).unwrap();
+        assert!((1..=60).contains(&wait.parse::<u32>().unwrap()), "{wait}");
+    };
+    told(provider.send("POST", "/v1/tokens", "1", &json!({ "pan": PAN, "panExpiry": "4912" })));
+    // Another card; one device.
+    let on_device = |pan: &str, id: &str| {
+        provider.send("POST", "/v1/tokens", id, &json!({ "pan": pan, "panExpiry": "4912", "device": "d-1" }))
+    };
+    assert_eq!(on_device("4761739001010010", "2").status, 201);
+    told(on_device("4761739001010127", "3"));
+    let other = json!({ "pan": "4761739001010127", "panExpiry": "4912" });
+    assert_eq!(provider.send("GET", "/v1/tokens/x", "", &other).status, 404, "only token requests count");
+    provider.stop();
+}
+
+#[test]
 fn garbage_and_silence_disturb_nobody() {
     let directory = tempfile::tempdir().unwrap();
     let provider = Provider::start(directory.path());
@@ -479,7 +529,14 @@ fn only_loopback_is_served() {
     let directory = tempfile::tempdir().unwrap();
     let (_journal, service, writer) = vault(directory.path());
     let open = ApiConfig { listen: "0.0.0.0:0".parse().unwrap(), ..api() };
-    let refused = ApiServer::start(&open, None, service, &config().requestors, &mut Registry::default());
+    let refused = ApiServer::start(
+        &open,
+        None,
+        service,
+        &config().requestors,
+        &Clock::system(),
+        &mut Registry::default(),
+    );
     assert!(matches!(refused, Err(ApiError::NotLoopback(_))));
     writer.join();
 }

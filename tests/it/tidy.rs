@@ -67,6 +67,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("tokio_rustls", &["src/tls.rs", "src/link/transport.rs"]),
     // HTTP.
     ("axum", &["src/api/"]),
+    ("governor", &["src/api/rates.rs"]),
     ("utoipa", &["src/api/"]),
     ("utoipa_axum", &["src/api/"]),
     ("tower", &["src/api/"]),

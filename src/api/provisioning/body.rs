@@ -17,9 +17,9 @@ const ITEMS_MOST: usize = 256;
 
 /// JSON as it was sent: members in their order, also those that stand twice; texts are wiped when let go.
 pub(super) enum Json {
-    Null,
+    /// Null, or a number that is negative, not whole or too large: what stands in no request.
+    Nothing,
     Bool(bool),
-    /// Whole and not negative; no other number stands in any request.
     Number(u64),
     Text(Zeroizing<String>),
     List(Vec<Self>),
@@ -50,11 +50,11 @@ impl<'de> Deserialize<'de> for Json {
             type Value = Json;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("JSON without fractions and negative numbers")
+                f.write_str("JSON")
             }
 
             fn visit_unit<E>(self) -> Result<Json, E> {
-                Ok(Json::Null)
+                Ok(Json::Nothing)
             }
 
             fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
@@ -63,6 +63,17 @@ impl<'de> Deserialize<'de> for Json {
 
             fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
                 Ok(Json::Number(value))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Json, E> {
+                Ok(Json::Nothing)
+            }
+
+            /// `7.0` is a whole number, too (JSON Schema 2020-12 6.1.1), as far as a float can count.
+            fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
+                let whole = value.fract() == 0.0 && (0.0..=9_007_199_254_740_991.0).contains(&value);
+                let number = format!("{value:.0}").parse().ok().filter(|_| whole);
+                Ok(number.map_or(Json::Nothing, Json::Number))
             }
 
             fn visit_str<E>(self, value: &str) -> Result<Json, E> {

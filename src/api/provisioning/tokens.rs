@@ -12,6 +12,7 @@ use super::words::{CausedBy, digits, time};
 use crate::api::access::{Caller, Named};
 use crate::api::error::Problem;
 use crate::api::grants::Role;
+use crate::api::rates::Rates;
 use crate::tsp::{
     Actor, Asker, Move, MoveRequest, ProvisionRequest, ProvisioningRefusal, Reason, RequestId, Suspender,
     TokenService, TokenView,
@@ -136,10 +137,15 @@ impl From<&TokenView> for TokenBody {
 )]
 pub(super) async fn issue(
     State(service): State<TokenService>,
+    State(rates): State<Rates>,
     caller: Caller,
     Named(request_id): Named,
     Body(body): Body<IssueBody>,
 ) -> Result<Response, Problem> {
+    rates.card(&body.pan)?;
+    if let Some(device) = &body.device {
+        rates.device(caller.client(), device.as_bytes())?;
+    }
     let token = service.provision(body.request(&caller, request_id)).await?;
     let place = [(header::LOCATION, format!("/v1/tokens/{}", token.reference))];
     Ok((StatusCode::CREATED, place, Json(TokenBody::from(&token))).into_response())
