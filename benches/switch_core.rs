@@ -12,7 +12,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tokenswitch::codec::{Dialect, FrameFormat, FrameReader, Message, decode};
 use tokenswitch::config::Config;
-use tokenswitch::journal::{Body, CardRef, Elements, EntryNumber};
+use tokenswitch::journal::{Body, CardRef, Elements, EntryNumber, HistoryAnswer, HistoryQuestion};
 use tokenswitch::link::{ConnectionId, Inbox, LinkCommand, LinkEvent, Outbox};
 use tokenswitch::sim::{
     self, AcquirerConfig, AcquirerSimulator, FaultPlan, Habits, IssuerConfig, IssuerSimulator, Load, Pace,
@@ -21,8 +21,8 @@ use tokenswitch::sim::{
 use tokenswitch::stdx::clock::{Now, SystemClock};
 use tokenswitch::stdx::random::Entropy;
 use tokenswitch::switch::{
-    Action, Arrival, CardSource, Cards, EntryLog, Event, Given, Happened, IssuerAnswer, LogFault, Node,
-    NodeParts, PanCard, Request, SwitchConfig, SwitchCore, Ticket,
+    Action, Arrival, CardSource, Cards, EntryLog, Event, Given, Happened, History, IssuerAnswer, LogFault,
+    Node, NodeParts, PanCard, Request, SwitchConfig, SwitchCore, Ticket,
 };
 use tokenswitch::tsp::{
     Action as VaultAction, Asker, CallId, CardAad, CardData, Command, ProvisionRequest, RequestId, TokenKeys,
@@ -53,6 +53,19 @@ impl EntryLog for InstantLog {
 
     fn has_room(&self) -> bool {
         true
+    }
+}
+
+/// Nothing here is about an earlier payment.
+struct NoHistory;
+
+impl History for NoHistory {
+    fn ask(&mut self, _: HistoryQuestion) -> bool {
+        false
+    }
+
+    fn answer(&mut self) -> Option<HistoryAnswer> {
+        None
     }
 }
 
@@ -121,6 +134,7 @@ impl Bench {
             card_keys: Vec::new(),
             cards: Cards::new(config.security.data_sealer(), 4),
             log: Box::new(InstantLog(0)),
+            history: Box::new(NoHistory),
             entropy: Entropy::system(),
             first: Vec::new(),
         });

@@ -14,14 +14,14 @@ use crate::api::{AdminServer, ApiError, ApiServer, Watched};
 use crate::config::{Config, TlsFiles, TlsMaterial};
 use crate::crypto::{CryptoError, CryptogramKeys};
 use crate::journal::{
-    Checkpoint, CheckpointError, CheckpointKeeper, Durability, EntryNumber, Journal, JournalError,
-    JournalSetup, RealDisk,
+    Checkpoint, CheckpointError, CheckpointKeeper, Durability, EntryNumber, HistoryDesk, HistoryFold,
+    Journal, JournalError, JournalSetup, OlderHistory, OpenedCheckpoint, RealDisk,
 };
 use crate::stdx::clock::Clock;
 use crate::stdx::random::{Entropy, NoEntropy};
 use crate::switch::{
-    Action, Cards, DurableSignal, NodeParts, Recovered, Recovery, RecoveryError, Switch, SwitchConfig,
-    SwitchCore, SwitchError, SwitchParts, SwitchStatus, enquiry_line,
+    Action, Cards, DurableSignal, HistoryLine, NodeParts, Recovered, Recovery, RecoveryError, Switch,
+    SwitchConfig, SwitchCore, SwitchError, SwitchParts, SwitchStatus, enquiry_line,
 };
 use crate::tls::{TlsError, TlsServer};
 use crate::tsp::{JournalLog, LogNotifier, TokenService, Tsp, TspError, TspFold, WriterThread, log_watch};
@@ -78,6 +78,7 @@ pub struct RunningApp {
     vault: WriterThread,
     journal: Journal,
     keeper: CheckpointKeeper,
+    history: CheckpointKeeper,
 }
 
 /// Everything read back from the disk, before a socket is open.
@@ -99,15 +100,9 @@ impl App {
     pub fn start(config: &Config, clock: Clock) -> Result<RunningApp, AppError> {
         let keys = config.security.journal_keys();
         let api_tls = config.api_tls.clone().map(ApiTls::open).transpose()?;
-        let opened = Checkpoint::open(
-            config.journal.checkpoint,
-            directory(&config.node.checkpoint_directory())?.as_path(),
-            &keys,
-        )?;
-        if let Some((aside, error)) = &opened.quarantined {
-            tracing::error!(moved_to = %aside.display(), %error, "the checkpoint was damaged; it is rebuilt from the journal");
-        }
-        let checkpoint = Arc::new(opened.checkpoint);
+        let (kind, place) = (config.journal.checkpoint, directory(&config.node.checkpoint_directory())?);
+        let checkpoint = sound(Checkpoint::open(kind, &place, &keys)?);
+        let past = sound(Checkpoint::open_history(kind, &place, &keys)?);
         let durable = Arc::new(DurableSignal::default());
         let (notifier, watch) = log_watch();
         let setup = JournalSetup {
@@ -132,6 +127,7 @@ impl App {
         let recalled = recall(config, &switch_config, &journal, &checkpoint, &cards, &clock)?;
         let detokenizer = recalled.tsp.detokenizer();
         let keeper = keeper(config, &journal, checkpoint)?;
+        let (history, history_line) = history(config, &journal, past, &durable)?;
         let log = JournalLog::new(journal.appender(), ShardId::default(), watch);
         let (tokens, vault) = TokenService::start(recalled.tsp, log, clock.clone(), Entropy::system())?;
         let (_, enquiries) = enquiry_line(1);
@@ -145,6 +141,7 @@ impl App {
             cards,
             card_keys: card_keys(config)?,
             log: Box::new(journal.appender()),
+            history: Box::new(history_line),
             entropy,
             first: recalled.first,
         };
@@ -165,7 +162,19 @@ impl App {
         };
         let admin = AdminServer::start(&config.admin, watched(&switch, &registry, clock))?;
         let found = recalled.found;
-        Ok(RunningApp { switch, api, api_tls, admin, tokens, found, registry, vault, journal, keeper })
+        Ok(RunningApp {
+            switch,
+            api,
+            api_tls,
+            admin,
+            tokens,
+            found,
+            registry,
+            vault,
+            journal,
+            keeper,
+            history,
+        })
     }
 }
 
@@ -254,16 +263,18 @@ impl RunningApp {
     /// # Errors
     /// The first part that did not end in order.
     pub fn stop(self) -> Result<(), AppError> {
-        let Self { switch, api, admin, tokens, vault, journal, keeper, .. } = self;
+        let Self { switch, api, admin, tokens, vault, journal, keeper, history, .. } = self;
         let stopped = switch.stop();
         api.stop();
         drop(tokens);
         vault.join();
         let kept = keeper.stop();
+        let remembered = history.stop();
         let closed = journal.close();
         drop(admin);
         stopped?;
         kept?;
+        remembered?;
         closed?;
         Ok(())
     }
@@ -331,6 +342,35 @@ fn keeper(
     let reader = journal.reader(checkpoint.entry_number().next())?;
     let fold = TspFold::new(config.tsp.limits.remembered_requests);
     Ok(CheckpointKeeper::start(checkpoint, reader, vec![Box::new(fold)], CHECKPOINT_EVERY)?)
+}
+
+/// The history on disk, kept up with the journal by a thread of its own, and the line on which the switch asks it.
+fn history(
+    config: &Config,
+    journal: &Journal,
+    past: Arc<Checkpoint>,
+    durable: &Arc<DurableSignal>,
+) -> Result<(CheckpointKeeper, HistoryLine), AppError> {
+    let reader = journal.reader(past.entry_number().next())?;
+    let fold = HistoryFold::keeping(config.journal.history);
+    let keeper = CheckpointKeeper::start(Arc::clone(&past), reader, vec![Box::new(fold)], CHECKPOINT_EVERY)?;
+    let (told, answers) = std::sync::mpsc::channel();
+    let durable = Arc::clone(durable);
+    let answer = move |answer| {
+        let _ = told.send(answer);
+        durable.wake();
+    };
+    let most = config.limits.look_ups;
+    let desk = HistoryDesk::start(OlderHistory::of(past), keeper.catch_up(), most, answer)?;
+    Ok((keeper, HistoryLine { desk, answers }))
+}
+
+/// What was opened; where it was damaged, that is said, and the journal fills it again.
+fn sound(opened: OpenedCheckpoint) -> Arc<Checkpoint> {
+    if let Some((aside, error)) = &opened.quarantined {
+        tracing::error!(moved_to = %aside.display(), %error, "a checkpoint was damaged; it is rebuilt from the journal");
+    }
+    Arc::new(opened.checkpoint)
 }
 
 /// Makes a directory that only its owner can enter, unless it is there.

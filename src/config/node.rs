@@ -49,6 +49,8 @@ impl NodeConfig {
 pub struct JournalSection {
     pub journal: JournalConfig,
     pub checkpoint: CheckpointKind,
+    /// For how long finished transactions can be looked up.
+    pub history: Duration,
 }
 
 /// Where the keys are, and whether they may be development keys.
@@ -116,8 +118,9 @@ pub(super) fn journal(mut section: Section<'_>) -> JournalSection {
     };
     let kinds = choice(&[("redb", CheckpointKind::Redb), ("sled", CheckpointKind::Sled)]);
     let checkpoint = section.or("checkpoint", CheckpointKind::Redb, kinds);
+    let history = section.or("history", Duration::from_secs(180 * 86_400), duration);
     section.finish();
-    JournalSection { journal, checkpoint }
+    JournalSection { journal, checkpoint, history }
 }
 
 pub(super) fn keys(mut section: Section<'_>, base: &Path) -> Option<KeysSection> {
@@ -135,6 +138,8 @@ pub(super) fn limits(mut section: Section<'_>) -> (Limits, InboxLimits) {
         answered: section.or("answered", usual.answered, count(1, 100_000_000)),
         tombstones: section.or("tombstones", usual.tombstones, count(1, 100_000_000)),
         stored: section.or("stored", usual.stored, count(1, 100_000_000)),
+        look_ups: section.or("look_ups", usual.look_ups, count(1, 100_000)),
+        followers: section.or("followers", usual.followers, count(1, 10_000)),
     };
     let inbox = InboxLimits {
         bytes: section.or("inbox_bytes", usual_inbox.bytes, size),

@@ -123,6 +123,8 @@ pub struct CardRef {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestEntry {
     pub transaction: TransactionId,
+    /// The transaction that it refunds, completes or raises.
+    pub original: Option<TransactionId>,
     pub acquirer: AcquirerLeg,
     pub issuer: IssuerLeg,
     /// The acquirer's, as received.
@@ -183,6 +185,26 @@ pub struct StoredEntry {
     pub settles: bool,
     /// What the acquirer was told: of its reversal, the elements that were its own and not its original's.
     pub answer: Elements,
+}
+
+impl StoredEntry {
+    /// Whether it takes money back, and is no advice.
+    #[must_use]
+    pub fn is_reversal(&self) -> bool {
+        self.kind != StoredKind::Advice
+    }
+
+    /// Whether it takes back all that its original moved, and not a part of it (DE 95).
+    #[must_use]
+    pub fn takes_all_back(&self) -> bool {
+        self.is_reversal() && self.elements.final_amount().is_none_or(|left| left.minor() == 0)
+    }
+
+    /// The transaction that its card is sealed for, if that came with a PAN.
+    #[must_use]
+    pub fn sealed_for(&self) -> TransactionId {
+        self.original.filter(|_| self.is_reversal()).unwrap_or(self.transaction)
+    }
 }
 
 /// How the delivery of a stored message ended.
@@ -326,6 +348,14 @@ impl Elements {
     #[must_use]
     pub fn final_amount(&self) -> Option<Amount> {
         Amount::parse(self.get(95)?.get(..12)?, self.currency()?).ok()
+    }
+
+    /// Makes DE 95, where there is one, say that nothing is to stand.
+    pub fn leave_nothing(&mut self) {
+        if let Some(mut amounts) = self.get(95).map(<[u8]>::to_vec) {
+            amounts.iter_mut().take(12).for_each(|digit| *digit = b'0');
+            self.keep(95, &amounts);
+        }
     }
 
     fn currency(&self) -> Option<Currency> {

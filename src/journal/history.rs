@@ -1,5 +1,5 @@
-//! What became of earlier transactions, found by the names that a repeat or a reversal gives them: the recent ones
-//! in memory, the older ones in the checkpoint. A view: the journal has it all.
+//! What became of earlier transactions, found by the names that a reversal, a completion or a refund gives them: on
+//! disk, and for the simulation in memory. A view: the journal has it all.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -85,9 +85,7 @@ impl PastTransaction {
     /// The request, where it was one.
     #[must_use]
     pub fn request(&self) -> Option<&RequestEntry> {
-        self.find(
-            |entry| if let TransactionEntry::Request(request) = entry { Some(&**request) } else { None },
-        )
+        self.requests().find(|request| request.transaction == self.transaction)
     }
 
     /// How the request ended.
@@ -109,6 +107,17 @@ impl PastTransaction {
         self.all_stored().filter(|stored| stored.original == Some(self.transaction))
     }
 
+    /// The transactions that name this one as their original, in the order they came.
+    #[must_use]
+    pub fn followers_named(&self) -> Vec<TransactionId> {
+        let requests = self.requests().filter(|request| request.original == Some(self.transaction));
+        let mut ids: Vec<_> = requests.map(|request| request.transaction).collect();
+        ids.extend(self.followers().map(|stored| stored.transaction));
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
     /// The reversal without an original, where it was one.
     #[must_use]
     pub fn tombstone(&self) -> Option<&TombstoneEntry> {
@@ -124,6 +133,13 @@ impl PastTransaction {
         self
     }
 
+    fn requests(&self) -> impl Iterator<Item = &RequestEntry> {
+        self.entries.iter().filter_map(|(_, entry)| match entry {
+            TransactionEntry::Request(request) => Some(&**request),
+            _ => None,
+        })
+    }
+
     fn find<'a, T>(&'a self, pick: impl Fn(&'a TransactionEntry) -> Option<T>) -> Option<T> {
         self.entries.iter().find_map(|(_, entry)| pick(entry))
     }
@@ -137,11 +153,33 @@ impl PastTransaction {
     }
 }
 
+/// A transaction, and those that name it as their original.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Family {
+    pub original: PastTransaction,
+    pub followers: Vec<PastTransaction>,
+}
+
+impl Family {
+    /// The family of `original`; its followers are looked up by `get`.
+    fn gathered<E>(
+        original: PastTransaction,
+        get: impl Fn(TransactionId) -> Result<Option<PastTransaction>, E>,
+    ) -> Result<Self, E> {
+        let named = original.followers_named().into_iter();
+        let followers = named.filter_map(|id| get(id).transpose()).collect::<Result<_, E>>()?;
+        Ok(Self { original, followers })
+    }
+}
+
 /// Which transactions an entry is about, and what it says of each.
 fn about(entry: &TransactionEntry) -> Vec<(TransactionId, TransactionEntry)> {
     let own = |id| vec![(id, entry.clone())];
     match entry {
-        TransactionEntry::Request(request) => own(request.transaction),
+        TransactionEntry::Request(request) => {
+            let original = request.original.map(|original| (original, entry.clone()));
+            own(request.transaction).into_iter().chain(original).collect()
+        }
         TransactionEntry::Outcome(outcome) => {
             let reversal = outcome.reversal.iter();
             let reversal = reversal
@@ -163,7 +201,9 @@ fn about(entry: &TransactionEntry) -> Vec<(TransactionId, TransactionEntry)> {
 /// The names that an entry gives the transaction it is recorded under.
 fn names(transaction: TransactionId, entry: &TransactionEntry) -> Vec<HistoryName> {
     let (leg, elements) = match entry {
-        TransactionEntry::Request(request) => (request.acquirer, &request.elements),
+        TransactionEntry::Request(request) if request.transaction == transaction => {
+            (request.acquirer, &request.elements)
+        }
         TransactionEntry::Stored(stored) => match stored.acquirer {
             Some(leg) if stored.transaction == transaction => (leg, &stored.elements),
             _ => return Vec::new(),
@@ -172,7 +212,8 @@ fn names(transaction: TransactionId, entry: &TransactionEntry) -> Vec<HistoryNam
             let original = HistoryName::of_original(stone.acquirer.link, &stone.original);
             return vec![HistoryName::of(&stone.acquirer), original];
         }
-        TransactionEntry::Outcome(_)
+        TransactionEntry::Request(_)
+        | TransactionEntry::Outcome(_)
         | TransactionEntry::Delivered(_)
         | TransactionEntry::Late(_)
         | TransactionEntry::Enquiry(_) => return Vec::new(),
@@ -180,7 +221,7 @@ fn names(transaction: TransactionId, entry: &TransactionEntry) -> Vec<HistoryNam
     std::iter::once(HistoryName::of(&leg)).chain(HistoryName::rrn(leg.link, elements)).collect()
 }
 
-/// The newest transactions, in memory, so many and no more.
+/// The newest transactions, in memory, so many and no more: what a simulation has in place of a disk.
 #[derive(Debug)]
 pub struct RecentHistory {
     transactions: BoundedMap<TransactionId, Vec<(EntryNumber, TransactionEntry)>>,
@@ -215,6 +256,13 @@ impl RecentHistory {
     pub fn find(&self, name: &HistoryName) -> Vec<PastTransaction> {
         let named = self.names.get(name).map(Vec::as_slice).unwrap_or_default();
         named.iter().filter_map(|transaction| self.get(*transaction)).collect()
+    }
+
+    /// As `find`, each with those that name it as their original.
+    #[must_use]
+    pub fn families(&self, name: &HistoryName) -> Vec<Family> {
+        let get = |id| Ok::<_, std::convert::Infallible>(self.get(id));
+        self.find(name).into_iter().filter_map(|original| Family::gathered(original, get).ok()).collect()
     }
 
     #[must_use]
@@ -269,6 +317,14 @@ impl OlderHistory {
             Ok(())
         })?;
         named.into_iter().filter_map(|transaction| self.get(transaction).transpose()).collect()
+    }
+
+    /// As `find`, each with those that name it as their original.
+    ///
+    /// # Errors
+    /// As `find`.
+    pub fn families(&self, name: &HistoryName) -> Result<Vec<Family>, CheckpointError> {
+        self.find(name)?.into_iter().map(|original| Family::gathered(original, |id| self.get(id))).collect()
     }
 
     /// One transaction.
@@ -420,6 +476,7 @@ mod tests {
     fn request(id: u64, stan: u32) -> TransactionEntry {
         TransactionEntry::Request(Box::new(RequestEntry {
             transaction: TransactionId(id),
+            original: None,
             acquirer: leg(stan),
             issuer: issuer(stan),
             elements: elements(stan),

@@ -1,4 +1,4 @@
-//! The binary layout of an entry, version 2. All numbers are little-endian; a text or byte string has its length in
+//! The binary layout of an entry, version 3. All numbers are little-endian; a text or byte string has its length in
 //! front; an optional value has 0 or 1 in front. Once written, a number or letter here never changes its meaning:
 //! what must change gets a new version.
 
@@ -18,7 +18,7 @@ use crate::vocab::{
 };
 
 /// The layout that this program writes.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Why bytes are no entry. It never repeats them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -250,7 +250,7 @@ structures! {
     TokenRef { token expiry requestor assurance par last4 record mapping_version }
     CardRef { token sealed }
     RequestEntry {
-        transaction acquirer issuer elements card verdicts counter window moves_money settles
+        transaction original acquirer issuer elements card verdicts counter window moves_money settles
     }
     OutcomeEntry { transaction outcome refusal answer approved reversal }
     StoredEntry {
@@ -603,16 +603,17 @@ pub(super) mod samples {
     pub(crate) fn request() -> impl Strategy<Value = RequestEntry> {
         let counter = proptest::option::of((any::<u16>(), any::<[u8; 8]>()));
         (
-            (any::<u64>(), acquirer(), issuer(), elements()),
+            (any::<u64>(), proptest::option::of(any::<u64>()), acquirer(), issuer(), elements()),
             (card(), verdicts(), counter, window(), any::<[bool; 2]>()),
         )
             .prop_map(
                 |(
-                    (id, acquirer, issuer, elements),
+                    (id, original, acquirer, issuer, elements),
                     (card, verdicts, counter, window, [moves_money, settles]),
                 )| {
                     RequestEntry {
                         transaction: TransactionId(id),
+                        original: original.map(TransactionId),
                         acquirer,
                         issuer,
                         elements,
@@ -731,7 +732,7 @@ mod tests {
     }
 
     #[test]
-    fn the_layout_of_version_one_stays_as_it_is() {
+    fn the_layout_stays_as_it_is() {
         let entry = Entry {
             number: EntryNumber(7),
             shard: ShardId(1),
@@ -743,8 +744,8 @@ mod tests {
         };
         let mut bytes = Vec::new();
         entry.encode(&mut bytes);
-        assert_eq!(hex::encode(&bytes), "020700000000000000010200000000000000".to_owned() + "03ea070b160300");
-        bytes[0] = 1;
+        assert_eq!(hex::encode(&bytes), "030700000000000000010200000000000000".to_owned() + "03ea070b160300");
+        bytes[0] = 2;
         assert_eq!(Entry::decode(&bytes), Err(LayoutError { what: "layout version", at: 0 }));
     }
 }

@@ -11,6 +11,7 @@ mod entry;
 mod error;
 mod group;
 mod history;
+mod history_desk;
 mod layout;
 mod mark;
 mod memory_disk;
@@ -27,8 +28,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 pub use checkpoint::{
-    Changes, Checkpoint, CheckpointError, CheckpointKeeper, CheckpointKind, Fold, OpenedCheckpoint, Pending,
-    catch_up,
+    CatchUp, Changes, Checkpoint, CheckpointError, CheckpointKeeper, CheckpointKind, Fold, OpenedCheckpoint,
+    Pending, catch_up,
 };
 pub use config::JournalConfig;
 pub use disk::{Disk, RealDisk};
@@ -38,7 +39,8 @@ pub use entry::{
     TombstoneEntry, TransactionEntry,
 };
 pub use error::{Damage, JournalError};
-pub use history::{HistoryFold, HistoryName, OlderHistory, PastTransaction, RecentHistory};
+pub use history::{Family, HistoryFold, HistoryName, OlderHistory, PastTransaction, RecentHistory};
+pub use history_desk::{HistoryAnswer, HistoryDesk, HistoryQuestion};
 pub use layout::LayoutError;
 pub use memory_disk::MemoryDisk;
 pub use reader::{Reader, Recovered, TornTail};

@@ -5,13 +5,15 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 use crate::codec::{DataElement, OriginalData, same_institution};
-use crate::journal::{AcquirerLeg, Elements};
+use crate::journal::{AcquirerLeg, Elements, StoredEntry};
 use crate::link::ConnectionId;
+use crate::stdx::bounded::BoundedMap;
 use crate::stdx::index::HashIndex;
 use crate::stdx::maps::{Guard, Map};
 use crate::stdx::series::Series;
 use crate::vocab::{
     Amount, InstitutionId, LinkId, MessageClass, Outcome, Refusal, SentAt, Stan, TransactionId,
+    TransactionKind,
 };
 
 use super::event::{Answer, AnswerKind};
@@ -20,7 +22,7 @@ use super::transaction::Routed;
 
 /// A request that has its answer.
 #[derive(Debug, Clone)]
-pub(super) struct Answered {
+pub struct Answered {
     pub request: Arc<Request>,
     /// The connection that asked last.
     pub asked_on: ConnectionId,
@@ -34,9 +36,126 @@ pub(super) struct Answered {
     pub reversed: bool,
     /// The acquirer's socket took the whole answer, or may have before a restart: only the acquirer undoes it.
     pub given: bool,
+    /// What later messages made of it.
+    pub shares: Vec<Share>,
+}
+
+/// What a later message adds to a transaction or takes from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    pub kind: ShareKind,
+    pub by: TransactionId,
+    /// In minor units of the transaction's currency.
+    pub minor: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShareKind {
+    /// A part was taken back by a reversal (DE 95).
+    TakenBack,
+    /// Money went back to the card.
+    Refund,
+    /// A hold became a debit.
+    Completion,
+    /// A hold was raised.
+    Raise,
+}
+
+impl ShareKind {
+    /// What a message with an original is to it.
+    #[must_use]
+    pub(super) fn of(class: MessageClass, processing: TransactionKind) -> Option<Self> {
+        match (processing, class) {
+            (TransactionKind::Credit, _) => Some(Self::Refund),
+            (TransactionKind::Debit, MessageClass::Authorization) => Some(Self::Raise),
+            (TransactionKind::Debit, MessageClass::Financial) => Some(Self::Completion),
+            _ => None,
+        }
+    }
+}
+
+/// What a reversal finds to take back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TakingBack {
+    /// All of it.
+    Whole,
+    /// So much of it.
+    Part(u64),
+    /// What it asks for is so already.
+    Nothing,
+    /// It cannot be of this transaction.
+    Misfit,
 }
 
 impl Answered {
+    /// Whether it holds money for a completion.
+    #[must_use]
+    pub(super) fn is_hold(&self) -> bool {
+        self.routed.as_ref().is_some_and(|routed| !routed.settles)
+    }
+
+    /// What stands of it, in minor units: what was approved, with what was added and without what was taken back.
+    #[must_use]
+    pub(super) fn standing(&self) -> u64 {
+        if !self.stands() {
+            return 0;
+        }
+        let approved = self.approved.or(self.request.compared.amount).map_or(0, Amount::minor);
+        approved.saturating_add(self.sum(ShareKind::Raise)).saturating_sub(self.sum(ShareKind::TakenBack))
+    }
+
+    /// What may still be refunded: what was captured, without what was refunded or is being.
+    #[must_use]
+    pub(super) fn refundable(&self) -> u64 {
+        let captured = if self.is_hold() { self.sum(ShareKind::Completion) } else { self.standing() };
+        captured.saturating_sub(self.sum(ShareKind::Refund))
+    }
+
+    /// What a reversal that is to leave `left` takes back.
+    #[must_use]
+    pub(super) fn taking_back(&self, left: u64) -> TakingBack {
+        let standing = self.standing();
+        if standing == 0 || left == standing {
+            TakingBack::Nothing
+        } else if left > standing || self.sum(ShareKind::TakenBack) > 0 {
+            // One reversal is delivered for a request, and no second one.
+            TakingBack::Misfit
+        } else if left == 0 {
+            TakingBack::Whole
+        } else {
+            TakingBack::Part(standing - left)
+        }
+    }
+
+    /// A reversal of it was stored.
+    pub(super) fn taken_back(&mut self, reversal: &StoredEntry) {
+        let left = reversal.elements.final_amount().map_or(0, Amount::minor);
+        match self.taking_back(left) {
+            TakingBack::Part(minor) => self.set_share(ShareKind::TakenBack, reversal.transaction, minor),
+            TakingBack::Whole => self.reversed = true,
+            TakingBack::Nothing | TakingBack::Misfit => {}
+        }
+    }
+
+    fn sum(&self, kind: ShareKind) -> u64 {
+        let of_kind = self.shares.iter().filter(|share| share.kind == kind);
+        of_kind.fold(0, |sum, share| sum.saturating_add(share.minor))
+    }
+
+    /// Whether another message may have a share in it.
+    #[must_use]
+    pub(super) fn has_room_for_shares(&self, most: usize) -> bool {
+        self.shares.len() < most
+    }
+
+    /// From now on the share of `by` is `minor`.
+    pub(super) fn set_share(&mut self, kind: ShareKind, by: TransactionId, minor: u64) {
+        self.shares.retain(|share| share.by != by);
+        if minor > 0 {
+            self.shares.push(Share { kind, by, minor });
+        }
+    }
+
     fn is_approved(&self) -> bool {
         matches!(self.outcome, Outcome::Approved | Outcome::ApprovedPartly)
     }
@@ -94,14 +213,17 @@ pub(super) struct AnsweredTable {
     /// Past the capacity, and approved and not given: forgotten once they are given or undone, or nobody would undo
     /// them. No more than wait in acquirers' output and for the end of their grace.
     owed: Map<TransactionId, Box<Answered>>,
+    /// Out of the history, since something is about them; as many as look-ups may wait.
+    recalled: BoundedMap<TransactionId, Box<Answered>>,
     forgotten: Map<LinkId, SentAt>,
 }
 
 impl AnsweredTable {
     #[must_use]
-    pub(super) fn with_capacity(capacity: usize) -> Self {
+    pub(super) fn with_capacity(capacity: usize, recalled: usize) -> Self {
         let answers = Series::with_capacity(capacity);
-        Self { answers, owed: Map::default(), forgotten: Map::default() }
+        let recalled = BoundedMap::with_capacity(recalled);
+        Self { answers, owed: Map::default(), recalled, forgotten: Map::default() }
     }
 
     /// Remembers an answer, and takes what had to go for it out of `index`.
@@ -119,6 +241,13 @@ impl AnsweredTable {
             } else {
                 self.forget(id, &old, index);
             }
+        }
+    }
+
+    /// Remembers an answer out of the history for a while.
+    pub(super) fn recall(&mut self, id: TransactionId, answered: Box<Answered>, index: &mut RequestIndex) {
+        if let Some((id, old)) = self.recalled.insert(id, answered) {
+            index.remove(&old.request, id);
         }
     }
 
@@ -140,12 +269,14 @@ impl AnsweredTable {
 
     #[must_use]
     pub(super) fn get(&self, transaction: TransactionId) -> Option<&Answered> {
-        self.answers.get(transaction.0).or_else(|| self.owed.get(&transaction)).map(Box::as_ref)
+        let answered = self.answers.get(transaction.0).or_else(|| self.owed.get(&transaction));
+        answered.or_else(|| self.recalled.get(&transaction)).map(Box::as_ref)
     }
 
     pub(super) fn get_mut(&mut self, transaction: TransactionId) -> Option<&mut Answered> {
         let answered = self.answers.get_mut(transaction.0);
-        answered.or_else(|| self.owed.get_mut(&transaction)).map(Box::as_mut)
+        let answered = answered.or_else(|| self.owed.get_mut(&transaction));
+        answered.or_else(|| self.recalled.get_mut(&transaction)).map(Box::as_mut)
     }
 
     /// Whether a request sent then may have been answered and forgotten since.
@@ -156,7 +287,7 @@ impl AnsweredTable {
 
     #[must_use]
     pub(super) fn len(&self) -> usize {
-        self.answers.len() + self.owed.len()
+        self.answers.len() + self.owed.len() + self.recalled.len()
     }
 }
 

@@ -87,6 +87,10 @@ pub struct Limits {
     /// Advices and reversals waiting for one issuer, places reserved for reversals included; requests have seven
     /// eighths of it.
     pub stored: usize,
+    /// Messages that wait for what the history knows of their original; as many originals out of it are remembered.
+    pub look_ups: usize,
+    /// Later messages that may have a share in one transaction: refunds, completions, raises.
+    pub followers: usize,
 }
 
 /// How advices and reversals are brought to an issuer.
@@ -105,7 +109,14 @@ pub struct StoreForwardConfig {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { in_flight: 65_536, answered: 1_000_000, tombstones: 100_000, stored: 1_000_000 }
+        Self {
+            in_flight: 65_536,
+            answered: 1_000_000,
+            tombstones: 100_000,
+            stored: 1_000_000,
+            look_ups: 1_024,
+            followers: 100,
+        }
     }
 }
 

@@ -12,7 +12,9 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::journal::{Appender, Body, Durability, EntryNumber, JournalError};
+use crate::journal::{
+    Appender, Body, Durability, EntryNumber, HistoryAnswer, HistoryDesk, HistoryQuestion, JournalError,
+};
 use crate::link::{Inbox, LinkError, Links, LinksConfig, Outbox};
 use crate::stdx::clock::{Clock, Moment, Now};
 use crate::stdx::maps::Map;
@@ -21,7 +23,7 @@ use crate::vocab::ShardId;
 use super::core::ListedException;
 use super::enquiry::Enquiries;
 use super::metrics::Metrics;
-use super::node::{EntryLog, Happened, LogFault, Node, NodeParts};
+use super::node::{EntryLog, Happened, History, LogFault, Node, NodeParts};
 use super::operator::OperatorAct;
 use super::status::SwitchStatus;
 
@@ -72,6 +74,11 @@ impl DurableSignal {
         self.changed.notify_one();
     }
 
+    /// Lets the switch look for what else there is.
+    pub fn wake(&self) {
+        self.changed.notify_one();
+    }
+
     fn watermark(&self) -> Result<EntryNumber, SwitchError> {
         match self.failed.get() {
             Some(reason) => Err(SwitchError::Disk(reason.clone())),
@@ -90,6 +97,22 @@ impl EntryLog for Appender {
 
     fn has_room(&self) -> bool {
         Self::has_room(self)
+    }
+}
+
+/// The switch's end of the line to the history: its thread, and where the thread leaves its answers.
+pub struct HistoryLine {
+    pub desk: HistoryDesk,
+    pub answers: std::sync::mpsc::Receiver<HistoryAnswer>,
+}
+
+impl History for HistoryLine {
+    fn ask(&mut self, question: HistoryQuestion) -> bool {
+        self.desk.ask(question)
+    }
+
+    fn answer(&mut self) -> Option<HistoryAnswer> {
+        self.answers.try_recv().ok()
     }
 }
 

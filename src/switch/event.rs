@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::journal::{CardRef, Elements, IssuerLeg, TransactionEntry};
+use crate::journal::{CardRef, Elements, HistoryQuestion, IssuerLeg, TransactionEntry};
 use crate::link::ConnectionId;
 use crate::tsp::{DetokenizeRequest, Presentation};
 use crate::vocab::{
@@ -11,6 +11,7 @@ use crate::vocab::{
     SettlementWindow, Stan, TerminalId, TransactionId, Verdicts,
 };
 
+use super::answered::Answered;
 use super::core::EnquiryOrder;
 use super::operator::OperatorAct;
 use super::request::{CardSource, Request};
@@ -42,6 +43,8 @@ pub enum Event {
     Leaked { transaction: TransactionId, asked_by: TransactionId },
     /// An issuer has a connection that takes messages again.
     IssuerUp(LinkId),
+    /// The history has looked; `None`: it cannot be read.
+    LookedUp { asked: TransactionId, found: Option<Vec<Past>> },
     /// A person decided about a stored message; `Operated` with this number follows.
     Operator { call: u64, act: Box<OperatorAct> },
     /// The TSP wants an issuer asked whether its card may have a token; `Enquired` follows.
@@ -76,6 +79,8 @@ pub enum Action {
     Enquire { transaction: TransactionId, leg: IssuerLeg },
     /// An enquiry is over, with the issuer's answer or without one.
     Enquired { transaction: TransactionId, answer: Option<Box<IssuerAnswer>> },
+    /// Look up earlier transactions; answered by `Event::LookedUp`.
+    LookUp(HistoryQuestion),
     /// The next settlement window begins.
     CutOver(SettlementWindow),
     /// This message gets no answer of its own: wipe what is held for it.
@@ -93,6 +98,13 @@ pub enum Account {
 /// A number that stands for a PAN within one run of this process: keyed at random, never written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CardMark(pub u64);
+
+/// A finished transaction out of the history.
+#[derive(Debug, Clone)]
+pub struct Past {
+    pub transaction: TransactionId,
+    pub answered: Box<Answered>,
+}
 
 /// A token mapped to its card.
 #[derive(Debug, Clone)]

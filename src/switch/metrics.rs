@@ -147,6 +147,8 @@ fn counters(registry: &mut Registry) -> Vec<Read<Counter, u64>> {
     counter("declined", "Payments that their issuers declined", |p| p.counts.declined);
     counter("late_answers", "Answers that came after the time-out", |p| p.counts.late);
     counter("unmatched_answers", "Answers that matched nothing", |p| p.counts.unmatched);
+    counter("look_ups", "Messages whose original was looked up", |p| p.counts.look_ups);
+    counter("look_ups_failed", "Of these, how many in vain", |p| p.counts.look_ups_failed);
     counter("undelivered_answers", "Approvals that could not be given", |p| p.counts.undelivered);
     counter("unanswered", "Advices and reversals left for want of room", |p| p.counts.unanswered);
     counter("delivered", "Stored messages that issuers acknowledged", |p| p.counts.delivered);
@@ -178,6 +180,9 @@ fn gauges(registry: &mut Registry) -> Vec<Read<Gauge, usize>> {
     gauge("tombstones", "Reversals of unknown originals remembered", |p| p.tombstones);
     gauge("tombstones_limit", "How many are remembered", |p| p.limits.tombstones);
     gauge("undelivered", "Approvals that wait for a repeat", |p| p.undelivered);
+    gauge("looking_up", "Messages that wait for the history", |p| p.looking);
+    gauge("looking_up_limit", "How many may wait", |p| p.limits.look_ups);
+    gauge("followers_limit", "Later messages about one transaction", |p| p.limits.followers);
     gauge("held_back", "Entries that wait for room in the journal", |p| p.held_back);
     gauge("takes_requests", "1 when new requests are taken on", |p| usize::from(p.takes_requests));
     rows

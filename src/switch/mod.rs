@@ -19,21 +19,22 @@ mod status;
 mod store_forward;
 mod transaction;
 
+pub use answered::{Answered, Share, ShareKind};
 pub use cards::Cards;
 pub use config::{
     AcquirerConfig, Identifiers, IssuerConfig, Limits, StoreForwardConfig, SwitchConfig, TrackTwo,
 };
 pub use core::{EnquiryOrder, Exception, ListedException, SwitchCore};
-pub use driver::{DurableSignal, Operators, Switch, SwitchError, SwitchParts};
+pub use driver::{DurableSignal, HistoryLine, Operators, Switch, SwitchError, SwitchParts};
 pub use enquiry::{AskedEnquiry, Enquiries, EnquiryLine, enquiry_line};
 pub use event::{
-    Account, Action, Answer, AnswerKind, CardMark, Delivery, Event, IssuerAnswer, Mapped, Ticket,
+    Account, Action, Answer, AnswerKind, CardMark, Delivery, Event, IssuerAnswer, Mapped, Past, Ticket,
 };
-pub use node::{EntryLog, Happened, LogFault, Node, NodeParts, Wire};
+pub use node::{EntryLog, Happened, History, LogFault, Node, NodeParts, Wire};
 pub use operator::{Decision, OperatorAct, OperatorActError};
 pub use recovery::{Recovered, Recovery, RecoveryError};
 pub use request::{Arrival, CardSource, Given, NotARequest, PanCard, Request, RequestKind};
 pub use route::RouteTable;
 pub use status::{Counts, LinkStatus, NodeCounts, Picture, Suspense, SwitchStatus};
 pub use store_forward::Standing;
-pub use transaction::Transaction;
+pub use transaction::{Original, Parent, Routed, Transaction};

@@ -4,23 +4,27 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::codec::DataElement;
 use crate::journal::{
-    AcquirerLeg, Body, CardRef, DeliveredEntry, DeliveryEnd, Elements, Entry, EntryNumber, OutcomeEntry,
-    RequestEntry, StoredEntry, StoredKind, TombstoneEntry, TransactionEntry,
+    AcquirerLeg, Body, CardRef, DeliveredEntry, DeliveryEnd, Elements, Entry, EntryNumber, Family,
+    OutcomeEntry, PastTransaction, RequestEntry, StoredEntry, StoredKind, TombstoneEntry, TransactionEntry,
 };
 use crate::link::ConnectionId;
 use crate::stdx::clock::{Now, Wall};
 use crate::stdx::maps::Map;
-use crate::vocab::{LinkId, Outcome, Refusal, ResponseCode, SettlementWindow, Stan, TransactionId};
+use crate::vocab::{
+    Amount, LinkId, MessageClass, Outcome, ProcessingCode, Refusal, ResponseCode, SettlementWindow, Stan,
+    TransactionId,
+};
 
-use super::answered::Answered;
+use super::answered::{Answered, ShareKind};
 use super::cards::Cards;
 use super::config::SwitchConfig;
 use super::core::SwitchCore;
-use super::event::{Account, Action, AnswerKind, CardMark};
+use super::event::{Account, Action, AnswerKind, CardMark, Past};
 use super::operator::{Decision, OperatorAct};
 use super::request::{Compared, Request, RequestKind};
-use super::transaction::Routed;
+use super::transaction::{Original, Routed};
 
 /// Why the journal does not lead back to a state.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +98,7 @@ impl<'a> Recovery<'a> {
         match entry {
             TransactionEntry::Request(request) => {
                 self.seen(request.transaction, request.issuer.link, request.issuer.stan);
+                self.core.recall_asked(request);
                 self.open.insert(request.transaction, (**request).clone());
                 Ok(())
             }
@@ -144,42 +149,22 @@ impl<'a> Recovery<'a> {
             self.stored.insert(reversal.transaction, (reversal.clone(), at));
         }
         let Some(request) = self.open.remove(&outcome.transaction) else { return Ok(()) };
-        let answered = self.answered(&request, outcome)?;
+        let mut answered = answered(&request, outcome, self.cards)?;
+        answered.reversed |= self.reversed.contains_key(&outcome.transaction);
         self.core.recall(outcome.transaction, answered);
         Ok(())
     }
 
-    /// A request with its outcome, as repeats and reversals look for it.
-    fn answered(&self, request: &RequestEntry, outcome: &OutcomeEntry) -> Result<Answered, RecoveryError> {
-        let id = request.transaction;
-        let mark = self.mark(&request.card, id)?;
-        let compared = compared(&request.card, mark, &request.elements);
-        if compared.processing.is_none() || compared.amount.is_none() {
-            return Err(RecoveryError::Incomplete(id));
-        }
-        Ok(Answered {
-            request: Arc::new(payment(request, compared)),
-            asked_on: NOBODY,
-            routed: Some(routed(request, mark)),
-            outcome: outcome.outcome,
-            answer: outcome.refusal.map_or(AnswerKind::Passed, AnswerKind::Refused),
-            elements: outcome.answer.clone(),
-            approved: outcome.approved,
-            reversed: outcome.reversal.is_some() || self.reversed.contains_key(&id),
-            // Whether it was given is not known, and so it stands: its repeat gets it, its reversal undoes it.
-            given: true,
-        })
-    }
-
     fn stored(&mut self, stored: &StoredEntry, at: Wall) -> Result<(), RecoveryError> {
         self.seen(stored.transaction, stored.issuer.link, stored.issuer.stan);
-        if let Some(original) = stored.original {
-            self.reversed.insert(original, stored.transaction);
-            self.core.recall_reversed(original);
+        if let Some(original) = stored.original.filter(|_| stored.is_reversal()) {
+            if stored.takes_all_back() {
+                self.reversed.insert(original, stored.transaction);
+            }
+            self.core.recall_reversed(original, stored);
         }
         if let Some(leg) = stored.acquirer {
-            let mark = self.mark(&stored.card, stored.original.unwrap_or(stored.transaction))?;
-            let answered = taken_over(stored, leg, mark);
+            let answered = taken_over(stored, leg, mark(self.cards, &stored.card, stored.sealed_for())?);
             self.core.recall(stored.transaction, answered);
         }
         self.stored.insert(stored.transaction, (stored.clone(), at));
@@ -195,11 +180,6 @@ impl<'a> Recovery<'a> {
     fn seen(&mut self, id: TransactionId, link: LinkId, stan: Stan) {
         self.last_transaction = self.last_transaction.max(id.0);
         self.last_number.insert(link, stan);
-    }
-
-    fn mark(&self, card: &CardRef, sealed_for: TransactionId) -> Result<CardMark, RecoveryError> {
-        let opened = self.cards.open(card, sealed_for).map_err(|_| RecoveryError::CardSealed(sealed_for))?;
-        Ok(self.cards.mark(&opened.pan))
     }
 
     /// The core, with what it must do first: every request without an outcome is closed, and reversed if it could
@@ -218,17 +198,18 @@ impl<'a> Recovery<'a> {
             answered: self.core.answered(),
         };
         self.core.continue_after(TransactionId(self.last_transaction), &self.last_number);
-        for (id, (stored, since, code)) in std::mem::take(&mut self.parked) {
-            let mark = self.mark(&stored.card, stored.original.unwrap_or(id))?;
+        for (stored, since, code) in std::mem::take(&mut self.parked).into_values() {
+            let mark = mark(self.cards, &stored.card, stored.sealed_for())?;
             self.core.restore_parked(stored, (mark, since), code);
         }
-        for (id, (stored, since)) in std::mem::take(&mut self.stored) {
-            let mark = self.mark(&stored.card, stored.original.unwrap_or(id))?;
-            let held = stored.original.is_some_and(|original| self.open.contains_key(&original));
+        for (stored, since) in std::mem::take(&mut self.stored).into_values() {
+            let mark = mark(self.cards, &stored.card, stored.sealed_for())?;
+            let original = stored.original.filter(|_| stored.is_reversal());
+            let held = original.is_some_and(|original| self.open.contains_key(&original));
             self.core.restore_stored(stored, (mark, since), held, now);
         }
         for (id, request) in std::mem::take(&mut self.open) {
-            let mark = self.mark(&request.card, id)?;
+            let mark = mark(self.cards, &request.card, id)?;
             let compared = compared(&request.card, mark, &request.elements);
             let (routed, reversal) = (routed(&request, mark), self.reversed.get(&id).copied());
             self.core.close_unfinished(&request, routed, compared, reversal, now, actions);
@@ -239,6 +220,87 @@ impl<'a> Recovery<'a> {
 
 /// No connection of this run: who asked is gone.
 pub(super) const NOBODY: ConnectionId = ConnectionId(u64::MAX);
+
+fn mark(cards: &Cards, card: &CardRef, sealed_for: TransactionId) -> Result<CardMark, RecoveryError> {
+    let opened = cards.open(card, sealed_for).map_err(|_| RecoveryError::CardSealed(sealed_for))?;
+    Ok(cards.mark(&opened.pan))
+}
+
+/// A request with its outcome, as repeats and reversals look for it.
+fn answered(
+    request: &RequestEntry,
+    outcome: &OutcomeEntry,
+    cards: &Cards,
+) -> Result<Answered, RecoveryError> {
+    let id = request.transaction;
+    let mark = mark(cards, &request.card, id)?;
+    let compared = compared(&request.card, mark, &request.elements);
+    if compared.processing.is_none() || compared.amount.is_none() {
+        return Err(RecoveryError::Incomplete(id));
+    }
+    Ok(Answered {
+        request: Arc::new(payment(request, compared)),
+        asked_on: NOBODY,
+        routed: Some(routed(request, mark)),
+        outcome: outcome.outcome,
+        answer: outcome.refusal.map_or(AnswerKind::Passed, AnswerKind::Refused),
+        elements: outcome.answer.clone(),
+        approved: outcome.approved,
+        reversed: outcome.reversal.is_some(),
+        // Whether it was given is not known, and so it stands: its repeat gets it, its reversal undoes it.
+        given: true,
+        shares: Vec::new(),
+    })
+}
+
+/// A finished transaction as the history tells it, with what later ones made of it; `None` for one that has no answer,
+/// or is none that others can be about.
+pub(super) fn past(family: &Family, cards: &Cards) -> Result<Option<Past>, RecoveryError> {
+    let Some(mut answered) = finished(&family.original, cards)? else { return Ok(None) };
+    for follower in &family.followers {
+        let share = match (finished(follower, cards)?, follower.request()) {
+            (Some(after), _) => after
+                .routed
+                .as_ref()
+                .and_then(|it| it.original.clone())
+                .map(|original| (original.kind, after.standing())),
+            // It has no outcome yet, and may get all that it asks for.
+            (None, Some(asks)) => {
+                let minor = asks.elements.amount().map_or(0, Amount::minor);
+                original(asks).map(|original| (original.kind, minor))
+            }
+            (None, None) => None,
+        };
+        if let Some((kind, minor)) = share {
+            answered.set_share(kind, follower.transaction, minor);
+        }
+    }
+    Ok(Some(Past { transaction: family.original.transaction, answered: Box::new(answered) }))
+}
+
+fn finished(past: &PastTransaction, cards: &Cards) -> Result<Option<Answered>, RecoveryError> {
+    let mut found = match (past.request(), past.outcome(), past.stored()) {
+        (Some(request), Some(outcome), _) => answered(request, outcome, cards)?,
+        (None, _, Some(stored)) => {
+            let Some(leg) = stored.acquirer else { return Ok(None) };
+            taken_over(stored, leg, mark(cards, &stored.card, stored.sealed_for())?)
+        }
+        _ => return Ok(None),
+    };
+    past.followers().filter(|follower| follower.is_reversal()).for_each(|it| found.taken_back(it));
+    Ok(Some(found))
+}
+
+/// The earlier transaction that a request is about.
+pub(super) fn original(request: &RequestEntry) -> Option<Original> {
+    named(request.original?, request.acquirer.mti.class, &request.elements)
+}
+
+fn named(transaction: TransactionId, class: MessageClass, elements: &Elements) -> Option<Original> {
+    let processing = elements.get(DataElement::PROCESSING_CODE.number())?;
+    let kind = ShareKind::of(class, ProcessingCode::parse(processing).ok()?.kind())?;
+    Some(Original { transaction, kind, data: None })
+}
 
 /// A journaled payment, as it was asked.
 pub(super) fn payment(entry: &RequestEntry, compared: Compared) -> Request {
@@ -256,6 +318,7 @@ fn routed(request: &RequestEntry, mark: CardMark) -> Routed {
         leg: request.issuer,
         window: request.window,
         settles: request.settles,
+        original: original(request).map(Box::new),
     }
 }
 
@@ -274,6 +337,8 @@ fn taken_over(stored: &StoredEntry, leg: AcquirerLeg, mark: CardMark) -> Answere
         StoredKind::AcquirerReversal | StoredKind::OwnReversal(_) => (RequestKind::Reversal, &stored.answer),
     };
     let compared = compared(&stored.card, mark, own);
+    let of_advice = stored.original.filter(|_| !stored.is_reversal());
+    let original = of_advice.and_then(|original| named(original, leg.mti.class, own));
     Answered {
         request: Arc::new(Request::recalled(stored.transaction, kind, leg, compared, own)),
         asked_on: NOBODY,
@@ -285,6 +350,7 @@ fn taken_over(stored: &StoredEntry, leg: AcquirerLeg, mark: CardMark) -> Answere
             leg: stored.issuer,
             window: stored.window,
             settles: stored.settles,
+            original: original.map(Box::new),
         }),
         outcome: Outcome::Approved,
         answer: AnswerKind::Accepted,
@@ -292,6 +358,7 @@ fn taken_over(stored: &StoredEntry, leg: AcquirerLeg, mark: CardMark) -> Answere
         approved: None,
         reversed: false,
         given: true,
+        shares: Vec::new(),
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Picture {
     pub tombstones: usize,
     /// Approvals that could not be given and are not reversed yet.
     pub undelivered: usize,
+    /// Messages that wait for the history.
+    pub looking: usize,
     /// Entries that the journal has no room for now.
     pub held_back: usize,
     /// What a person must look at, summed up once a second.
@@ -107,6 +109,9 @@ pub struct Counts {
     pub late: u64,
     /// Answers that matched nothing.
     pub unmatched: u64,
+    /// Messages for whose original the history was asked, and how often it could not say.
+    pub look_ups: u64,
+    pub look_ups_failed: u64,
     /// Approvals that could not be handed to their acquirer's socket.
     pub undelivered: u64,
     /// Advices and reversals left unanswered for want of room, so that they come again.
@@ -134,6 +139,8 @@ impl Default for Counts {
             refused: vec![0; Refusal::ALL.len()],
             late: 0,
             unmatched: 0,
+            look_ups: 0,
+            look_ups_failed: 0,
             undelivered: 0,
             unanswered: 0,
             delivered: 0,

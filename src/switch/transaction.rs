@@ -10,6 +10,7 @@ use crate::vocab::{
     Amount, CounterTaken, LinkId, Outcome, Refusal, SettlementWindow, TransactionId, Verdicts,
 };
 
+use super::answered::ShareKind;
 use super::event::{Action, Answer, AnswerKind, CardMark, Mapped};
 use super::request::{PanCard, Request};
 
@@ -36,6 +37,8 @@ pub struct Transaction {
     /// The message that asked last: the answer has its account and its frame's header.
     pub asked_by: TransactionId,
     pub deadline: Moment,
+    /// The transaction that it refunds, completes or raises.
+    pub parent: Option<Box<Parent>>,
     pub routed: Option<Routed>,
     /// Its link was lost after a byte of it may have left, and the issuer is asked again.
     pub repeated: bool,
@@ -55,6 +58,27 @@ pub struct Routed {
     pub window: SettlementWindow,
     /// Whether an approval is money owed in that window, and no mere hold.
     pub settles: bool,
+    /// The transaction that it refunds, completes or raises.
+    pub original: Option<Box<Original>>,
+}
+
+/// An earlier transaction that a later one is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Original {
+    pub transaction: TransactionId,
+    /// What the later one is to it.
+    pub kind: ShareKind,
+    /// DE 90 as its issuer knows it; not kept over a restart.
+    pub data: Option<[u8; 42]>,
+}
+
+/// That transaction with its card: what has happened goes to the card that it happened with.
+#[derive(Debug, Clone)]
+pub struct Parent {
+    pub original: Original,
+    pub card: Arc<CardRef>,
+    pub mark: CardMark,
+    pub issuer: LinkId,
 }
 
 /// How a payment ends.
@@ -75,9 +99,22 @@ pub(super) struct Found {
     pub issuer: Option<LinkId>,
     pub verdicts: Verdicts,
     pub counter: Option<CounterTaken>,
+    pub original: Option<Box<Original>>,
 }
 
 impl Found {
+    /// The card of its original, where the token may lead to another by now.
+    #[must_use]
+    pub(super) fn of_original(self, parent: Option<Box<Parent>>) -> Self {
+        let Some(parent) = parent else { return self };
+        let Parent { original, card, mark, issuer } = *parent;
+        let original = Some(Box::new(original));
+        match self.card.token {
+            Some(_) => Self { card, mark, issuer: Some(issuer), original, ..self },
+            None => Self { original, ..self },
+        }
+    }
+
     /// The vault record and the counter that were taken with it.
     #[must_use]
     pub(super) fn taken(&self) -> Option<(u64, CounterTaken)> {
@@ -93,6 +130,7 @@ impl From<Mapped> for Found {
             issuer: mapped.issuer,
             verdicts: mapped.verdicts,
             counter: mapped.counter,
+            original: None,
         }
     }
 }
@@ -105,6 +143,21 @@ impl From<PanCard> for Found {
             issuer: pan.issuer,
             verdicts: Verdicts::default(),
             counter: None,
+            original: None,
+        }
+    }
+}
+
+impl From<&Parent> for Found {
+    /// For a token that the vault does not know any more.
+    fn from(parent: &Parent) -> Self {
+        Self {
+            card: Arc::clone(&parent.card),
+            mark: parent.mark,
+            issuer: Some(parent.issuer),
+            verdicts: Verdicts::default(),
+            counter: None,
+            original: None,
         }
     }
 }
@@ -140,6 +193,7 @@ impl Transaction {
             state: TransactionState::Detokenizing,
             asking,
             deadline,
+            parent: None,
             routed: None,
             repeated: false,
             reversal: None,
@@ -152,6 +206,7 @@ impl Transaction {
     pub fn request_entry(&self, routed: &Routed) -> RequestEntry {
         RequestEntry {
             transaction: self.request.transaction,
+            original: routed.original.as_ref().map(|original| original.transaction),
             acquirer: self.request.leg,
             issuer: routed.leg,
             elements: self.request.elements.clone(),

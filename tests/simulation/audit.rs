@@ -180,13 +180,13 @@ impl Audit {
         let place = (leg.link, leg.stan, leg.sent_at.transmission_time().digits());
         ensure(self.to_issuers.insert(place, id).is_none(), "P3", || format!("{place:?} is used twice"))?;
         ensure(self.stored.insert(id, stored.clone()).is_none(), "P3", || format!("{id} is stored twice"))?;
-        let Some(original) = stored.original else { return Ok(()) };
+        let Some(original) = stored.original.filter(|_| stored.is_reversal()) else { return Ok(()) };
         let of_it = self.reversals_of(original).count();
         ensure(of_it == 1, "P3", || format!("{original} is reversed {of_it} times"))
     }
 
     fn reversals_of(&self, original: TransactionId) -> impl Iterator<Item = &StoredEntry> {
-        self.stored.values().filter(move |stored| stored.original == Some(original))
+        self.stored.values().filter(move |stored| stored.is_reversal() && stored.original == Some(original))
     }
 
     /// A frame was put into an issuer's output.

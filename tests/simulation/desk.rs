@@ -6,12 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokenswitch::codec::{DataElement, FrameReader, Message, OriginalData, decode, encode};
-use tokenswitch::journal::MemoryDisk;
+use tokenswitch::journal::{JournalConfig, MemoryDisk};
 use tokenswitch::link::{CloseReason, ConnectionId, Inbox, LinkCommand, LinkEvent, Outbox};
 use tokenswitch::sim::TestCard;
 use tokenswitch::stdx::clock::{Moment, Now};
 use tokenswitch::switch::{Decision, Exception, Limits, OperatorAct, SwitchConfig};
-use tokenswitch::tsp::{Asker, CallId, Command, ProvisionRequest, RequestId, TokenView};
+use tokenswitch::tsp::{Asker, CallId, Command, Move, MoveRequest, ProvisionRequest, RequestId, TokenView};
 use tokenswitch::vocab::{ChipPayment, InstitutionId, LinkId, Mti, Refusal, SentAt, TransactionId};
 
 use crate::house::{Crash, House};
@@ -28,6 +28,9 @@ pub(crate) const PARTIAL: ConnectionId = ConnectionId(3);
 pub(crate) struct Desk {
     pub(crate) house: House,
     disk: MemoryDisk,
+    /// What a restart begins with again.
+    config: SwitchConfig,
+    queue_bytes: usize,
     now: Now,
     inbox: Inbox,
     outbox: Outbox,
@@ -46,16 +49,12 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn open() -> Self {
-        let disk = MemoryDisk::new();
-        let house = House::start(&disk, 1, Self::START);
-        Self::of(house, disk, 2)
+        Self::of(switch_config(), JournalConfig::default().queue_bytes, 2)
     }
 
     /// With a token whose card is the second issuer's.
     pub(crate) fn at_second_issuer() -> Self {
-        let disk = MemoryDisk::new();
-        let house = House::start(&disk, 1, Self::START);
-        Self::of(house, disk, 1)
+        Self::of(switch_config(), JournalConfig::default().queue_bytes, 1)
     }
 
     /// With other limits of the switch, and so many bytes that may wait for the disk.
@@ -65,33 +64,37 @@ impl Desk {
 
     /// With another configuration, and so many bytes that may wait for the disk.
     pub(crate) fn with(config: SwitchConfig, queue_bytes: usize) -> Self {
-        let disk = MemoryDisk::new();
-        let house = House::bounded(&disk, 1, Self::START, config, queue_bytes);
-        Self::of(house, disk, 2)
+        Self::of(config, queue_bytes, 2)
     }
 
     const START: Now = Now { moment: Moment(0), wall: START };
 
     /// `behind`: which card the token is for.
-    fn of(mut house: House, disk: MemoryDisk, behind: usize) -> Self {
-        let now = Self::START;
+    fn of(config: SwitchConfig, queue_bytes: usize, behind: usize) -> Self {
+        let (disk, now) = (MemoryDisk::new(), Self::START);
+        let mut house = House::bounded(&disk, 1, now, config.clone(), queue_bytes);
         let mut cards = cards(1, 3);
         let (behind, card) = (cards.remove(behind), cards.remove(0));
-        let asker = Asker::requestor(requestor_id(), RequestId::parse(b"p").expect("short"));
-        let request = ProvisionRequest::of(asker, behind.pan.clone(), behind.expiry);
+        let request = ProvisionRequest::of(asker(b"p"), behind.pan.clone(), behind.expiry);
         house.ask_vault(Command::Provision { call: CallId(1), request: Box::new(request) }, now);
         house.sync();
         let told = house.vault_durable(now).remove(0).1.expect("there is room");
         let token = told.token().expect("a token");
-        Self::at(house, disk, now, (card, token, behind))
+        Self::at((house, config, queue_bytes), disk, now, (card, token, behind))
     }
 
     /// With nothing on its way, and all connections signed on.
-    fn at(house: House, disk: MemoryDisk, now: Now, cards: (TestCard, TokenView, TestCard)) -> Self {
-        let (card, token, behind) = cards;
+    fn at(
+        (house, config, queue_bytes): (House, SwitchConfig, usize),
+        disk: MemoryDisk,
+        now: Now,
+        (card, token, behind): (TestCard, TokenView, TestCard),
+    ) -> Self {
         let mut desk = Self {
             house,
             disk,
+            config,
+            queue_bytes,
             now,
             inbox: Inbox::default(),
             outbox: Outbox::default(),
@@ -154,7 +157,7 @@ impl Desk {
             self.carry_out();
             if self.syncs && self.house.has_unsynced() {
                 self.house.sync();
-            } else if self.inbox.is_empty() {
+            } else if self.inbox.is_empty() && !self.house.history.has_answers() {
                 return;
             }
         }
@@ -259,9 +262,10 @@ impl Desk {
 
     /// The process ends in this way, and begins again.
     pub(crate) fn restart(self, how: Crash) -> Self {
-        let Self { house, disk, now, card, token, behind, .. } = self;
+        let Self { house, disk, config, queue_bytes, now, card, token, behind, .. } = self;
         let disk = house.crash(&disk, how);
-        Self::at(House::start(&disk, 2, now), disk, now, (card, token, behind))
+        let house = House::bounded(&disk, 2, now, config.clone(), queue_bytes);
+        Self::at((house, config, queue_bytes), disk, now, (card, token, behind))
     }
 
     /// What left for acquirers since the last call: connection, message, and the frame's bytes.
@@ -374,6 +378,15 @@ impl Desk {
         ])
     }
 
+    /// The token's status changes.
+    pub(crate) fn move_token(&mut self, asked: Move) {
+        let request =
+            MoveRequest { asker: asker(b"m"), reference: self.token.reference, asked, version: None };
+        self.house.ask_vault(Command::Move { call: CallId(2), request }, self.now);
+        self.house.sync();
+        self.house.vault_durable(self.now).remove(0).1.expect("it may be moved so");
+    }
+
     /// What the phone signs.
     pub(crate) fn signed(&self, counter: u16) -> ChipPayment {
         let mut chip = ChipPayment {
@@ -384,6 +397,10 @@ impl Desk {
         card_key(&self.token.token).sign(&mut chip);
         chip
     }
+}
+
+fn asker(request_id: &[u8]) -> Asker {
+    Asker::requestor(requestor_id(), RequestId::parse(request_id).expect("short"))
 }
 
 /// Tags with their values, each shorter than 128 bytes.

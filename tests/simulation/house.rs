@@ -1,18 +1,19 @@
 //! The switch under test: its disk, and what dies with the process — journal, vault, node.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokenswitch::crypto::SecurityModule;
 use tokenswitch::journal::{
-    Appender, Body, Durability, Entry, EntryNumber, Journal, JournalConfig, JournalSetup, MemoryDisk, Reader,
-    Writer,
+    Appender, Body, Durability, Entry, EntryNumber, HistoryAnswer, HistoryQuestion, Journal, JournalConfig,
+    JournalSetup, MemoryDisk, Reader, RecentHistory, Writer,
 };
 use tokenswitch::link::{Inbox, Outbox};
 use tokenswitch::stdx::clock::Now;
 use tokenswitch::stdx::random::Entropy;
 use tokenswitch::switch::{
-    Cards, EntryLog, Happened, LogFault, Node, NodeParts, Recovered, Recovery, SwitchConfig,
+    Cards, EntryLog, Happened, History, LogFault, Node, NodeParts, Recovered, Recovery, SwitchConfig,
 };
 use tokenswitch::tsp::{Action, Answer, CallId, Command, Tsp};
 use tokenswitch::vocab::{BusinessDate, SettlementWindow, ShardId};
@@ -25,6 +26,8 @@ pub(crate) struct House {
     writer: Writer,
     reader: Reader,
     pub(crate) node: Node,
+    /// What the history knows and was asked.
+    pub(crate) history: Remembered,
     tsp: Tsp,
     entropy: Entropy,
     /// Numbers of the vault's entries that are not durable yet.
@@ -49,6 +52,72 @@ impl EntryLog for CountedLog {
 
     fn has_room(&self) -> bool {
         EntryLog::has_room(&self.appender)
+    }
+}
+
+/// The history: all that is durable, in memory.
+#[derive(Clone)]
+pub(crate) struct Remembered(Arc<Mutex<Memory>>);
+
+struct Memory {
+    history: RecentHistory,
+    last: EntryNumber,
+    asked: VecDeque<HistoryQuestion>,
+    how: Remembering,
+}
+
+/// How the history answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remembering {
+    AtOnce,
+    /// It cannot be read.
+    Broken,
+    /// It is asked and says nothing.
+    Silent,
+}
+
+impl Remembered {
+    fn new() -> Self {
+        let history = RecentHistory::with_capacity(100_000);
+        let how = Remembering::AtOnce;
+        Self(Arc::new(Mutex::new(Memory { history, last: EntryNumber(0), asked: VecDeque::new(), how })))
+    }
+
+    fn note(&self, entry: &Entry) {
+        let mut memory = self.0.lock().expect("nobody failed with it");
+        if let Body::Transaction(said) = &entry.body
+            && entry.number > memory.last
+        {
+            memory.history.note(entry.number, said);
+        }
+        memory.last = memory.last.max(entry.number);
+    }
+
+    /// Whether it was asked and will say something.
+    pub(crate) fn has_answers(&self) -> bool {
+        let memory = self.0.lock().expect("nobody failed with it");
+        memory.how != Remembering::Silent && !memory.asked.is_empty()
+    }
+
+    pub(crate) fn answers(&self, how: Remembering) {
+        self.0.lock().expect("nobody failed with it").how = how;
+    }
+}
+
+impl History for Remembered {
+    fn ask(&mut self, question: HistoryQuestion) -> bool {
+        self.0.lock().expect("nobody failed with it").asked.push_back(question);
+        true
+    }
+
+    fn answer(&mut self) -> Option<HistoryAnswer> {
+        let mut memory = self.0.lock().expect("nobody failed with it");
+        if memory.how == Remembering::Silent {
+            return None;
+        }
+        let HistoryQuestion { asked, name } = memory.asked.pop_front()?;
+        let found = (memory.how == Remembering::AtOnce).then(|| memory.history.families(&name));
+        Some(HistoryAnswer { asked, found })
     }
 }
 
@@ -106,9 +175,11 @@ impl House {
         let mut tsp = Tsp::new(tsp_config(), &module).expect("a good configuration");
         let cards = Cards::new(module.data_sealer(), seed ^ 2);
         let window = SettlementWindow { date: BusinessDate::of(now.wall), sequence: 1 };
+        let history = Remembered::new();
         let mut recovery = Recovery::new(config.clone(), window, &cards);
         for entry in journal.reader(EntryNumber(1)).expect("there is a segment") {
             let entry = entry.expect("an entry that was durable");
+            history.note(&entry);
             tsp.replay(&entry).expect("the vault takes its own events");
             recovery.observe(&entry).expect("the switch takes its own entries");
         }
@@ -124,6 +195,7 @@ impl House {
             cards,
             card_keys: vec![(ISSUERS[1], issuer_keys())],
             log: Box::new(CountedLog { appender: journal.appender(), appended: Arc::clone(&appended) }),
+            history: Box::new(history.clone()),
             entropy: Entropy::seeded(seed ^ 3),
             first,
         });
@@ -132,6 +204,7 @@ impl House {
             journal,
             writer,
             node,
+            history,
             tsp,
             entropy: Entropy::seeded(seed ^ 4),
             vault_waits: Vec::new(),
@@ -168,8 +241,9 @@ impl House {
 
     /// Durable entries that were not read yet.
     pub(crate) fn read_new(&mut self) -> Vec<Entry> {
-        let reader = &mut self.reader;
-        reader.map(|entry| entry.expect("what was written reads back")).collect()
+        let Self { reader, history, .. } = self;
+        let read = reader.map(|entry| entry.expect("what was written reads back"));
+        read.inspect(|entry| history.note(entry)).collect()
     }
 
     /// The number of the entry appended last.

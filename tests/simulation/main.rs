@@ -10,6 +10,7 @@ mod house;
 mod limits;
 mod line;
 mod links;
+mod originals;
 mod scenarios;
 mod setting;
 mod taps;

@@ -31,8 +31,14 @@ pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// How long a cryptogram that was not forwarded may come again.
 pub(crate) const RESUBMIT_WINDOW: Duration = Duration::from_secs(120);
 /// Far from what a run comes to.
-pub(crate) const LIMITS: Limits =
-    Limits { in_flight: 1_000, answered: 10_000, tombstones: 1_000, stored: 1_000 };
+pub(crate) const LIMITS: Limits = Limits {
+    in_flight: 1_000,
+    answered: 10_000,
+    tombstones: 1_000,
+    stored: 1_000,
+    look_ups: 100,
+    followers: 20,
+};
 pub(crate) const REPEAT_WINDOW: Duration = Duration::from_secs(24 * 3600);
 /// 2026-11-22 23:59:40 UTC: every run sees a day end.
 pub(crate) const START: Wall = Wall(1_795_391_980_000);

@@ -14,6 +14,9 @@ use crate::journal::reader::Reader;
 /// Entries folded into one transaction of the store, at most. An entry changes a handful of records.
 const ENTRIES_MOST: usize = 50_000;
 
+/// How much later than others its thread is served, of 19.
+const BEHIND_PAYMENTS: i32 = 10;
+
 /// What a module makes of an entry for the checkpoint.
 pub trait Fold: Send {
     /// Notes in `changes` what `entry` changes in this module's parts.
@@ -134,10 +137,62 @@ pub fn catch_up(
     }
 }
 
-/// A thread that catches up now and then.
+/// A thread that catches up now and then, and when it is asked to.
 pub struct CheckpointKeeper {
-    stop: Arc<(Mutex<bool>, Condvar)>,
+    catch_up: CatchUp,
     thread: JoinHandle<Result<EntryNumber, CheckpointError>>,
+}
+
+/// Asks a keeper to catch up now.
+#[derive(Clone, Default)]
+pub struct CatchUp(Arc<(Mutex<Rounds>, Condvar)>);
+
+/// What a keeper was asked for, and how far it is.
+#[derive(Default)]
+struct Rounds {
+    wanted: u64,
+    done: u64,
+    stop: bool,
+    ended: bool,
+}
+
+impl CatchUp {
+    /// Waits until all that is durable by now is in the checkpoint; false when its keeper has ended.
+    #[must_use]
+    pub fn wait(&self) -> bool {
+        let (rounds, changed) = &*self.0;
+        let mut rounds = rounds.lock().unwrap_or_else(PoisonError::into_inner);
+        rounds.wanted += 1;
+        let mine = rounds.wanted;
+        changed.notify_all();
+        let pending = |rounds: &mut Rounds| rounds.done < mine && !rounds.ended;
+        let rounds = changed.wait_while(rounds, pending).unwrap_or_else(PoisonError::into_inner);
+        rounds.done >= mine
+    }
+
+    /// Waits until a round is wanted or `every` has passed; gives the round, and whether it is the last.
+    fn next_round(&self, every: Duration) -> (u64, bool) {
+        let (rounds, changed) = &*self.0;
+        let rounds = rounds.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = |rounds: &mut Rounds| !rounds.stop && rounds.wanted == rounds.done;
+        let waited = changed.wait_timeout_while(rounds, every, idle);
+        let rounds = waited.unwrap_or_else(PoisonError::into_inner).0;
+        (rounds.wanted, rounds.stop)
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Rounds)) {
+        change(&mut self.0.0.lock().unwrap_or_else(PoisonError::into_inner));
+        self.0.1.notify_all();
+    }
+}
+
+/// Says that the keeper has ended, however it ends.
+struct Ended(CatchUp);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.note(|rounds| rounds.ended = true);
+    }
 }
 
 impl CheckpointKeeper {
@@ -151,21 +206,29 @@ impl CheckpointKeeper {
         mut folds: Vec<Box<dyn Fold>>,
         every: Duration,
     ) -> Result<Self, CheckpointError> {
-        let stop = Arc::new((Mutex::new(false), Condvar::new()));
-        let stopping = Arc::clone(&stop);
+        let asked = CatchUp::default();
+        let ended = Ended(asked.clone());
         let keep = move || {
+            let rounds = &ended.0;
+            // A checkpoint may lag: whatever serves payments goes first. Where that cannot be said it competes.
+            let _ = rustix::process::setpriority_process(None, BEHIND_PAYMENTS);
             loop {
-                let stopped = stopping.0.lock().unwrap_or_else(PoisonError::into_inner);
-                let waited = stopping.1.wait_timeout_while(stopped, every, |stopped| !*stopped);
-                let stopped = *waited.unwrap_or_else(PoisonError::into_inner).0;
+                let (round, stopped) = rounds.next_round(every);
                 let number = catch_up(&checkpoint, &mut reader, &mut folds)?;
+                rounds.note(|rounds| rounds.done = round);
                 if stopped {
                     return Ok(number);
                 }
             }
         };
         let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(keep);
-        Ok(Self { stop, thread: thread.map_err(CheckpointError::store("start its thread"))? })
+        Ok(Self { catch_up: asked, thread: thread.map_err(CheckpointError::store("start its thread"))? })
+    }
+
+    /// A handle that asks it to catch up.
+    #[must_use]
+    pub fn catch_up(&self) -> CatchUp {
+        self.catch_up.clone()
     }
 
     /// Whether the thread has ended by itself, which it only does over an error.
@@ -179,8 +242,7 @@ impl CheckpointKeeper {
     /// # Errors
     /// What ended it early.
     pub fn stop(self) -> Result<EntryNumber, CheckpointError> {
-        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.stop.1.notify_all();
+        self.catch_up.note(|rounds| rounds.stop = true);
         let panicked = |_| Err(CheckpointError::Damaged("its thread ended early"));
         self.thread.join().unwrap_or_else(panicked)
     }

@@ -18,7 +18,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use keeper::{CheckpointKeeper, Fold, Pending, catch_up};
+pub use keeper::{CatchUp, CheckpointKeeper, Fold, Pending, catch_up};
 
 use super::entry::EntryNumber;
 use super::error::JournalError;
@@ -45,7 +45,7 @@ pub enum CheckpointError {
 
 impl CheckpointError {
     /// For `map_err`.
-    fn store<E: ToString>(action: &'static str) -> impl FnOnce(E) -> Self {
+    pub(super) fn store<E: ToString>(action: &'static str) -> impl FnOnce(E) -> Self {
         move |error| Self::Store { action, reason: error.to_string() }
     }
 }
@@ -149,34 +149,63 @@ impl Checkpoint {
         directory: &Path,
         keys: &JournalKeys,
     ) -> Result<OpenedCheckpoint, CheckpointError> {
-        let path = directory.join(format!("checkpoint.{}", kind.name()));
+        Self::open_as(kind, directory, keys, Content::Checkpoint)
+    }
+
+    /// As `open`, for the history of transactions: it may be so large that only what is read is checked, and then.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_history(
+        kind: CheckpointKind,
+        directory: &Path,
+        keys: &JournalKeys,
+    ) -> Result<OpenedCheckpoint, CheckpointError> {
+        Self::open_as(kind, directory, keys, Content::History)
+    }
+
+    fn open_as(
+        kind: CheckpointKind,
+        directory: &Path,
+        keys: &JournalKeys,
+        content: Content,
+    ) -> Result<OpenedCheckpoint, CheckpointError> {
+        let path = directory.join(format!("{}.{}", content.name(), kind.name()));
+        let create = || Self::create(kind, &path, content.key(keys)?);
         if !path.exists() {
-            return Ok(OpenedCheckpoint { checkpoint: Self::create(kind, &path, keys)?, quarantined: None });
+            return Ok(OpenedCheckpoint { checkpoint: create()?, quarantined: None });
         }
-        match guarded(kind, &path, keys) {
+        match guarded(kind, &path, content.key(keys)?, content) {
             Ok(checkpoint) => Ok(OpenedCheckpoint { checkpoint, quarantined: None }),
             Err(CheckpointError::InUse) => Err(CheckpointError::InUse),
             Err(error) => {
                 let aside = quarantine(&path).map_err(CheckpointError::store("move a damaged one aside"))?;
-                let checkpoint = Self::create(kind, &path, keys)?;
-                Ok(OpenedCheckpoint { checkpoint, quarantined: Some((aside, error)) })
+                Ok(OpenedCheckpoint { checkpoint: create()?, quarantined: Some((aside, error)) })
             }
         }
     }
 
-    fn create(kind: CheckpointKind, path: &Path, keys: &JournalKeys) -> Result<Self, CheckpointError> {
-        let created = Self { store: kind.open(path)?, key: checkpoint_key(keys)?, state: Mutex::default() };
+    fn create(kind: CheckpointKind, path: &Path, key: SegmentKey) -> Result<Self, CheckpointError> {
+        let created = Self { store: kind.open(path)?, key, state: Mutex::default() };
         // From here on a store without its state is a damaged one, not a new one.
         created.store.apply(vec![(STATE_KEY.to_vec(), Some(created.encode_state(&State::default())))])?;
         Ok(created)
     }
 
-    fn open_verified(kind: CheckpointKind, path: &Path, keys: &JournalKeys) -> Result<Self, CheckpointError> {
-        let found = Self { store: kind.open(path)?, key: checkpoint_key(keys)?, state: Mutex::default() };
+    fn open_verified(
+        kind: CheckpointKind,
+        path: &Path,
+        key: SegmentKey,
+        content: Content,
+    ) -> Result<Self, CheckpointError> {
+        let found = Self { store: kind.open(path)?, key, state: Mutex::default() };
         let bytes = found.store.get(&STATE_KEY)?.ok_or(CheckpointError::Damaged("its state is missing"))?;
         let state = found.decode_state(&bytes).ok_or(CheckpointError::Damaged("its state is not valid"))?;
         *found.lock() = state;
-        found.verify()?;
+        match content {
+            Content::Checkpoint => found.verify()?,
+            Content::History => {}
+        }
         Ok(found)
     }
 
@@ -395,16 +424,37 @@ fn part_of(key: &[u8]) -> &[u8] {
     key.get(1..=length).unwrap_or_default()
 }
 
-/// No journal's mark or segment has this stream and number.
-fn checkpoint_key(keys: &JournalKeys) -> Result<SegmentKey, CheckpointError> {
-    Ok(keys.segment(b"checkpoint", 0)?)
+/// What a store is for: its file's name, its key, and whether all of it is looked at when it is opened.
+#[derive(Debug, Clone, Copy)]
+enum Content {
+    Checkpoint,
+    History,
+}
+
+impl Content {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Checkpoint => "checkpoint",
+            Self::History => "history",
+        }
+    }
+
+    /// No journal's mark or segment has this stream and number.
+    fn key(self, keys: &JournalKeys) -> Result<SegmentKey, CheckpointError> {
+        Ok(keys.segment(self.name().as_bytes(), 0)?)
+    }
 }
 
 /// Opens and verifies on a thread of its own: a store that panics over a damaged file is a damaged one.
-fn guarded(kind: CheckpointKind, path: &Path, keys: &JournalKeys) -> Result<Checkpoint, CheckpointError> {
-    let (path, keys) = (path.to_owned(), keys.clone());
+fn guarded(
+    kind: CheckpointKind,
+    path: &Path,
+    key: SegmentKey,
+    content: Content,
+) -> Result<Checkpoint, CheckpointError> {
+    let path = path.to_owned();
     let thread = std::thread::Builder::new().name("checkpoint-open".to_owned());
-    let opening = thread.spawn(move || Checkpoint::open_verified(kind, &path, &keys));
+    let opening = thread.spawn(move || Checkpoint::open_verified(kind, &path, key, content));
     let opening = opening.map_err(CheckpointError::store("start a thread"))?;
     opening.join().unwrap_or(Err(CheckpointError::Damaged("its store could not read it")))
 }

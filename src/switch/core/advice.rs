@@ -8,7 +8,7 @@ use crate::vocab::{LinkId, Outcome, Refusal, ResponseCode, TransactionId};
 
 use super::super::event::{Action, CardMark, Delivery, IssuerAnswer};
 use super::super::request::Request;
-use super::super::transaction::{Found, Routed, Transaction};
+use super::super::transaction::{Found, Parent, Routed, Transaction};
 use super::{Asked, Outstanding, SwitchCore, Then};
 
 /// What an issuer's answer to a stored message means for it.
@@ -22,9 +22,15 @@ enum Acknowledgement {
 
 impl SwitchCore {
     /// An 0120 or 0220, not seen before: what it tells has happened, so only its card is looked up.
-    pub(super) fn advice_received(&mut self, asked: Asked, now: Now, actions: &mut Vec<Action>) {
+    pub(super) fn advice_received(
+        &mut self,
+        asked: Asked,
+        parent: Option<Parent>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
         self.counts.advices += 1;
-        self.look_up_card(asked, now, actions);
+        self.look_up_card(asked, parent, now, actions);
     }
 
     /// Its card is known: journal it for delivery. Without room it stays unanswered, so that it comes again.
@@ -57,15 +63,17 @@ impl SwitchCore {
             leg,
             window: self.window,
             settles: self.settles(&request),
+            original: found.original,
         };
+        let original = routed.original.as_deref();
         let entry = StoredEntry {
             transaction: id,
-            original: None,
+            original: original.map(|original| original.transaction),
             kind: StoredKind::Advice,
             acquirer: Some(request.leg),
             issuer: leg,
             elements: request.elements.clone(),
-            original_data: None,
+            original_data: original.and_then(|original| original.data),
             card: routed.card.clone(),
             verdicts: routed.verdicts,
             window: routed.window,
@@ -73,6 +81,7 @@ impl SwitchCore {
             answer: Elements::default(),
         };
         self.take_over(request, asking, (entry, routed), None, actions);
+        self.share_again(id);
     }
 
     fn advice_leg(&mut self, request: &Request, issuer: LinkId, now: Now) -> Option<IssuerLeg> {

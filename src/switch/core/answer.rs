@@ -3,7 +3,7 @@
 use crate::codec::DataElement;
 use crate::journal::{Elements, LateEntry, OutcomeEntry, StoredEntry, TransactionEntry};
 use crate::stdx::clock::Now;
-use crate::vocab::{LinkId, Outcome, Refusal, ReversalReason, TransactionId};
+use crate::vocab::{Amount, LinkId, Outcome, Refusal, ReversalReason, TransactionId};
 
 use super::super::answered::agrees;
 use super::super::event::{Action, AnswerKind, CardMark, IssuerAnswer};
@@ -105,6 +105,12 @@ impl SwitchCore {
             approved: conclusion.approved,
             reversal: conclusion.reversal.as_deref().cloned(),
         };
+        let original = transaction.routed.as_ref().and_then(|routed| routed.original.clone());
+        if original.is_some() {
+            let undone = transaction.reversal.is_some() || conclusion.reversal.is_some();
+            let stands = conclusion.approved.filter(|_| !undone).map_or(0, Amount::minor);
+            self.share(original.as_deref(), id, stands);
+        }
         self.counts.concluded(&conclusion);
         self.retire(id, &transaction, conclusion.outcome, now);
         transaction.conclusion = Some(conclusion);

@@ -16,6 +16,7 @@ impl SwitchCore {
         self.time_out_enquiries(now, actions);
         self.reverse_undelivered(now, actions);
         self.forget_late(now);
+        self.end_look_ups(now, actions);
         self.retry_stored(now, actions);
     }
 
@@ -96,7 +97,7 @@ impl SwitchCore {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        let Some((owing, routed)) = self.undo(id) else { return };
+        let Some((owing, routed)) = self.undo(id, id, 0) else { return };
         self.answered.settled(id, &mut self.index);
         let stored = self.own_reversal(owing, &routed, reason, now);
         let entry = TransactionEntry::Stored(Box::new(stored.clone()));

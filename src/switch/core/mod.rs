@@ -14,6 +14,7 @@
 //! | `IssuerLost`         | `network::issuer_lost`        | the same, or forwards what never left           |
 //! | `Received` 0400/0420 | `reversal::received`          | `Append` it, or a tombstone                     |
 //! | `Received` 0120/0220 | `advice::received`            | `Append` it                                     |
+//! | its original is old  | `original::look_up`           | `LookUp`; `LookedUp` goes on with it            |
 //! | `Tick`: stored       | `advice::deliver_due`         | `Deliver`, until the issuer acknowledges        |
 //! | `Operator`           | `operator::operate`           | `AppendAct`, and nothing before                 |
 //! | `Enquire`            | `enquiry::enquire`            | `Append` it; `Enquire` once durable; `Enquired` |
@@ -24,6 +25,7 @@ mod deadline;
 mod enquiry;
 mod network;
 mod operator;
+mod original;
 mod recall;
 mod request;
 mod reversal;
@@ -34,7 +36,9 @@ pub use operator::{Exception, ListedException};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::journal::{Elements, OutcomeEntry, StoredEntry, TombstoneEntry, TransactionEntry};
+use crate::journal::{
+    Elements, HistoryQuestion, OutcomeEntry, StoredEntry, TombstoneEntry, TransactionEntry,
+};
 use crate::link::ConnectionId;
 use crate::stdx::bounded::BoundedMap;
 use crate::stdx::clock::{Moment, Now};
@@ -51,6 +55,7 @@ use super::request::{CardSource, Request};
 use super::status::Counts;
 use super::store_forward::StoreForward;
 use super::transaction::Transaction;
+use original::Looking;
 
 /// All transactions, and what is to be done about them.
 #[derive(Debug)]
@@ -78,6 +83,9 @@ pub struct SwitchCore {
     waiting: VecDeque<(Ticket, Then)>,
     /// Approvals that could not be given, until a repeat collects them or the grace is over.
     undelivered: VecDeque<(Moment, TransactionId)>,
+    /// Messages that wait for the history, and until when.
+    looking: Map<TransactionId, Box<Looking>>,
+    look_ups_end: VecDeque<(Moment, TransactionId)>,
     /// Numbers on which late answers are listened for, and until when.
     late: VecDeque<(Moment, (LinkId, Stan), TransactionId)>,
     counts: Counts,
@@ -102,6 +110,7 @@ struct Asked {
     request: Arc<Request>,
     card: CardSource,
     from: ConnectionId,
+    received: Moment,
 }
 
 /// What an appended entry holds back.
@@ -120,6 +129,8 @@ enum Then {
         stored: Box<StoredEntry>,
         mark: CardMark,
     },
+    /// Ask the history, which knows what is durable.
+    LookUp(HistoryQuestion),
     /// Do what a person decided about a stored message, and say so.
     Operated {
         call: u64,
@@ -151,7 +162,7 @@ impl SwitchCore {
             next_ticket: 0,
             draining: false,
             in_flight: Map::default(),
-            answered: AnsweredTable::with_capacity(limits.answered),
+            answered: AnsweredTable::with_capacity(limits.answered, limits.look_ups),
             index: RequestIndex::with_capacity(limits.answered + limits.in_flight),
             tombstones: BoundedMap::with_capacity(limits.tombstones),
             outstanding: Map::default(),
@@ -161,6 +172,8 @@ impl SwitchCore {
             deadlines: Map::default(),
             waiting: VecDeque::new(),
             undelivered: VecDeque::new(),
+            looking: Map::default(),
+            look_ups_end: VecDeque::new(),
             late: VecDeque::new(),
             counts: Counts::default(),
             config,
@@ -178,7 +191,8 @@ impl SwitchCore {
     pub fn apply(&mut self, event: Event, now: Now, actions: &mut Vec<Action>) {
         match event {
             Event::Received { request, card, from, signed_on } => {
-                self.received(Asked { request, card, from }, signed_on, now, actions);
+                let asked = Asked { request, card, from, received: now.moment };
+                self.received(asked, signed_on, now, actions);
             }
             Event::Detokenized { transaction, result } => self.detokenized(transaction, result, now, actions),
             Event::Durable(ticket) => self.durable(ticket, now, actions),
@@ -191,6 +205,7 @@ impl SwitchCore {
             Event::Given { transaction } => self.answer_given(transaction),
             Event::Leaked { transaction, asked_by } => self.leaked(transaction, asked_by, now, actions),
             Event::IssuerUp(issuer) => self.deliver_due(issuer, now, actions),
+            Event::LookedUp { asked, found } => self.looked_up(asked, found, now, actions),
             Event::Operator { call, act } => self.operate(call, *act, now, actions),
             Event::Enquire(order) => self.enquire(order, now, actions),
             Event::Tick => self.tick(now, actions),
@@ -210,13 +225,19 @@ impl SwitchCore {
     /// Payments and enquiries without an answer, and answers not yet durable.
     #[must_use]
     pub fn unfinished(&self) -> usize {
-        self.in_flight.len() + self.enquiries.len() + self.waiting.len()
+        self.in_flight.len() + self.enquiries.len() + self.waiting.len() + self.looking.len()
     }
 
     /// Approvals that could not be given and are not reversed yet.
     #[must_use]
     pub fn undelivered(&self) -> usize {
         self.undelivered.len()
+    }
+
+    /// Messages that wait for the history.
+    #[must_use]
+    pub fn looking(&self) -> usize {
+        self.looking.len()
     }
 
     /// Advices and reversals not yet acknowledged by their issuers.
@@ -269,7 +290,9 @@ impl SwitchCore {
     pub fn deadline(&self) -> Option<Moment> {
         let timeouts = self.deadlines.values().filter_map(|ring| ring.front().map(|(at, _)| *at));
         let grace = self.undelivered.front().map(|(at, _)| *at);
-        timeouts.chain(grace).chain(self.enquiry_deadline()).chain(self.stored.next_due()).min()
+        let look_ups = self.look_ups_end.front().map(|(at, _)| *at);
+        let others = [grace, look_ups, self.enquiry_deadline(), self.stored.next_due()];
+        timeouts.chain(others.into_iter().flatten()).min()
     }
 
     /// Everything up to `ticket` is on disk.
@@ -283,6 +306,7 @@ impl SwitchCore {
                 Then::Acknowledge(acknowledgement) => self.acknowledge(*acknowledgement, now, actions),
                 Then::Answer(answer) => self.answer_now(answer, actions),
                 Then::Release { stored, mark } => self.store(*stored, mark, false, now, actions),
+                Then::LookUp(question) => actions.push(Action::LookUp(question)),
                 Then::Operated { call, stored, decision } => {
                     self.operated(call, (stored, decision), now, actions);
                 }

@@ -90,7 +90,7 @@ impl SwitchCore {
         actions: &mut Vec<Action>,
     ) {
         self.counts.refused(Refusal::LeakSuppressed);
-        let undone = self.undo(id);
+        let undone = self.undo(id, id, 0);
         let Some(answered) = self.answered.get_mut(id) else { return };
         answered.answer = AnswerKind::Refused(Refusal::LeakSuppressed);
         answered.elements = Elements::default();

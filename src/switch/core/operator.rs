@@ -121,7 +121,7 @@ fn exception(item: &Item, standing: Standing) -> Exception {
         kind: entry.kind,
         issuer: entry.issuer.link,
         card: Arc::clone(&entry.card),
-        sealed_for: entry.original.unwrap_or(entry.transaction),
+        sealed_for: entry.sealed_for(),
         amount: at_stake(entry),
         since: item.since,
         attempts: item.attempts,

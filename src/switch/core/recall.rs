@@ -5,12 +5,14 @@ use std::sync::Arc;
 use crate::journal::{RequestEntry, StoredEntry, TombstoneEntry};
 use crate::stdx::clock::{Now, Wall};
 use crate::stdx::maps::Map;
-use crate::vocab::{LinkId, Outcome, ResponseCode, ReversalReason, SettlementWindow, Stan, TransactionId};
+use crate::vocab::{
+    Amount, LinkId, Outcome, ResponseCode, ReversalReason, SettlementWindow, Stan, TransactionId,
+};
 
 use super::super::answered::{Answered, OriginalKey};
 use super::super::event::{Action, CardMark};
 use super::super::numbers::Numbers;
-use super::super::recovery::{NOBODY, WITHHELD, payment};
+use super::super::recovery::{self, NOBODY, WITHHELD, payment};
 use super::super::request::Compared;
 use super::super::transaction::{Conclusion, Routed, Transaction, TransactionState};
 use super::{Outstanding, SwitchCore};
@@ -28,12 +30,20 @@ impl SwitchCore {
     pub(in super::super) fn recall(&mut self, id: TransactionId, answered: Answered) {
         self.index.insert(&answered.request, id);
         self.answered.insert(id, answered, &mut self.index);
+        self.share_again(id);
+    }
+
+    /// A request is about an earlier one, and has no answer yet.
+    pub(in super::super) fn recall_asked(&mut self, request: &RequestEntry) {
+        let minor = request.elements.amount().map_or(0, Amount::minor);
+        self.share(recovery::original(request).as_ref(), request.transaction, minor);
     }
 
     /// A reversal of it was stored.
-    pub(in super::super) fn recall_reversed(&mut self, original: TransactionId) {
+    pub(in super::super) fn recall_reversed(&mut self, original: TransactionId, reversal: &StoredEntry) {
         if let Some(answered) = self.answered.get_mut(original) {
-            answered.reversed = true;
+            answered.taken_back(reversal);
+            self.share_again(original);
         }
     }
 

@@ -6,28 +6,20 @@ use crate::codec::same_institution;
 use crate::journal::{IssuerLeg, StoredEntry, TransactionEntry};
 use crate::link::ConnectionId;
 use crate::stdx::clock::Now;
-use crate::tsp::Purpose;
 use crate::vocab::{
-    InstitutionId, LinkId, MessageClass, Outcome, ProcessingCode, Refusal, SentAt, Stan, TransactionId,
-    TransactionKind,
+    Amount, InstitutionId, LinkId, MessageClass, Outcome, Refusal, SentAt, Stan, TransactionId,
 };
 
 use super::super::answered::{Answered, OriginalKey};
 use super::super::config::Identifiers;
 use super::super::event::{Action, Answer, AnswerKind, Mapped};
 use super::super::request::{CardSource, Request, RequestKind};
-use super::super::transaction::{Conclusion, Found, Routed, Transaction, TransactionState};
+use super::super::transaction::{Conclusion, Found, Parent, Routed, Transaction, TransactionState};
 use super::{Asked, Outstanding, SwitchCore, Then};
 
 impl SwitchCore {
     /// A request, advice or reversal came in.
-    pub(super) fn received(
-        &mut self,
-        mut asked: Asked,
-        signed_on: bool,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn received(&mut self, asked: Asked, signed_on: bool, now: Now, actions: &mut Vec<Action>) {
         let (request, from) = (&asked.request, asked.from);
         self.counts.received += 1;
         if let Some(known) = self.find_repeat(request) {
@@ -37,14 +29,7 @@ impl SwitchCore {
             return self.refuse_unseen(request, from, refusal, actions);
         }
         self.index.insert(request, request.transaction);
-        match request.kind {
-            RequestKind::Payment => {
-                self.settle_purpose(&mut asked, now);
-                self.look_up_card(asked, now, actions);
-            }
-            RequestKind::Reversal => self.reversal_received(asked.request, from, now, actions),
-            RequestKind::Advice => self.advice_received(asked, now, actions),
-        }
+        self.enter(asked, now, actions);
     }
 
     /// The request that this repeats: the same name, and the same DE 7 unless it says it is a repeat.
@@ -58,12 +43,13 @@ impl SwitchCore {
         })
     }
 
-    /// A request in flight or answered.
+    /// A request in flight or answered, or one that waits for the history.
     pub(super) fn known(&self, id: TransactionId) -> Option<&Arc<Request>> {
-        match self.in_flight.get(&id) {
-            Some(transaction) => Some(&transaction.request),
-            None => self.answered.get(id).map(|answered| &answered.request),
+        if let Some(transaction) = self.in_flight.get(&id) {
+            return Some(&transaction.request);
         }
+        let answered = self.answered.get(id).map(|answered| &answered.request);
+        answered.or_else(|| self.looking.get(&id).map(|looking| looking.request()))
     }
 
     /// Something known is asked again: altered it is refused, in flight the answer goes to the newest asker,
@@ -86,6 +72,9 @@ impl SwitchCore {
             if before != known {
                 actions.push(Action::Forget { transaction: before });
             }
+            return;
+        }
+        if self.asked_while_looking(known, request, from, actions) {
             return;
         }
         let Some(answered) = self.answered.get_mut(known) else { return };
@@ -131,15 +120,6 @@ impl SwitchCore {
         if self.draining {
             return Err(Refusal::ShuttingDown);
         }
-        if is_refund(request) && !self.names_what_stands(request, now) {
-            let (most, asked) = (acquirer.refunds, request.compared.amount);
-            let within = most.zip(asked).is_some_and(|(most, asked)| {
-                asked.currency() == most.currency() && asked.minor() <= most.minor()
-            });
-            if !within {
-                return Err(Refusal::RefundNotPermitted);
-            }
-        }
         self.admit_new(request, now)
     }
 
@@ -158,7 +138,7 @@ impl SwitchCore {
     }
 
     /// Says no to something that was never entered: its repeat is looked at afresh.
-    fn refuse_unseen(
+    pub(super) fn refuse_unseen(
         &mut self,
         request: &Arc<Request>,
         from: ConnectionId,
@@ -174,20 +154,17 @@ impl SwitchCore {
         }
     }
 
-    /// A refund of what stands here is decided by its original: its token need not be good any more.
-    fn settle_purpose(&self, asked: &mut Asked, now: Now) {
-        if let CardSource::Token(question) = &mut asked.card
-            && is_refund(&asked.request)
-            && self.names_what_stands(&asked.request, now)
-        {
-            question.purpose = Purpose::PastEvent;
-        }
-    }
-
     /// Enters the payment before anything is looked up, so that its duplicate in the same batch finds it.
-    pub(super) fn look_up_card(&mut self, asked: Asked, now: Now, actions: &mut Vec<Action>) {
+    pub(super) fn look_up_card(
+        &mut self,
+        asked: Asked,
+        parent: Option<Parent>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
         let id = asked.request.transaction;
-        let transaction = Transaction::new(asked.request, asked.from, now.moment);
+        let mut transaction = Transaction::new(asked.request, asked.from, asked.received);
+        transaction.parent = parent.map(Box::new);
         self.in_flight.insert(id, Box::new(transaction));
         match asked.card {
             CardSource::Token(request) => actions.push(Action::Detokenize { transaction: id, request }),
@@ -204,18 +181,23 @@ impl SwitchCore {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
+        let parent = || self.in_flight.get(&id).and_then(|transaction| transaction.parent.as_deref());
         match result {
             Ok(mapped) => self.card_found(id, Found::from(*mapped), now, actions),
-            Err(refusal) => self.refuse(id, refusal, actions),
+            Err(refusal) => match parent().map(Found::from) {
+                Some(found) => self.card_found(id, found, now, actions),
+                None => self.refuse(id, refusal, actions),
+            },
         }
     }
 
     /// The card is known: route it, keep its reversal's place, and journal it.
     fn card_found(&mut self, id: TransactionId, found: Found, now: Now, actions: &mut Vec<Action>) {
-        let Some(transaction) = self.in_flight.get(&id) else { return };
+        let Some(transaction) = self.in_flight.get_mut(&id) else { return };
         if transaction.state != TransactionState::Detokenizing {
             return;
         }
+        let found = found.of_original(transaction.parent.take());
         let reversed = transaction.reversal.is_some();
         if transaction.request.kind == RequestKind::Advice {
             return if reversed {
@@ -267,6 +249,7 @@ impl SwitchCore {
             },
             window: self.window,
             settles: self.settles(&request),
+            original: found.original,
         })
     }
 
@@ -300,8 +283,11 @@ impl SwitchCore {
     fn journal_request(&mut self, id: TransactionId, routed: Routed, actions: &mut Vec<Action>) {
         let Some(transaction) = self.in_flight.get_mut(&id) else { return };
         let entry = transaction.request_entry(&routed);
+        let original = routed.original.clone();
+        let asked = transaction.request.compared.amount.map_or(0, Amount::minor);
         transaction.routed = Some(routed);
         transaction.state = TransactionState::Journaling;
+        self.share(original.as_deref(), id, asked);
         self.append(TransactionEntry::Request(Box::new(entry)), Then::Forward(id), actions);
     }
 
@@ -351,13 +337,9 @@ impl SwitchCore {
             approved: conclusion.approved,
             reversed: reversal.is_some() || conclusion.reversal.is_some(),
             given: false,
+            shares: Vec::new(),
         };
         self.answered.insert(id, answered, &mut self.index);
         conclusion.reversal
     }
-}
-
-/// Whether money is to go back to the card (DE 3 = 2x).
-fn is_refund(request: &Request) -> bool {
-    request.compared.processing.as_ref().map(ProcessingCode::kind) == Some(TransactionKind::Credit)
 }

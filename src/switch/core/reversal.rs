@@ -9,11 +9,11 @@ use crate::journal::{
 use crate::link::ConnectionId;
 use crate::stdx::clock::Now;
 use crate::vocab::{
-    InstitutionId, MessageClass, MessageFunction, Mti, Outcome, Refusal, ReversalReason, SentAt,
+    Amount, InstitutionId, MessageClass, MessageFunction, Mti, Outcome, Refusal, ReversalReason, SentAt,
     TransactionId, Verdicts,
 };
 
-use super::super::answered::{Answered, OriginalKey, agrees};
+use super::super::answered::{Answered, OriginalKey, ShareKind, TakingBack, agrees};
 use super::super::event::{Action, Answer, AnswerKind};
 use super::super::request::{Compared, Request};
 use super::super::transaction::{Conclusion, Routed, TransactionState};
@@ -27,9 +27,11 @@ pub(super) struct Owing {
 }
 
 /// What an acquirer's reversal found.
-enum Original {
+enum Found {
     InFlight(TransactionId),
     Answered(TransactionId),
+    /// It waits for the history itself.
+    Looking(TransactionId),
     Unknown,
 }
 
@@ -46,39 +48,43 @@ impl SwitchCore {
         self.counts.reversals += 1;
         let key = OriginalKey::from_data(request.leg.link, &data, now.wall);
         match self.find_original(&request, &key, &data) {
-            Original::InFlight(original) => self.reverse_in_flight(request, from, original, now, actions),
-            Original::Answered(original) => self.reverse_known(request, from, original, now, actions),
-            Original::Unknown => {
-                self.counts.refused(Refusal::UnknownOriginal);
-                self.bury(request, from, AnswerKind::Refused(Refusal::UnknownOriginal), now, actions);
-            }
+            Found::InFlight(original) => self.reverse_in_flight(request, from, original, now, actions),
+            Found::Answered(original) => self.reverse_known(request, from, original, now, actions),
+            Found::Looking(original) => self.reverse_looking(request, from, original, now, actions),
+            Found::Unknown => self.reverse_unknown(request, from, now, actions),
         }
+    }
+
+    fn reverse_unknown(
+        &mut self,
+        request: Arc<Request>,
+        from: ConnectionId,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        self.counts.refused(Refusal::UnknownOriginal);
+        self.bury(request, from, AnswerKind::Refused(Refusal::UnknownOriginal), now, actions);
     }
 
     /// The one request that DE 90, card, currency and amount agree on; several are as good as none.
-    fn find_original(&self, request: &Request, key: &OriginalKey, data: &OriginalData) -> Original {
-        let mut found = self.index.originals(key).filter_map(|id| {
-            let original = self.known(id).filter(|original| OriginalKey::of(&original.leg) == *key)?;
+    fn find_original(&self, request: &Request, key: &OriginalKey, data: &OriginalData) -> Found {
+        let mut found = self.originals(key).filter_map(|id| {
+            let original = self.known(id)?;
             let fits = undoes(&request.compared, &original.compared)
                 && agrees(data.acquirer, original.key.institution);
-            let in_flight = self.in_flight.contains_key(&id);
-            fits.then_some(if in_flight { Original::InFlight(id) } else { Original::Answered(id) })
+            let found = if self.in_flight.contains_key(&id) {
+                Found::InFlight(id)
+            } else if self.looking.contains_key(&id) {
+                Found::Looking(id)
+            } else {
+                Found::Answered(id)
+            };
+            fits.then_some(found)
         });
         match (found.next(), found.next()) {
             (Some(original), None) => original,
-            _ => Original::Unknown,
+            _ => Found::Unknown,
         }
-    }
-
-    /// Whether DE 90 names a purchase whose approval stands: same card and currency, and no less money.
-    pub(super) fn names_what_stands(&self, request: &Request, now: Now) -> bool {
-        request.original.as_deref().is_some_and(|data| {
-            let key = OriginalKey::from_data(request.leg.link, data, now.wall);
-            match self.find_original(request, &key, data) {
-                Original::Answered(id) => self.answered.get(id).is_some_and(Answered::stands),
-                Original::InFlight(_) | Original::Unknown => false,
-            }
-        })
     }
 
     /// The original is still with the issuer, or on its way there: our 0420 must not overtake it.
@@ -108,7 +114,9 @@ impl SwitchCore {
             return self.acknowledge_only(request, from, actions);
         }
         let owing = Owing { original, elements };
-        let entry = self.acquirers_reversal(&request, owing, &routed, now);
+        let mut entry = self.acquirers_reversal(&request, owing, &routed, now);
+        // The acquirer is told that the original is declined: nothing of it may stand.
+        entry.elements.leave_nothing();
         if let Some(transaction) = self.in_flight.get_mut(&original) {
             transaction.reversal = Some(request.transaction);
         }
@@ -124,7 +132,12 @@ impl SwitchCore {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        let Some((owing, routed)) = self.undo(original) else {
+        let left = request.elements.final_amount().map_or(0, Amount::minor);
+        let taking = self.answered.get(original).map(|answered| answered.taking_back(left));
+        if taking == Some(TakingBack::Misfit) {
+            return self.reverse_unknown(request, from, now, actions);
+        }
+        let Some((owing, routed)) = self.undo(original, request.transaction, left) else {
             return self.acknowledge_only(request, from, actions);
         };
         self.answered.settled(original, &mut self.index);
@@ -133,16 +146,32 @@ impl SwitchCore {
         self.take_over(request, from, (entry, routed), None, actions);
     }
 
-    /// Marks an approval as reversed and says what its reversal needs; `None` when nothing is left to undo.
-    pub(super) fn undo(&mut self, original: TransactionId) -> Option<(Owing, Routed)> {
+    /// Takes an approval back down to `left`, and says what its reversal `by` needs; `None` when there is nothing to
+    /// undo.
+    pub(super) fn undo(
+        &mut self,
+        original: TransactionId,
+        by: TransactionId,
+        left: u64,
+    ) -> Option<(Owing, Routed)> {
         let answered = self.answered.get_mut(original).filter(|answered| answered.stands())?;
-        answered.reversed = true;
+        match answered.taking_back(left) {
+            TakingBack::Part(minor) => {
+                answered.set_share(ShareKind::TakenBack, by, minor);
+                // Who takes a part back has the answer.
+                answered.given = true;
+            }
+            TakingBack::Whole => answered.reversed = true,
+            TakingBack::Nothing | TakingBack::Misfit => return None,
+        }
         let owing = Owing { original, elements: answered.request.elements.clone() };
-        Some((owing, answered.routed.clone()?))
+        let routed = answered.routed.clone()?;
+        self.share_again(original);
+        Some((owing, routed))
     }
 
     /// Nothing was forwarded that fits: say so, and remember, lest the original come later.
-    fn bury(
+    pub(super) fn bury(
         &mut self,
         request: Arc<Request>,
         from: ConnectionId,
@@ -222,6 +251,7 @@ impl SwitchCore {
             approved: None,
             reversed: false,
             given: false,
+            shares: Vec::new(),
         };
         self.answered.insert(id, answered, &mut self.index);
     }
@@ -303,7 +333,7 @@ fn undoes(reversal: &Compared, original: &Compared) -> bool {
 }
 
 /// DE 90 of the issuer's leg: what the issuer knows the original by.
-fn original_data(routed: &Routed, acquirer: Option<InstitutionId>) -> [u8; 42] {
+pub(super) fn original_data(routed: &Routed, acquirer: Option<InstitutionId>) -> [u8; 42] {
     OriginalData {
         mti: routed.leg.mti,
         stan: routed.leg.stan,

@@ -10,7 +10,7 @@ use crate::link::{ConnectionId, Outbox};
 use crate::stdx::clock::Now;
 use crate::tsp::CardData;
 use crate::vocab::{
-    LinkId, Refusal, Service, SettlementWindow, Track2, TransactionId, VerdictResult, Verdicts,
+    LinkId, MessageClass, Refusal, Service, SettlementWindow, Track2, TransactionId, VerdictResult, Verdicts,
 };
 
 use super::super::chip::regenerated;
@@ -27,6 +27,7 @@ const NOT_PASSED: Bitmap = Bitmap::of(&[
     DataElement::MAC_128,
     DataElement::FORWARDER,
     DataElement::SETTLEMENT_DATE,
+    DataElement::ORIGINAL_DATA,
 ]);
 
 /// What holds the token and would contradict the PAN.
@@ -58,6 +59,7 @@ impl Node {
         message: &mut Message,
         out: &mut Outbox,
     ) -> Option<()> {
+        self.take_originals_card(id);
         let routed = self.core.transaction(id)?.routed.as_ref()?;
         let issuer = routed.leg.link;
         let wire = self.wire(issuer)?.clone();
@@ -74,6 +76,17 @@ impl Node {
             message.set_mti(message.mti().repeat());
         }
         self.send_to_issuer(id, issuer, &wire, message, out)
+    }
+
+    /// What refunds, completes or raises an earlier payment with a token goes to the card that this was made with.
+    fn take_originals_card(&mut self, id: TransactionId) {
+        let routed = self.core.transaction(id).and_then(|transaction| transaction.routed.as_ref());
+        let of_token = routed.filter(|routed| routed.original.is_some() && routed.card.token.is_some());
+        let Some(card) = of_token.map(|routed| std::sync::Arc::clone(&routed.card)) else { return };
+        let opened = self.open(&card, id);
+        if let Some(held) = self.held.get_mut(&id) {
+            held.card = opened;
+        }
     }
 
     pub(super) fn send_to_issuer(
@@ -113,8 +126,7 @@ impl Node {
             return None;
         }
         let wire = self.wire(issuer)?.clone();
-        let sealed_for = entry.original.unwrap_or(entry.transaction);
-        let card = self.open(&entry.card, sealed_for)?;
+        let card = self.open(&entry.card, entry.sealed_for())?;
         match stored_message(delivery, &card, &wire) {
             Ok(message) => self.send_to_issuer(entry.transaction, issuer, &wire, &message, out),
             Err(error) => {
@@ -226,6 +238,8 @@ fn issuer_message(
         }
     }
     set_leg(message, &routed.leg, routed.window)?;
+    let original = routed.original.as_ref().and_then(|original| original.data);
+    set_original(message, original, wire)?;
     wire.dialect.set_token_data(message, &token_data(&routed.card, verdicts, routed.window))
 }
 
@@ -241,12 +255,21 @@ fn stored_message(delivery: &Delivery, card: &CardData, wire: &Wire) -> Result<M
         }
     }
     set_card(&mut message, card)?;
-    if let Some(original) = entry.original_data {
-        message.set(DataElement::ORIGINAL_DATA, &original)?;
-    }
+    set_original(&mut message, entry.original_data, wire)?;
     set_leg(&mut message, &entry.issuer, entry.window)?;
     wire.dialect.set_token_data(&mut message, &token_data(&entry.card, entry.verdicts, entry.window))?;
     Ok(message)
+}
+
+/// DE 90 by the issuer's own names: a reversal cannot do without it, anything else can where the dialect has none.
+fn set_original(message: &mut Message, original: Option<[u8; 42]>, wire: &Wire) -> Result<(), EncodeError> {
+    let needed = message.mti().class == MessageClass::Reversal;
+    match original {
+        Some(data) if needed || wire.dialect.field(DataElement::ORIGINAL_DATA).is_some() => {
+            message.set(DataElement::ORIGINAL_DATA, &data)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// PAN, its expiry and its sequence number.

@@ -19,7 +19,9 @@ use std::time::Duration;
 
 use crate::codec::{Dialect, FrameFormat, Message};
 use crate::crypto::CryptogramKeys;
-use crate::journal::{Body, CardRef, EntryNumber, TokenRef, TransactionEntry};
+use crate::journal::{
+    Body, CardRef, EntryNumber, Family, HistoryAnswer, HistoryQuestion, TokenRef, TransactionEntry,
+};
 use crate::link::{
     ConnectionId, Inbox, LinkCommand, Outbox, Pool, PoolAction, PoolConfig, SessionAction, SessionConfig,
 };
@@ -37,6 +39,7 @@ use super::config::SwitchConfig;
 use super::core::{Exception, ListedException, SwitchCore};
 use super::event::{Action, Event, Mapped, Ticket};
 use super::operator::OperatorAct;
+use super::recovery::{RecoveryError, past};
 use super::status::{LinkStatus, NodeCounts, Picture, Suspense};
 
 /// How often what stands in suspense is summed up.
@@ -53,6 +56,15 @@ pub trait EntryLog: Send {
 
     /// Whether a new request may be taken in; answers and reversals have room of their own.
     fn has_room(&self) -> bool;
+}
+
+/// Where earlier transactions are looked up. It waits for nothing.
+pub trait History: Send {
+    /// Puts a question; false when too many wait, and then there is no answer.
+    fn ask(&mut self, question: HistoryQuestion) -> bool;
+
+    /// The next answer, if there is one by now.
+    fn answer(&mut self) -> Option<HistoryAnswer>;
 }
 
 /// Why the journal takes no entry.
@@ -98,6 +110,7 @@ pub struct NodeParts {
     /// The chip keys of issuers that want cryptograms of their own cards.
     pub card_keys: Vec<(LinkId, CryptogramKeys)>,
     pub log: Box<dyn EntryLog>,
+    pub history: Box<dyn History>,
     pub entropy: Entropy,
     /// What the core wants done first: `Recovery::finish` says.
     pub first: Vec<Action>,
@@ -123,6 +136,7 @@ pub struct Node {
     card_keys: Map<LinkId, CryptogramKeys>,
     cards: Cards,
     log: Box<dyn EntryLog>,
+    history: Box<dyn History>,
     entropy: Entropy,
     /// Messages whose answer is owed, with their clear card while it is needed; wiped when let go.
     held: Map<TransactionId, Held>,
@@ -193,6 +207,7 @@ impl Node {
             card_keys: parts.card_keys.into_iter().collect(),
             cards: parts.cards,
             log: parts.log,
+            history: parts.history,
             entropy: parts.entropy,
             held: Map::default(),
             enquiries: Map::default(),
@@ -228,6 +243,7 @@ impl Node {
         if let Some(watermark) = happened.durable {
             self.made_durable(watermark, now, out);
         }
+        self.hear_history();
         if let Some(inbox) = happened.inbox {
             self.links_moved(inbox, now, out);
         }
@@ -323,6 +339,7 @@ impl Node {
             answered: core.answered(),
             tombstones: core.tombstones(),
             undelivered: core.undelivered(),
+            looking: core.looking(),
             held_back: self.to_append.len(),
             suspense: self.suspense.clone(),
             limits: self.config.limits,
@@ -356,6 +373,19 @@ impl Node {
         if let Some(ticket) = last {
             self.events.push_back(Event::Durable(ticket));
             self.settle(now, out);
+        }
+    }
+
+    /// What the history found, as the core knows transactions.
+    fn hear_history(&mut self) {
+        while let Some(HistoryAnswer { asked, found }) = self.history.answer() {
+            let past = |family: &Family| past(family, &self.cards).transpose();
+            let found = found.map(|families| families.iter().filter_map(past).collect::<Result<_, _>>());
+            let found = found.transpose().unwrap_or_else(|error: RecoveryError| {
+                tracing::error!(%error, "a transaction of the history cannot be used");
+                None
+            });
+            self.events.push_back(Event::LookedUp { asked, found });
         }
     }
 
@@ -394,6 +424,11 @@ impl Node {
             Action::AppendAct { ticket, act } => {
                 self.to_append.push(Body::Operator(act.encode()));
                 self.to_await.push_back(Some(ticket));
+            }
+            Action::LookUp(question) => {
+                if !self.history.ask(question) {
+                    self.events.push_back(Event::LookedUp { asked: question.asked, found: None });
+                }
             }
             Action::Operated { call, done } => self.operated.push((call, done)),
             Action::Forward { transaction, repeat } => self.forward(transaction, repeat, out),

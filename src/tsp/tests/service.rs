@@ -254,6 +254,7 @@ pub(super) fn request_entry(token: &TokenView, found: &Detokenized) -> crate::jo
         mapping_version: found.mapping_version,
     };
     let request = RequestEntry {
+        original: None,
         transaction: TransactionId(1),
         acquirer: AcquirerLeg { link: LinkId(1), mti, sent_at, stan },
         issuer: IssuerLeg { link: LinkId(2), mti, sent_at, stan, forwarder: None },

@@ -1,0 +1,68 @@
+//! `HistoryDesk`: the thread that looks earlier transactions up on disk for the switch, which waits for nothing.
+
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use super::checkpoint::{CatchUp, CheckpointError};
+use super::history::{Family, HistoryName, OlderHistory};
+use crate::vocab::TransactionId;
+
+/// Which earlier transactions a message means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryQuestion {
+    /// The message that asks.
+    pub asked: TransactionId,
+    pub name: HistoryName,
+}
+
+/// All transactions of that name; `None` when the history cannot be read, which is never "there are none".
+#[derive(Debug)]
+pub struct HistoryAnswer {
+    pub asked: TransactionId,
+    pub found: Option<Vec<Family>>,
+}
+
+/// Takes questions. When all handles are gone its thread ends.
+#[derive(Debug, Clone)]
+pub struct HistoryDesk(SyncSender<HistoryQuestion>);
+
+impl HistoryDesk {
+    /// Starts the thread. Each question sees all that was durable when it was put: its checkpoint is caught up first.
+    /// Of `most` questions that wait each gets one call of `answer`, on the thread.
+    ///
+    /// # Errors
+    /// `Store` when there is no thread to be had.
+    pub fn start(
+        history: OlderHistory,
+        catch_up: CatchUp,
+        most: usize,
+        answer: impl Fn(HistoryAnswer) + Send + 'static,
+    ) -> Result<Self, CheckpointError> {
+        let (desk, questions) = sync_channel(most);
+        let look_up = move || {
+            while let Ok(first) = questions.recv() {
+                let waiting: Vec<_> = std::iter::once(first).chain(questions.try_iter().take(most)).collect();
+                let up_to_date = catch_up.wait();
+                for HistoryQuestion { asked, name } in waiting {
+                    let found = if up_to_date { found(&history, &name) } else { None };
+                    answer(HistoryAnswer { asked, found });
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("history".to_owned()).spawn(look_up);
+        thread.map_err(CheckpointError::store("start the history's thread"))?;
+        Ok(Self(desk))
+    }
+
+    /// Puts a question; false when too many wait.
+    #[must_use]
+    pub fn ask(&self, question: HistoryQuestion) -> bool {
+        self.0.try_send(question).is_ok()
+    }
+}
+
+fn found(history: &OlderHistory, name: &HistoryName) -> Option<Vec<Family>> {
+    history
+        .families(name)
+        .map_err(|error| tracing::error!(%error, "the history of transactions cannot be read"))
+        .ok()
+}
