@@ -127,7 +127,9 @@ impl Sought {
                 let stans = [request.acquirer.stan, request.issuer.stan];
                 self.is(request.transaction, &[&request.elements], &stans).then_some(request.transaction)
             }
-            TransactionEntry::Outcome(outcome) => outcome.reversal.as_ref().and_then(|it| self.stored(it)),
+            TransactionEntry::Outcome(outcome) => {
+                outcome.reversal.iter().chain(&outcome.advice).find_map(|it| self.stored(it))
+            }
             TransactionEntry::Stored(stored) => self.stored(stored),
             TransactionEntry::Tombstone(tombstone) => {
                 let stans = [tombstone.acquirer.stan, tombstone.original.stan];
@@ -268,8 +270,8 @@ impl<'a> Teller<'a> {
         if let Some(story) = self.tell(id, at, vec![said, approval.unwrap_or_default()]) {
             story.open = false;
         }
-        if let Some(reversal) = &outcome.reversal {
-            self.stored(reversal, at);
+        for owed in outcome.reversal.iter().chain(&outcome.advice) {
+            self.stored(owed, at);
         }
     }
 
@@ -280,6 +282,9 @@ impl<'a> Teller<'a> {
         }
         let (kind, mut said) = match stored.kind {
             StoredKind::Advice => ("advice", self.advice(stored)),
+            StoredKind::StandIn => {
+                ("stand-in", vec!["The issuer is told what was approved in its place.".to_owned()])
+            }
             StoredKind::AcquirerReversal => ("reversal", self.acquirers_reversal(stored)),
             StoredKind::OwnReversal(reason) => {
                 let reason = because(reason);

@@ -128,7 +128,7 @@ impl Counts {
             Body::Transaction(TransactionEntry::Request(_)) => self.requests += 1,
             Body::Transaction(TransactionEntry::Outcome(outcome)) => {
                 self.outcomes += 1;
-                self.stored += u64::from(outcome.reversal.is_some());
+                self.stored += u64::from(outcome.reversal.is_some()) + u64::from(outcome.advice.is_some());
             }
             Body::Transaction(TransactionEntry::Stored(_)) => self.stored += 1,
             Body::Token(_) => self.tokens += 1,
@@ -177,11 +177,15 @@ fn transaction_text(entry: &TransactionEntry) -> String {
             if let Some(reversal) = &outcome.reversal {
                 let _ = write!(text, ", with reversal {}", reversal.transaction);
             }
+            if let Some(advice) = &outcome.advice {
+                let _ = write!(text, ", stood in for, with advice {}", advice.transaction);
+            }
             text
         }
         TransactionEntry::Stored(stored) => {
             let kind = match stored.kind {
                 StoredKind::Advice => "advice",
+                StoredKind::StandIn => "stand-in advice",
                 StoredKind::AcquirerReversal => "acquirer's reversal",
                 StoredKind::OwnReversal(reason) => reason.name(),
             };
@@ -322,6 +326,7 @@ mod tests {
             answer: Elements::default(),
             approved: None,
             reversal: None,
+            advice: None,
         };
         let outcome = TransactionEntry::Outcome(Box::new(outcome));
         for (body, told) in [

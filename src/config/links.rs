@@ -9,9 +9,9 @@ use super::file::{Section, address, amount, boolean, choice, count, duration, nu
 use super::tokens::cryptograms;
 use crate::codec::{Dialect, FrameFormat, MOST_FRAME};
 use crate::link::{Backoff, ConnectionLimits, PoolConfig, SessionConfig, SignOn};
-use crate::switch::{AcquirerConfig, Identifiers, IssuerConfig, TrackTwo, Wire};
+use crate::switch::{AcquirerConfig, Identifiers, IssuerConfig, StandInTerms, TrackTwo, Wire};
 use crate::tsp::CryptogramChoice;
-use crate::vocab::{Bin, InstitutionId, LinkId};
+use crate::vocab::{Bin, EntryMode, InstitutionId, LinkId, MerchantCategory, TokenAssuranceMethod};
 
 /// What every party has, whichever side it is on.
 #[derive(Debug, Clone)]
@@ -109,6 +109,7 @@ pub(super) struct IssuerDraft {
     in_flight: u32,
     silences: u32,
     dedupes_repeats: bool,
+    stand_in: Option<StandInTerms>,
     pub(super) card_cryptograms: Option<CryptogramChoice>,
 }
 
@@ -168,6 +169,7 @@ impl IssuerDraft {
             identifiers: self.identifiers,
             track_two: self.track_two,
             dedupes_repeats: self.dedupes_repeats,
+            stand_in: self.stand_in,
         };
         let card_cryptograms = self.card_cryptograms;
         Some(IssuerSection { party, reach, pool, switch, card_cryptograms })
@@ -232,10 +234,24 @@ pub(super) fn issuer(mut section: Section<'_>, dialects: &mut Dialects) -> Issue
         in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),
         silences: u32::try_from(silences).unwrap_or(u32::MAX),
         dedupes_repeats: section.or("dedupes_repeats", false, boolean),
+        stand_in: stand_in(section.table("stand_in")),
         card_cryptograms: cryptograms(&mut section, "card_cryptogram_profile", "card_cryptogram_key"),
     };
     section.finish();
     draft
+}
+
+/// What may be approved in the issuer's place.
+fn stand_in(mut section: Section<'_>) -> Option<StandInTerms> {
+    let there = section.is_there();
+    let limit = count(1, 1_000);
+    let count = if there { section.need("count", limit) } else { section.may("count", limit) };
+    let period = section.or("period", Duration::from_secs(86_400), duration);
+    let categories = section.list("categories", word(MerchantCategory::parse));
+    let entry_modes = section.list("entry_modes", word(EntryMode::parse));
+    let assurances = section.list("assurances", word(TokenAssuranceMethod::parse));
+    let most = amount(section);
+    Some(StandInTerms { most: most?, count: count?, period, categories, entry_modes, assurances })
 }
 
 pub(super) fn route(mut section: Section<'_>) -> RouteDraft {

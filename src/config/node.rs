@@ -139,6 +139,7 @@ pub(super) fn limits(mut section: Section<'_>) -> (Limits, InboxLimits) {
         tombstones: section.or("tombstones", usual.tombstones, count(1, 100_000_000)),
         stored: section.or("stored", usual.stored, count(1, 100_000_000)),
         look_ups: section.or("look_ups", usual.look_ups, count(1, 100_000)),
+        stand_in: section.or("stand_in", usual.stand_in, count(1, 10_000_000)),
         followers: section.or("followers", usual.followers, count(1, 10_000)),
     };
     let inbox = InboxLimits {

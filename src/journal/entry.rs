@@ -151,12 +151,16 @@ pub struct OutcomeEntry {
     pub approved: Option<Amount>,
     /// Owed to the issuer: durable together with the answer that makes it necessary.
     pub reversal: Option<StoredEntry>,
+    /// The payment was approved in the issuer's place: what tells it so, after the reversal of what it may have got.
+    pub advice: Option<StoredEntry>,
 }
 
 /// What kind of message is stored and forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoredKind {
     Advice,
+    /// It tells an issuer what was approved in its place.
+    StandIn,
     /// The acquirer asked for it.
     AcquirerReversal,
     /// We owe it.
@@ -191,7 +195,10 @@ impl StoredEntry {
     /// Whether it takes money back, and is no advice.
     #[must_use]
     pub fn is_reversal(&self) -> bool {
-        self.kind != StoredKind::Advice
+        match self.kind {
+            StoredKind::Advice | StoredKind::StandIn => false,
+            StoredKind::AcquirerReversal | StoredKind::OwnReversal(_) => true,
+        }
     }
 
     /// Whether it takes back all that its original moved, and not a part of it (DE 95).
@@ -203,7 +210,7 @@ impl StoredEntry {
     /// The transaction that its card is sealed for, if that came with a PAN.
     #[must_use]
     pub fn sealed_for(&self) -> TransactionId {
-        self.original.filter(|_| self.is_reversal()).unwrap_or(self.transaction)
+        self.original.filter(|_| self.kind != StoredKind::Advice).unwrap_or(self.transaction)
     }
 }
 

@@ -145,10 +145,10 @@ impl PastTransaction {
     }
 
     fn all_stored(&self) -> impl Iterator<Item = &StoredEntry> {
-        self.entries.iter().filter_map(|(_, entry)| match entry {
-            TransactionEntry::Stored(stored) => Some(&**stored),
-            TransactionEntry::Outcome(outcome) => outcome.reversal.as_ref(),
-            _ => None,
+        self.entries.iter().flat_map(|(_, entry)| match entry {
+            TransactionEntry::Stored(stored) => vec![&**stored],
+            TransactionEntry::Outcome(outcome) => outcome.reversal.iter().chain(&outcome.advice).collect(),
+            _ => Vec::new(),
         })
     }
 }
@@ -181,7 +181,7 @@ fn about(entry: &TransactionEntry) -> Vec<(TransactionId, TransactionEntry)> {
             own(request.transaction).into_iter().chain(original).collect()
         }
         TransactionEntry::Outcome(outcome) => {
-            let reversal = outcome.reversal.iter();
+            let reversal = outcome.reversal.iter().chain(&outcome.advice);
             let reversal = reversal
                 .map(|stored| (stored.transaction, TransactionEntry::Stored(Box::new(stored.clone()))));
             own(outcome.transaction).into_iter().chain(reversal).collect()
@@ -514,6 +514,7 @@ mod tests {
             answer: Elements::new(),
             approved: None,
             reversal,
+            advice: None,
         }))
     }
 

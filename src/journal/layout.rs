@@ -1,4 +1,4 @@
-//! The binary layout of an entry, version 3. All numbers are little-endian; a text or byte string has its length in
+//! The binary layout of an entry, version 4. All numbers are little-endian; a text or byte string has its length in
 //! front; an optional value has 0 or 1 in front. Once written, a number or letter here never changes its meaning:
 //! what must change gets a new version.
 
@@ -18,7 +18,7 @@ use crate::vocab::{
 };
 
 /// The layout that this program writes.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// Why bytes are no entry. It never repeats them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -252,7 +252,7 @@ structures! {
     RequestEntry {
         transaction original acquirer issuer elements card verdicts counter window moves_money settles
     }
-    OutcomeEntry { transaction outcome refusal answer approved reversal }
+    OutcomeEntry { transaction outcome refusal answer approved reversal advice }
     StoredEntry {
         transaction original kind acquirer issuer elements original_data card verdicts window settles answer
     }
@@ -439,6 +439,7 @@ impl Field for StoredKind {
                 out.push(3);
                 reason.put(out);
             }
+            Self::StandIn => out.push(4),
         }
     }
 
@@ -448,6 +449,7 @@ impl Field for StoredKind {
             1 => Ok(Self::Advice),
             2 => Ok(Self::AcquirerReversal),
             3 => Field::take(from).map(Self::OwnReversal),
+            4 => Ok(Self::StandIn),
             _ => Err(LayoutError { what: "kind", at }),
         }
     }
@@ -631,14 +633,16 @@ pub(super) mod samples {
     pub(crate) fn outcome() -> impl Strategy<Value = OutcomeEntry> {
         let refusal = proptest::option::of(0..Refusal::ALL.len());
         let approved = proptest::option::of(any::<u64>());
-        (any::<u64>(), an_outcome(), refusal, elements(), approved, proptest::option::of(stored())).prop_map(
-            |(id, outcome, refusal, answer, approved, reversal)| OutcomeEntry {
+        let owed = [0, 1].map(|_| proptest::option::of(stored()));
+        (any::<u64>(), an_outcome(), refusal, elements(), approved, owed).prop_map(
+            |(id, outcome, refusal, answer, approved, [reversal, advice])| OutcomeEntry {
                 transaction: TransactionId(id),
                 outcome,
                 refusal: refusal.map(|at| Refusal::ALL[at]),
                 answer,
                 approved: approved.map(|minor| Amount::new(minor, Currency::from_letters("EUR").unwrap())),
                 reversal,
+                advice,
             },
         )
     }
@@ -647,6 +651,7 @@ pub(super) mod samples {
         let kind = prop_oneof![
             Just(StoredKind::Advice),
             Just(StoredKind::AcquirerReversal),
+            Just(StoredKind::StandIn),
             Just(StoredKind::OwnReversal(ReversalReason::TimedOut)),
             Just(StoredKind::OwnReversal(ReversalReason::UnlistedCode)),
         ];
@@ -744,8 +749,8 @@ mod tests {
         };
         let mut bytes = Vec::new();
         entry.encode(&mut bytes);
-        assert_eq!(hex::encode(&bytes), "030700000000000000010200000000000000".to_owned() + "03ea070b160300");
-        bytes[0] = 2;
+        assert_eq!(hex::encode(&bytes), "040700000000000000010200000000000000".to_owned() + "03ea070b160300");
+        bytes[0] = 3;
         assert_eq!(Entry::decode(&bytes), Err(LayoutError { what: "layout version", at: 0 }));
     }
 }

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 use crate::codec::{DataElement, OriginalData, same_institution};
-use crate::journal::{AcquirerLeg, Elements, StoredEntry};
+use crate::journal::{AcquirerLeg, Elements, IssuerLeg, StoredEntry};
 use crate::link::ConnectionId;
 use crate::stdx::bounded::BoundedMap;
 use crate::stdx::index::HashIndex;
@@ -36,6 +36,8 @@ pub struct Answered {
     pub reversed: bool,
     /// The acquirer's socket took the whole answer, or may have before a restart: only the acquirer undoes it.
     pub given: bool,
+    /// It was approved in the issuer's place: the advice by which the issuer knows it.
+    pub stood_in: Option<IssuerLeg>,
     /// What later messages made of it.
     pub shares: Vec<Share>,
 }
@@ -88,6 +90,13 @@ pub(super) enum TakingBack {
 }
 
 impl Answered {
+    /// Card and leg by which the issuer knows it.
+    #[must_use]
+    pub(super) fn at_issuer(&self) -> Option<Routed> {
+        let routed = self.routed.clone()?;
+        Some(Routed { leg: self.stood_in.unwrap_or(routed.leg), ..routed })
+    }
+
     /// Whether it holds money for a completion.
     #[must_use]
     pub(super) fn is_hold(&self) -> bool {

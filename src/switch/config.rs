@@ -7,6 +7,7 @@ use crate::stdx::maps::Map;
 use crate::vocab::{Amount, BusinessDate, InstitutionId, LinkId, SettlementWindow};
 
 use super::route::RouteTable;
+use super::stand_in::StandInTerms;
 
 /// Everything the switch was told.
 #[derive(Debug, Clone)]
@@ -72,6 +73,8 @@ pub struct IssuerConfig {
     pub track_two: TrackTwo,
     /// It answers a repeat (xxx1) like the first and charges once: when a link is lost it is asked again.
     pub dedupes_repeats: bool,
+    /// What may be approved in its place; none: nothing.
+    pub stand_in: Option<StandInTerms>,
 }
 
 /// The bounds of everything that could grow. Past each a new request is refused; answers, reversals and advices
@@ -91,6 +94,8 @@ pub struct Limits {
     pub look_ups: usize,
     /// Later messages that may have a share in one transaction: refunds, completions, raises.
     pub followers: usize,
+    /// Approvals in one issuer's place that are remembered for their cards' counts.
+    pub stand_in: usize,
 }
 
 /// How advices and reversals are brought to an issuer.
@@ -116,6 +121,7 @@ impl Default for Limits {
             stored: 1_000_000,
             look_ups: 1_024,
             followers: 100,
+            stand_in: 100_000,
         }
     }
 }

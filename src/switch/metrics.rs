@@ -147,6 +147,9 @@ fn counters(registry: &mut Registry) -> Vec<Read<Counter, u64>> {
     counter("declined", "Payments that their issuers declined", |p| p.counts.declined);
     counter("late_answers", "Answers that came after the time-out", |p| p.counts.late);
     counter("unmatched_answers", "Answers that matched nothing", |p| p.counts.unmatched);
+    counter("stood_in", "Payments approved in their issuer's place", |p| p.counts.stood_in);
+    counter("stand_in_refused", "Payments past the terms of a stand-in", |p| p.counts.stand_in_refused);
+    counter("stand_in_disputed", "Approvals that their issuer denies", |p| p.counts.stand_in_disputed);
     counter("look_ups", "Messages whose original was looked up", |p| p.counts.look_ups);
     counter("look_ups_failed", "Of these, how many in vain", |p| p.counts.look_ups_failed);
     counter("undelivered_answers", "Approvals that could not be given", |p| p.counts.undelivered);
@@ -180,6 +183,8 @@ fn gauges(registry: &mut Registry) -> Vec<Read<Gauge, usize>> {
     gauge("tombstones", "Reversals of unknown originals remembered", |p| p.tombstones);
     gauge("tombstones_limit", "How many are remembered", |p| p.limits.tombstones);
     gauge("undelivered", "Approvals that wait for a repeat", |p| p.undelivered);
+    gauge("stand_in_remembered", "Approvals in issuers' places", |p| p.stood_in);
+    gauge("stand_in_limit", "How many are remembered per issuer", |p| p.limits.stand_in);
     gauge("looking_up", "Messages that wait for the history", |p| p.looking);
     gauge("looking_up_limit", "How many may wait", |p| p.limits.look_ups);
     gauge("followers_limit", "Later messages about one transaction", |p| p.limits.followers);

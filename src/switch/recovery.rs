@@ -144,13 +144,16 @@ impl<'a> Recovery<'a> {
     }
 
     fn outcome(&mut self, outcome: &OutcomeEntry, at: Wall) -> Result<(), RecoveryError> {
-        if let Some(reversal) = &outcome.reversal {
-            self.seen(reversal.transaction, reversal.issuer.link, reversal.issuer.stan);
-            self.stored.insert(reversal.transaction, (reversal.clone(), at));
+        for owed in outcome.reversal.iter().chain(&outcome.advice) {
+            self.seen(owed.transaction, owed.issuer.link, owed.issuer.stan);
+            self.stored.insert(owed.transaction, (owed.clone(), at));
         }
         let Some(request) = self.open.remove(&outcome.transaction) else { return Ok(()) };
         let mut answered = answered(&request, outcome, self.cards)?;
         answered.reversed |= self.reversed.contains_key(&outcome.transaction);
+        if let (Some(advice), Some(routed)) = (&outcome.advice, &answered.routed) {
+            self.core.recall_stood_in(advice.issuer.link, routed.mark, at);
+        }
         self.core.recall(outcome.transaction, answered);
         Ok(())
     }
@@ -243,10 +246,15 @@ fn answered(
         asked_on: NOBODY,
         routed: Some(routed(request, mark)),
         outcome: outcome.outcome,
-        answer: outcome.refusal.map_or(AnswerKind::Passed, AnswerKind::Refused),
+        answer: match (outcome.refusal, &outcome.advice) {
+            (Some(refusal), _) => AnswerKind::Refused(refusal),
+            (None, Some(_)) => AnswerKind::Accepted,
+            (None, None) => AnswerKind::Passed,
+        },
         elements: outcome.answer.clone(),
         approved: outcome.approved,
-        reversed: outcome.reversal.is_some(),
+        reversed: outcome.reversal.is_some() && outcome.advice.is_none(),
+        stood_in: outcome.advice.as_ref().map(|advice| advice.issuer),
         // Whether it was given is not known, and so it stands: its repeat gets it, its reversal undoes it.
         given: true,
         shares: Vec::new(),
@@ -287,7 +295,11 @@ fn finished(past: &PastTransaction, cards: &Cards) -> Result<Option<Answered>, R
         }
         _ => return Ok(None),
     };
-    past.followers().filter(|follower| follower.is_reversal()).for_each(|it| found.taken_back(it));
+    // What took back a request that was then stood in for took nothing of the approval.
+    let own = past.outcome().filter(|outcome| outcome.advice.is_some()).and_then(|it| it.reversal.as_ref());
+    let own = own.map(|reversal| reversal.transaction);
+    let reversals = past.followers().filter(|follower| follower.is_reversal());
+    reversals.filter(|it| own != Some(it.transaction)).for_each(|it| found.taken_back(it));
     Ok(Some(found))
 }
 
@@ -333,7 +345,7 @@ fn compared(card: &CardRef, mark: CardMark, elements: &Elements) -> Compared {
 /// An advice or reversal that was acknowledged.
 fn taken_over(stored: &StoredEntry, leg: AcquirerLeg, mark: CardMark) -> Answered {
     let (kind, own) = match stored.kind {
-        StoredKind::Advice => (RequestKind::Advice, &stored.elements),
+        StoredKind::Advice | StoredKind::StandIn => (RequestKind::Advice, &stored.elements),
         StoredKind::AcquirerReversal | StoredKind::OwnReversal(_) => (RequestKind::Reversal, &stored.answer),
     };
     let compared = compared(&stored.card, mark, own);
@@ -358,6 +370,7 @@ fn taken_over(stored: &StoredEntry, leg: AcquirerLeg, mark: CardMark) -> Answere
         approved: None,
         reversed: false,
         given: true,
+        stood_in: None,
         shares: Vec::new(),
     }
 }

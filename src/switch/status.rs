@@ -32,6 +32,8 @@ pub struct Picture {
     pub tombstones: usize,
     /// Approvals that could not be given and are not reversed yet.
     pub undelivered: usize,
+    /// Approvals in issuers' places that are remembered.
+    pub stood_in: usize,
     /// Messages that wait for the history.
     pub looking: usize,
     /// Entries that the journal has no room for now.
@@ -109,6 +111,11 @@ pub struct Counts {
     pub late: u64,
     /// Answers that matched nothing.
     pub unmatched: u64,
+    /// Payments approved in their issuer's place; not approved though there were terms; and approved against the
+    /// issuer's later word.
+    pub stood_in: u64,
+    pub stand_in_refused: u64,
+    pub stand_in_disputed: u64,
     /// Messages for whose original the history was asked, and how often it could not say.
     pub look_ups: u64,
     pub look_ups_failed: u64,
@@ -139,6 +146,9 @@ impl Default for Counts {
             refused: vec![0; Refusal::ALL.len()],
             late: 0,
             unmatched: 0,
+            stood_in: 0,
+            stand_in_refused: 0,
+            stand_in_disputed: 0,
             look_ups: 0,
             look_ups_failed: 0,
             undelivered: 0,

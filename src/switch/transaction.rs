@@ -89,6 +89,8 @@ pub struct Conclusion {
     pub elements: Elements,
     pub approved: Option<Amount>,
     pub reversal: Option<Box<StoredEntry>>,
+    /// It was approved in the issuer's place: what tells it so.
+    pub advice: Option<Box<StoredEntry>>,
 }
 
 /// A card found: by the vault, or in the request itself.
@@ -172,6 +174,7 @@ impl Conclusion {
             elements: Elements::default(),
             approved: None,
             reversal: None,
+            advice: None,
         }
     }
 

@@ -39,6 +39,8 @@ pub(crate) struct Desk {
     written: Vec<(ConnectionId, Message, Vec<u8>)>,
     /// Whether entries become durable by themselves.
     pub(crate) syncs: bool,
+    /// Whether issuers can be dialled.
+    pub(crate) reachable: bool,
     /// Whether sockets take output at once.
     pub(crate) takes: bool,
     pub(crate) card: TestCard,
@@ -102,6 +104,7 @@ impl Desk {
             queued: BTreeMap::new(),
             written: Vec::new(),
             syncs: true,
+            reachable: true,
             takes: true,
             card,
             token,
@@ -174,6 +177,11 @@ impl Desk {
         let outbox = std::mem::take(&mut self.outbox);
         for command in &outbox.commands {
             match command {
+                LinkCommand::Dial { link, connection, .. } if !self.reachable => {
+                    let (link, connection) = (*link, *connection);
+                    let reason = CloseReason::ConnectionLost;
+                    self.inbox.events.push(LinkEvent::DialFailed { connection, link, reason });
+                }
                 LinkCommand::Dial { link, connection, .. } => {
                     let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
                     self.links.insert(*connection, *link);

@@ -13,6 +13,7 @@ mod links;
 mod originals;
 mod scenarios;
 mod setting;
+mod stand_in;
 mod taps;
 mod world;
 

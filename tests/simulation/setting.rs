@@ -38,6 +38,7 @@ pub(crate) const LIMITS: Limits = Limits {
     stored: 1_000,
     look_ups: 100,
     followers: 20,
+    stand_in: 100,
 };
 pub(crate) const REPEAT_WINDOW: Duration = Duration::from_secs(24 * 3600);
 /// 2026-11-22 23:59:40 UTC: every run sees a day end.
@@ -109,6 +110,7 @@ pub(crate) fn switch_config() -> SwitchConfig {
             identifiers: Identifiers::Own,
             track_two: TrackTwo::Drop,
             dedupes_repeats: *link == ISSUERS[1],
+            stand_in: None,
         };
         (*link, config)
     };

@@ -144,9 +144,15 @@ impl SwitchCore {
             return;
         }
         let waited = item.first_sent.map(|sent| now.moment.since(sent)).unwrap_or_default();
+        let stood_in = item.entry.kind == StoredKind::StandIn;
         let settled = item.attempts > 1 && waited > self.config.longest_timeout();
-        match meaning(answer, settled) {
-            Acknowledgement::Done => self.delivered(id, answer.code, now, actions),
+        let meant = if stood_in { said_to_stand_in(answer) } else { meaning(answer, settled) };
+        match meant {
+            Acknowledgement::Done => {
+                let disputes = stood_in && answer.outcome != Some(Outcome::Approved);
+                self.counts.stand_in_disputed += u64::from(disputes);
+                self.delivered(id, answer.code, now, actions);
+            }
             Acknowledgement::Parked => self.park(id, answer.code, now, actions),
             Acknowledgement::Again => {
                 self.stored.answered(id, answer.code);
@@ -192,6 +198,14 @@ fn meaning(answer: &IssuerAnswer, settled: bool) -> Acknowledgement {
         (_, "25") if settled => Acknowledgement::Done,
         (_, "30" | "12" | "40") => Acknowledgement::Parked,
         _ => Acknowledgement::Again,
+    }
+}
+
+/// An issuer that would have declined has heard it nevertheless: its word is recorded.
+fn said_to_stand_in(answer: &IssuerAnswer) -> Acknowledgement {
+    match (answer.outcome, meaning(answer, false)) {
+        (Some(Outcome::Declined), Acknowledgement::Again) => Acknowledgement::Done,
+        (_, meant) => meant,
     }
 }
 

@@ -71,6 +71,7 @@ impl SwitchCore {
             approved: if approved { answer.amount.or(amount) } else { None },
             elements: answer.elements,
             reversal: None,
+            advice: None,
         };
         (conclusion, reason)
     }
@@ -89,7 +90,9 @@ impl SwitchCore {
         let reason = reason.filter(|_| transaction.reversal.is_none());
         if let (Some(reason), Some(routed)) = (reason, transaction.routed.as_ref()) {
             let owing = Owing { original: id, elements: transaction.request.elements.clone() };
-            let owed = self.own_reversal(owing, routed, reason, now);
+            let mut owed = self.own_reversal(owing, routed, reason, now);
+            // What is taken back never counted: the payment that was approved in the issuer's place does.
+            owed.settles &= conclusion.advice.is_none();
             conclusion.reversal = Some(Box::new(owed));
         }
         if let Some(routed) = transaction.routed.as_ref() {
@@ -104,6 +107,7 @@ impl SwitchCore {
             answer: conclusion.elements.clone(),
             approved: conclusion.approved,
             reversal: conclusion.reversal.as_deref().cloned(),
+            advice: conclusion.advice.as_deref().cloned(),
         };
         let original = transaction.routed.as_ref().and_then(|routed| routed.original.clone());
         if original.is_some() {
@@ -112,7 +116,10 @@ impl SwitchCore {
             self.share(original.as_deref(), id, stands);
         }
         self.counts.concluded(&conclusion);
-        self.retire(id, &transaction, conclusion.outcome, now);
+        // Where it was asked and is reversed it may answer still, whatever was said in its place.
+        let asked = conclusion.advice.is_some() && conclusion.reversal.is_some();
+        let known = if asked { Outcome::Unknown } else { conclusion.outcome };
+        self.retire(id, &transaction, known, now);
         transaction.conclusion = Some(conclusion);
         transaction.state = TransactionState::Concluding;
         self.in_flight.insert(id, transaction);
@@ -171,17 +178,17 @@ impl SwitchCore {
         }
     }
 
-    /// What waited for the outcome goes on: our own reversal into its queue, the acquirer's out of its hold.
+    /// What waited for the outcome goes on: what we owe into its queue, the acquirer's out of its hold.
     fn settle_reversals(
         &mut self,
         (issuer, mark): (LinkId, CardMark),
-        owed: Option<Box<StoredEntry>>,
+        owed: [Option<Box<StoredEntry>>; 2],
         waiting: Option<TransactionId>,
         now: Now,
         actions: &mut Vec<Action>,
     ) {
         self.stored.release(issuer);
-        if let Some(owed) = owed {
+        for owed in owed.into_iter().flatten() {
             self.store(*owed, mark, false, now, actions);
         }
         if let Some(waiting) = waiting {

@@ -59,9 +59,10 @@ impl SwitchCore {
         let Some(transaction) = self.in_flight.get(&id) else { return };
         match transaction.state {
             TransactionState::Forwarded => {
-                self.counts.refused(Refusal::IssuerTimedOut);
                 let reverse = transaction.request.moves_money && transaction.reversal.is_none();
-                let conclusion = Conclusion::refused(Refusal::IssuerTimedOut, Outcome::Unknown);
+                let stood_in = self.stand_in(id, now);
+                let declined = || Conclusion::refused(Refusal::IssuerTimedOut, Outcome::Unknown);
+                let conclusion = stood_in.unwrap_or_else(declined);
                 let reason = reverse.then_some(ReversalReason::TimedOut);
                 actions.push(Action::Silent { transaction: id });
                 self.conclude(id, conclusion, reason, now, actions);

@@ -7,7 +7,7 @@
 //! | `Received`           | `request::received`           | a repeat: its answer; a token: `Detokenize`     |
 //! | `Detokenized`        | `request::detokenized`        | routed: `Append` the request; or a refusal      |
 //! | `Durable`            | `request::forward`            | `Forward`, and nothing before                   |
-//! | `NotSent`            | `network::not_sent`           | refused: nothing left the house                 |
+//! | `NotSent`            | `network::not_sent`           | refused, or approved by `stand_in`              |
 //! | `Answered`           | `answer::answered`            | `Append` the outcome                            |
 //! | `Durable`            | `answer::give`                | `Answer`, and nothing before                    |
 //! | `Tick`: silence      | `deadline::timed_out`         | `Append` the outcome with its reversal          |
@@ -29,6 +29,7 @@ mod original;
 mod recall;
 mod request;
 mod reversal;
+mod stand_in;
 
 pub use enquiry::EnquiryOrder;
 pub use operator::{Exception, ListedException};
@@ -52,6 +53,7 @@ use super::event::{Action, Answer, AnswerKind, CardMark, Event, Ticket};
 use super::numbers::Numbers;
 use super::operator::Decision;
 use super::request::{CardSource, Request};
+use super::stand_in::StoodIn;
 use super::status::Counts;
 use super::store_forward::StoreForward;
 use super::transaction::Transaction;
@@ -75,6 +77,8 @@ pub struct SwitchCore {
     outstanding: Map<(LinkId, Stan), Outstanding>,
     numbers: Map<LinkId, Numbers>,
     stored: StoreForward,
+    /// Approvals in issuers' places.
+    stood_in: Map<LinkId, StoodIn>,
     /// Questions to issuers about tokens for their cards.
     enquiries: Map<TransactionId, PendingEnquiry>,
     /// When each issuer's requests run out, in order of receipt.
@@ -168,6 +172,7 @@ impl SwitchCore {
             outstanding: Map::default(),
             numbers: Map::default(),
             stored,
+            stood_in: Map::default(),
             enquiries: Map::default(),
             deadlines: Map::default(),
             waiting: VecDeque::new(),
@@ -232,6 +237,12 @@ impl SwitchCore {
     #[must_use]
     pub fn undelivered(&self) -> usize {
         self.undelivered.len()
+    }
+
+    /// Approvals in issuers' places that are remembered.
+    #[must_use]
+    pub fn stood_in(&self) -> usize {
+        self.stood_in.values().map(StoodIn::len).sum()
     }
 
     /// Messages that wait for the history.

@@ -21,7 +21,10 @@ impl SwitchCore {
         let forwarded = self.in_flight.get(&id).filter(|t| t.state == TransactionState::Forwarded);
         match forwarded.map(|transaction| transaction.repeated) {
             Some(true) => self.conclude_lost(id, now, actions),
-            Some(false) => self.conclude_unsent(id, Refusal::IssuerUnavailable, now, actions),
+            Some(false) => match self.stand_in(id, now) {
+                Some(conclusion) => self.conclude(id, conclusion, None, now, actions),
+                None => self.conclude_unsent(id, Refusal::IssuerUnavailable, now, actions),
+            },
             None => {}
         }
     }
@@ -58,9 +61,9 @@ impl SwitchCore {
     /// A byte of it may have left, and nobody can say what became of it.
     fn conclude_lost(&mut self, id: TransactionId, now: Now, actions: &mut Vec<Action>) {
         let Some(transaction) = self.in_flight.get(&id) else { return };
-        self.counts.refused(Refusal::IssuerLinkLost);
         let reverse = transaction.request.moves_money && transaction.reversal.is_none();
-        let conclusion = Conclusion::refused(Refusal::IssuerLinkLost, Outcome::Unknown);
+        let declined = || Conclusion::refused(Refusal::IssuerLinkLost, Outcome::Unknown);
+        let conclusion = self.stand_in(id, now).unwrap_or_else(declined);
         self.conclude(id, conclusion, reverse.then_some(ReversalReason::LinkLost), now, actions);
     }
 

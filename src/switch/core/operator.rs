@@ -47,7 +47,10 @@ impl Exception {
     /// Whether it takes money back, and is no advice.
     #[must_use]
     pub fn is_reversal(&self) -> bool {
-        self.kind != StoredKind::Advice
+        match self.kind {
+            StoredKind::Advice | StoredKind::StandIn => false,
+            StoredKind::AcquirerReversal | StoredKind::OwnReversal(_) => true,
+        }
     }
 }
 

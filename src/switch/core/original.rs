@@ -194,18 +194,18 @@ impl SwitchCore {
         let mut parents = named.into_iter().filter_map(|id| {
             let answered = self.answered.get(id)?;
             let kind = follows(request, answered)?;
-            Some((id, kind, answered.routed.as_ref()?, answered.request.key.institution))
+            Some((id, kind, answered.at_issuer()?, answered.request.key.institution))
         });
         let (transaction, kind, routed, institution) = parents.next()?;
         if parents.next().is_some() {
             return None;
         }
-        let data = Some(original_data(routed, institution));
+        let data = Some(original_data(&routed, institution));
         Some(Parent {
             original: Original { transaction, kind, data },
-            card: Arc::clone(&routed.card),
             mark: routed.mark,
             issuer: routed.leg.link,
+            card: routed.card,
         })
     }
 

@@ -39,6 +39,11 @@ impl SwitchCore {
         self.share(recovery::original(request).as_ref(), request.transaction, minor);
     }
 
+    /// It was approved in the issuer's place.
+    pub(in super::super) fn recall_stood_in(&mut self, issuer: LinkId, mark: CardMark, at: Wall) {
+        self.stood_in.entry(issuer).or_default().note(mark, at);
+    }
+
     /// A reversal of it was stored.
     pub(in super::super) fn recall_reversed(&mut self, original: TransactionId, reversal: &StoredEntry) {
         if let Some(answered) = self.answered.get_mut(original) {

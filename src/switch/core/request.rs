@@ -319,14 +319,15 @@ impl SwitchCore {
         self.remember(id, *transaction);
     }
 
-    /// Moves a payment that has its answer to where repeats and reversals find it; gives the reversal that it owes.
+    /// Moves a payment that has its answer to where repeats and reversals find it; gives what it owes the issuer, in
+    /// this order.
     pub(super) fn remember(
         &mut self,
         id: TransactionId,
         transaction: Transaction,
-    ) -> Option<Box<StoredEntry>> {
+    ) -> [Option<Box<StoredEntry>>; 2] {
         let Transaction { request, routed, conclusion, reversal, asking, .. } = transaction;
-        let conclusion = conclusion?;
+        let Some(conclusion) = conclusion else { return [None, None] };
         let answered = Answered {
             request,
             asked_on: asking,
@@ -335,11 +336,12 @@ impl SwitchCore {
             answer: conclusion.kind,
             elements: conclusion.elements,
             approved: conclusion.approved,
-            reversed: reversal.is_some() || conclusion.reversal.is_some(),
+            reversed: reversal.is_some() || conclusion.reversal.is_some() && conclusion.advice.is_none(),
+            stood_in: conclusion.advice.as_ref().map(|advice| advice.issuer),
             given: false,
             shares: Vec::new(),
         };
         self.answered.insert(id, answered, &mut self.index);
-        conclusion.reversal
+        [conclusion.reversal, conclusion.advice]
     }
 }

@@ -99,7 +99,12 @@ impl SwitchCore {
         let Some(transaction) = self.in_flight.get(&original) else { return };
         let elements = transaction.request.elements.clone();
         let unsent = transaction.state < TransactionState::Forwarded;
-        let Some(routed) = transaction.routed.clone().filter(|_| !unsent) else {
+        let advice = transaction.conclusion.as_ref().and_then(|conclusion| conclusion.advice.as_deref());
+        let told = advice.map(|advice| advice.issuer);
+        let routed = transaction.routed.clone().filter(|_| !unsent);
+        // What was approved in the issuer's place it knows by the advice.
+        let routed = routed.map(|routed| Routed { leg: told.unwrap_or(routed.leg), ..routed });
+        let Some(routed) = routed else {
             // Not forwarded yet: it will not be, and there is nothing to deliver.
             if let Some(transaction) = self.in_flight.get_mut(&original) {
                 transaction.reversal = Some(request.transaction);
@@ -108,7 +113,7 @@ impl SwitchCore {
         };
         let nothing_to_undo = |conclusion: &Conclusion| {
             let approved = matches!(conclusion.outcome, Outcome::Approved | Outcome::ApprovedPartly);
-            !approved || conclusion.reversal.is_some()
+            !approved || conclusion.reversal.is_some() && conclusion.advice.is_none()
         };
         if transaction.reversal.is_some() || transaction.conclusion.as_ref().is_some_and(nothing_to_undo) {
             return self.acknowledge_only(request, from, actions);
@@ -165,7 +170,7 @@ impl SwitchCore {
             TakingBack::Nothing | TakingBack::Misfit => return None,
         }
         let owing = Owing { original, elements: answered.request.elements.clone() };
-        let routed = answered.routed.clone()?;
+        let routed = answered.at_issuer()?;
         self.share_again(original);
         Some((owing, routed))
     }
@@ -251,6 +256,7 @@ impl SwitchCore {
             approved: None,
             reversed: false,
             given: false,
+            stood_in: None,
             shares: Vec::new(),
         };
         self.answered.insert(id, answered, &mut self.index);

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use crate::codec::{Bitmap, CARD_TAGS, DataElement, EncodeError, Message, TokenData, icc_without};
 use crate::crypto::CryptogramKeys;
-use crate::journal::{CardRef, Elements, IssuerLeg};
+use crate::journal::{CardRef, Elements, IssuerLeg, StoredKind};
 use crate::link::{ConnectionId, Outbox};
 use crate::stdx::clock::Now;
 use crate::tsp::CardData;
@@ -256,6 +256,9 @@ fn stored_message(delivery: &Delivery, card: &CardData, wire: &Wire) -> Result<M
     }
     set_card(&mut message, card)?;
     set_original(&mut message, entry.original_data, wire)?;
+    if entry.kind == StoredKind::StandIn {
+        message.set(DataElement::RESPONSE_CODE, wire.dialect.approved().as_bytes())?;
+    }
     set_leg(&mut message, &entry.issuer, entry.window)?;
     wire.dialect.set_token_data(&mut message, &token_data(&entry.card, entry.verdicts, entry.window))?;
     Ok(message)

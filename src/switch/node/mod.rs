@@ -340,6 +340,7 @@ impl Node {
             tombstones: core.tombstones(),
             undelivered: core.undelivered(),
             looking: core.looking(),
+            stood_in: core.stood_in(),
             held_back: self.to_append.len(),
             suspense: self.suspense.clone(),
             limits: self.config.limits,
