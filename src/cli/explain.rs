@@ -80,7 +80,7 @@ fn stories(config: &Config, sought: &Sought) -> Result<Option<String>, Failure> 
         match &entry.body {
             Body::Transaction(transaction) => teller.take(transaction, entry.wall_time),
             Body::Operator(bytes) => teller.decided(bytes, entry.wall_time),
-            Body::Token(_) | Body::CutOver(_) => {}
+            Body::Token(_) | Body::CutOver(_) | Body::WindowClosed(_) => {}
         }
     }
     Ok(Some(teller.told()))

@@ -132,7 +132,7 @@ impl Counts {
             }
             Body::Transaction(TransactionEntry::Stored(_)) => self.stored += 1,
             Body::Token(_) => self.tokens += 1,
-            Body::Transaction(_) | Body::CutOver(_) | Body::Operator(_) => {}
+            Body::Transaction(_) | Body::CutOver(_) | Body::WindowClosed(_) | Body::Operator(_) => {}
         }
     }
 }
@@ -151,6 +151,7 @@ fn line(entry: &Entry) -> String {
         Body::Transaction(transaction) => transaction_text(transaction),
         Body::Token(bytes) => format!("token event, {} bytes", bytes.len()),
         Body::CutOver(window) => format!("cut-over to {window}"),
+        Body::WindowClosed(window) => format!("window {window} is closed"),
         Body::Operator(bytes) => operator_text(bytes),
     };
     line.push_str(&text);
@@ -332,6 +333,7 @@ mod tests {
         for (body, told) in [
             (Body::Token(vec![0; 40]), "token event, 40 bytes"),
             (Body::CutOver(window), "cut-over to 2025-11-22/001"),
+            (Body::WindowClosed(window), "window 2025-11-22/001 is closed"),
             (Body::Transaction(outcome), "outcome 3 approved-partly, partial-not-supported"),
         ] {
             let wall_time = Wall(1_763_800_000_123);

@@ -109,6 +109,7 @@ pub(super) struct IssuerDraft {
     in_flight: u32,
     silences: u32,
     dedupes_repeats: bool,
+    announce_cut_over: bool,
     stand_in: Option<StandInTerms>,
     pub(super) card_cryptograms: Option<CryptogramChoice>,
 }
@@ -169,6 +170,7 @@ impl IssuerDraft {
             identifiers: self.identifiers,
             track_two: self.track_two,
             dedupes_repeats: self.dedupes_repeats,
+            announce_cut_over: self.announce_cut_over,
             stand_in: self.stand_in,
         };
         let card_cryptograms = self.card_cryptograms;
@@ -201,6 +203,7 @@ pub(super) fn acquirer(mut section: Section<'_>, dialects: &mut Dialects) -> Acq
             ),
             refunds: amount(section.table("refunds")),
             authorization_is_capture: section.or("authorization_is_capture", false, boolean),
+            announce_cut_over: section.or("announce_cut_over", false, boolean),
         },
     };
     section.finish();
@@ -234,6 +237,7 @@ pub(super) fn issuer(mut section: Section<'_>, dialects: &mut Dialects) -> Issue
         in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),
         silences: u32::try_from(silences).unwrap_or(u32::MAX),
         dedupes_repeats: section.or("dedupes_repeats", false, boolean),
+        announce_cut_over: section.or("announce_cut_over", false, boolean),
         stand_in: stand_in(section.table("stand_in")),
         card_cryptograms: cryptograms(&mut section, "card_cryptogram_profile", "card_cryptogram_key"),
     };

@@ -49,6 +49,8 @@ pub enum Body {
     Token(Vec<u8>),
     /// From here on requests are stamped with this window.
     CutOver(SettlementWindow),
+    /// Every request that was stamped with this window has an outcome: nothing will be added to it.
+    WindowClosed(SettlementWindow),
     /// What a person did, in the console's own encoding.
     Operator(Vec<u8>),
 }

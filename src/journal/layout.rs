@@ -239,7 +239,7 @@ codes! {
 }
 
 choices! {
-    Body { Transaction = 1 Token = 2 CutOver = 3 Operator = 4 }
+    Body { Transaction = 1 Token = 2 CutOver = 3 Operator = 4 WindowClosed = 5 }
     TransactionEntry { Request = 1 Outcome = 2 Stored = 3 Delivered = 4 Tombstone = 5 Late = 6 Enquiry = 64 }
     DeliveryEnd { Acknowledged = 1 Parked = 2 }
 }
@@ -476,6 +476,7 @@ pub(super) mod samples {
             transaction().prop_map(Body::Transaction),
             proptest::collection::vec(any::<u8>(), 0..200).prop_map(Body::Token),
             window().prop_map(Body::CutOver),
+            window().prop_map(Body::WindowClosed),
             proptest::collection::vec(any::<u8>(), 0..50).prop_map(Body::Operator),
         ]
     }

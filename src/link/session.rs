@@ -206,6 +206,13 @@ impl Session {
         }
     }
 
+    /// Says that the next settlement window has begun, in an echo's place: who answers is alive.
+    pub fn cut_over(&mut self, now: Moment, out: &mut Vec<SessionAction>) {
+        if self.state == LinkState::Up {
+            self.ask(NetworkCode::CUT_OVER, now, out);
+        }
+    }
+
     /// Ends the session in order: signs off where we signed on, then closes.
     pub fn sign_off(&mut self, now: Moment, out: &mut Vec<SessionAction>) {
         match (self.state, self.config.sign_on) {
@@ -273,7 +280,9 @@ impl Session {
 
     fn requested(&mut self, message: &NetworkMessage, now: Moment, out: &mut Vec<SessionAction>) {
         let answer = match message.code {
-            Some(NetworkCode::SIGN_ON | NetworkCode::SIGN_OFF | NetworkCode::ECHO) => NetworkAnswer::Approved,
+            Some(
+                NetworkCode::SIGN_ON | NetworkCode::SIGN_OFF | NetworkCode::CUT_OVER | NetworkCode::ECHO,
+            ) => NetworkAnswer::Approved,
             _ => NetworkAnswer::NotSupported,
         };
         out.push(SessionAction::Answer(answer));

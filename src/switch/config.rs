@@ -41,6 +41,8 @@ pub struct AcquirerConfig {
     pub sign_on_per_institution: bool,
     /// Its 0100 and 0120 move money by themselves: no completion follows.
     pub authorization_is_capture: bool,
+    /// Whether it is told that the next settlement window has begun (DE 70 = 201).
+    pub announce_cut_over: bool,
     /// The most that a refund may come to that names no original of ours; none: it may ask for no such refund.
     pub refunds: Option<Amount>,
 }
@@ -73,6 +75,8 @@ pub struct IssuerConfig {
     pub track_two: TrackTwo,
     /// It answers a repeat (xxx1) like the first and charges once: when a link is lost it is asked again.
     pub dedupes_repeats: bool,
+    /// As an acquirer's.
+    pub announce_cut_over: bool,
     /// What may be approved in its place; none: nothing.
     pub stand_in: Option<StandInTerms>,
 }

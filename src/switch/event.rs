@@ -83,6 +83,8 @@ pub enum Action {
     LookUp(HistoryQuestion),
     /// The next settlement window begins.
     CutOver(SettlementWindow),
+    /// All requests of a window that is over have their outcome.
+    CloseWindow(SettlementWindow),
     /// This message gets no answer of its own: wipe what is held for it.
     Forget { transaction: TransactionId },
 }

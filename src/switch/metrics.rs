@@ -185,6 +185,7 @@ fn gauges(registry: &mut Registry) -> Vec<Read<Gauge, usize>> {
     gauge("undelivered", "Approvals that wait for a repeat", |p| p.undelivered);
     gauge("stand_in_remembered", "Approvals in issuers' places", |p| p.stood_in);
     gauge("stand_in_limit", "How many are remembered per issuer", |p| p.limits.stand_in);
+    gauge("windows_waiting", "Windows that are over and not closed", |p| p.windows_waiting);
     gauge("looking_up", "Messages that wait for the history", |p| p.looking);
     gauge("looking_up_limit", "How many may wait", |p| p.limits.look_ups);
     gauge("followers_limit", "Later messages about one transaction", |p| p.limits.followers);

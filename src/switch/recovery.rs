@@ -86,7 +86,11 @@ impl<'a> Recovery<'a> {
         match &entry.body {
             Body::Transaction(transaction) => self.transaction(transaction, entry.wall_time),
             Body::CutOver(window) => {
-                self.core.set_window(*window);
+                self.core.recall_window(*window);
+                Ok(())
+            }
+            Body::WindowClosed(window) => {
+                self.core.recall_closed(*window);
                 Ok(())
             }
             Body::Operator(bytes) => self.operated(bytes, entry.number),
@@ -98,6 +102,7 @@ impl<'a> Recovery<'a> {
         match entry {
             TransactionEntry::Request(request) => {
                 self.seen(request.transaction, request.issuer.link, request.issuer.stan);
+                self.core.recall_window(request.window);
                 self.core.recall_asked(request);
                 self.open.insert(request.transaction, (**request).clone());
                 Ok(())

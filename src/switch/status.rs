@@ -32,6 +32,8 @@ pub struct Picture {
     pub tombstones: usize,
     /// Approvals that could not be given and are not reversed yet.
     pub undelivered: usize,
+    /// Settlement windows that are over and not closed.
+    pub windows_waiting: usize,
     /// Approvals in issuers' places that are remembered.
     pub stood_in: usize,
     /// Messages that wait for the history.

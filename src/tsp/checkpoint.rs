@@ -123,7 +123,7 @@ impl Fold for TspFold {
                     _ => Ok(()),
                 }
             }
-            Body::Transaction(_) | Body::CutOver(_) | Body::Operator(_) => Ok(()),
+            Body::Transaction(_) | Body::CutOver(_) | Body::WindowClosed(_) | Body::Operator(_) => Ok(()),
         }
     }
 

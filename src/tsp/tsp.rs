@@ -251,7 +251,7 @@ impl Tsp {
                 }
                 Ok(())
             }
-            Body::Transaction(_) | Body::CutOver(_) | Body::Operator(_) => Ok(()),
+            Body::Transaction(_) | Body::CutOver(_) | Body::WindowClosed(_) | Body::Operator(_) => Ok(()),
         }
     }
 

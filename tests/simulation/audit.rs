@@ -1,7 +1,7 @@
 //! `Audit`: what the promises say of every durable entry, every frame that leaves, and the end of a run. It knows the
 //! journal and the wire, and nothing of how the switch decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokenswitch::codec::{DataElement, LeakScan, Message};
 use tokenswitch::journal::{
@@ -42,6 +42,7 @@ pub(crate) struct Audit {
     originals: BTreeMap<TransactionId, u32>,
     approvals: BTreeMap<Name, Vec<u8>>,
     last_window: Option<SettlementWindow>,
+    closed: BTreeSet<SettlementWindow>,
     /// PANs that no acquirer may see.
     secrets: Vec<LeakScan>,
     pub(crate) answers: u64,
@@ -128,7 +129,19 @@ impl Audit {
             | Body::Token(_)
             | Body::Operator(_) => Ok(()),
             Body::CutOver(window) => self.window(*window),
+            Body::WindowClosed(window) => self.window_closed(*window),
         }
+    }
+
+    fn window_closed(&mut self, window: SettlementWindow) -> Result<(), Broken> {
+        let over = self.last_window.is_some_and(|last| window < last);
+        ensure(over && self.closed.insert(window), "P4", || {
+            format!("{window} is closed too early or twice")
+        })?;
+        let mut open =
+            self.requests.iter().filter(|(id, it)| it.window == window && !self.outcomes.contains_key(id));
+        let left = open.next().map(|(id, _)| *id);
+        ensure(left.is_none(), "P4", || format!("{window} is closed and {left:?} has no outcome"))
     }
 
     fn window(&mut self, window: SettlementWindow) -> Result<(), Broken> {
@@ -159,6 +172,8 @@ impl Audit {
             format!("{id} counts wrongly")
         })?;
         ensure(self.requests.insert(id, request.clone()).is_none(), "P2", || format!("{id} is given twice"))?;
+        let closed = self.closed.contains(&request.window);
+        ensure(!closed, "P4", || format!("{id} counts in {}, which is closed", request.window))?;
         self.window(request.window)
     }
 

@@ -37,6 +37,8 @@ pub(crate) struct Desk {
     links: BTreeMap<ConnectionId, LinkId>,
     queued: BTreeMap<ConnectionId, u64>,
     written: Vec<(ConnectionId, Message, Vec<u8>)>,
+    /// Network messages that the switch asked.
+    pub(crate) network: Vec<(ConnectionId, Message)>,
     /// Whether entries become durable by themselves.
     pub(crate) syncs: bool,
     /// Whether issuers can be dialled.
@@ -103,6 +105,7 @@ impl Desk {
             links: BTreeMap::new(),
             queued: BTreeMap::new(),
             written: Vec::new(),
+            network: Vec::new(),
             syncs: true,
             reachable: true,
             takes: true,
@@ -212,6 +215,7 @@ impl Desk {
         if message.has(DataElement::NETWORK_CODE) {
             if !message.mti().is_answer() {
                 self.push(connection, &answer_to(&message, "00"));
+                self.network.push((connection, message));
             }
             return;
         }
@@ -246,6 +250,11 @@ impl Desk {
 
     pub(crate) fn operated(&mut self) -> Option<bool> {
         self.house.node.operated().pop().map(|(_, done)| done)
+    }
+
+    /// Whose connection it is.
+    pub(crate) fn link(&self, connection: ConnectionId) -> Option<LinkId> {
+        self.links.get(&connection).copied()
     }
 
     /// What an operator must look at.

@@ -15,6 +15,7 @@ mod scenarios;
 mod setting;
 mod stand_in;
 mod taps;
+mod windows;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -98,6 +98,7 @@ pub(crate) fn switch_config() -> SwitchConfig {
             answer_on_any: at == 1,
             sign_on_per_institution: false,
             authorization_is_capture: at == 1,
+            announce_cut_over: at == 0,
             refunds: (at == 0).then(|| Amount::new(5_000, Currency::from_letters("EUR").expect("known"))),
         };
         (*link, config)
@@ -110,6 +111,7 @@ pub(crate) fn switch_config() -> SwitchConfig {
             identifiers: Identifiers::Own,
             track_two: TrackTwo::Drop,
             dedupes_repeats: *link == ISSUERS[1],
+            announce_cut_over: *link == ISSUERS[0],
             stand_in: None,
         };
         (*link, config)

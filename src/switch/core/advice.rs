@@ -61,7 +61,7 @@ impl SwitchCore {
             verdicts: found.verdicts,
             counter: found.counter,
             leg,
-            window: self.window,
+            window: self.windows.current(),
             settles: self.settles(&request),
             original: found.original,
         };

@@ -109,6 +109,7 @@ impl SwitchCore {
             reversal: conclusion.reversal.as_deref().cloned(),
             advice: conclusion.advice.as_deref().cloned(),
         };
+        let window = transaction.routed.as_ref().map(|routed| routed.window);
         let original = transaction.routed.as_ref().and_then(|routed| routed.original.clone());
         if original.is_some() {
             let undone = transaction.reversal.is_some() || conclusion.reversal.is_some();
@@ -124,6 +125,10 @@ impl SwitchCore {
         transaction.state = TransactionState::Concluding;
         self.in_flight.insert(id, transaction);
         self.append_outcome(entry, Then::Give(id), actions);
+        if let Some(window) = window {
+            self.windows.settled(window);
+            self.close_windows(actions);
+        }
     }
 
     /// Ends a journaled payment of which nothing left the house.

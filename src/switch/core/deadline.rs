@@ -11,22 +11,13 @@ use super::{Outstanding, SwitchCore, Then};
 impl SwitchCore {
     /// Does everything that is due.
     pub(super) fn tick(&mut self, now: Now, actions: &mut Vec<Action>) {
-        self.open_next_window(now, actions);
+        self.move_windows(now, actions);
         self.time_out_requests(now, actions);
         self.time_out_enquiries(now, actions);
         self.reverse_undelivered(now, actions);
         self.forget_late(now);
         self.end_look_ups(now, actions);
         self.retry_stored(now, actions);
-    }
-
-    /// The window in which requests count from now on.
-    fn open_next_window(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let window = self.config.window(now.wall);
-        if window.date > self.window.date {
-            self.window = window;
-            actions.push(Action::CutOver(self.window));
-        }
     }
 
     fn time_out_requests(&mut self, now: Now, actions: &mut Vec<Action>) {

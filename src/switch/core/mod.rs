@@ -30,6 +30,7 @@ mod recall;
 mod request;
 mod reversal;
 mod stand_in;
+mod window;
 
 pub use enquiry::EnquiryOrder;
 pub use operator::{Exception, ListedException};
@@ -58,12 +59,13 @@ use super::status::Counts;
 use super::store_forward::StoreForward;
 use super::transaction::Transaction;
 use original::Looking;
+use window::Windows;
 
 /// All transactions, and what is to be done about them.
 #[derive(Debug)]
 pub struct SwitchCore {
     config: SwitchConfig,
-    window: SettlementWindow,
+    windows: Windows,
     next_transaction: u64,
     next_ticket: u64,
     draining: bool,
@@ -161,7 +163,7 @@ impl SwitchCore {
         let limits = config.limits;
         let stored = StoreForward::new(config.store_forward, limits.stored);
         Self {
-            window,
+            windows: Windows::new(window),
             next_transaction: 1,
             next_ticket: 0,
             draining: false,
@@ -239,6 +241,12 @@ impl SwitchCore {
         self.undelivered.len()
     }
 
+    /// Windows that are over and not closed: some request of each has no outcome.
+    #[must_use]
+    pub fn windows_waiting(&self) -> usize {
+        self.windows.waiting()
+    }
+
     /// Approvals in issuers' places that are remembered.
     #[must_use]
     pub fn stood_in(&self) -> usize {
@@ -281,7 +289,7 @@ impl SwitchCore {
 
     #[must_use]
     pub fn window(&self) -> SettlementWindow {
-        self.window
+        self.windows.current()
     }
 
     /// A payment in flight, for whoever has to encode it.

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use crate::journal::{RequestEntry, StoredEntry, TombstoneEntry};
 use crate::stdx::clock::{Now, Wall};
 use crate::stdx::maps::Map;
-use crate::vocab::{
-    Amount, LinkId, Outcome, ResponseCode, ReversalReason, SettlementWindow, Stan, TransactionId,
-};
+use crate::vocab::{Amount, LinkId, Outcome, ResponseCode, ReversalReason, Stan, TransactionId};
 
 use super::super::answered::{Answered, OriginalKey};
 use super::super::event::{Action, CardMark};
@@ -18,10 +16,6 @@ use super::super::transaction::{Conclusion, Routed, Transaction, TransactionStat
 use super::{Outstanding, SwitchCore};
 
 impl SwitchCore {
-    pub(in super::super) fn set_window(&mut self, window: SettlementWindow) {
-        self.window = window;
-    }
-
     pub(in super::super) fn count_parked(&mut self) {
         self.counts.parked += 1;
     }
@@ -110,6 +104,7 @@ impl SwitchCore {
         actions: &mut Vec<Action>,
     ) {
         let id = entry.transaction;
+        self.windows.stamped(entry.window);
         let request = Arc::new(payment(entry, compared));
         self.index.insert(&request, id);
         let _ = self.stored.reserve(routed.leg.link);

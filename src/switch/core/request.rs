@@ -247,7 +247,7 @@ impl SwitchCore {
                 stan,
                 forwarder: Some(self.config.institution),
             },
-            window: self.window,
+            window: self.windows.current(),
             settles: self.settles(&request),
             original: found.original,
         })
@@ -287,6 +287,7 @@ impl SwitchCore {
         let asked = transaction.request.compared.amount.map_or(0, Amount::minor);
         transaction.routed = Some(routed);
         transaction.state = TransactionState::Journaling;
+        self.windows.stamped(entry.window);
         self.share(original.as_deref(), id, asked);
         self.append(TransactionEntry::Request(Box::new(entry)), Then::Forward(id), actions);
     }

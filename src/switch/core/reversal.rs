@@ -282,7 +282,7 @@ impl SwitchCore {
             original_data: Some(original_data(routed, request.key.institution)),
             card: routed.card.clone(),
             verdicts: Verdicts::default(),
-            window: self.window,
+            window: self.windows.current(),
             settles: routed.settles,
             // Its own elements, without those that only the original had: what its answer echoes.
             answer: request.elements.clone(),
@@ -309,7 +309,7 @@ impl SwitchCore {
             original_data: Some(original_data(routed, institution)),
             card: routed.card.clone(),
             verdicts: Verdicts::default(),
-            window: self.window,
+            window: self.windows.current(),
             settles: routed.settles,
             answer: Elements::default(),
         }

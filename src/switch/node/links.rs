@@ -285,9 +285,31 @@ impl Node {
         ]
         .into_iter()
         .try_for_each(|(element, value)| message.set(element, value));
+        let day = self.core.window().date.month_day();
+        let set = set.and_then(|()| match code {
+            NetworkCode::CUT_OVER => message.set(DataElement::SETTLEMENT_DATE, &day),
+            _ => Ok(()),
+        });
         if set.is_ok() {
             let header = vec![0; wire.format.header_length()];
             self.write(id, &wire, &header, &message, out);
+        }
+    }
+
+    /// Says on each link that wants to hear it that the next window has begun (DE 70 = 201, with its DE 15).
+    pub(super) fn announce_cut_over(&mut self, now: Now, out: &mut Outbox) {
+        let acquirers =
+            self.config.acquirers.iter().filter(|(_, it)| it.announce_cut_over).map(|(id, _)| *id);
+        let issuers = self.config.issuers.iter().filter(|(_, it)| it.announce_cut_over).map(|(id, _)| *id);
+        let mut links: Vec<LinkId> = acquirers.chain(issuers).collect();
+        links.sort_unstable();
+        for link in links {
+            let of_link = self.connections.iter().filter(|(_, it)| it.link == link && it.session.is_up());
+            if let Some(id) = of_link.map(|(id, _)| *id).min() {
+                self.with_session(id, now, None, out, |session, actions| {
+                    session.cut_over(now.moment, actions);
+                });
+            }
         }
     }
 

@@ -339,6 +339,7 @@ impl Node {
             answered: core.answered(),
             tombstones: core.tombstones(),
             undelivered: core.undelivered(),
+            windows_waiting: core.windows_waiting(),
             looking: core.looking(),
             stood_in: core.stood_in(),
             held_back: self.to_append.len(),
@@ -420,6 +421,11 @@ impl Node {
             Action::Append { ticket, entry } => self.append(ticket, entry),
             Action::CutOver(window) => {
                 self.to_append.push(Body::CutOver(window));
+                self.to_await.push_back(None);
+                self.announce_cut_over(now, out);
+            }
+            Action::CloseWindow(window) => {
+                self.to_append.push(Body::WindowClosed(window));
                 self.to_await.push_back(None);
             }
             Action::AppendAct { ticket, act } => {
