@@ -20,7 +20,7 @@ use crate::journal::{
 use crate::stdx::clock::Clock;
 use crate::stdx::random::{Entropy, NoEntropy};
 use crate::switch::{
-    Action, Cards, DurableSignal, HistoryLine, NodeParts, Recovered, Recovery, RecoveryError, Switch,
+    Action, Cards, DurableSignal, HistoryLine, NodeParts, Recovered, Recovery, RecoveryError, Reload, Switch,
     SwitchConfig, SwitchCore, SwitchError, SwitchParts, SwitchStatus, enquiry_line,
 };
 use crate::tls::{TlsError, TlsServer};
@@ -250,6 +250,30 @@ impl RunningApp {
         if let Some(tls) = &mut self.api_tls {
             tls.renew();
         }
+    }
+
+    /// Goes on under `new` in the place of `old`: acquirers, issuers, routes, limits, store and forward, settlement.
+    /// Connections of links that did not change go on.
+    ///
+    /// # Errors
+    /// All that stands in the way; then nothing has changed.
+    pub async fn reload(&self, old: &Config, new: &Config) -> Result<(), Vec<String>> {
+        let fixed = old.fixed_differences(new);
+        if !fixed.is_empty() {
+            return Err(fixed
+                .iter()
+                .map(|section| format!("{section}: only a restart can change it"))
+                .collect());
+        }
+        let reload = Reload {
+            config: new.switch(),
+            acquirers: new.acquirers.iter().map(|a| (a.party.link, a.party.wire())).collect(),
+            issuers: new.issuers.iter().map(|i| (i.party.link, i.party.wire(), i.pool)).collect(),
+            card_keys: card_keys(new).map_err(|error| vec![error.to_string()])?,
+            changed: old.changed_links(new),
+        };
+        let done = self.switch.operators().reload(reload, new.links()).await;
+        done.unwrap_or_else(|_| Err(vec!["the switch did not answer".to_owned()]))
     }
 
     /// Waits until the switch ended by itself, as it does when the disk fails.

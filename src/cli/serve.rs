@@ -1,6 +1,6 @@
 //! `serve`: the daemon, until a signal; then it drains.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::stdx::clock::Clock;
 
 /// Runs the daemon until SIGTERM or SIGINT; then refuses new requests, finishes or reverses what is in flight, and
-/// ends. On SIGHUP it looks at its certificate files.
+/// ends. On SIGHUP it reads its configuration again, and looks at its certificate files.
 #[derive(Debug, clap::Args)]
 pub(super) struct Serve {
     /// The configuration file.
@@ -25,14 +25,14 @@ pub(super) struct Serve {
 pub(super) fn run(arguments: &Serve) -> Result<(), Failure> {
     super::log::start(arguments.log_json);
     super::host::harden();
-    let config = Config::load(&arguments.config)?;
+    let mut config = Config::load(&arguments.config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format!("no runtime can be started: {error}")))?;
     let mut app = App::start(&config, Clock::system()).map_err(|error| Failure::new(error.to_string()))?;
     announce(&config, &app);
-    let ended_by_itself = runtime.block_on(until_signal(&mut app))?;
+    let ended_by_itself = runtime.block_on(until_signal(&mut app, &mut config, &arguments.config))?;
     if ended_by_itself {
         tracing::error!("the switch ended by itself");
     } else {
@@ -44,8 +44,9 @@ pub(super) fn run(arguments: &Serve) -> Result<(), Failure> {
 /// How often certificate files are looked at: who renews certificates need not tell us.
 const CERTIFICATES_EVERY: Duration = Duration::from_secs(10);
 
-/// True when the daemon ended before any signal came. SIGHUP has it look at its certificate files at once.
-async fn until_signal(app: &mut RunningApp) -> Result<bool, Failure> {
+/// True when the daemon ended before any signal came. SIGHUP has it read its configuration again and look at its
+/// certificate files at once.
+async fn until_signal(app: &mut RunningApp, config: &mut Config, path: &Path) -> Result<bool, Failure> {
     let listen =
         |kind| signal(kind).map_err(|error| Failure::new(format!("no signals can be heard: {error}")));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
@@ -56,10 +57,32 @@ async fn until_signal(app: &mut RunningApp) -> Result<bool, Failure> {
             _ = terminate.recv() => return Ok(false),
             _ = interrupt.recv() => return Ok(false),
             () = app.ended() => return Ok(true),
-            _ = hangup.recv() => {}
+            _ = hangup.recv() => reload(app, config, path).await,
             _ = look.tick() => {}
         }
         app.renew_certificates();
+    }
+}
+
+/// Reads the configuration again: used whole, or not at all and every fault told.
+async fn reload(app: &RunningApp, config: &mut Config, path: &Path) {
+    let done = match Config::load(path) {
+        Ok(new) => match app.reload(config, &new).await {
+            Ok(()) => Ok(new),
+            Err(faults) => Err(faults),
+        },
+        Err(faults) => Err(faults.0.iter().map(ToString::to_string).collect()),
+    };
+    match done {
+        Ok(new) => {
+            *config = new;
+            tracing::info!("the configuration was read again");
+        }
+        Err(faults) => {
+            for fault in faults {
+                tracing::error!(%fault, "the configuration stays as it was");
+            }
+        }
     }
 }
 

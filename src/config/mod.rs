@@ -7,6 +7,7 @@ mod dialects;
 mod file;
 mod links;
 mod node;
+mod reload;
 #[cfg(test)]
 mod tests;
 mod tokens;

@@ -57,7 +57,7 @@ pub struct ListenerConfig {
 
 /// Whose connections a listener takes. A connection's identity is the listener, the peer's address and, with TLS,
 /// its certificate; never what a message says.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Party {
     pub link: LinkId,
     /// For log and metrics.
@@ -68,6 +68,25 @@ pub struct Party {
     pub certificates: Vec<CertificateDigest>,
     /// Connections that it may have at a time.
     pub connections: usize,
+}
+
+impl ListenerConfig {
+    /// Whether it takes the same connections in the same way. TLS renews itself in place.
+    #[must_use]
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        let shape =
+            |it: &Self| (it.name.clone(), it.address, it.connections, it.backlog, it.framing, it.limits);
+        shape(self) == shape(other) && self.parties == other.parties
+    }
+}
+
+impl IssuerLinkConfig {
+    /// As `ListenerConfig::is_as`.
+    #[must_use]
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        let shape = |it: &Self| (it.link, it.name.clone(), it.dial_timeout, it.framing, it.limits);
+        shape(self) == shape(other) && self.addresses == other.addresses
+    }
 }
 
 impl Party {

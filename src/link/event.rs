@@ -122,6 +122,8 @@ close_reasons! {
 
     // Ourselves.
     ShuttingDown = "shutting-down";
+    /// Its link was configured anew.
+    Reconfigured = "reconfigured";
 
     // Dialling.
     DialRefused = "dial-refused";

@@ -25,6 +25,11 @@ impl IssuerLink {
         Self { config: Rc::new(config), metrics, shared }
     }
 
+    /// Whether it is reached as `config` says.
+    pub(super) fn is_as(&self, config: &IssuerLinkConfig) -> bool {
+        self.config.is_as(config)
+    }
+
     /// Connects to the `address`th address in a task of its own, which goes on to serve the connection.
     pub(super) fn dial(&self, address: usize, id: ConnectionId) {
         let link = self.clone();

@@ -34,6 +34,9 @@ pub enum LinkError {
 /// All sockets of one thread. Its futures are not `Send`: it lives in a `tokio::task::LocalSet`.
 pub struct Links {
     shared: Rc<Shared>,
+    metrics: Metrics,
+    /// How many connections were accepted, by all listeners.
+    accepted: Rc<Cell<u64>>,
     listeners: Vec<Listener>,
     issuers: Map<LinkId, IssuerLink>,
     /// Connections with output of the batch at hand.
@@ -67,7 +70,44 @@ impl Links {
             .map(|issuer| (issuer.link, IssuerLink::new(issuer, &metrics, Rc::clone(&shared))))
             .collect();
         let watch = spawn_local(watch(Rc::clone(&shared)));
-        Ok(Self { shared, listeners: open, issuers, touched: Vec::new(), watch })
+        Ok(Self { shared, metrics, accepted, listeners: open, issuers, touched: Vec::new(), watch })
+    }
+
+    /// Listens and dials as `config` says from here on; connections that stand are left as they are. Room between
+    /// sockets and switch stays.
+    ///
+    /// # Errors
+    /// Every new listener that cannot be bound; then nothing has changed.
+    pub fn reload(&mut self, config: LinksConfig) -> Result<(), Vec<LinkError>> {
+        let LinksConfig { listeners, issuers, inbox: _ } = config;
+        let (known, new): (Vec<_>, Vec<_>) =
+            listeners.into_iter().partition(|it| self.listeners.iter().any(|known| known.is_for(it)));
+        let (mut open, mut errors) = (Vec::new(), Vec::new());
+        for listener in new {
+            match Listener::start(listener, &self.metrics, Rc::clone(&self.shared), Rc::clone(&self.accepted))
+            {
+                Ok(listener) => open.push(listener),
+                Err(error) => errors.push(error),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        self.listeners.retain(|listener| known.iter().any(|it| listener.is_for(it)));
+        for config in known {
+            if let Some(listener) = self.listeners.iter_mut().find(|it| it.is_for(&config)) {
+                listener.go_on(config, &self.metrics);
+            }
+        }
+        self.listeners.append(&mut open);
+        self.issuers.retain(|link, _| issuers.iter().any(|it| it.link == *link));
+        for issuer in issuers {
+            if self.issuers.get(&issuer.link).is_none_or(|known| !known.is_as(&issuer)) {
+                let link = issuer.link;
+                self.issuers.insert(link, IssuerLink::new(issuer, &self.metrics, Rc::clone(&self.shared)));
+            }
+        }
+        Ok(())
     }
 
     /// Where each listener listens, by name; a configured port 0 has become a real one.

@@ -1,6 +1,6 @@
 //! Accepts acquirers, and issuers that dial in: a permit first, then a socket, then whose it is.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,6 +26,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Listener {
     pub(super) name: String,
     pub(super) address: SocketAddr,
+    /// Where it was asked to listen: with port 0 the address is another.
+    asked: SocketAddr,
+    /// What the next connection is accepted with.
+    site: Rc<RefCell<Rc<Site>>>,
     task: JoinHandle<()>,
 }
 
@@ -39,6 +43,7 @@ impl Drop for Listener {
 struct Site {
     config: ListenerConfig,
     metrics: ListenerMetrics,
+    permits: Arc<Semaphore>,
     parties: Vec<Seats>,
     shared: Rc<Shared>,
     /// Numbers accepted connections, of all listeners.
@@ -75,6 +80,48 @@ impl Listener {
         socket.bind(config.address).map_err(failed)?;
         let listener = socket.listen(config.backlog).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let asked = config.address;
+        let site = Rc::new(RefCell::new(Rc::new(Site::new(config, metrics, shared, accepted))));
+        let task = spawn_local(accept_all(listener, Rc::clone(&site)));
+        Ok(Self { name, address, asked, site, task })
+    }
+
+    /// Whether it is the one that `config` means: where any port will do, by its name.
+    pub(super) fn is_for(&self, config: &ListenerConfig) -> bool {
+        self.asked == config.address && (self.asked.port() != 0 || self.name == config.name)
+    }
+
+    /// Accepts on as `config` says, on the same address; connections that stand are left as they are.
+    pub(super) fn go_on(&mut self, config: ListenerConfig, metrics: &Metrics) {
+        let before = Rc::clone(&self.site.borrow());
+        if !before.config.is_as(&config) {
+            self.name.clone_from(&config.name);
+            let (shared, accepted) = (Rc::clone(&before.shared), Rc::clone(&before.accepted));
+            self.site.replace(Rc::new(Site::new(config, metrics, shared, accepted)));
+        }
+    }
+}
+
+/// Accepts, each connection as the site says by then.
+async fn accept_all(listener: TcpListener, current: Rc<RefCell<Rc<Site>>>) {
+    loop {
+        let site = Rc::clone(&current.borrow());
+        let Ok(permit) = site.permit(&site.permits).await else { return };
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let now = Rc::clone(&current.borrow());
+                now.admit(stream, peer, permit);
+            }
+            Err(error) => {
+                tracing::warn!(listener = site.config.name, %error, "accepting failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+impl Site {
+    fn new(config: ListenerConfig, metrics: &Metrics, shared: Rc<Shared>, accepted: Rc<Cell<u64>>) -> Self {
         let seats = |party: &super::Party| Seats {
             link: party.link,
             metrics: Rc::new(metrics.link(&party.name, config.limits.output_bytes)),
@@ -82,25 +129,8 @@ impl Listener {
         };
         let parties = config.parties.iter().map(seats).collect();
         let metrics = metrics.listener(&config.name, config.connections);
-        let site = Rc::new(Site { config, metrics, parties, shared, accepted });
-        let task = spawn_local(site.accept_all(listener));
-        Ok(Self { name, address, task })
-    }
-}
-
-impl Site {
-    async fn accept_all(self: Rc<Self>, listener: TcpListener) {
-        let permits = Arc::new(Semaphore::new(self.config.connections));
-        loop {
-            let Ok(permit) = self.permit(&permits).await else { return };
-            match listener.accept().await {
-                Ok((stream, peer)) => Rc::clone(&self).admit(stream, peer, permit),
-                Err(error) => {
-                    tracing::warn!(listener = self.config.name, %error, "accepting failed");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
+        let permits = Arc::new(Semaphore::new(config.connections));
+        Self { config, metrics, permits, parties, shared, accepted }
     }
 
     /// A place for one more connection; waits until there is one.

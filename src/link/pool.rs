@@ -118,6 +118,12 @@ impl Pool {
         Self { config, places, members: Vec::new(), dialled: 0, turn: 0 }
     }
 
+    /// A pool of another shape in this one's place: it begins anew, and gives no number of a connection again.
+    #[must_use]
+    pub fn renewed(&self, config: PoolConfig) -> Self {
+        Self { dialled: self.dialled, ..Self::new(config) }
+    }
+
     /// A connection stands, dialled or dialled in; it takes requests once it is `up`.
     pub fn opened(&mut self, connection: ConnectionId) {
         let fresh = Member { connection, up: false, in_flight: 0, silent: 0, trips: 0, aside: None };

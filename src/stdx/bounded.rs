@@ -27,6 +27,17 @@ impl<K: Hash + Eq + Clone, V> BoundedMap<K, V> {
         if self.entries.len() > self.capacity { self.pop_oldest() } else { None }
     }
 
+    /// Holds at most so many from the next `insert` on, which lets one go: more go with `pop_oldest`.
+    pub fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity;
+    }
+
+    /// Whether it holds more than it may.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.entries.len() > self.capacity
+    }
+
     pub fn get(&self, key: &K) -> Option<&V> {
         self.entries.get(key)
     }

@@ -23,6 +23,11 @@ impl<V> Series<V> {
         Self { base: 0, places: VecDeque::new(), order: VecDeque::new(), capacity }
     }
 
+    /// Holds at most so many from now on; what is beyond goes with `pop_excess`.
+    pub fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity;
+    }
+
     /// Puts `value` in, in the place of what was under `number`.
     pub fn insert(&mut self, number: u64, value: V) {
         if self.places.is_empty() {

@@ -253,6 +253,11 @@ impl AnsweredTable {
         }
     }
 
+    /// Remembers at most so many from the next answer on.
+    pub(super) fn set_capacity(&mut self, capacity: usize) {
+        self.answers.set_capacity(capacity);
+    }
+
     /// Remembers an answer out of the history for a while.
     pub(super) fn recall(&mut self, id: TransactionId, answered: Box<Answered>, index: &mut RequestIndex) {
         if let Some((id, old)) = self.recalled.insert(id, answered) {

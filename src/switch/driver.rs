@@ -23,7 +23,7 @@ use crate::vocab::ShardId;
 use super::core::ListedException;
 use super::enquiry::Enquiries;
 use super::metrics::Metrics;
-use super::node::{EntryLog, Happened, History, LogFault, Node, NodeParts};
+use super::node::{EntryLog, Happened, History, LogFault, Node, NodeParts, Reload};
 use super::operator::OperatorAct;
 use super::status::SwitchStatus;
 
@@ -117,10 +117,10 @@ impl History for HistoryLine {
 }
 
 /// What is asked of the switch. Who asked and went away is told nothing.
-#[derive(Debug)]
 enum OperatorCall {
     List(oneshot::Sender<Vec<ListedException>>),
     Decide(Box<OperatorAct>, oneshot::Sender<bool>),
+    Reload(Box<(Reload, LinksConfig)>, oneshot::Sender<Result<(), Vec<String>>>),
 }
 
 /// A line to the switch's thread.
@@ -139,6 +139,15 @@ impl Operators {
         let (answer, receiver) = oneshot::channel();
         // An answer that is dropped unsent says that nobody took the call.
         let _ = self.0.try_send(OperatorCall::List(answer));
+        receiver
+    }
+
+    /// Has the switch go on under another configuration, or says all that stands in the way; then nothing changed. The
+    /// receiver fails as in `list`.
+    #[must_use]
+    pub fn reload(&self, reload: Reload, links: LinksConfig) -> oneshot::Receiver<Result<(), Vec<String>>> {
+        let (answer, receiver) = oneshot::channel();
+        let _ = self.0.try_send(OperatorCall::Reload(Box::new((reload, links)), answer));
         receiver
     }
 
@@ -353,6 +362,9 @@ impl Driver {
                 OperatorCall::List(answer) => {
                     let _ = answer.send(self.node.exceptions(now));
                 }
+                OperatorCall::Reload(parts, answer) => {
+                    let _ = answer.send(self.reload(*parts));
+                }
                 OperatorCall::Decide(act, answer) => {
                     self.decided += 1;
                     self.deciding.insert(self.decided, answer);
@@ -360,6 +372,19 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Sockets first, since only they can fail; then the node, whose next turn dials and closes.
+    fn reload(&mut self, (reload, links): (Reload, LinksConfig)) -> Result<(), Vec<String>> {
+        let objections = self.node.objections(&reload);
+        if !objections.is_empty() {
+            return Err(objections);
+        }
+        let bound = self.links.reload(links);
+        bound.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        self.node.reload(reload, &mut self.outbox);
+        self.links.apply(&mut self.outbox);
+        Ok(())
     }
 
     /// Takes the picture for whoever looks: console, metrics, demo.

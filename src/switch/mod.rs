@@ -31,7 +31,7 @@ pub use enquiry::{AskedEnquiry, Enquiries, EnquiryLine, enquiry_line};
 pub use event::{
     Account, Action, Answer, AnswerKind, CardMark, Delivery, Event, IssuerAnswer, Mapped, Past, Ticket,
 };
-pub use node::{EntryLog, Happened, History, LogFault, Node, NodeParts, Wire};
+pub use node::{EntryLog, Happened, History, LogFault, Node, NodeParts, Reload, Wire};
 pub use operator::{Decision, OperatorAct, OperatorActError};
 pub use recovery::{Recovered, Recovery, RecoveryError};
 pub use request::{Arrival, CardSource, Given, NotARequest, PanCard, Request, RequestKind};

@@ -82,6 +82,12 @@ impl StoreForward {
         Self { queues: Map::default(), owner: Map::default(), parked: BTreeMap::new(), config, capacity }
     }
 
+    /// Goes on with other limits; what is there stays.
+    pub fn reconfigure(&mut self, config: StoreForwardConfig, capacity: usize) {
+        self.config = config;
+        self.capacity = capacity;
+    }
+
     /// Keeps a place for the reversal of a request that is about to be forwarded. An eighth of all places is kept
     /// from requests: advices find room when requests find none.
     #[must_use]

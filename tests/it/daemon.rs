@@ -72,6 +72,17 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
+    /// Has it read its configuration again.
+    pub(crate) fn hang_up(&self) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::HUP).unwrap();
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// Asks it to stop, and waits until it has; it must end in order.
     pub(crate) fn stop(mut self) {
         let id = rustix::process::Pid::from_child(&self.child);

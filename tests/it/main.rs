@@ -21,6 +21,7 @@ mod parts;
 mod peers;
 mod players;
 mod provisioning;
+mod reload;
 mod restart;
 mod saf;
 mod schema;

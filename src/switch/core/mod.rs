@@ -187,6 +187,17 @@ impl SwitchCore {
         }
     }
 
+    /// Goes on under another configuration: what is in flight keeps its deadline, what is remembered is remembered.
+    pub fn reconfigure(&mut self, config: SwitchConfig) {
+        self.answered.set_capacity(config.limits.answered);
+        self.tombstones.set_capacity(config.limits.tombstones);
+        while self.tombstones.is_over() {
+            self.tombstones.pop_oldest();
+        }
+        self.stored.reconfigure(config.store_forward, config.limits.stored);
+        self.config = config;
+    }
+
     /// The number of the message that came in just now.
     pub fn next_transaction(&mut self) -> TransactionId {
         let id = TransactionId(self.next_transaction);

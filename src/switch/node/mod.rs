@@ -10,6 +10,7 @@ mod connections;
 mod enquiry;
 mod issuer_side;
 mod links;
+mod reload;
 mod spares;
 
 use std::collections::VecDeque;
@@ -30,6 +31,8 @@ use crate::stdx::maps::Map;
 use crate::stdx::random::Entropy;
 use crate::tsp::{CardData, DetokenizeRequest, Detokenized, Detokenizer};
 use crate::vocab::{LinkId, Refusal, ShardId, TransactionId};
+
+pub use self::reload::Reload;
 
 use self::connections::Connection;
 use self::enquiry::HeldEnquiry;

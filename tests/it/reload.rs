@@ -1,0 +1,73 @@
+//! SIGHUP against the real daemon: its configuration is read again whole or not at all, and connections of links that
+//! did not change go on.
+
+use std::sync::Arc;
+
+use tokenswitch::config::Config;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::bad_input::{framed, message, mti_and_code, read_frame};
+use crate::daemon::{Daemon, init};
+use crate::metrics::{metrics, until};
+use crate::players::{self, change, in_one_thread, issuer};
+
+/// A purchase on the connection that was there from the beginning; gives DE 39.
+async fn paid(acquirer: &mut TcpStream, stan: &str) -> String {
+    let purchase = message("0200", &[(2, "4761739001010119"), (14, "4912"), (11, stan)]);
+    acquirer.write_all(&framed(&purchase)).await.unwrap();
+    mti_and_code(&read_frame(acquirer).await).1
+}
+
+#[test]
+fn the_daemon_goes_on_under_another_configuration() {
+    in_one_thread(async {
+        let kept = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let path =
+            init(&kept.path().join("switch"), [&listener.local_addr().unwrap().to_string(), "127.0.0.1:1"]);
+        change(&path, "[settlement]", "[limits]\nin_flight = 7\n[settlement]");
+        let config = Config::load(&path).unwrap();
+        let _issuer = issuer(&config.issuers[0].party, listener);
+        let started = path.clone();
+        let daemon = tokio::task::spawn_blocking(move || Daemon::start(&started)).await.unwrap();
+        let daemon = Arc::new(daemon);
+        let of_issuer = [("link", "issuer-1")];
+        until(&daemon, "switch_signed_on", &of_issuer, 2.0).await;
+        let mut acquirer = TcpStream::connect(&daemon.addresses["acquirer-1"]).await.unwrap();
+        acquirer.write_all(&framed(&message("0800", &[(70, "001")]))).await.unwrap();
+        read_frame(&mut acquirer).await;
+        assert_eq!(paid(&mut acquirer, "000001").await, "00");
+
+        // Limits and routes, and no connection is touched.
+        change(&path, "in_flight = 7", "in_flight = 9");
+        change(&path, "bin = \"476173\"\nissuer", "bin = \"476174\"\nissuer");
+        daemon.hang_up();
+        until(&daemon, "switch_in_flight_limit", &[], 9.0).await;
+        assert_eq!(paid(&mut acquirer, "000002").await, "92", "its route is gone");
+        assert_eq!(metrics(&daemon).await.value("link_opened_total", &of_issuer), 2.0);
+
+        // What cannot be used, or cannot change, is told, and nothing changes.
+        change(&path, "in_flight = 9", "in_flight = 11\nwhatever = 1");
+        daemon.hang_up();
+        players::until("the first fault", || daemon.log().contains("limits.whatever")).await;
+        change(&path, "in_flight = 11\nwhatever = 1", "in_flight = 11\nlook_ups = 3");
+        daemon.hang_up();
+        players::until("the second fault", || daemon.log().contains("limits.look_ups: only a restart")).await;
+        assert_eq!(metrics(&daemon).await.value("switch_in_flight_limit", &[]), 9.0);
+        assert_eq!(paid(&mut acquirer, "000003").await, "92");
+
+        // Links that changed begin anew; the acquirer's goes on.
+        change(&path, "in_flight = 11\nlook_ups = 3", "in_flight = 11");
+        change(&path, "bin = \"476174\"\nissuer", "bin = \"476173\"\nissuer");
+        change(&path, "connections = 2", "connections = 3");
+        daemon.hang_up();
+        until(&daemon, "switch_in_flight_limit", &[], 11.0).await;
+        until(&daemon, "switch_signed_on", &of_issuer, 3.0).await;
+        let closed = [("link", "issuer-1"), ("reason", "reconfigured")];
+        assert_eq!(metrics(&daemon).await.value("link_closed_total", &closed), 2.0);
+        assert_eq!(paid(&mut acquirer, "000004").await, "00");
+        let daemon = Arc::into_inner(daemon).unwrap();
+        tokio::task::spawn_blocking(move || daemon.stop()).await.unwrap();
+    });
+}
