@@ -12,16 +12,17 @@ use prometheus_client::registry::Registry;
 
 use crate::api::{AdminServer, ApiError, ApiServer, Watched};
 use crate::config::{Config, TlsFiles, TlsMaterial};
-use crate::crypto::{CryptoError, CryptogramKeys};
+use crate::crypto::{CryptoError, CryptogramKeys, JournalKeys};
 use crate::journal::{
     Checkpoint, CheckpointError, CheckpointKeeper, Durability, EntryNumber, HistoryDesk, HistoryFold,
     Journal, JournalError, JournalSetup, OlderHistory, OpenedCheckpoint, RealDisk,
 };
+use crate::link::PoolConfig;
 use crate::stdx::clock::Clock;
 use crate::stdx::random::{Entropy, NoEntropy};
 use crate::switch::{
     Action, Cards, DurableSignal, HistoryLine, NodeParts, Recovered, Recovery, RecoveryError, Reload, Switch,
-    SwitchConfig, SwitchCore, SwitchError, SwitchParts, SwitchStatus, enquiry_line,
+    SwitchConfig, SwitchCore, SwitchError, SwitchParts, SwitchStatus, Wire, enquiry_line,
 };
 use crate::tls::{TlsError, TlsServer};
 use crate::tsp::{JournalLog, LogNotifier, TokenService, Tsp, TspError, TspFold, WriterThread, log_watch};
@@ -105,22 +106,7 @@ impl App {
         let past = sound(Checkpoint::open_history(kind, &place, &keys)?);
         let durable = Arc::new(DurableSignal::default());
         let (notifier, watch) = log_watch();
-        let setup = JournalSetup {
-            disk: Box::new(disk(&config.node.journal_directory())?),
-            keys,
-            config: config.journal.journal.clone(),
-            at_least: checkpoint.entry_number(),
-            entropy: Entropy::system(),
-        };
-        let (journal, recovered) = Journal::start(setup, tell(Arc::clone(&durable), notifier))?;
-        tracing::info!(last_entry = recovered.last.0, "the journal is open");
-        if let Some(torn) = recovered.torn {
-            tracing::warn!(
-                segment = torn.segment,
-                offset = torn.offset,
-                "a block that the power cut tore was cut off; nobody was told that it was durable"
-            );
-        }
+        let journal = journal(config, keys, checkpoint.entry_number(), tell(Arc::clone(&durable), notifier))?;
         let switch_config = config.switch();
         let mut entropy = Entropy::system();
         let cards = Cards::new(config.security.data_sealer(), u64::from_le_bytes(entropy.bytes()?));
@@ -135,8 +121,8 @@ impl App {
         let node = NodeParts {
             config: switch_config,
             core: recalled.core,
-            acquirers: config.acquirers.iter().map(|a| (a.party.link, a.party.wire())).collect(),
-            issuers: config.issuers.iter().map(|i| (i.party.link, i.party.wire(), i.pool)).collect(),
+            acquirers: acquirers(config),
+            issuers: issuers(config),
             detokenizer,
             cards,
             card_keys: card_keys(config)?,
@@ -267,8 +253,8 @@ impl RunningApp {
         }
         let reload = Reload {
             config: new.switch(),
-            acquirers: new.acquirers.iter().map(|a| (a.party.link, a.party.wire())).collect(),
-            issuers: new.issuers.iter().map(|i| (i.party.link, i.party.wire(), i.pool)).collect(),
+            acquirers: acquirers(new),
+            issuers: issuers(new),
             card_keys: card_keys(new).map_err(|error| vec![error.to_string()])?,
             changed: old.changed_links(new),
         };
@@ -302,6 +288,42 @@ impl RunningApp {
         closed?;
         Ok(())
     }
+}
+
+/// How each acquirer is spoken to.
+fn acquirers(config: &Config) -> Vec<(LinkId, Wire)> {
+    config.acquirers.iter().map(|it| (it.party.link, it.party.wire())).collect()
+}
+
+/// How each issuer is spoken to, and over which connections.
+fn issuers(config: &Config) -> Vec<(LinkId, Wire, PoolConfig)> {
+    config.issuers.iter().map(|it| (it.party.link, it.party.wire(), it.pool)).collect()
+}
+
+/// Opens the journal; a torn end is told.
+fn journal(
+    config: &Config,
+    keys: JournalKeys,
+    at_least: EntryNumber,
+    on_durable: impl Fn(Durability) + Send + 'static,
+) -> Result<Journal, AppError> {
+    let setup = JournalSetup {
+        disk: Box::new(disk(&config.node.journal_directory())?),
+        keys,
+        config: config.journal.journal.clone(),
+        at_least,
+        entropy: Entropy::system(),
+    };
+    let (journal, recovered) = Journal::start(setup, on_durable)?;
+    tracing::info!(last_entry = recovered.last.0, "the journal is open");
+    if let Some(torn) = recovered.torn {
+        tracing::warn!(
+            segment = torn.segment,
+            offset = torn.offset,
+            "a block that the power cut tore was cut off; nobody was told that it was durable"
+        );
+    }
+    Ok(journal)
 }
 
 /// The chip keys of issuers that want cryptograms of their own cards.

@@ -54,6 +54,7 @@ impl SwitchCore {
                 let stood_in = self.stand_in(id, now);
                 let declined = || Conclusion::refused(Refusal::IssuerTimedOut, Outcome::Unknown);
                 let conclusion = stood_in.unwrap_or_else(declined);
+                conclusion.refusal().into_iter().for_each(|refusal| self.counts.refused(refusal));
                 let reason = reverse.then_some(ReversalReason::TimedOut);
                 actions.push(Action::Silent { transaction: id });
                 self.conclude(id, conclusion, reason, now, actions);

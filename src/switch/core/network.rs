@@ -64,6 +64,7 @@ impl SwitchCore {
         let reverse = transaction.request.moves_money && transaction.reversal.is_none();
         let declined = || Conclusion::refused(Refusal::IssuerLinkLost, Outcome::Unknown);
         let conclusion = self.stand_in(id, now).unwrap_or_else(declined);
+        conclusion.refusal().into_iter().for_each(|refusal| self.counts.refused(refusal));
         self.conclude(id, conclusion, reverse.then_some(ReversalReason::LinkLost), now, actions);
     }
 
