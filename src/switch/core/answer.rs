@@ -93,6 +93,10 @@ impl SwitchCore {
             let mut owed = self.own_reversal(owing, routed, reason, now);
             // What is taken back never counted: the payment that was approved in the issuer's place does.
             owed.settles &= conclusion.advice.is_none();
+            if let Some(advice) = &mut conclusion.advice {
+                // A restart puts them back in the order of their numbers, and this one comes first.
+                std::mem::swap(&mut owed.transaction, &mut advice.transaction);
+            }
             conclusion.reversal = Some(Box::new(owed));
         }
         if let Some(routed) = transaction.routed.as_ref() {
