@@ -13,6 +13,7 @@ mod daemon;
 mod dialects;
 mod explain;
 mod fuzz_targets;
+mod history;
 mod leaks;
 mod metrics;
 mod openapi;
