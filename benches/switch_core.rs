@@ -107,7 +107,7 @@ fn provisioned(config: &Config, cards: &[TestCard], now: Now) -> (Tsp, Vec<Prese
         tsp.apply(Command::Durable { events: 1 }, now, &mut entropy, &mut actions);
         let view = actions.into_iter().find_map(|action| match action {
             VaultAction::Answer { answer, .. } => answer.ok().and_then(Told::token),
-            VaultAction::Append { .. } => None,
+            VaultAction::Append { .. } | VaultAction::AskIssuer { .. } | VaultAction::SendCode(_) => None,
         });
         let view = view.expect("a token");
         let pan = Some(card.pan.clone());

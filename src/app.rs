@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 
-use crate::api::{AdminServer, ApiError, ApiServer, Watched};
+use crate::api::{
+    AdminServer, ApiError, ApiServer, Notifier, NotifierParts, WaitingCodes, Watched, code_line,
+};
 use crate::config::{Config, TlsFiles, TlsMaterial};
 use crate::crypto::{CryptoError, CryptogramKeys, JournalKeys};
 use crate::journal::{
@@ -21,11 +23,14 @@ use crate::link::PoolConfig;
 use crate::stdx::clock::Clock;
 use crate::stdx::random::{Entropy, NoEntropy};
 use crate::switch::{
-    Action, Cards, DurableSignal, HistoryLine, NodeParts, Recovered, Recovery, RecoveryError, Reload, Switch,
-    SwitchConfig, SwitchCore, SwitchError, SwitchParts, SwitchStatus, Wire, enquiry_line,
+    Action, Cards, DurableSignal, Enquiries, HistoryLine, NodeParts, Recovered, Recovery, RecoveryError,
+    Reload, Switch, SwitchConfig, SwitchCore, SwitchError, SwitchParts, SwitchStatus, Wire, enquiry_line,
 };
-use crate::tls::{TlsError, TlsServer};
-use crate::tsp::{JournalLog, LogNotifier, TokenService, Tsp, TspError, TspFold, WriterThread, log_watch};
+use crate::tls::{TlsClient, TlsError, TlsServer};
+use crate::tsp::{
+    Detokenizer, JournalLog, LogNotifier, LogWatch, Ports, TokenService, Tsp, TspError, TspFold,
+    WriterThread, log_watch,
+};
 use crate::vocab::{LinkId, ShardId};
 
 /// How often the checkpoint catches up with the journal.
@@ -36,6 +41,8 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 pub enum AppError {
     #[error("{path}: {source}")]
     Directory { path: String, source: std::io::Error },
+    #[error("{path}: {source}")]
+    Trust { path: String, source: TlsError },
     #[error("journal: {0}")]
     Journal(#[from] JournalError),
     #[error("checkpoint: {0}")]
@@ -76,6 +83,7 @@ pub struct RunningApp {
     api: ApiServer,
     api_tls: Option<ApiTls>,
     admin: AdminServer,
+    notifier: Notifier,
     vault: WriterThread,
     journal: Journal,
     keeper: CheckpointKeeper,
@@ -111,12 +119,10 @@ impl App {
         let mut entropy = Entropy::system();
         let cards = Cards::new(config.security.data_sealer(), u64::from_le_bytes(entropy.bytes()?));
         let recalled = recall(config, &switch_config, &journal, &checkpoint, &cards, &clock)?;
-        let detokenizer = recalled.tsp.detokenizer();
         let keeper = keeper(config, &journal, checkpoint)?;
         let (history, history_line) = history(config, &journal, past, &durable)?;
-        let log = JournalLog::new(journal.appender(), ShardId::default(), watch);
-        let (tokens, vault) = TokenService::start(recalled.tsp, log, clock.clone(), Entropy::system())?;
-        let (_, enquiries) = enquiry_line(1);
+        let Vault { tokens, thread: vault, detokenizer, enquiries, codes } =
+            start_vault(config, recalled.tsp, (&journal, watch), &clock)?;
         let registry = Arc::new(Mutex::new(Registry::default()));
         let node = NodeParts {
             config: switch_config,
@@ -140,21 +146,23 @@ impl App {
             enquiries,
             drain_limit: config.node.drain_limit,
         })?;
-        let api = {
+        let (api, notifier) = {
             let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
             journal.register(&mut registry);
             tokens.register(&mut registry);
-            start_api(config, api_tls.as_ref(), &tokens, &clock, &mut registry)?
+            let notified = notifier_parts(config, tokens.clone(), codes, &clock)?;
+            let api = start_api(config, api_tls.as_ref(), &tokens, &clock, &mut registry)?;
+            (api, Notifier::start(notified, &mut registry)?)
         };
         let admin = AdminServer::start(&config.admin, watched(&switch, &registry, clock))?;
-        let found = recalled.found;
         Ok(RunningApp {
             switch,
             api,
             api_tls,
             admin,
+            notifier,
             tokens,
-            found,
+            found: recalled.found,
             registry,
             vault,
             journal,
@@ -162,6 +170,31 @@ impl App {
             history,
         })
     }
+}
+
+/// The vault, running, and the other ends of what it reaches others by.
+struct Vault {
+    tokens: TokenService,
+    thread: WriterThread,
+    detokenizer: Detokenizer,
+    enquiries: Enquiries,
+    codes: WaitingCodes,
+}
+
+fn start_vault(
+    config: &Config,
+    tsp: Tsp,
+    (journal, watch): (&Journal, LogWatch),
+    clock: &Clock,
+) -> Result<Vault, AppError> {
+    let log = JournalLog::new(journal.appender(), ShardId::default(), watch);
+    let detokenizer = tsp.detokenizer();
+    let (line, enquiries) = enquiry_line(config.tsp.limits.waiting_enquiries);
+    let (code_line, codes) = code_line(&config.tsp.receivers);
+    let keys = config.security.receiver_keys();
+    let ports = Ports { issuers: Box::new(line), codes: Box::new(code_line), keys };
+    let (tokens, thread) = TokenService::start(tsp, log, clock.clone(), Entropy::system(), ports)?;
+    Ok(Vault { tokens, thread, detokenizer, enquiries, codes })
 }
 
 fn start_api(
@@ -273,10 +306,10 @@ impl RunningApp {
     /// # Errors
     /// The first part that did not end in order.
     pub fn stop(self) -> Result<(), AppError> {
-        let Self { switch, api, admin, tokens, vault, journal, keeper, history, .. } = self;
+        let Self { switch, api, admin, notifier, tokens, vault, journal, keeper, history, .. } = self;
         let stopped = switch.stop();
         api.stop();
-        drop(tokens);
+        drop((notifier, tokens));
         vault.join();
         let kept = keeper.stop();
         let remembered = history.stop();
@@ -337,6 +370,30 @@ fn card_keys(config: &Config) -> Result<Vec<(LinkId, CryptogramKeys)>, CryptoErr
     Ok(resolved)
 }
 
+/// Who is told what, and by which certificates they are known.
+fn notifier_parts(
+    config: &Config,
+    service: TokenService,
+    codes: WaitingCodes,
+    clock: &Clock,
+) -> Result<NotifierParts, AppError> {
+    let section = &config.notifications;
+    let trusted = |path: &std::path::PathBuf| {
+        let shown = path.display().to_string();
+        let pem =
+            std::fs::read(path).map_err(|source| AppError::Directory { path: shown.clone(), source })?;
+        TlsClient::new(&pem, None).map_err(|source| AppError::Trust { path: shown, source })
+    };
+    Ok(NotifierParts {
+        config: section.config,
+        receivers: section.receivers.clone(),
+        tls: section.trust.as_ref().map(trusted).transpose()?,
+        service,
+        codes,
+        clock: clock.clone(),
+    })
+}
+
 /// What the journal's thread calls after every sync.
 fn tell(durable: Arc<DurableSignal>, notifier: LogNotifier) -> impl Fn(Durability) + Send + 'static {
     move |durability| {
@@ -386,7 +443,7 @@ fn keeper(
     checkpoint: Arc<Checkpoint>,
 ) -> Result<CheckpointKeeper, AppError> {
     let reader = journal.reader(checkpoint.entry_number().next())?;
-    let fold = TspFold::new(config.tsp.limits.remembered_requests);
+    let fold = TspFold::new(&config.tsp);
     Ok(CheckpointKeeper::start(checkpoint, reader, vec![Box::new(fold)], CHECKPOINT_EVERY)?)
 }
 

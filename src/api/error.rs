@@ -158,6 +158,13 @@ impl From<ProvisioningRefusal> for Problem {
             R::RequestInFlight => (StatusCode::CONFLICT, Some(super::access::REQUEST_ID)),
             R::TooManyTokensOfCard => (StatusCode::CONFLICT, Some("pan")),
             R::TooManyTokensOnDevice => (StatusCode::CONFLICT, Some("device")),
+            R::DeclinedByIssuer => (StatusCode::UNPROCESSABLE_ENTITY, Some("pan")),
+            R::NoAnswerFromIssuer => (StatusCode::SERVICE_UNAVAILABLE, None),
+            R::NothingToProve | R::CodesExhausted | R::NoCode | R::ProofFailed => {
+                (StatusCode::CONFLICT, None)
+            }
+            R::UnknownContact => (StatusCode::UNPROCESSABLE_ENTITY, Some("contact")),
+            R::CodeWrong => (StatusCode::UNPROCESSABLE_ENTITY, Some("code")),
             R::TokenRangeFull | R::VaultFull => (StatusCode::INSUFFICIENT_STORAGE, None),
             R::Overloaded | R::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, None),
         };

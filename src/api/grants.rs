@@ -59,10 +59,14 @@ operations! {
     IssueToken = "issue-token", [Wallet];
     /// What is known of a token.
     SeeToken = "see-token", [Wallet, Issuer, Operator];
-    ActivateToken = "activate-token", [Wallet];
+    ActivateToken = "activate-token", [Wallet, Issuer, Operator];
     SuspendToken = "suspend-token", [Wallet, Issuer, Operator];
     ResumeToken = "resume-token", [Wallet, Issuer, Operator];
     UnlinkToken = "unlink-token", [Wallet, Issuer, Operator];
+    /// Another code for the cardholder.
+    SendCode = "send-code", [Wallet];
+    /// The code that the cardholder typed.
+    ProveCardholder = "prove-cardholder", [Wallet];
 }
 
 impl Operation {

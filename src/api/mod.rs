@@ -7,6 +7,7 @@ mod config;
 mod document;
 mod error;
 mod grants;
+mod notifier;
 mod provisioning;
 mod rates;
 mod saf;
@@ -33,6 +34,7 @@ pub use admin::{AdminServer, Watched};
 pub use config::{AdminConfig, ApiConfig, Client, Shown};
 pub use error::ApiError;
 pub use grants::{Operation, Role};
+pub use notifier::{CodeLine, Endpoint, Notifier, NotifierConfig, NotifierParts, WaitingCodes, code_line};
 pub use rates::RateLimits;
 
 use access::Access;

@@ -1,4 +1,4 @@
-//! `keys`: make a key store, show check values, add chip keys, rotate the data key.
+//! `keys`: make a key store, show check values, add chip keys, rotate the data key, hand out receivers' keys.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::crypto::{CryptoError, KeyLabel, KeyPolicy, KeyUsage, MasterKey, Secur
 use crate::stdx::random::Entropy;
 use crate::stdx::secret::Secret;
 
-/// Keys: make, list, add, rotate. No command shows a key.
+/// Keys: make, list, add, rotate, and hand out those of receivers. No command shows a key.
 #[derive(Debug, clap::Args)]
 pub(super) struct Keys {
     #[command(subcommand)]
@@ -52,6 +52,17 @@ enum KeysCommand {
         #[arg(long, value_name = "FILE")]
         clear_key: Option<PathBuf>,
     },
+    /// Write the key by which a receiver of notifications knows them: for that receiver alone.
+    Receiver {
+        /// The daemon's configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// `requestor-` and its id, or `issuer-` and its name, as in the metrics.
+        receiver: String,
+        /// Where the key goes, in hexadecimal; it must not exist yet.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Add a new version of the data key. It seals from the daemon's next start on; older versions go on opening.
     Rotate {
         /// The daemon's configuration; its `[keys]` names the store.
@@ -71,6 +82,9 @@ pub(super) fn run(arguments: &Keys) -> Result<(), Failure> {
             let label = KeyLabel::parse(label)?;
             let usage = chip_usage(usage)?;
             add(&Config::load(config)?.keys, (label, usage), clear_key.as_deref())
+        }
+        KeysCommand::Receiver { config, receiver, out } => {
+            receiver_key(&Config::load(config)?, receiver, out)
         }
         KeysCommand::Rotate { config } => rotate(&Config::load(config)?.keys),
     }
@@ -105,6 +119,18 @@ fn list(security: &SecurityModule) {
         let (label, usage) = (key.label.to_string(), key.usage.to_string());
         say(&format!("{label:<20} {usage:<21} {:>7}  {}", key.version, key.check));
     }
+}
+
+fn receiver_key(config: &Config, name: &str, out: &Path) -> Result<(), Failure> {
+    if !config.tsp.receivers.iter().any(|receiver| receiver.name() == name) {
+        let names: Vec<String> = config.tsp.receivers.iter().map(crate::tsp::Receiver::name).collect();
+        return Err(Failure::new(format!("no receiver {name:?}; there are: {}", names.join(", "))));
+    }
+    let secret = config.security.receiver_keys().secret(name).map_err(failed)?;
+    let digits = Zeroizing::new(hex::encode(secret.expose_secret()) + "\n");
+    create(out, 0o600, &digits).map_err(|error| Failure::file(out, "cannot be written", &error))?;
+    say(&format!("Give {} to {name}, and destroy it.", out.display()));
+    Ok(())
 }
 
 fn rotate(keys: &KeysSection) -> Result<(), Failure> {

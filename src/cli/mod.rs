@@ -13,6 +13,7 @@ mod log;
 mod saf;
 mod serve;
 mod simulate;
+mod webhook;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -24,6 +25,7 @@ use clap::Parser;
 pub use http_client::{HttpAnswer, HttpClient};
 pub use init::{Addresses, CONFIG_FILE, CREDENTIAL_FILE, Init, write as write_init};
 pub use simulate::{Acquirer, Brain, Issuer, Shared};
+pub use webhook::{Received, Webhook};
 
 use crate::config::Faults;
 use crate::vocab::WordError;

@@ -9,8 +9,9 @@ use super::Sections;
 use super::file::Notes;
 use super::links::{ListenSection, PartyDraft, Reach};
 use super::node::KeysSection;
-use crate::api::Shown;
+use crate::api::{Endpoint, Shown};
 use crate::crypto::{CryptoError, KeyPolicy, MasterKey, SecurityModule};
+use crate::tsp::{ApprovalRule, PanRange};
 
 /// Everything between sections except keys.
 pub(super) fn across(sections: &Sections, notes: &Notes) {
@@ -20,6 +21,7 @@ pub(super) fn across(sections: &Sections, notes: &Notes) {
     timeouts(sections, notes);
     merchants(sections, notes);
     clients(sections, notes);
+    asked_and_told(sections, notes);
     for (key, reason) in sections.tsp.faults() {
         notes.note(&key, reason);
     }
@@ -136,6 +138,36 @@ fn routes(sections: &Sections, notes: &Notes) {
         }
     }
 }
+
+/// Who is asked or told must have cards, and a name by which PAN ranges name it.
+fn asked_and_told(sections: &Sections, notes: &Notes) {
+    for issuer in &sections.issuers {
+        let key = |name: &str| format!("{}.{name}", issuer.party.path);
+        let Some(name) = issuer.party.name.as_deref() else { continue };
+        let used = if issuer.approval != ApprovalRule::Off { "approval" } else { "notify" };
+        if issuer.approval == ApprovalRule::Off && issuer.notify.is_none() {
+            continue;
+        }
+        let has_cards = |range: &PanRange| range.issuer.is_some_and(|it| it.as_str() == name);
+        if !sections.tsp.config.pan_ranges.iter().any(has_cards) {
+            notes.note(&key(used), format!("no [[tsp.pan_range]] has issuer = {name:?}"));
+        }
+        let asked = matches!(issuer.approval, ApprovalRule::Ask | ApprovalRule::AlwaysStepUp);
+        if asked && issuer.party.dialect().is_some_and(|dialect| dialect.token_request().is_none()) {
+            notes.note(&key("approval"), "its dialect has no [token_request]");
+        }
+    }
+    let wants_trust = |endpoint: &Endpoint| endpoint.is_tls() && sections.notifications.trust.is_none();
+    let issuers = sections.issuers.iter().filter_map(|it| Some((&it.party.path, it.notify.as_ref()?)));
+    for (path, _) in issuers.filter(|(_, endpoint)| wants_trust(endpoint)) {
+        notes.note(&format!("{path}.notify"), NO_TRUST);
+    }
+    if sections.tsp.receivers.iter().any(|(_, endpoint)| wants_trust(endpoint)) {
+        notes.note("notifications.trust", NO_TRUST);
+    }
+}
+
+const NO_TRUST: &str = "https needs notifications.trust: the certificates that receivers' must come from";
 
 /// An issuer's silence must be known, and answered, before the acquirer stops waiting.
 fn timeouts(sections: &Sections, notes: &Notes) {

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use super::dialects::Dialects;
 use super::file::{Section, address, amount, boolean, choice, count, duration, number, size, text, word};
-use super::tokens::cryptograms;
+use super::tokens::{cryptograms, endpoint};
+use crate::api::Endpoint;
 use crate::codec::{Dialect, FrameFormat, MOST_FRAME};
 use crate::link::{Backoff, ConnectionLimits, PoolConfig, SessionConfig, SignOn};
 use crate::switch::{AcquirerConfig, Identifiers, IssuerConfig, StandInTerms, TrackTwo, Wire};
-use crate::tsp::CryptogramChoice;
+use crate::tsp::{ApprovalRule, CryptogramChoice};
 use crate::vocab::{Bin, EntryMode, InstitutionId, LinkId, MerchantCategory, TokenAssuranceMethod};
 
 /// What every party has, whichever side it is on.
@@ -66,6 +67,10 @@ pub struct IssuerSection {
     pub reach: Reach,
     pub pool: PoolConfig,
     pub switch: IssuerConfig,
+    /// What it has agreed about tokens for its cards.
+    pub approval: ApprovalRule,
+    /// Where it takes notifications, and codes for its cardholders.
+    pub notify: Option<Endpoint>,
     /// It knows cryptograms of its own cards only: tokens' are made anew with these.
     pub card_cryptograms: Option<CryptogramChoice>,
 }
@@ -111,6 +116,8 @@ pub(super) struct IssuerDraft {
     dedupes_repeats: bool,
     announce_cut_over: bool,
     stand_in: Option<StandInTerms>,
+    pub(super) approval: ApprovalRule,
+    pub(super) notify: Option<Endpoint>,
     pub(super) card_cryptograms: Option<CryptogramChoice>,
 }
 
@@ -122,6 +129,10 @@ pub(super) struct RouteDraft {
 }
 
 impl PartyDraft {
+    pub(super) fn dialect(&self) -> Option<&Dialect> {
+        self.dialect.as_deref()
+    }
+
     fn whole(self) -> Option<PartyConfig> {
         Some(PartyConfig {
             link: self.link?,
@@ -174,7 +185,8 @@ impl IssuerDraft {
             stand_in: self.stand_in,
         };
         let card_cryptograms = self.card_cryptograms;
-        Some(IssuerSection { party, reach, pool, switch, card_cryptograms })
+        let (approval, notify) = (self.approval, self.notify);
+        Some(IssuerSection { party, reach, pool, switch, approval, notify, card_cryptograms })
     }
 }
 
@@ -239,6 +251,8 @@ pub(super) fn issuer(mut section: Section<'_>, dialects: &mut Dialects) -> Issue
         dedupes_repeats: section.or("dedupes_repeats", false, boolean),
         announce_cut_over: section.or("announce_cut_over", false, boolean),
         stand_in: stand_in(section.table("stand_in")),
+        approval: section.or("approval", ApprovalRule::Off, choice(APPROVALS)),
+        notify: section.may("notify", endpoint),
         card_cryptograms: cryptograms(&mut section, "card_cryptogram_profile", "card_cryptogram_key"),
     };
     section.finish();
@@ -257,6 +271,14 @@ fn stand_in(mut section: Section<'_>) -> Option<StandInTerms> {
     let most = amount(section);
     Some(StandInTerms { most: most?, count: count?, period, categories, entry_modes, assurances })
 }
+
+/// What an issuer may have agreed, as written.
+const APPROVALS: &[(&str, ApprovalRule)] = &[
+    ("off", ApprovalRule::Off),
+    ("ask", ApprovalRule::Ask),
+    ("green", ApprovalRule::AlwaysGreen),
+    ("step-up", ApprovalRule::AlwaysStepUp),
+];
 
 pub(super) fn route(mut section: Section<'_>) -> RouteDraft {
     let path = section.path().to_owned();

@@ -20,13 +20,13 @@ use std::rc::Rc;
 pub use api::{TlsFiles, TlsMaterial};
 pub use file::Fault;
 pub use links::{AcquirerSection, IssuerSection, ListenSection, PartyConfig, Reach, RouteSection};
-pub use node::{JournalSection, KeysSection, NodeConfig, SettlementSection};
+pub use node::{JournalSection, KeysSection, NodeConfig, NotificationsSection, SettlementSection};
 
 use crate::api::{AdminConfig, ApiConfig};
 use crate::crypto::SecurityModule;
 use crate::link::{InboxLimits, IssuerLinkConfig, LinksConfig, ListenerConfig, Party};
 use crate::switch::{Limits, RouteTable, StoreForwardConfig, SwitchConfig};
-use crate::tsp::TspConfig;
+use crate::tsp::{IssuerRule, PartyName, Receiver, TspConfig};
 use api::ApiDraft;
 use dialects::Dialects;
 use file::{Notes, Section};
@@ -53,6 +53,7 @@ pub struct Config {
     /// With it the API is served over TLS.
     pub api_tls: Option<TlsFiles>,
     pub admin: AdminConfig,
+    pub notifications: NotificationsSection,
     pub settlement: SettlementSection,
     pub limits: Limits,
     /// What may wait between the sockets and the switch.
@@ -86,6 +87,7 @@ struct Sections {
     tsp: TspDraft,
     api: ApiDraft,
     admin: AdminConfig,
+    notifications: NotificationsSection,
     settlement: Option<SettlementSection>,
     limits: (Limits, InboxLimits),
     store_forward: StoreForwardConfig,
@@ -182,6 +184,7 @@ fn sections(text: &str, notes: &Rc<Notes>, base: &Path, dialects: &mut Dialects)
         tsp: tokens::tsp(top.table("tsp"), requestors),
         api: api::api(top.table("api"), base),
         admin: node::admin(top.table("admin")),
+        notifications: node::notifications(top.table("notifications"), base),
         settlement: node::settlement(top.table("settlement")),
         limits: node::limits(top.table("limits")),
         store_forward: node::store_forward(top.table("store_forward")),
@@ -193,15 +196,28 @@ fn sections(text: &str, notes: &Rc<Notes>, base: &Path, dialects: &mut Dialects)
 impl Sections {
     /// Everything, when nothing is missing.
     fn whole(self, security: Option<SecurityModule>) -> Option<Config> {
+        let issuers: Vec<_> = self.issuers.into_iter().map(IssuerDraft::whole).collect::<Option<_>>()?;
+        let mut tsp = self.tsp.config;
+        let mut notifications = self.notifications;
+        notifications.receivers = self.tsp.receivers;
+        for issuer in &issuers {
+            // Checked: who is asked or told has a name of that length.
+            let Ok(name) = PartyName::parse("issuer", issuer.party.name.as_bytes()) else { continue };
+            tsp.approvals.push(IssuerRule { issuer: name, approval: issuer.approval });
+            let told = issuer.notify.clone().map(|endpoint| (Receiver::Issuer(name), endpoint));
+            notifications.receivers.extend(told);
+        }
+        tsp.receivers = notifications.receivers.iter().map(|(receiver, _)| *receiver).collect();
         Some(Config {
             node: self.node.whole()?,
             journal: self.journal,
             keys: self.keys?,
             security: security?,
             acquirers: self.acquirers.into_iter().map(AcquirerDraft::whole).collect::<Option<_>>()?,
-            issuers: self.issuers.into_iter().map(IssuerDraft::whole).collect::<Option<_>>()?,
+            issuers,
             routes: self.routes.into_iter().map(RouteDraft::whole).collect::<Option<_>>()?,
-            tsp: self.tsp.config,
+            tsp,
+            notifications,
             api: self.api.config?,
             api_tls: self.api.tls,
             admin: self.admin,

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::{Section, address, boolean, bytes, choice, count, duration, size, text, time_of_day, word};
-use crate::api::AdminConfig;
+use crate::api::{AdminConfig, Endpoint, NotifierConfig};
 use crate::codec::MOST_FRAME;
 use crate::journal::{CheckpointKind, JournalConfig};
 use crate::link::InboxLimits;
 use crate::switch::{Limits, StoreForwardConfig};
+use crate::tsp::Receiver;
 use crate::vocab::InstitutionId;
 
 /// The daemon itself.
@@ -167,6 +168,30 @@ pub(super) fn store_forward(mut section: Section<'_>) -> StoreForwardConfig {
     }
     section.finish();
     store_forward
+}
+
+/// How receivers of notifications are called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotificationsSection {
+    pub config: NotifierConfig,
+    /// Certificates (PEM) that those of receivers must come from; none: no receiver over `https`.
+    pub trust: Option<PathBuf>,
+    /// Who is told, and where: each says it in its own section.
+    pub receivers: Vec<(Receiver, Endpoint)>,
+}
+
+pub(super) fn notifications(mut section: Section<'_>, base: &Path) -> NotificationsSection {
+    let config = NotifierConfig {
+        timeout: section.or("timeout", Duration::from_secs(10), duration),
+        pause_least: section.or("pause_least", Duration::from_secs(1), duration),
+        pause_most: section.or("pause_most", Duration::from_secs(300), duration),
+    };
+    if config.pause_least > config.pause_most {
+        section.fault("pause_least", "is longer than pause_most");
+    }
+    let trust = section.may("trust", text).map(|file| base.join(file));
+    section.finish();
+    NotificationsSection { config, trust, receivers: Vec::new() }
 }
 
 /// Where monitors find it when the file does not say.

@@ -6,10 +6,11 @@ use toml::de::DeValue;
 
 use super::file::{Section, amount, boolean, choice, count, digest, duration, number, rows, text, word};
 use super::links::link_id;
+use crate::api::Endpoint;
 use crate::crypto::{CryptogramProfile, KeyLabel};
 use crate::tsp::{
-    Activation, CounterWindow, CryptogramChoice, DomainControls, Merchant, PanRange, TokenRange,
-    TokenRequestor, TspConfig, TspLimits,
+    Activation, CounterWindow, CryptogramChoice, DomainControls, Merchant, PanRange, Receiver, StepUpLimits,
+    TokenRange, TokenRequestor, TspConfig, TspLimits,
 };
 use crate::vocab::{
     Bin, EntryMode, LinkId, MerchantCategory, MerchantId, Text, TokenAssuranceMethod, TokenLocation,
@@ -43,6 +44,8 @@ pub(super) struct TspDraft {
     products_known: bool,
     /// Merchants of all requestors: where each stands, and its acquirer.
     pub(super) merchants: Vec<(String, LinkId)>,
+    /// Requestors that want to be told, and where.
+    pub(super) receivers: Vec<(Receiver, Endpoint)>,
 }
 
 impl TspDraft {
@@ -78,8 +81,9 @@ pub(super) fn tsp(mut section: Section<'_>, requestors: Vec<Section<'_>>) -> Tsp
         rows(section.tables("token_range"), |row| token_range(row, &mut unread));
     let products_known = !unread.0.iter().any(|key| key.ends_with(".product"));
     let (pan_ranges, pan_range_paths) = rows(section.tables("pan_range"), |row| pan_range(row, &mut unread));
-    let mut merchants = Vec::new();
-    let (requestors, requestor_paths) = rows(requestors, |row| requestor(row, &mut merchants, &mut unread));
+    let (mut merchants, mut receivers) = (Vec::new(), Vec::new());
+    let (requestors, requestor_paths) =
+        rows(requestors, |row| requestor(row, &mut merchants, &mut receivers, &mut unread));
     let default = TspLimits::DEFAULT;
     let config = TspConfig {
         token_ranges,
@@ -93,6 +97,10 @@ pub(super) fn tsp(mut section: Section<'_>, requestors: Vec<Section<'_>>) -> Tsp
         },
         resubmit_window: section.or("resubmit_window", Duration::from_secs(120), duration),
         amount_tolerance: section.or("amount_tolerance", 0, number(0, 1_000_000)),
+        // Issuers and receivers are put in once all sections are read.
+        approvals: Vec::new(),
+        receivers: Vec::new(),
+        step_up: step_up(section.table("step_up")),
         limits: TspLimits {
             capacity: section.or("capacity", default.capacity, number_u32),
             control_sets: section.or("control_sets", default.control_sets, number_u32),
@@ -104,6 +112,9 @@ pub(super) fn tsp(mut section: Section<'_>, requestors: Vec<Section<'_>>) -> Tsp
             waiting_calls: section.or("waiting_calls", default.waiting_calls, count(1, 1_000_000)),
             tokens_per_pan: section.or("tokens_per_pan", default.tokens_per_pan, most_tokens),
             tokens_per_device: section.or("tokens_per_device", default.tokens_per_device, most_tokens),
+            waiting_enquiries: section.or("waiting_enquiries", default.waiting_enquiries, count(1, 100_000)),
+            step_ups: section.or("step_ups", default.step_ups, count(1, 10_000_000)),
+            notifications: section.or("notifications", default.notifications, count(1, 10_000_000)),
         },
     };
     section.finish();
@@ -115,7 +126,24 @@ pub(super) fn tsp(mut section: Section<'_>, requestors: Vec<Section<'_>>) -> Tsp
         unread: unread.0,
         products_known,
         merchants,
+        receivers,
     }
+}
+
+/// How a cardholder proves itself.
+fn step_up(mut section: Section<'_>) -> StepUpLimits {
+    let default = StepUpLimits::DEFAULT;
+    let few = |most| {
+        let read = number(1, most);
+        move |value: &DeValue<'_>| read(value).map(|n| u8::try_from(n).unwrap_or(u8::MAX))
+    };
+    let limits = StepUpLimits {
+        code_lifetime: section.or("code_lifetime", default.code_lifetime, duration),
+        codes: section.or("codes", default.codes, few(20)),
+        tries: section.or("tries", default.tries, few(10)),
+    };
+    section.finish();
+    limits
 }
 
 /// Keys whose value could not be read.
@@ -167,6 +195,11 @@ pub(super) fn cryptograms(
     profile.zip(key).map(|(profile, key)| CryptogramChoice { profile, key })
 }
 
+/// Where a receiver takes notifications.
+pub(super) fn endpoint(value: &DeValue<'_>) -> Result<Endpoint, String> {
+    text(value)?.parse()
+}
+
 fn label(value: &DeValue<'_>) -> Result<KeyLabel, String> {
     KeyLabel::parse(&text(value)?).map_err(|error| error.to_string())
 }
@@ -196,6 +229,7 @@ fn pan_range(mut section: Section<'_>, unread: &mut Unread) -> Option<PanRange> 
 fn requestor(
     mut section: Section<'_>,
     merchants: &mut Vec<(String, LinkId)>,
+    receivers: &mut Vec<(Receiver, Endpoint)>,
     unread: &mut Unread,
 ) -> Option<TokenRequestor> {
     let id = section.need("id", word(TokenRequestorId::parse));
@@ -224,6 +258,9 @@ fn requestor(
     };
     let activation = choice(&[("at-issue", Activation::AtIssue), ("confirmed", Activation::Confirmed)]);
     let nobody = TokenRequestorId::parse(b"99999999999").ok();
+    if let Some((endpoint, id)) = section.may("notify", endpoint).zip(id) {
+        receivers.push((Receiver::Requestor(id), endpoint));
+    }
     let requestor = TokenRequestor {
         id: unread.or(&section, "id", id, nobody)?,
         name: unread.or(&section, "name", name, Some(Text::default()))?,

@@ -9,6 +9,7 @@ mod error;
 mod journal_keys;
 mod key;
 mod key_store;
+mod receiver_keys;
 
 pub use aead::{DataSealer, SEALED_MOST, Sealed, TAG_LENGTH};
 pub use blind_index::BlindIndexer;
@@ -20,6 +21,7 @@ pub use error::{CryptoError, KeyFault, StoreFault};
 pub use journal_keys::{JournalKeys, SegmentKey};
 pub use key::{KeyCheckValue, KeyDescription, KeyLabel, KeyUsage, MasterKey};
 pub use key_store::{KeyPolicy, StorePurpose};
+pub use receiver_keys::{ReceiverKey, ReceiverKeys};
 
 use key::Key;
 use key_store::KeyStore;
@@ -39,6 +41,7 @@ pub struct SecurityModule {
     sealer: DataSealer,
     index: BlindIndexer,
     journal: JournalKeys,
+    receivers: ReceiverKeys,
     /// Issuer master keys, of tokens and of PANs.
     chip: Vec<Key>,
 }
@@ -57,6 +60,7 @@ impl SecurityModule {
             keys: store.keys().iter().map(|key| *key.description()).collect(),
             sealer: DataSealer::new(of(KeyUsage::DataSealing))?,
             index: BlindIndexer::new(only(of(KeyUsage::BlindIndex), KeyUsage::BlindIndex)?),
+            receivers: ReceiverKeys::new(only(of(KeyUsage::BlindIndex), KeyUsage::BlindIndex)?),
             journal: JournalKeys::new(only(of(KeyUsage::Journal), KeyUsage::Journal)?),
             chip: store.into_chip_keys(),
         })
@@ -137,6 +141,12 @@ impl SecurityModule {
     #[must_use]
     pub fn blind_index(&self) -> BlindIndexer {
         self.index.clone()
+    }
+
+    /// Signs notifications.
+    #[must_use]
+    pub fn receiver_keys(&self) -> ReceiverKeys {
+        self.receivers.clone()
     }
 
     /// Checks and answers the cryptograms of tokens whose card keys come from this key.

@@ -124,6 +124,18 @@ impl Provisioner {
         })
     }
 
+    /// Has a code sent to the cardholder.
+    #[must_use]
+    pub fn send_code(&self, reference: TokenReferenceId, request_id: &str, contact: u8) -> ApiCall {
+        self.post(format!("/v1/tokens/{reference}/codes"), request_id, json!({ "contact": contact }))
+    }
+
+    /// Brings back the code that the cardholder received.
+    #[must_use]
+    pub fn prove(&self, reference: TokenReferenceId, request_id: &str, code: &str) -> ApiCall {
+        self.post(format!("/v1/tokens/{reference}/proof"), request_id, json!({ "code": code }))
+    }
+
     fn change(&self, reference: TokenReferenceId, verb: &str, request_id: &str, reason: &str) -> ApiCall {
         self.post(format!("/v1/tokens/{reference}/{verb}"), request_id, json!({ "reason": reason }))
     }

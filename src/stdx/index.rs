@@ -98,7 +98,7 @@ mod tests {
             let mut pairs = Vec::new();
             for (name, number, inserts) in steps {
                 // Two of three names share a line, all differ in their high bits.
-                let hash = name << 58 | name % 2;
+                let hash = (name << 58) | (name % 2);
                 if !inserts {
                     index.remove(hash, number);
                     pairs.retain(|pair| *pair != (hash, number));
@@ -107,7 +107,7 @@ mod tests {
                     pairs.push((hash, number));
                 }
                 for name in 0_u64..6 {
-                    let hash = name << 58 | name % 2;
+                    let hash = (name << 58) | (name % 2);
                     let of_it = pairs.iter().filter(|pair| pair.0 == hash);
                     let mut expected: Vec<u64> = of_it.map(|pair| pair.1).collect();
                     expected.sort_unstable_by_key(|number| std::cmp::Reverse(*number));

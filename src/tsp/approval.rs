@@ -9,7 +9,7 @@ use super::command::CallId;
 use super::record::CardData;
 
 /// What the issuer is asked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Enquiry {
     /// By which it knows the cardholder again.
     pub id: EnquiryId,

@@ -8,13 +8,18 @@ use crate::stdx::clock::Wall;
 use crate::stdx::maps::Map;
 use crate::vocab::{CounterTaken, Expiry, TokenAssuranceMethod, TokenRequestorId};
 
+use super::config::TspConfig;
 use super::counters::TokenCounters;
+use super::error::ProvisioningRefusal;
 use super::error::TspError;
-use super::event::{CardStanding, Change, Principal, RequestId, RequestKey, TokenEvent};
+use super::event::{Actor, CardStanding, Change, Principal, Reason, RequestId, RequestKey, TokenEvent};
 use super::layout::{
-    Reader, Writer, decode_record, encode_record, put_principal, read_lifecycle, take_principal,
-    write_lifecycle,
+    Reader, Writer, decode_record, encode_record, put_principal, put_receiver, put_step_up, read_lifecycle,
+    take_principal, take_receiver, take_step_up, write_lifecycle,
 };
+use super::lifecycle::TokenStatus;
+use super::outbox::{Happening, Noted};
+use super::step_up::StepUp;
 use super::tsp::{Recalled, Remembered, Tsp};
 
 /// By record number, big end first: scanned in order of issue.
@@ -27,22 +32,36 @@ const REQUESTS_SEEN: &str = "token-request-count";
 const CARDS: &str = "card-standing";
 /// By record number.
 const COUNTERS: &str = "token-counter";
+/// How many token events there were; one record.
+const EVENTS: &str = "token-event-count";
+/// By record number: what tokens wait for.
+const STEP_UPS: &str = "token-step-up";
+/// By receiver: up to which event it was told.
+const TOLD: &str = "token-told";
+/// By place in a ring: what there was to tell of the newest events.
+const NOTED: &str = "token-noted";
+/// How many were ever put into that ring; one record.
+const NOTED_SEEN: &str = "token-noted-count";
 
 /// Folds token events and taken counters.
 #[derive(Debug)]
 pub struct TspFold {
     /// How many answered requests are to be remembered.
     remembered_most: u64,
+    /// How many notifications are kept for receivers that were not told yet; 0: there are no receivers.
+    noted_most: u64,
     /// Counters of the tokens that were used since the last write: one that is used often is written once.
     counters: Map<u64, TokenCounters>,
 }
 
 impl TspFold {
-    /// `remembered_most` as `TspLimits::remembered_requests`.
+    /// For a vault of this configuration.
     #[must_use]
-    pub fn new(remembered_most: usize) -> Self {
-        let remembered_most = u64::try_from(remembered_most).unwrap_or(u64::MAX).max(1);
-        Self { remembered_most, counters: Map::default() }
+    pub fn new(config: &TspConfig) -> Self {
+        let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX).max(1);
+        let limits = config.limits;
+        let noted_most = if config.receivers.is_empty() { 0 } else { wide(limits.notifications) };
+        Self { remembered_most: wide(limits.remembered_requests), noted_most, counters: Map::default() }
     }
 
     fn fold_event(
@@ -52,10 +71,24 @@ impl TspFold {
         changes: &mut Pending<'_>,
     ) -> Result<(), CheckpointError> {
         let damaged = || CheckpointError::Damaged("a token's record is missing or cannot be read");
+        let ordinal = count(changes, EVENTS)?.saturating_add(1);
+        changes.put(EVENTS, &[], ordinal.to_be_bytes().to_vec())?;
+        if let Change::Notified { receiver, up_to } = &event.change {
+            let mut key = Writer(Vec::new());
+            put_receiver(&mut key, receiver);
+            return changes.put(TOLD, &key.0, up_to.to_be_bytes().to_vec());
+        }
         let mut last = None;
-        if let Change::Issued(issued) = &event.change {
+        if let Some(issued) = event.change.issued() {
             changes.put(TOKENS, &issued.record.to_be_bytes(), encode_record(issued))?;
-            last = Some((**issued).clone());
+            self.note(
+                Noted::of(ordinal, entry.wall_time, (&event.cause, &event.change), None, issued),
+                changes,
+            )?;
+            last = Some(issued.clone());
+        }
+        if let Change::IssuedForProof { record, step_up } = &event.change {
+            changes.put(STEP_UPS, &record.record.to_be_bytes(), encode_step_up(step_up))?;
         }
         for record in event.change.altered() {
             let found = changes.get(TOKENS, &record.to_be_bytes())?;
@@ -64,6 +97,21 @@ impl TspFold {
             event.change.alter(&mut after, entry.wall_time).map_err(CheckpointError::Damaged)?;
             if after != before {
                 changes.put(TOKENS, &record.to_be_bytes(), encode_record(&after))?;
+            }
+            let said = (&event.cause, &event.change);
+            self.note(Noted::of(ordinal, entry.wall_time, said, Some(&before), &after), changes)?;
+            if let Some(bytes) = changes.get(STEP_UPS, &record.to_be_bytes())? {
+                let step_up = decode_step_up(&bytes).ok_or_else(damaged)?;
+                let waits = after.lifecycle.status == TokenStatus::Inactive;
+                if waits {
+                    changes.put(
+                        STEP_UPS,
+                        &record.to_be_bytes(),
+                        encode_step_up(&step_up.after(&event.change)),
+                    )?;
+                } else {
+                    changes.remove(STEP_UPS, &record.to_be_bytes())?;
+                }
             }
             last = Some(after);
         }
@@ -78,16 +126,18 @@ impl TspFold {
         let told = Recalled::of(&event.change, last.as_ref());
         let told = told.ok_or(CheckpointError::Damaged("an event about nothing"))?;
         let remembered = Remembered { body_digest: cause.body_digest, told };
-        let seen = match changes.get(REQUESTS_SEEN, &[])? {
-            Some(bytes) => bytes
-                .try_into()
-                .map(u64::from_be_bytes)
-                .map_err(|_| CheckpointError::Damaged("the number of requests cannot be read"))?,
-            None => 0,
-        };
+        let seen = count(changes, REQUESTS_SEEN)?;
         let request = encode_request(seen, &cause.key(), &remembered);
         changes.put(REQUESTS, &(seen % self.remembered_most).to_be_bytes(), request)?;
         changes.put(REQUESTS_SEEN, &[], seen.saturating_add(1).to_be_bytes().to_vec())
+    }
+
+    /// Puts a notification into the ring.
+    fn note(&self, noted: Option<Noted>, changes: &mut Pending<'_>) -> Result<(), CheckpointError> {
+        let Some(noted) = noted.filter(|_| self.noted_most > 0) else { return Ok(()) };
+        let seen = count(changes, NOTED_SEEN)?;
+        changes.put(NOTED, &(seen % self.noted_most).to_be_bytes(), encode_noted(&noted))?;
+        changes.put(NOTED_SEEN, &[], seen.saturating_add(1).to_be_bytes().to_vec())
     }
 
     fn fold_counter(
@@ -177,12 +227,94 @@ impl Tsp {
             Some(fault) => return Err(fault),
             None => done?,
         }
+        self.restore_told(checkpoint)?;
         requests.sort_by_key(|(number, _, _)| *number);
         for (_, key, remembered) in requests {
             self.remembered.insert(key, remembered);
         }
         Ok(())
     }
+}
+
+impl Tsp {
+    /// What tokens wait for, and what receivers are still to be told.
+    fn restore_told(&mut self, checkpoint: &Checkpoint) -> Result<(), TspError> {
+        let damaged = || CheckpointError::Damaged("what tokens wait for, or who was told, cannot be read");
+        checkpoint.scan(EVENTS, &[], |_, value| {
+            self.events = value.try_into().map(u64::from_be_bytes).map_err(|_| damaged())?;
+            Ok(())
+        })?;
+        checkpoint.scan(STEP_UPS, &[], |key, value| {
+            let record = key.try_into().map(u64::from_be_bytes).map_err(|_| damaged())?;
+            self.step_ups.insert(record, decode_step_up(value).ok_or_else(damaged)?);
+            Ok(())
+        })?;
+        checkpoint.scan(TOLD, &[], |key, value| {
+            let receiver = take_receiver(&mut Reader::here(key)).ok_or_else(damaged)?;
+            let up_to = value.try_into().map(u64::from_be_bytes).map_err(|_| damaged())?;
+            self.outbox.told(receiver, up_to);
+            Ok(())
+        })?;
+        let mut noted = Vec::new();
+        checkpoint.scan(NOTED, &[], |_, value| {
+            noted.push(decode_noted(value).ok_or_else(damaged)?);
+            Ok(())
+        })?;
+        noted.sort_by_key(|noted: &Noted| (noted.ordinal, noted.record));
+        for noted in noted {
+            if let Some(record) = self.table.record(noted.record) {
+                self.notify(&noted, &record);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A number that stands by itself; 0 where it does not yet.
+fn count(changes: &Pending<'_>, part: &'static str) -> Result<u64, CheckpointError> {
+    let unread = CheckpointError::Damaged("a count cannot be read");
+    match changes.get(part, &[])? {
+        Some(bytes) => bytes.try_into().map(u64::from_be_bytes).map_err(|_| unread),
+        None => Ok(0),
+    }
+}
+
+fn encode_step_up(step_up: &StepUp) -> Vec<u8> {
+    let mut out = Writer(Vec::new());
+    put_step_up(&mut out, step_up);
+    out.0
+}
+
+fn decode_step_up(bytes: &[u8]) -> Option<StepUp> {
+    let mut from = Reader::here(bytes);
+    let step_up = take_step_up(&mut from)?;
+    from.is_empty().then_some(step_up)
+}
+
+fn encode_noted(noted: &Noted) -> Vec<u8> {
+    let mut out = Writer(Vec::new());
+    for number in [noted.ordinal, noted.record, noted.at.0] {
+        out.bytes(&number.to_le_bytes());
+    }
+    out.bytes(&[noted.what.code(), noted.actor.code(), noted.reason.code()]);
+    out.bytes(&write_lifecycle(&noted.lifecycle));
+    out.bytes(&noted.assurance.digits());
+    out.0
+}
+
+fn decode_noted(bytes: &[u8]) -> Option<Noted> {
+    let mut from = Reader::here(bytes);
+    let noted = Noted {
+        ordinal: from.number()?,
+        record: from.number()?,
+        at: Wall(from.number()?),
+        what: Happening::from_code(from.byte()?)?,
+        actor: Actor::from_code(from.byte()?)?,
+        reason: Reason::from_code(from.byte()?)?,
+        lifecycle: from.array().and_then(read_lifecycle)?,
+        assurance: TokenAssuranceMethod::parse(from.take(2)?).ok()?,
+    };
+    from.is_empty().then_some(noted)
 }
 
 fn encode_request(number: u64, (principal, request_id): &RequestKey, remembered: &Remembered) -> Vec<u8> {
@@ -204,10 +336,21 @@ fn encode_request(number: u64, (principal, request_id): &RequestKey, remembered:
             out.byte(2);
             out.bytes(&changed.to_le_bytes());
         }
+        Recalled::Refused(refusal) => {
+            let number = REFUSALS.iter().find(|(_, listed)| *listed == refusal).map_or(0, |(code, _)| *code);
+            out.bytes(&[64, number]);
+        }
     }
     out.text(request_id.as_str().as_bytes());
     out.0
 }
+
+/// Refusals that are remembered, each with its number.
+const REFUSALS: [(u8, ProvisioningRefusal); 3] = [
+    (1, ProvisioningRefusal::DeclinedByIssuer),
+    (2, ProvisioningRefusal::CodeWrong),
+    (3, ProvisioningRefusal::ProofFailed),
+];
 
 fn decode_request(bytes: &[u8]) -> Option<(u64, RequestKey, Remembered)> {
     let (number, rest) = bytes.split_first_chunk::<8>()?;
@@ -229,6 +372,10 @@ fn decode_request(bytes: &[u8]) -> Option<(u64, RequestKey, Remembered)> {
             })?,
         },
         2 => Recalled::Card { changed: u32::from_le_bytes(from.array()?) },
+        64 => {
+            let number = from.byte()?;
+            Recalled::Refused(REFUSALS.iter().find(|(code, _)| *code == number)?.1)
+        }
         _ => return None,
     };
     let request_id = RequestId::parse(from.text()?).ok()?;

@@ -5,14 +5,17 @@ use ring::digest;
 use crate::crypto::BlindIndexer;
 use crate::stdx::clock::Wall;
 use crate::vocab::{
-    Digits, Expiry, Pan, PanSequenceNumber, Par, Text, Token, TokenAssuranceMethod, TokenLocation,
-    TokenReferenceId, TokenRequestorId, YearMonth,
+    Contacts, Digits, Expiry, Pan, PanSequenceNumber, PanSource, Par, Recommendation, RiskHints, Text, Token,
+    TokenAssuranceMethod, TokenLocation, TokenReferenceId, TokenRequestorId, TrustScore, YearMonth,
 };
 
+use super::approval::{Enquiry, IssuerWord};
 use super::error::ProvisioningRefusal;
 use super::event::{Actor, CardEvent, Cause, Principal, Reason, RequestId};
 use super::lifecycle::{Lifecycle, Move, TokenStatus};
+use super::outbox::Receiver;
 use super::record::VaultRecord;
+use super::step_up::{CodeDelivery, CodeRequest, CodeSubmission};
 
 /// Whose answer it is: given by the caller, given back with the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +49,8 @@ pub struct ProvisionRequest {
     pub par: Option<Par>,
     /// The device that will hold the token, in the requestor's own name for it.
     pub device: Option<Text<64>>,
+    /// What the requestor knows that may help to decide.
+    pub hints: RiskHints,
 }
 
 impl ProvisionRequest {
@@ -61,6 +66,7 @@ impl ProvisionRequest {
             location: None,
             par: None,
             device: None,
+            hints: RiskHints::default(),
         }
     }
 }
@@ -154,6 +160,18 @@ pub struct TokenView {
     pub expired: bool,
     pub issued_at: Wall,
     pub changed_at: Wall,
+    /// What its cardholder has to do before it is good.
+    pub step_up: Option<StepUpView>,
+}
+
+/// What is left to do, and how often it may be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepUpView {
+    pub contacts: Contacts,
+    pub codes_left: u8,
+    pub tries_left: u8,
+    /// Until when the last code is good; none before the first.
+    pub code_until: Option<Wall>,
 }
 
 /// Everything that can be asked of, or happen to, the vault's writer.
@@ -190,6 +208,31 @@ pub enum Command {
         principal: Principal,
         reference: TokenReferenceId,
     },
+    /// What came of an `AskIssuer`.
+    IssuerAnswered {
+        call: CallId,
+        word: IssuerWord,
+    },
+    /// A code for the cardholder is wanted.
+    RequestCode {
+        call: CallId,
+        request: CodeRequest,
+    },
+    /// The cardholder has typed a code.
+    SubmitCode {
+        call: CallId,
+        request: Box<CodeSubmission>,
+    },
+    /// Receivers of notifications that are new begin to hear from here on. Nobody waits for the answer.
+    Adopt {
+        call: CallId,
+    },
+    /// A receiver was told everything up to this event.
+    Notified {
+        call: CallId,
+        receiver: Receiver,
+        up_to: u64,
+    },
     /// The oldest `events` of those appended are on disk.
     Durable {
         events: usize,
@@ -203,16 +246,31 @@ pub enum Command {
 }
 
 /// Everything that the writer can ask. Appends are in order of decision, and become durable in that order.
+#[allow(clippy::large_enum_variant, reason = "a few a call, each taken apart at once")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    Append { at: Wall, event: Vec<u8> },
-    Answer { call: CallId, answer: Answer },
+    Append {
+        at: Wall,
+        event: Vec<u8>,
+    },
+    Answer {
+        call: CallId,
+        answer: Answer,
+    },
+    /// Have the card's issuer asked; `IssuerAnswered` follows.
+    AskIssuer {
+        call: CallId,
+        enquiry: Box<Enquiry>,
+    },
+    /// Bring a code to its issuer: it is durable that it was sent.
+    SendCode(Box<CodeDelivery>),
 }
 
 /// What a caller is told.
 pub type Answer = Result<Told, ProvisioningRefusal>;
 
 /// What was done, or found.
+#[allow(clippy::large_enum_variant, reason = "a few a call, each taken apart at once")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
     Token(TokenView),
@@ -247,6 +305,7 @@ impl TokenView {
     pub(super) fn of(record: &VaultRecord, today: YearMonth) -> Self {
         let gone = record.lifecycle.status == TokenStatus::Deactivated;
         Self {
+            step_up: None,
             expired: !gone && record.expiry.is_past(today),
             token: record.token,
             expiry: record.expiry,
@@ -277,6 +336,17 @@ impl ProvisionRequest {
         if let Some(device) = &self.device {
             said.push(b'd');
             said.extend_from_slice(device.as_bytes());
+        }
+        if self.hints != RiskHints::default() {
+            let RiskHints { recommendation, device_score, account_score, source } = self.hints;
+            let code = |code: Option<u8>| code.unwrap_or_default();
+            said.extend_from_slice(&[
+                b'h',
+                code(recommendation.map(Recommendation::code)),
+                code(device_score.map(TrustScore::get)),
+                code(account_score.map(TrustScore::get)),
+                code(source.map(PanSource::code)),
+            ]);
         }
         self.asker.cause(&said)
     }
@@ -353,6 +423,14 @@ impl Asker {
         Self { principal, client, actor, request_id, reason_code: Reason::Unstated, reason }
     }
 
+    /// The requestor that asks, if one does.
+    pub(super) fn for_requestor(&self) -> Option<TokenRequestorId> {
+        match self.principal {
+            Principal::Requestor(id) => Some(id),
+            Principal::Issuer(_) | Principal::Operator(_) | Principal::Service => None,
+        }
+    }
+
     /// The cause of what follows, `said` being all else that the request says. The client is left out: whichever
     /// of a principal's clients repeats a request, it is the same.
     pub(super) fn cause(&self, said: &[u8]) -> Cause {
@@ -370,10 +448,7 @@ impl Asker {
             principal: self.principal,
             client: self.client,
             actor: self.actor,
-            requestor: match self.principal {
-                Principal::Requestor(id) => Some(id),
-                Principal::Issuer(_) | Principal::Operator(_) | Principal::Service => None,
-            },
+            requestor: self.for_requestor(),
             request_id: self.request_id,
             body_digest,
             reason_code: self.reason_code,

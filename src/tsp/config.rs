@@ -7,7 +7,10 @@ use crate::vocab::{Bin, Pan, Text};
 
 use super::counters::CounterWindow;
 use super::event::PartyName;
+use super::idv::IssuerRule;
+use super::outbox::Receiver;
 use super::requestor::TokenRequestor;
+use super::step_up::StepUpLimits;
 
 /// The TSP as configured.
 #[derive(Debug, Clone)]
@@ -24,6 +27,11 @@ pub struct TspConfig {
     pub resubmit_window: Duration,
     /// By how many minor units DE 4 may exceed what the chip signed (9F02).
     pub amount_tolerance: u64,
+    /// What issuers have agreed for their cards; of others nobody is asked.
+    pub approvals: Vec<IssuerRule>,
+    pub step_up: StepUpLimits,
+    /// Who is told what becomes of tokens.
+    pub receivers: Vec<Receiver>,
     pub limits: TspLimits,
 }
 
@@ -42,6 +50,12 @@ pub struct TspLimits {
     pub tokens_per_pan: u32,
     /// How many of them one device may hold.
     pub tokens_per_device: u32,
+    /// How many requests may wait for their cards' issuers.
+    pub waiting_enquiries: usize,
+    /// How many tokens may wait for their cardholders' proof.
+    pub step_ups: usize,
+    /// How many notifications may wait for one receiver; with more the oldest is given up.
+    pub notifications: usize,
 }
 
 impl TspLimits {
@@ -53,6 +67,9 @@ impl TspLimits {
         waiting_calls: 1_024,
         tokens_per_pan: 50,
         tokens_per_device: 50,
+        waiting_enquiries: 256,
+        step_ups: 100_000,
+        notifications: 100_000,
     };
 }
 
@@ -290,6 +307,9 @@ pub(crate) fn sample() -> TspConfig {
         counter_window: CounterWindow { behind: 8, ahead: 100 },
         resubmit_window: Duration::from_secs(60),
         amount_tolerance: 0,
+        approvals: Vec::new(),
+        step_up: StepUpLimits::DEFAULT,
+        receivers: Vec::new(),
         limits: TspLimits {
             capacity: 1000,
             control_sets: 8,
@@ -297,6 +317,9 @@ pub(crate) fn sample() -> TspConfig {
             waiting_calls: 64,
             tokens_per_pan: 100,
             tokens_per_device: 100,
+            waiting_enquiries: 4,
+            step_ups: 8,
+            notifications: 16,
         },
     }
 }

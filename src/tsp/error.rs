@@ -49,6 +49,19 @@ refusals! {
     CardBlocked = "card-blocked", false, "the card is lost, closed or replaced";
     CardExpired = "card-expired", false, "the card has expired";
     AssuranceNotAllowed = "assurance-not-allowed", false, "this assurance method may not be claimed";
+    /// The issuer, or the requestor's own advice, said no.
+    DeclinedByIssuer = "declined-by-issuer", false, "the issuer gives no token for this card";
+    /// Nothing is decided: the same request asks it again.
+    NoAnswerFromIssuer = "no-answer-from-issuer", true, "the issuer has not answered";
+    /// The token does not wait for its cardholder's proof.
+    NothingToProve = "nothing-to-prove", false, "this token waits for no proof";
+    UnknownContact = "unknown-contact", false, "there is no such contact";
+    CodesExhausted = "codes-exhausted", false, "no more codes are sent for this token";
+    /// None was sent, or its time is over: another can be asked for.
+    NoCode = "no-code", false, "no code is good at present";
+    CodeWrong = "code-wrong", false, "this is not the code that was sent";
+    /// The last try was wrong, too: the token is deactivated.
+    ProofFailed = "proof-failed", false, "too many wrong codes: the token is deactivated";
     /// The same request id came with another body.
     RequestIdReused = "request-id-reused", false, "this request id was used for a different request";
     /// The same request is being worked on.

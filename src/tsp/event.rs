@@ -4,8 +4,11 @@ use crate::crypto::Sealed;
 use crate::stdx::clock::Wall;
 use crate::vocab::{Digits, Expiry, Par, Text, TokenAssuranceMethod, TokenRequestorId, WordError};
 
-use super::lifecycle::{Lifecycle, Move};
+use super::error::ProvisioningRefusal;
+use super::lifecycle::{Lifecycle, Move, TokenStatus};
+use super::outbox::Receiver;
 use super::record::VaultRecord;
+use super::step_up::{SentCode, StepUp};
 
 /// A requestor's own name for one request: 1 to 64 printable characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -179,6 +182,34 @@ pub enum Change {
     },
     /// Something happened to a card.
     Card(Box<CardChange>),
+    /// Issued, and not good until its cardholder has proven itself.
+    IssuedForProof {
+        record: Box<VaultRecord>,
+        step_up: Box<StepUp>,
+    },
+    /// The issuer, or the requestor's own advice, said no: there is no token.
+    Declined,
+    /// A code went to the cardholder.
+    CodeSent {
+        record: u64,
+        code: SentCode,
+    },
+    /// A code came that was not the one; with the last try the token is deactivated.
+    CodeWrong {
+        record: u64,
+        lifecycle: Lifecycle,
+    },
+    /// The cardholder has proven itself: the token is good, and says how.
+    Proven {
+        record: u64,
+        lifecycle: Lifecycle,
+        assurance: TokenAssuranceMethod,
+    },
+    /// A receiver was told everything up to this event.
+    Notified {
+        receiver: Receiver,
+        up_to: u64,
+    },
 }
 
 coded! {
@@ -265,17 +296,61 @@ impl Change {
     #[must_use]
     pub fn record(&self) -> Option<u64> {
         match self {
-            Self::Issued(record) => Some(record.record),
-            Self::Moved { record, .. } | Self::Updated { record, .. } => Some(*record),
-            Self::Card(_) => None,
+            Self::Issued(record) | Self::IssuedForProof { record, .. } => Some(record.record),
+            Self::Moved { record, .. }
+            | Self::CodeSent { record, .. }
+            | Self::CodeWrong { record, .. }
+            | Self::Updated { record, .. }
+            | Self::Proven { record, .. } => Some(*record),
+            Self::Card(_) | Self::Declined | Self::Notified { .. } => None,
+        }
+    }
+
+    /// The new token, if there is one.
+    pub(super) fn issued(&self) -> Option<&VaultRecord> {
+        match self {
+            Self::Issued(record) | Self::IssuedForProof { record, .. } => Some(record),
+            Self::Moved { .. }
+            | Self::Updated { .. }
+            | Self::Card(_)
+            | Self::Declined
+            | Self::CodeSent { .. }
+            | Self::CodeWrong { .. }
+            | Self::Proven { .. }
+            | Self::Notified { .. } => None,
+        }
+    }
+
+    /// What its caller is told though it changed something.
+    pub(super) fn refusal(&self) -> Option<ProvisioningRefusal> {
+        match self {
+            Self::Declined => Some(ProvisioningRefusal::DeclinedByIssuer),
+            Self::CodeWrong { lifecycle, .. } if lifecycle.status == TokenStatus::Deactivated => {
+                Some(ProvisioningRefusal::ProofFailed)
+            }
+            Self::CodeWrong { .. } => Some(ProvisioningRefusal::CodeWrong),
+            Self::Issued(_)
+            | Self::Moved { .. }
+            | Self::Updated { .. }
+            | Self::Card(_)
+            | Self::IssuedForProof { .. }
+            | Self::CodeSent { .. }
+            | Self::Proven { .. }
+            | Self::Notified { .. } => None,
         }
     }
 
     /// Every token that it changes, new ones apart.
     pub(super) fn altered(&self) -> Vec<u64> {
         match self {
-            Self::Issued(_) => Vec::new(),
-            Self::Moved { record, .. } | Self::Updated { record, .. } => vec![*record],
+            Self::Issued(_) | Self::IssuedForProof { .. } | Self::Declined | Self::Notified { .. } => {
+                Vec::new()
+            }
+            Self::Moved { record, .. }
+            | Self::CodeSent { record, .. }
+            | Self::CodeWrong { record, .. }
+            | Self::Updated { record, .. }
+            | Self::Proven { record, .. } => vec![*record],
             Self::Card(change) => change.tokens.iter().map(|token| token.record).collect(),
         }
     }
@@ -283,8 +358,16 @@ impl Change {
     /// Makes of a record what it is from `at` on.
     pub(super) fn alter(&self, record: &mut VaultRecord, at: Wall) -> Result<(), CannotFollow> {
         match self {
-            Self::Issued(_) => Ok(()),
-            Self::Moved { lifecycle, .. } => step(record, *lifecycle, at),
+            Self::Issued(_)
+            | Self::IssuedForProof { .. }
+            | Self::Declined
+            | Self::CodeSent { .. }
+            | Self::Notified { .. } => Ok(()),
+            Self::Moved { lifecycle, .. } | Self::CodeWrong { lifecycle, .. } => step(record, *lifecycle, at),
+            Self::Proven { lifecycle, assurance, .. } => {
+                record.assurance = *assurance;
+                step(record, *lifecycle, at)
+            }
             Self::Updated { lifecycle, expiry, assurance, .. } => {
                 (record.expiry, record.assurance) = (*expiry, *assurance);
                 step(record, *lifecycle, at)

@@ -4,18 +4,25 @@ use std::sync::Arc;
 
 use crate::stdx::clock::Now;
 use crate::stdx::random::Entropy;
-use crate::vocab::{Expiry, Par, Text, Token, TokenRequestorId, YearMonth, luhn_valid};
+use crate::vocab::{Par, Text, Token, TokenRequestorId, YearMonth, luhn_valid};
 
 use super::command::ProvisionRequest;
 use super::config::{PanRange, TokenRange, TspConfig};
 use super::error::ProvisioningRefusal;
 use super::event::{Change, TokenEvent};
 use super::generate::{DrawError, draw_par, draw_reference, draw_token, expiry, is_full};
+use super::idv::ApprovalRule;
 use super::lifecycle::{Lifecycle, TokenStatus};
 use super::record::{CardAad, CardData, VaultRecord, seal_card};
 use super::requestor::{Activation, TokenRequestor};
 use super::table::Domain;
 use super::tsp::{Decision, Tsp};
+
+/// A card that may have a token, at a requestor.
+pub(super) struct Admitted {
+    pub(super) requestor: TokenRequestor,
+    pub(super) pans: PanRange,
+}
 
 impl Tsp {
     /// Whether a card gets a token, and which.
@@ -30,22 +37,33 @@ impl Tsp {
         if let Some(decided) = self.repeated(&cause, today)? {
             return Ok(decided);
         }
+        let admitted = self.admit(request, today)?;
+        match self.approval_rule(admitted.pans.issuer) {
+            ApprovalRule::Off | ApprovalRule::AlwaysGreen => {}
+            rule @ (ApprovalRule::Ask | ApprovalRule::AlwaysStepUp) => return Ok(Decision::Ask(rule)),
+        }
+        let issued = self.issue(request, &admitted, now, entropy)?;
+        Ok(Decision::New(Box::new(TokenEvent { cause, change: Change::Issued(Box::new(issued)) })))
+    }
+
+    /// Whether the card may have a token at all, and there is room for it.
+    pub(super) fn admit(
+        &mut self,
+        request: &ProvisionRequest,
+        today: YearMonth,
+    ) -> Result<Admitted, ProvisioningRefusal> {
         let config = Arc::clone(&self.config);
-        let requestor = cause.requestor.and_then(|id| self.requestors.get(id)).cloned();
+        let requestor = request.asker.for_requestor().and_then(|id| self.requestors.get(id)).cloned();
         let requestor = requestor.ok_or(ProvisioningRefusal::UnknownRequestor)?;
-        let pans = eligible(&config, request, today)?;
+        let pans = *eligible(&config, request, today)?;
         if self.standing(&self.indexer.index(&request.pan)).is_some() {
             return Err(ProvisioningRefusal::CardBlocked);
         }
         requestor.assurance(request.assurance)?;
         self.check_room(&requestor)?;
         self.check_share(request, &requestor)?;
-        let range = self.range_for(&config, pans)?;
-        let token = self.new_token(&config, range, entropy)?;
-        let expiry = expiry(range, today).ok_or(ProvisioningRefusal::Unavailable)?;
-        let par = self.par_for(request, pans, entropy)?;
-        let issued = self.issue(request, &requestor, (token, expiry), par, now, entropy)?;
-        Ok(Decision::New(Box::new(TokenEvent { cause, change: Change::Issued(Box::new(issued)) })))
+        self.range_for(&config, &pans)?;
+        Ok(Admitted { requestor, pans })
     }
 
     fn check_room(&mut self, requestor: &TokenRequestor) -> Result<(), ProvisioningRefusal> {
@@ -132,15 +150,19 @@ impl Tsp {
         }
     }
 
-    fn issue(
+    /// The record of a token for an admitted card.
+    pub(super) fn issue(
         &self,
         request: &ProvisionRequest,
-        requestor: &TokenRequestor,
-        (token, expiry): (Token, Expiry),
-        par: Option<Par>,
+        Admitted { requestor, pans }: &Admitted,
         now: Now,
         entropy: &mut Entropy,
     ) -> Result<VaultRecord, ProvisioningRefusal> {
+        let config = Arc::clone(&self.config);
+        let range = self.range_for(&config, pans)?;
+        let token = self.new_token(&config, range, entropy)?;
+        let expiry = expiry(range, YearMonth::of(now.wall)).ok_or(ProvisioningRefusal::Unavailable)?;
+        let par = self.par_for(request, pans, entropy)?;
         let unavailable = ProvisioningRefusal::Unavailable;
         let (record, mapping_version) = (self.next_record(), 1);
         let card = CardData {
@@ -177,7 +199,7 @@ impl Tsp {
     }
 
     /// What is kept of a device's name: keyed, so that nobody can try names; never 0, which stands for none.
-    fn device_mark(&self, requestor: TokenRequestorId, device: &Text<64>) -> u64 {
+    pub(super) fn device_mark(&self, requestor: TokenRequestorId, device: &Text<64>) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] =
             self.indexer.mark(&[b"device", requestor.as_bytes(), device.as_bytes()]);
         u64::from_le_bytes([a, b, c, d, e, f, g, h]).max(1)

@@ -9,8 +9,8 @@
 use crate::crypto::Sealed;
 use crate::stdx::clock::Wall;
 use crate::vocab::{
-    Amount, Currency, Digits, Expiry, LinkId, MerchantCategory, MerchantId, Par, Text, Token,
-    TokenAssuranceMethod, TokenLocation, TokenReferenceId, TokenRequestorId,
+    Amount, Contact, ContactKind, Contacts, Currency, Digits, EnquiryId, Expiry, LinkId, MerchantCategory,
+    MerchantId, Par, Text, Token, TokenAssuranceMethod, TokenLocation, TokenReferenceId, TokenRequestorId,
 };
 
 use super::controls::{DomainControls, EntryModes, Merchant};
@@ -19,7 +19,9 @@ use super::event::{
     TokenEvent,
 };
 use super::lifecycle::{Lifecycle, Move, Suspenders, TokenStatus};
+use super::outbox::Receiver;
 use super::record::{PastMapping, VaultRecord};
+use super::step_up::{SentCode, StepUp};
 
 const VERSION: u8 = 3;
 
@@ -53,6 +55,33 @@ impl TokenEvent {
                 out.byte(4);
                 put_card_change(&mut out, change);
             }
+            Change::IssuedForProof { record, step_up } => {
+                out.byte(64);
+                put_record(&mut out, record);
+                put_step_up(&mut out, step_up);
+            }
+            Change::Declined => out.byte(65),
+            Change::CodeSent { record, code } => {
+                out.byte(66);
+                out.bytes(&record.to_le_bytes());
+                put_code(&mut out, code);
+            }
+            Change::CodeWrong { record, lifecycle } => {
+                out.byte(67);
+                out.bytes(&record.to_le_bytes());
+                out.bytes(&write_lifecycle(lifecycle));
+            }
+            Change::Proven { record, lifecycle, assurance } => {
+                out.byte(68);
+                out.bytes(&record.to_le_bytes());
+                out.bytes(&write_lifecycle(lifecycle));
+                out.bytes(&assurance.digits());
+            }
+            Change::Notified { receiver, up_to } => {
+                out.byte(69);
+                put_receiver(&mut out, receiver);
+                out.bytes(&up_to.to_le_bytes());
+            }
         }
         out.0
     }
@@ -81,6 +110,22 @@ impl TokenEvent {
                 assurance: TokenAssuranceMethod::parse(from.take(2)?).ok()?,
             },
             4 => Change::Card(Box::new(take_card_change(&mut from)?)),
+            64 => Change::IssuedForProof {
+                record: Box::new(take_record(&mut from)?),
+                step_up: Box::new(take_step_up(&mut from)?),
+            },
+            65 => Change::Declined,
+            66 => Change::CodeSent { record: from.number()?, code: take_code(&mut from)? },
+            67 => Change::CodeWrong {
+                record: from.number()?,
+                lifecycle: from.array().and_then(read_lifecycle)?,
+            },
+            68 => Change::Proven {
+                record: from.number()?,
+                lifecycle: from.array().and_then(read_lifecycle)?,
+                assurance: TokenAssuranceMethod::parse(from.take(2)?).ok()?,
+            },
+            69 => Change::Notified { receiver: take_receiver(&mut from)?, up_to: from.number()? },
             _ => return None,
         };
         from.bytes.is_empty().then_some(Self { cause, change })
@@ -190,6 +235,58 @@ pub(super) fn take_principal(from: &mut Reader<'_>) -> Option<Principal> {
         4 => Principal::Service,
         _ => return None,
     })
+}
+
+/// What a token waits for.
+pub(super) fn put_step_up(out: &mut Writer, step_up: &StepUp) {
+    out.text(step_up.issuer.as_bytes());
+    out.bytes(&step_up.enquiry.0);
+    let contacts: Vec<&Contact> = step_up.contacts.iter().collect();
+    out.list(&contacts, |out, contact| {
+        out.bytes(&[contact.number, contact.kind.code()]);
+        out.text(contact.shown.as_bytes());
+    });
+    out.bytes(&[step_up.sent, step_up.wrong]);
+    out.optional(step_up.code.as_ref(), put_code);
+}
+
+pub(super) fn take_step_up(from: &mut Reader<'_>) -> Option<StepUp> {
+    let (issuer, enquiry) = (Text::parse("issuer", from.text()?).ok()?, EnquiryId(from.array()?));
+    let list = from.list(|from| {
+        let [number, kind] = from.array()?;
+        let shown = Text::parse("contact", from.text()?).ok()?;
+        Some(Contact { number, kind: ContactKind::from_code(kind)?, shown })
+    })?;
+    let mut contacts = Contacts::default();
+    let whole = list.into_iter().all(|contact| contacts.add(contact));
+    let [sent, wrong] = from.array()?;
+    let code = from.optional(take_code)?;
+    whole.then_some(StepUp { issuer, enquiry, contacts, sent, wrong, code })
+}
+
+fn put_code(out: &mut Writer, code: &SentCode) {
+    out.byte(code.contact);
+    out.bytes(&code.digest);
+    out.bytes(&code.until.0.to_le_bytes());
+}
+
+fn take_code(from: &mut Reader<'_>) -> Option<SentCode> {
+    Some(SentCode { contact: from.byte()?, digest: from.array()?, until: Wall(from.number()?) })
+}
+
+pub(super) fn put_receiver(out: &mut Writer, receiver: &Receiver) {
+    match receiver {
+        Receiver::Requestor(id) => put_principal(out, &Principal::Requestor(*id)),
+        Receiver::Issuer(name) => put_principal(out, &Principal::Issuer(*name)),
+    }
+}
+
+pub(super) fn take_receiver(from: &mut Reader<'_>) -> Option<Receiver> {
+    match take_principal(from)? {
+        Principal::Requestor(id) => Some(Receiver::Requestor(id)),
+        Principal::Issuer(name) => Some(Receiver::Issuer(name)),
+        Principal::Operator(_) | Principal::Service => None,
+    }
 }
 
 /// A record by itself, for the checkpoint.
@@ -545,6 +642,28 @@ pub(crate) mod tests {
                 tokens: (0..at as u64).map(token).collect(),
             }))));
         }
+        let mut contacts = Contacts::default();
+        let shown = Text::parse("contact", b"+46 ** *** 12 34").unwrap();
+        contacts.add(Contact { number: 1, kind: ContactKind::TextMessage, shown });
+        let code = SentCode { contact: 1, digest: [3; 16], until: Wall(7_000) };
+        let issuer = Text::parse("issuer", b"bank").unwrap();
+        for code in [None, Some(code)] {
+            let step_up = StepUp { issuer, enquiry: EnquiryId([1; 8]), contacts, sent: 2, wrong: 1, code };
+            let record = Box::new(record(8, b"4895370000000005"));
+            list.push(event(Change::IssuedForProof { record, step_up: Box::new(step_up) }));
+        }
+        let requestor = TokenRequestorId::parse(b"00000000002").unwrap();
+        list.extend(
+            [
+                Change::Declined,
+                Change::CodeSent { record: 8, code },
+                Change::CodeWrong { record: 8, lifecycle: held },
+                Change::Proven { record: 8, lifecycle: held, assurance },
+                Change::Notified { receiver: Receiver::Requestor(requestor), up_to: 12 },
+                Change::Notified { receiver: Receiver::Issuer(issuer), up_to: u64::MAX },
+            ]
+            .map(event),
+        );
         list
     }
 

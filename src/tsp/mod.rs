@@ -12,15 +12,18 @@ mod detokenize;
 mod error;
 mod event;
 mod generate;
+mod idv;
 mod issue;
 mod layout;
 mod lifecycle;
 mod log;
 mod metrics;
 mod moves;
+mod outbox;
 mod record;
 mod requestor;
 mod service;
+mod step_up;
 mod table;
 #[allow(clippy::module_inception, reason = "the state machine is what the module is named after")]
 mod tsp;
@@ -31,7 +34,7 @@ pub use approval::{Enquiry, EnquiryReply, IssuerApproval, IssuerWord, NoIssuers}
 pub use checkpoint::TspFold;
 pub use command::{
     Action, Answer, Asker, CallId, CardNews, CardRequest, Command, MappingView, MoveRequest, ParQuery,
-    ProvisionRequest, TokenView, Told, UpdateRequest,
+    ProvisionRequest, StepUpView, TokenView, Told, UpdateRequest,
 };
 pub use config::{ConfigFault, CryptogramChoice, PanRange, TokenRange, TspConfig, TspLimits};
 pub use controls::{DomainContext, DomainControls, EntryModes, Merchant};
@@ -43,11 +46,17 @@ pub use event::{
     Actor, CardChange, CardEvent, CardStanding, Cause, Change, PartyName, Principal, Reason, RequestId,
     RequestKey, Successor, TokenAfter, TokenEvent,
 };
+pub use idv::{ApprovalRule, IssuerRule};
 pub use lifecycle::{Lifecycle, Move, Moved, Suspender, Suspenders, TokenStatus};
 pub use log::{JournalLog, LogNotifier, LogPosition, LogRefusal, LogState, LogWatch, TokenLog, log_watch};
+pub use outbox::{Happening, Notification, Outbox, OutboxStanding, Receiver};
 pub use record::{CardAad, CardData, PastMapping, VaultRecord, open_card, seal_card};
 pub use requestor::{Activation, Requestors, TokenRequestor};
-pub use service::TokenService;
+pub use service::{Ports, TokenService};
+pub use step_up::{
+    CodeDelivering, CodeDelivery, CodeRequest, CodeSubmission, NoCodes, SentCode, StepUp, StepUpCode,
+    StepUpLimits,
+};
 pub use tsp::Tsp;
 pub use verify::TokenKeys;
 pub use writer::WriterThread;

@@ -27,6 +27,12 @@ impl Tsp {
         if !may(cause.principal, request.asked) {
             return Err(ProvisioningRefusal::NotYours);
         }
+        // What its cardholder has to prove, its requestor cannot say.
+        let must_prove = self.step_up_ahead(found.record).is_some();
+        if request.asked == Move::Activate && must_prove && matches!(cause.principal, Principal::Requestor(_))
+        {
+            return Err(ProvisioningRefusal::StatusDoesNotAllow);
+        }
         let before = found.lifecycle;
         if request.asked == Move::Activate && self.standing(&found.blind_index).is_some() {
             return Err(ProvisioningRefusal::CardBlocked);
@@ -104,7 +110,7 @@ impl Tsp {
     }
 
     /// The issuer of the card behind a token.
-    fn issuer_of(&self, found: &VaultRecord) -> Option<super::event::PartyName> {
+    pub(super) fn issuer_of(&self, found: &VaultRecord) -> Option<super::event::PartyName> {
         let aad = CardAad::vault(&found.token, found.record, found.mapping_version);
         let card = open_card(&self.sealer, &aad, &found.sealed).ok()?;
         self.config.pan_range(&card.pan)?.issuer

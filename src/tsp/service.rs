@@ -1,13 +1,18 @@
 //! `TokenService`: the async handle on the vault's writer, for the API. Calls wait in a bounded channel; what does
 //! not fit is refused at once.
 
-use prometheus_client::registry::Registry;
-use tokio::sync::{mpsc, oneshot};
+use std::sync::Arc;
 
+use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::crypto::{ReceiverKey, ReceiverKeys, SecurityModule};
 use crate::stdx::clock::Clock;
+use crate::stdx::maps::Map;
 use crate::stdx::random::Entropy;
 use crate::vocab::{Par, TokenReferenceId};
 
+use super::approval::{IssuerApproval, NoIssuers};
 use super::command::{
     Answer, CardRequest, MappingView, MoveRequest, ParQuery, ProvisionRequest, TokenView, Told, UpdateRequest,
 };
@@ -15,6 +20,8 @@ use super::error::{ProvisioningRefusal, TspError};
 use super::event::Principal;
 use super::log::TokenLog;
 use super::metrics::Metrics;
+use super::outbox::{Outbox, Receiver};
+use super::step_up::{CodeDelivering, CodeRequest, CodeSubmission, NoCodes};
 use super::tsp::Tsp;
 use super::writer::{Writer, WriterThread};
 
@@ -32,6 +39,25 @@ pub(super) enum Question {
     Par(Principal, Box<ParQuery>),
     Mappings(Principal, TokenReferenceId),
     Get(Principal, TokenReferenceId),
+    RequestCode(CodeRequest),
+    SubmitCode(Box<CodeSubmission>),
+    Notified(Receiver, u64),
+}
+
+/// What the vault reaches others by.
+pub struct Ports {
+    pub issuers: Box<dyn IssuerApproval>,
+    pub codes: Box<dyn CodeDelivering>,
+    /// By which receivers know who tells them.
+    pub keys: ReceiverKeys,
+}
+
+impl Ports {
+    /// Of a vault that reaches nobody.
+    #[must_use]
+    pub fn none(security: &SecurityModule) -> Self {
+        Self { issuers: Box::new(NoIssuers), codes: Box::new(NoCodes), keys: security.receiver_keys() }
+    }
 }
 
 /// Asks the vault's writer. Clones ask the same one; when the last is gone, the writer ends.
@@ -39,6 +65,9 @@ pub(super) enum Question {
 pub struct TokenService {
     calls: mpsc::Sender<Call>,
     metrics: Metrics,
+    outbox: Outbox,
+    news: watch::Receiver<u64>,
+    signers: Arc<Map<Receiver, ReceiverKey>>,
 }
 
 impl TokenService {
@@ -51,13 +80,21 @@ impl TokenService {
         log: impl TokenLog,
         clock: Clock,
         entropy: Entropy,
+        ports: Ports,
     ) -> Result<(Self, WriterThread), TspError> {
         let limits = tsp.limits();
+        let mut signers = Map::default();
+        for receiver in tsp.receivers() {
+            signers.insert(*receiver, ports.keys.key(&receiver.name())?);
+        }
+        let (outbox, signers) = (tsp.outbox(), Arc::new(signers));
+        let (telling, news) = watch::channel(0);
         let (calls, receiver) = mpsc::channel(limits.waiting_calls);
         let metrics = Metrics::new(limits);
         metrics.filled(tsp.fill());
-        let thread = Writer::new(tsp, log, clock, entropy, receiver, metrics.clone()).spawn()?;
-        Ok((Self { calls, metrics }, thread))
+        let told = (ports, telling);
+        let thread = Writer::new(tsp, log, clock, entropy, receiver, metrics.clone(), told).spawn()?;
+        Ok((Self { calls, metrics, outbox, news, signers }, thread))
     }
 
     /// Shows in `registry`, under `tsp_`, how full the vault is and how calls are answered.
@@ -135,6 +172,50 @@ impl TokenService {
         let told = self.ask(Question::Mappings(who, reference)).await?;
         let Told::Mappings(mappings) = told else { return Err(ProvisioningRefusal::Unavailable) };
         Ok(mappings)
+    }
+
+    /// Has another code sent to a contact of the cardholder.
+    ///
+    /// # Errors
+    /// `UnknownToken`, `NothingToProve`, `UnknownContact`, `CodesExhausted`, `RequestIdReused`, `RequestInFlight`,
+    /// `Overloaded`, `Unavailable`.
+    pub async fn request_code(&self, request: CodeRequest) -> Result<TokenView, ProvisioningRefusal> {
+        self.token(Question::RequestCode(request)).await
+    }
+
+    /// Takes the code that a cardholder typed; with the right one the token is good.
+    ///
+    /// # Errors
+    /// `UnknownToken`, `NothingToProve`, `NoCode`, `CodeWrong`, `ProofFailed`, `RequestIdReused`, `RequestInFlight`,
+    /// `Overloaded`, `Unavailable`.
+    pub async fn submit_code(&self, request: CodeSubmission) -> Result<TokenView, ProvisioningRefusal> {
+        self.token(Question::SubmitCode(Box::new(request))).await
+    }
+
+    /// What waits for receivers.
+    #[must_use]
+    pub fn outbox(&self) -> Outbox {
+        self.outbox.clone()
+    }
+
+    /// Changes whenever something new may wait; fails once the vault has ended.
+    #[must_use]
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.news.clone()
+    }
+
+    /// A receiver has taken everything up to here. Should this not be written down, it is told again after a restart.
+    pub async fn notified(&self, receiver: Receiver, up_to: u64) {
+        // Whether it was written is not waited for: the outbox forgets it either way.
+        self.outbox.told(receiver, up_to);
+        let (reply, _) = oneshot::channel();
+        let _ = self.calls.send(Call { question: Question::Notified(receiver, up_to), reply }).await;
+    }
+
+    /// The signature of the parts, by the receiver's key; none for one that is not configured.
+    #[must_use]
+    pub fn sign(&self, receiver: Receiver, parts: &[&[u8]]) -> Option<[u8; 32]> {
+        self.signers.get(&receiver).map(|key| key.sign(parts))
     }
 
     async fn token(&self, question: Question) -> Result<TokenView, ProvisioningRefusal> {

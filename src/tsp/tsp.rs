@@ -22,10 +22,13 @@ use super::counters::Counters;
 use super::detokenize::Detokenizer;
 use super::error::{ProvisioningRefusal, TspError};
 use super::event::{CannotFollow, CardStanding, Cause, Change, RequestKey, TokenEvent};
-use super::lifecycle::Lifecycle;
+use super::idv::{ApprovalRule, AskedFor};
+use super::lifecycle::{Lifecycle, TokenStatus};
 use super::metrics::Fill;
+use super::outbox::Outbox;
 use super::record::VaultRecord;
 use super::requestor::Requestors;
+use super::step_up::{CodeDelivery, StepUp};
 use super::table::{TableFault, TableWriter};
 use super::verify::TokenKeys;
 
@@ -49,6 +52,8 @@ pub(super) enum Recalled {
     Card {
         changed: u32,
     },
+    /// It was refused, and that changed something.
+    Refused(ProvisioningRefusal),
 }
 
 impl Recalled {
@@ -58,7 +63,14 @@ impl Recalled {
             Change::Card(change) => {
                 Some(Self::Card { changed: u32::try_from(change.tokens.len()).unwrap_or(u32::MAX) })
             }
-            Change::Issued(_) | Change::Moved { .. } | Change::Updated { .. } => left.map(Self::token),
+            Change::Declined | Change::CodeWrong { .. } => change.refusal().map(Self::Refused),
+            Change::Notified { .. } => None,
+            Change::Issued(_)
+            | Change::Moved { .. }
+            | Change::Updated { .. }
+            | Change::IssuedForProof { .. }
+            | Change::CodeSent { .. }
+            | Change::Proven { .. } => left.map(Self::token),
         }
     }
 
@@ -86,16 +98,25 @@ pub struct Tsp {
     pub(super) remembered: BoundedMap<RequestKey, Remembered>,
     /// How many tokens each token range has given.
     pub(super) issued: Vec<u64>,
-    waiting: VecDeque<Waiting>,
+    pub(super) waiting: VecDeque<Waiting>,
     pub(super) ahead: Ahead,
-    failed: bool,
+    pub(super) failed: bool,
+    /// Requests for which an issuer is being asked.
+    pub(super) asked_for: Map<CallId, AskedFor>,
+    /// What tokens wait for whose cardholders have to prove themselves, by record.
+    pub(super) step_ups: Map<u64, StepUp>,
+    /// How many token events were applied, of all that ever were.
+    pub(super) events: u64,
+    pub(super) outbox: Outbox,
 }
 
 /// A decision that is not durable yet.
-struct Waiting {
+pub(super) struct Waiting {
     call: CallId,
     event: TokenEvent,
     at: Wall,
+    /// A code that leaves once its event is durable.
+    pub(super) code: Option<Box<CodeDelivery>>,
 }
 
 /// What will be so once everything that waits is applied.
@@ -113,13 +134,30 @@ pub(super) struct Ahead {
     pub(super) issued: Map<usize, u64>,
     /// Cards to which something happens, with how many times, and how they stand after all of it.
     pub(super) cards: Map<[u8; 16], (usize, Option<CardStanding>)>,
+    /// Step-ups as they will be.
+    pub(super) step_ups: Map<u64, StepUp>,
+}
+
+impl Ahead {
+    /// The request is being worked on.
+    pub(super) fn claim(&mut self, cause: &Cause) {
+        self.requests.insert(cause.key(), cause.body_digest);
+    }
+
+    /// It is no longer.
+    pub(super) fn release(&mut self, cause: &Cause) {
+        self.requests.remove(&cause.key());
+    }
 }
 
 /// What a request comes to.
+#[allow(clippy::large_enum_variant, reason = "made once a call, and taken apart at once")]
 pub(super) enum Decision {
     /// It was decided before, or there is nothing to decide.
     Told(Told),
     New(Box<TokenEvent>),
+    /// The card's issuer must be asked first, under this rule.
+    Ask(ApprovalRule),
 }
 
 impl Tsp {
@@ -145,6 +183,10 @@ impl Tsp {
             waiting: VecDeque::new(),
             ahead: Ahead::default(),
             failed: false,
+            asked_for: Map::default(),
+            step_ups: Map::default(),
+            events: 0,
+            outbox: Outbox::new(&config.receivers, limits.notifications),
             config: Arc::new(config),
         })
     }
@@ -182,9 +224,22 @@ impl Tsp {
     /// One step: decides, or applies what became durable. What is to be done stands at the end of `actions`.
     pub fn apply(&mut self, command: Command, now: Now, entropy: &mut Entropy, actions: &mut Vec<Action>) {
         match command {
-            Command::Provision { call, request } => {
-                let decided = self.provision(&request, now, entropy);
+            Command::Provision { call, request } => self.begin(call, request, now, entropy, actions),
+            Command::IssuerAnswered { call, word } => {
+                if let Some(decided) = self.issuer_answered(call, word, now, entropy) {
+                    self.carry_out(call, decided, now, actions);
+                }
+            }
+            Command::RequestCode { call, request } => {
+                self.code_wanted(call, &request, now, entropy, actions);
+            }
+            Command::SubmitCode { call, request } => {
+                let decided = self.decide_submission(&request, now);
                 self.carry_out(call, decided, now, actions);
+            }
+            Command::Adopt { call } => self.adopt(call, now, actions),
+            Command::Notified { call, receiver, up_to } => {
+                self.was_told(call, (receiver, up_to), now, actions)
             }
             Command::Move { call, request } => {
                 let decided = self.decide_move(&request, now);
@@ -207,7 +262,7 @@ impl Tsp {
             }
             Command::Get { call, principal, reference } => {
                 let found = self.owned(principal, reference).and_then(|record| self.table.record(record));
-                let view = found.map(|record| TokenView::of(&record, YearMonth::of(now.wall)));
+                let view = found.map(|record| self.view(&record, YearMonth::of(now.wall)));
                 let answer = view.map(Told::Token).ok_or(ProvisioningRefusal::UnknownToken);
                 actions.push(Action::Answer { call, answer });
             }
@@ -216,6 +271,7 @@ impl Tsp {
                 for waiting in ready {
                     let answer = self.settle(&waiting, YearMonth::of(now.wall));
                     actions.push(Action::Answer { call: waiting.call, answer });
+                    actions.extend(waiting.code.map(Action::SendCode));
                 }
             }
             Command::Refused { events } => {
@@ -255,7 +311,7 @@ impl Tsp {
         }
     }
 
-    fn carry_out(
+    pub(super) fn carry_out(
         &mut self,
         call: CallId,
         decided: Result<Decision, ProvisioningRefusal>,
@@ -266,8 +322,10 @@ impl Tsp {
             Ok(Decision::New(event)) => {
                 self.look_ahead(&event, now.wall);
                 actions.push(Action::Append { at: now.wall, event: event.encode() });
-                self.waiting.push_back(Waiting { call, event: *event, at: now.wall });
+                self.waiting.push_back(Waiting { call, event: *event, at: now.wall, code: None });
             }
+            // Only a provisioning asks, and sees to it itself.
+            Ok(Decision::Ask(_)) => {}
             Ok(Decision::Told(told)) => actions.push(Action::Answer { call, answer: Ok(told) }),
             Err(refusal) => actions.push(Action::Answer { call, answer: Err(refusal) }),
         }
@@ -302,10 +360,19 @@ impl Tsp {
                 let mut then = self.table.record(record).ok_or(ProvisioningRefusal::Unavailable)?;
                 (then.lifecycle, then.changed_at) = (lifecycle, changed_at);
                 (then.expiry, then.assurance) = attributes.unwrap_or((then.expiry, then.assurance));
-                Ok(Told::Token(TokenView::of(&then, today)))
+                Ok(Told::Token(self.view(&then, today)))
             }
             Recalled::Card { changed } => Ok(Told::Card { changed }),
+            Recalled::Refused(refusal) => Err(refusal),
         }
+    }
+
+    /// What a requestor is told of a record.
+    fn view(&self, record: &VaultRecord, today: YearMonth) -> TokenView {
+        let waits = record.lifecycle.status == TokenStatus::Inactive;
+        let step_up = self.step_ups.get(&record.record).filter(|_| waits);
+        let step_up = step_up.map(|step_up| step_up.view(&self.config.step_up));
+        TokenView { step_up, ..TokenView::of(record, today) }
     }
 
     /// A record as it will be once everything that waits is applied.
@@ -336,15 +403,18 @@ impl Tsp {
     }
 
     fn look_ahead(&mut self, event: &TokenEvent, at: Wall) {
-        self.ahead.requests.insert(event.cause.key(), event.cause.body_digest);
-        if let Change::Issued(record) = &event.change {
+        self.ahead.claim(&event.cause);
+        if let Change::IssuedForProof { record, step_up } = &event.change {
+            self.ahead.step_ups.insert(record.record, **step_up);
+        }
+        if let Some(record) = event.change.issued() {
             self.ahead.tokens.insert(record.token.number());
             self.ahead.of_pan.entry(record.blind_index).or_default().push(record.record);
             self.ahead.new += 1;
             if let Some(range) = self.range_of(&record.token) {
                 *self.ahead.issued.entry(range).or_default() += 1;
             }
-            self.ahead.records.insert(record.record, (1, (**record).clone()));
+            self.ahead.records.insert(record.record, (1, record.clone()));
         }
         if let Change::Card(change) = &event.change {
             let times = self.ahead.cards.get(&change.blind_index).map_or(0, |(times, _)| *times);
@@ -360,15 +430,18 @@ impl Tsp {
             if after.blind_index != before.blind_index {
                 self.ahead.of_pan.entry(after.blind_index).or_default().push(number);
             }
+            if let Some(step_up) = self.step_up_ahead(number) {
+                self.ahead.step_ups.insert(number, step_up.after(&event.change));
+            }
             let changes = self.ahead.records.get(&number).map_or(0, |(changes, _)| *changes);
             self.ahead.records.insert(number, (changes + 1, after));
         }
     }
 
     fn no_longer_ahead(&mut self, event: &TokenEvent) {
-        self.ahead.requests.remove(&event.cause.key());
+        self.ahead.release(&event.cause);
         let mut settled = event.change.altered();
-        if let Change::Issued(record) = &event.change {
+        if let Some(record) = event.change.issued() {
             self.ahead.tokens.remove(&record.token.number());
             self.ahead.new = self.ahead.new.saturating_sub(1);
             let range = self.range_of(&record.token);
@@ -391,6 +464,7 @@ impl Tsp {
             let (last, blind_index) = (*changes == 0, ahead.blind_index);
             if last {
                 self.ahead.records.remove(&number);
+                self.ahead.step_ups.remove(&number);
                 if let Some(list) = self.ahead.of_pan.get_mut(&blind_index) {
                     list.retain(|waiting| *waiting != number);
                     if list.is_empty() {
@@ -419,23 +493,42 @@ impl Tsp {
         self.ahead = Ahead::default();
         let left = std::mem::take(&mut self.waiting);
         left.iter().for_each(|waiting| self.look_ahead(&waiting.event, waiting.at));
+        let Self { ahead, asked_for, indexer, .. } = self;
+        asked_for.values().for_each(|asked| ahead.claim(&asked.cause(indexer)));
         self.waiting = left;
     }
 
     /// The only way in which the vault's state changes.
     fn apply_event(&mut self, event: &TokenEvent, at: Wall) -> Result<Recalled, CannotFollow> {
-        if let Change::Issued(record) = &event.change {
+        self.events += 1;
+        if let Some(record) = event.change.issued() {
             self.add(record)?;
+            self.note(event, None, record, at);
         }
         for number in event.change.altered() {
             let mut record = self.table.record(number).ok_or("no such record")?;
+            let before = record.clone();
             event.change.alter(&mut record, at)?;
             if !self.table.rewrite(&record) {
                 return Err("the record cannot be changed");
             }
+            self.note(event, Some(&before), &record, at);
+            if let Some(step_up) = self.step_ups.remove(&number)
+                && record.lifecycle.status == TokenStatus::Inactive
+            {
+                self.step_ups.insert(number, step_up.after(&event.change));
+            }
         }
         if let Change::Card(change) = &event.change {
             self.cards.note(change);
+        }
+        if let Change::Notified { receiver, up_to } = &event.change {
+            self.outbox.told(*receiver, *up_to);
+            // Nobody asked, so that no repeat will come.
+            return Ok(Recalled::Refused(ProvisioningRefusal::Unavailable));
+        }
+        if let Change::IssuedForProof { record, step_up } = &event.change {
+            self.step_ups.insert(record.record, **step_up);
         }
         let left = event.change.record().and_then(|record| self.table.record(record));
         let told = Recalled::of(&event.change, left.as_ref()).ok_or("no such record")?;

@@ -4,17 +4,18 @@
 use std::collections::VecDeque;
 use std::thread::JoinHandle;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::stdx::clock::{Clock, Now, Wall};
 use crate::stdx::maps::Map;
 use crate::stdx::random::Entropy;
 
+use super::approval::{EnquiryReply, IssuerWord};
 use super::command::{Action, Answer, CallId, Command};
 use super::error::{ProvisioningRefusal, TspError};
 use super::log::{LogPosition, LogRefusal, LogState, LogWatch, TokenLog};
 use super::metrics::Metrics;
-use super::service::{Call, Question};
+use super::service::{Call, Ports, Question};
 use super::tsp::Tsp;
 
 /// How many calls are decided in one step, so that a burst is one entry group and not a hundred.
@@ -33,6 +34,14 @@ pub(super) struct Writer<L> {
     submitted: VecDeque<LogPosition>,
     most_submitted: usize,
     metrics: Metrics,
+    ports: Ports,
+    /// What issuers said, and the way there for each that is asked.
+    words: mpsc::Receiver<(CallId, IssuerWord)>,
+    words_to: mpsc::Sender<(CallId, IssuerWord)>,
+    /// How many are being asked.
+    asking: usize,
+    /// Rises when there may be something new to tell receivers.
+    news: watch::Sender<u64>,
 }
 
 /// The running thread.
@@ -55,8 +64,10 @@ impl<L: TokenLog> Writer<L> {
         entropy: Entropy,
         calls: mpsc::Receiver<Call>,
         metrics: Metrics,
+        (ports, news): (Ports, watch::Sender<u64>),
     ) -> Self {
         let most_submitted = tsp.limits().waiting_calls;
+        let (words_to, words) = mpsc::channel(tsp.limits().waiting_enquiries.max(1));
         Self {
             tsp,
             watch: log.watch(),
@@ -69,6 +80,11 @@ impl<L: TokenLog> Writer<L> {
             submitted: VecDeque::new(),
             most_submitted,
             metrics,
+            ports,
+            words,
+            words_to,
+            asking: 0,
+            news,
         }
     }
 
@@ -81,12 +97,18 @@ impl<L: TokenLog> Writer<L> {
     /// Until nobody can ask any more and nothing waits.
     async fn run(mut self) {
         let (mut batch, mut asked) = (Vec::new(), true);
-        while asked || !self.submitted.is_empty() {
+        self.next_call += 1;
+        self.apply(Command::Adopt { call: CallId(self.next_call) });
+        while asked || !self.submitted.is_empty() || self.asking > 0 {
             let room = self.most_submitted.saturating_sub(self.submitted.len()).min(BATCH);
             tokio::select! {
                 biased;
                 // Looked at only when something waits: the journal's other entries do not wake this thread.
                 state = self.watch.changed(), if !self.submitted.is_empty() => self.log_is(state),
+                Some((call, word)) = self.words.recv(), if self.asking > 0 => {
+                    self.asking -= 1;
+                    self.apply(Command::IssuerAnswered { call, word });
+                }
                 count = self.calls.recv_many(&mut batch, room), if asked && room > 0 => {
                     asked = count > 0;
                     self.metrics.waiting(self.calls.len());
@@ -95,6 +117,8 @@ impl<L: TokenLog> Writer<L> {
             }
             self.metrics.undurable(self.submitted.len());
             self.metrics.filled(self.tsp.fill());
+            let events = self.tsp.events();
+            self.news.send_if_modified(|seen| std::mem::replace(seen, events) != events);
         }
     }
 
@@ -118,6 +142,9 @@ impl<L: TokenLog> Writer<L> {
                 Question::Par(principal, query) => Command::Par { call, principal, query },
                 Question::Mappings(principal, reference) => Command::Mappings { call, principal, reference },
                 Question::Get(principal, reference) => Command::Get { call, principal, reference },
+                Question::RequestCode(request) => Command::RequestCode { call, request },
+                Question::SubmitCode(request) => Command::SubmitCode { call, request },
+                Question::Notified(receiver, up_to) => Command::Notified { call, receiver, up_to },
             };
             self.tsp.apply(command, now, &mut self.entropy, &mut actions);
         }
@@ -148,6 +175,11 @@ impl<L: TokenLog> Writer<L> {
                 // All of one step have its time, so that replay, which knows the entry's, comes to the same.
                 Action::Append { event, .. } => events.push(event),
                 Action::Answer { call, answer } => self.answer(call, answer),
+                Action::AskIssuer { call, enquiry } => {
+                    self.asking += 1;
+                    self.ports.issuers.ask(*enquiry, EnquiryReply::new(call, self.words_to.clone()));
+                }
+                Action::SendCode(code) => self.ports.codes.deliver(*code),
             }
         }
         if !events.is_empty() {

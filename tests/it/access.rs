@@ -21,7 +21,9 @@ use crate::provisioning::{CREDENTIALS, PAN, Provider, Reply, api, config, exchan
 const ROWS: &[(&str, &str, [bool; 3])] = &[
     ("POST", "/v1/tokens",                      [true, false, false]),
     ("GET",  "/v1/tokens/{reference}",          [true, true, true]),
-    ("POST", "/v1/tokens/{reference}/activate", [true, false, false]),
+    ("POST", "/v1/tokens/{reference}/activate", [true, true, true]),
+    ("POST", "/v1/tokens/{reference}/codes",    [true, false, false]),
+    ("POST", "/v1/tokens/{reference}/proof",    [true, false, false]),
     ("POST", "/v1/tokens/{reference}/suspend",  [true, true, true]),
     ("POST", "/v1/tokens/{reference}/resume",   [true, true, true]),
     ("POST", "/v1/tokens/{reference}/unlink",   [true, true, true]),

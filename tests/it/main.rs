@@ -16,6 +16,7 @@ mod fuzz_targets;
 mod history;
 mod leaks;
 mod metrics;
+mod notifications;
 mod openapi;
 mod overload;
 mod parts;

@@ -15,8 +15,8 @@ use tokenswitch::journal::{EntryNumber, Journal, JournalConfig, JournalSetup, Re
 use tokenswitch::stdx::clock::Clock;
 use tokenswitch::stdx::random::Entropy;
 use tokenswitch::tsp::{
-    Activation, CounterWindow, DomainControls, JournalLog, PanRange, TokenRange, TokenRequestor,
-    TokenService, Tsp, TspConfig, TspLimits, WriterThread, log_watch,
+    Activation, CounterWindow, DomainControls, JournalLog, PanRange, Ports, StepUpLimits, TokenRange,
+    TokenRequestor, TokenService, Tsp, TspConfig, TspLimits, WriterThread, log_watch,
 };
 use tokenswitch::vocab::{
     Bin, EntryMode, ShardId, Text, TokenAssuranceMethod, TokenLocation, TokenRequestorId, luhn_valid,
@@ -67,6 +67,9 @@ pub(crate) fn config() -> TspConfig {
         counter_window: CounterWindow { behind: 8, ahead: 100 },
         resubmit_window: Duration::from_secs(60),
         amount_tolerance: 0,
+        approvals: Vec::new(),
+        step_up: StepUpLimits::DEFAULT,
+        receivers: Vec::new(),
         limits: TspLimits {
             capacity: 1000,
             control_sets: 8,
@@ -110,7 +113,8 @@ pub(crate) fn vault(directory: &Path) -> (Journal, TokenService, WriterThread) {
         tsp.replay(&entry.unwrap()).unwrap();
     }
     let log = JournalLog::new(journal.appender(), ShardId(0), watch);
-    let (service, writer) = TokenService::start(tsp, log, Clock::system(), Entropy::system()).unwrap();
+    let (service, writer) =
+        TokenService::start(tsp, log, Clock::system(), Entropy::system(), Ports::none(&module)).unwrap();
     (journal, service, writer)
 }
 

@@ -265,6 +265,7 @@ impl House {
                     self.vault_waits.push(number);
                 }
                 Action::Answer { call, answer } => answers.push((call, answer)),
+                Action::AskIssuer { .. } | Action::SendCode(_) => panic!("no issuer has agreed to be asked"),
             }
         }
         answers

@@ -13,8 +13,8 @@ use tokenswitch::switch::{
     TrackTwo, Wire,
 };
 use tokenswitch::tsp::{
-    Activation, CounterWindow, CryptogramChoice, DomainControls, PanRange, TokenKeys, TokenRange,
-    TokenRequestor, TspConfig, TspLimits,
+    Activation, CounterWindow, CryptogramChoice, DomainControls, PanRange, StepUpLimits, TokenKeys,
+    TokenRange, TokenRequestor, TspConfig, TspLimits,
 };
 use tokenswitch::vocab::{
     Amount, Bin, Currency, EntryMode, InstitutionId, LinkId, Text, Token, TokenAssuranceMethod,
@@ -190,6 +190,9 @@ pub(crate) fn tsp_config() -> TspConfig {
         counter_window: CounterWindow { behind: 32, ahead: 1_000 },
         resubmit_window: RESUBMIT_WINDOW,
         amount_tolerance: 0,
+        approvals: Vec::new(),
+        step_up: StepUpLimits::DEFAULT,
+        receivers: Vec::new(),
         limits: TspLimits {
             capacity: 64,
             control_sets: 4,

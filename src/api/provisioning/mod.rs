@@ -2,8 +2,11 @@
 //! `words.rs` says how each of the field's words stands in it.
 
 mod body;
+mod step_up;
 mod tokens;
 mod words;
+
+pub(super) use words::{digits, time};
 
 use utoipa_axum::routes;
 
@@ -19,4 +22,6 @@ pub(super) fn routes() -> Routes {
         .open(Operation::SuspendToken, routes!(tokens::suspend))
         .open(Operation::ResumeToken, routes!(tokens::resume))
         .open(Operation::UnlinkToken, routes!(tokens::unlink))
+        .open(Operation::SendCode, routes!(step_up::send_code))
+        .open(Operation::ProveCardholder, routes!(step_up::prove))
 }

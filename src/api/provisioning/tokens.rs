@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::body::{Body, body};
+use super::step_up::StepUpBody;
 use super::words::{CausedBy, digits, time};
 use crate::api::access::{Caller, Named};
 use crate::api::error::Problem;
@@ -18,10 +19,11 @@ use crate::tsp::{
     TokenService, TokenView,
 };
 use crate::vocab::{
-    Expiry, Pan, PanSequenceNumber, Par, Text, TokenAssuranceMethod, TokenLocation, TokenReferenceId,
+    Expiry, Pan, PanSequenceNumber, PanSource, Par, Recommendation, RiskHints, Text, TokenAssuranceMethod,
+    TokenLocation, TokenReferenceId, TrustScore,
 };
 
-type Told = Result<Json<TokenBody>, Problem>;
+pub(super) type Told = Result<Json<TokenBody>, Problem>;
 
 /// Which token.
 #[derive(IntoParams)]
@@ -49,6 +51,14 @@ body! {
         par = "par": may Par,
         /// The device that will hold the token, in the requestor's own name for it
         device = "device": may Text<64>,
+        /// What the requestor would do
+        recommendation = "recommendation": may Recommendation,
+        /// How much it trusts the device, 1 (least) to 5
+        device_score = "deviceScore": may TrustScore,
+        /// How much it trusts the account, 1 (least) to 5
+        account_score = "accountScore": may TrustScore,
+        /// Where it has the card's number from
+        pan_source = "panSource": may PanSource,
         /// In the caller's words
         reason = "reason": may Text<32>,
     }
@@ -103,6 +113,8 @@ pub(super) struct TokenBody {
     /// Of its status
     #[schema(format = DateTime)]
     changed_at: Option<String>,
+    /// What its cardholder has to do before it is good; null when nothing
+    step_up: Option<StepUpBody>,
 }
 
 impl From<&TokenView> for TokenBody {
@@ -122,6 +134,7 @@ impl From<&TokenView> for TokenBody {
             version: lifecycle.version,
             issued_at: time(token.issued_at),
             changed_at: time(token.changed_at),
+            step_up: token.step_up.as_ref().map(StepUpBody::from),
         }
     }
 }
@@ -160,6 +173,12 @@ impl IssueBody {
             assurance: self.assurance_method,
             location: self.token_location,
             par: self.par,
+            hints: RiskHints {
+                recommendation: self.recommendation,
+                device_score: self.device_score,
+                account_score: self.account_score,
+                source: self.pan_source,
+            },
             device: self.device,
             asker: Asker { reason: self.reason.unwrap_or_default(), ..caller.asker(request_id) },
         }
@@ -253,6 +272,6 @@ async fn change(service: &TokenService, request: MoveRequest) -> Told {
 }
 
 /// What is no reference names no token: the answer is the same.
-fn parsed(reference: &str) -> Result<TokenReferenceId, Problem> {
+pub(super) fn parsed(reference: &str) -> Result<TokenReferenceId, Problem> {
     TokenReferenceId::parse(reference).map_err(|_| ProvisioningRefusal::UnknownToken.into())
 }

@@ -5,8 +5,11 @@ use utoipa::openapi::{ArrayBuilder, ObjectBuilder, RefOr, Schema, Type};
 use super::body::{Json, Member};
 use crate::api::error::Problem;
 use crate::stdx::clock::Wall;
-use crate::tsp::{Reason, Suspender};
-use crate::vocab::{Expiry, Pan, PanSequenceNumber, Par, Text, TokenAssuranceMethod, TokenLocation};
+use crate::tsp::{Reason, StepUpCode, Suspender};
+use crate::vocab::{
+    Expiry, Pan, PanSequenceNumber, PanSource, Par, Recommendation, Text, TokenAssuranceMethod,
+    TokenLocation, TrustScore,
+};
 
 /// Words that are strings: what they are parsed by, a pattern that holds for every one, and what they are.
 macro_rules! words {
@@ -31,6 +34,40 @@ words! {
     TokenAssuranceMethod, Self::parse, "^[0-9]{2}$", "How the cardholder was identified (EMVCo)";
     TokenLocation, Self::parse, "^0[0-7]$", "Where the token is kept (EMVCo table 5.1)";
     Par, Self::parse, "^[A-Z0-9]{29}$", "Payment account reference";
+    StepUpCode, Self::parse, "^[0-9]{6}$", "A code as the cardholder received it";
+}
+
+/// Words that are one of a few.
+macro_rules! choices {
+    ($($word:ty;)*) => {$(
+        impl Member for $word {
+            fn read(json: Json) -> Result<Self, Problem> {
+                Self::parse(json.text()?.as_bytes()).map_err(|error| Problem::wrong(error.fault))
+            }
+
+            fn schema() -> RefOr<Schema> {
+                let names = Self::ALL.iter().map(|it| it.name());
+                ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build().into()
+            }
+        }
+    )*};
+}
+
+choices! {
+    Recommendation;
+    PanSource;
+}
+
+impl Member for TrustScore {
+    fn read(json: Json) -> Result<Self, Problem> {
+        let score = u64::read(json)?;
+        let score = u8::try_from(score).ok().and_then(Self::new);
+        score.ok_or_else(|| Problem::wrong("must be 1 to 5"))
+    }
+
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(5)).build().into()
+    }
 }
 
 impl<const N: usize> Member for Text<N> {
@@ -138,12 +175,12 @@ pub(super) fn about(schema: RefOr<Schema>, words: &str) -> RefOr<Schema> {
 }
 
 /// Digits that a word gives as ASCII.
-pub(super) fn digits(digits: &[u8]) -> String {
+pub(in crate::api) fn digits(digits: &[u8]) -> String {
     String::from_utf8_lossy(digits).into_owned()
 }
 
 /// RFC 3339, in UTC.
-pub(super) fn time(wall: Wall) -> Option<String> {
+pub(in crate::api) fn time(wall: Wall) -> Option<String> {
     let milliseconds = i64::try_from(wall.0).ok()?;
     jiff::Timestamp::from_millisecond(milliseconds).ok().map(|time| time.to_string())
 }

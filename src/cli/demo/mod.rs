@@ -1,5 +1,5 @@
 //! `demo`: issuers, switch, vault, API and an acquirer in one process, on free loopback ports. It tells the story of
-//! one authorization hop by hop, three that go another way, and ends with ten seconds of load. Whatever does not
+//! one authorization hop by hop, three that go another way, a cardholder that has to prove itself, and ends with ten seconds of load. Whatever does not
 //! come out as told makes it fail.
 
 mod load;
@@ -15,7 +15,7 @@ use page::Page;
 use stage::Stage;
 
 /// Shows the whole main job on real TCP connections: provisioning, a tap, a decline, a time-out with its reversal, a
-/// token outside its domain, and load.
+/// token outside its domain, a cardholder's proof, and load.
 #[derive(Debug, clap::Args)]
 pub(super) struct Demo {
     /// Leave everything running at the end, until Ctrl-C.

@@ -10,14 +10,14 @@ use tokio::task::spawn_local;
 
 use super::page::Page;
 use crate::app::{App, RunningApp};
-use crate::cli::http_client::HttpClient;
+use crate::cli::http_client::{HttpAnswer, HttpClient};
 use crate::cli::simulate::Shared;
-use crate::cli::{Addresses, CONFIG_FILE, CREDENTIAL_FILE, Failure, write_init};
+use crate::cli::{Addresses, CONFIG_FILE, CREDENTIAL_FILE, Failure, Webhook, write_init};
 use crate::config::{Config, PartyConfig};
 use crate::sim::{
-    AcquirerConfig, AcquirerSimulator, ApiCall, Condition, Fault, FaultPlan, FaultRule, Habits, IssuerConfig,
-    IssuerSimulator, Patience, Phone, PresentedCard, ProvisionedToken, Provisioner, TestCard, test_cards,
-    test_merchants,
+    AcquirerConfig, AcquirerSimulator, ApiCall, Condition, EnquiryAnswer, EnquiryRule, Fault, FaultPlan,
+    FaultRule, Habits, IssuerConfig, IssuerSimulator, Patience, Phone, PresentedCard, ProvisionedToken,
+    Provisioner, TestCard, test_cards, test_merchants,
 };
 use crate::stdx::clock::Clock;
 use crate::stdx::random::Entropy;
@@ -29,6 +29,10 @@ use crate::vocab::{Bin, InstitutionId, TokenRequestorId, YearMonth};
 const ISSUER_TIMEOUT: &str = "2s";
 /// Purchases whose amounts end so are never answered: the demo's time-out.
 pub(super) const SILENT_ENDING: &str = "mti=0200,ends=13";
+/// The card, of the second issuer, whose holder has to prove itself.
+pub(super) const DOUBTED: usize = CARDS - 1;
+/// How many cards there are to play with; the load begins with the first.
+const CARDS: usize = 100_000;
 /// How long anything of the story may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 const SEED: u64 = 2026;
@@ -44,6 +48,8 @@ pub(super) struct Stage {
     http: HttpClient,
     pub(super) provisioner: Provisioner,
     issuers: Vec<Shared<IssuerSimulator>>,
+    /// Where the second issuer takes codes for its cardholders.
+    bank: Webhook,
     acquirer: Option<Shared<AcquirerSimulator>>,
     connections: usize,
     cards: Vec<TestCard>,
@@ -68,20 +74,23 @@ impl Stage {
             admin: any_port(),
         };
         write_init(&directory, addresses, &mut entropy)?;
-        let config = configuration(&directory)?;
+        let bank = Webhook::start(any_port()).await?;
+        let config = configuration(&directory, bank.address())?;
         let clock = Clock::system();
+        let bins: Vec<Bin> = config.routes.iter().map(|route| route.bin).collect();
+        let cards = test_cards(SEED, &bins, 16, YearMonth::of(clock.now().wall), CARDS);
+        let doubted = cards.get(DOUBTED).map(|card| card.pan.expose_digits().to_vec()).unwrap_or_default();
+        let doubted = String::from_utf8_lossy(&doubted).into_owned();
         let parties = config.issuers.iter().map(|issuer| &issuer.party);
         let issuers: Vec<_> = parties
             .zip([first, second])
-            .map(|(party, listener)| start_issuer(party, listener, &clock))
+            .map(|(party, listener)| start_issuer(party, listener, &clock, &doubted))
             .collect();
         let app = App::start(&config, clock.clone()).map_err(|error| Failure::new(error.to_string()))?;
         let provisioner = provisioner(&directory, &config)?;
         let http = HttpClient::new(app.api_address(), Duration::from_secs(10))?;
         let keys = TokenKeys::resolve(&config.tsp, &config.security)
             .map_err(|error| Failure::new(error.to_string()))?;
-        let bins: Vec<Bin> = config.routes.iter().map(|route| route.bin).collect();
-        let cards = test_cards(SEED, &bins, 16, YearMonth::of(clock.now().wall), 100_000);
         Ok(Self {
             directory,
             is_ours,
@@ -91,6 +100,7 @@ impl Stage {
             http,
             provisioner,
             issuers,
+            bank,
             acquirer: None,
             connections,
             cards,
@@ -116,6 +126,16 @@ impl Stage {
 
     pub(super) fn card(&self, number: usize) -> Result<&TestCard, Failure> {
         self.cards.get(number).ok_or_else(|| Failure::new("the demo has no such card"))
+    }
+
+    /// The second issuer's receiver of codes.
+    pub(super) fn bank(&self) -> &Webhook {
+        &self.bank
+    }
+
+    /// One call of the API, and the answer as it came.
+    pub(super) async fn ask(&self, call: &ApiCall) -> Result<HttpAnswer, Failure> {
+        self.http.call(call).await
     }
 
     /// The issuer simulators, in the order of the configuration.
@@ -245,7 +265,13 @@ impl Stage {
     }
 }
 
-fn start_issuer(party: &PartyConfig, listener: TcpListener, clock: &Clock) -> Shared<IssuerSimulator> {
+/// `doubted`: the number of the card whose holder has to prove itself.
+fn start_issuer(
+    party: &PartyConfig,
+    listener: TcpListener,
+    clock: &Clock,
+    doubted: &str,
+) -> Shared<IssuerSimulator> {
     let silent = SILENT_ENDING.parse::<Condition>().ok();
     let rules = silent.map(|when| FaultRule { when, fault: Fault::Drop }).into_iter().collect();
     let brain = IssuerSimulator::new(IssuerConfig {
@@ -254,7 +280,7 @@ fn start_issuer(party: &PartyConfig, listener: TcpListener, clock: &Clock) -> Sh
         header: vec![0; party.framing.header_length()],
         signs_on: false,
         rules: Vec::new(),
-        enquiries: Vec::new(),
+        enquiries: vec![EnquiryRule { ends: doubted.to_owned(), answer: EnquiryAnswer::StepUp }],
         faults: FaultPlan::new(SEED, rules),
         think: Duration::ZERO,
         seed: SEED,
@@ -274,12 +300,14 @@ fn provisioner(directory: &Path, config: &Config) -> Result<Provisioner, Failure
     Ok(Provisioner::new(requestor, Secret::new(text.trim().to_owned())))
 }
 
-/// What `init` wrote, with a time-out that can be watched.
-fn configuration(directory: &Path) -> Result<Config, Failure> {
+/// What `init` wrote, with a time-out that can be watched, and a second issuer that is asked about tokens.
+fn configuration(directory: &Path, bank: SocketAddr) -> Result<Config, Failure> {
     let path = directory.join(CONFIG_FILE);
     let text =
         std::fs::read_to_string(&path).map_err(|error| Failure::file(&path, "cannot be read", &error))?;
     let text = text.replace("timeout = \"10s\"", &format!("timeout = \"{ISSUER_TIMEOUT}\""));
+    let asked = format!("name = \"issuer-2\"\napproval = \"ask\"\nnotify = \"http://{bank}/codes\"");
+    let text = text.replace("name = \"issuer-2\"", &asked);
     Ok(Config::parse(&path.display().to_string(), directory, &text)?)
 }
 

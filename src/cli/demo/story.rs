@@ -1,10 +1,10 @@
 //! The story: one token provisioned and tapped, told hop by hop with the messages as each side sees them; then a
-//! suspended token, a silent issuer, and a token where it must not be used.
+//! suspended token, a silent issuer, a token where it must not be used, and a cardholder that has to prove itself.
 
 use serde_json::Value;
 
 use super::page::Page;
-use super::stage::Stage;
+use super::stage::{DOUBTED, Stage};
 use crate::cli::Failure;
 use crate::cli::simulate::Shared;
 use crate::codec::{Dialect, Message, decode, describe};
@@ -28,7 +28,8 @@ pub(super) async fn tell(stage: &mut Stage, page: &Page) -> Result<(), Failure> 
     tap(stage, &cast, page).await?;
     suspended(stage, &cast, page).await?;
     silence(stage, &cast, page).await?;
-    outside_domain(stage, &cast, page).await
+    outside_domain(stage, &cast, page).await?;
+    proof(stage, page).await
 }
 
 /// A wallet asks for a token.
@@ -147,6 +148,39 @@ async fn outside_domain(stage: &Stage, cast: &Cast, page: &Page) -> Result<(), F
         code_of(&entry) == "57",
         &format!("declined with DE 39 = {} (not permitted)", code_of(&entry)),
     );
+    Ok(())
+}
+
+/// A bank gives a token to its cardholder only: the wallet shows where a code can be sent, and brings it back.
+async fn proof(stage: &mut Stage, page: &Page) -> Result<(), Failure> {
+    page.step(6, "A bank wants its cardholder's proof first");
+    let ids = [stage.request_id(), stage.request_id(), stage.request_id(), stage.request_id()];
+    let [wanted, sent, guessed, typed] = ids;
+    let card = stage.card(DOUBTED)?.clone();
+    let (token, body) = stage.call_raw(&stage.provisioner.provision(&card, &wanted)).await?;
+    page.hop("wallet", &format!("POST /v1/tokens: a card, {}", card.pan.masked()));
+    page.hop(
+        "switch",
+        "asks issuer-2 over its own link: 0100, DE 3 = 330000, DE 4 = 0; journaled, never reversed",
+    );
+    page.hop(
+        "issuer-2",
+        "says DE 39 = 85: yes, once the cardholder has proven itself; and where it can be reached",
+    );
+    page.check(token.status == "inactive", "there is a token, and it is not good yet");
+    let shown = body.pointer("/stepUp/contacts/0/shown").and_then(Value::as_str).unwrap_or("-");
+    page.hop("wallet", &format!("shows the contacts, masked: {shown}; the cardholder chooses"));
+    stage.call(&stage.provisioner.send_code(token.reference, &sent, 1)).await?;
+    page.hop("vault", "draws a code, keeps a keyed digest of it, hands it to the bank's receiver, signed");
+    let (bank, reference) = (stage.bank().clone(), token.reference.to_string());
+    stage.until("the code", || bank.code_for(&reference).is_some()).await?;
+    let code = bank.code_for(&reference).unwrap_or_default();
+    page.hop("issuer-2", "sends the code to its cardholder");
+    let guess = if code.starts_with('0') { "100000" } else { "000000" };
+    let refused = stage.ask(&stage.provisioner.prove(token.reference, &guessed, guess)).await?;
+    page.check(refused.status == 422, "a code that was guessed is refused, and a try is gone");
+    let good = stage.call(&stage.provisioner.prove(token.reference, &typed, &code)).await?;
+    page.check(good.status == "active", "with the right one the token is good");
     Ok(())
 }
 

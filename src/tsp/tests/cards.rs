@@ -245,7 +245,7 @@ fn a_par_is_told_to_those_who_have_the_token_or_the_card() {
 fn attributes_are_updated_and_an_expired_token_is_renewed() {
     let mut bench = Bench::new();
     let token = bench.provision(wanted(FIRST, "1", CREDIT)).unwrap();
-    let mut update = |bench: &mut Bench, id: &str, principal, renew, assurance: Option<&[u8]>| {
+    let update = |bench: &mut Bench, id: &str, principal, renew, assurance: Option<&[u8]>| {
         let id = RequestId::parse(id.as_bytes()).unwrap();
         let request = UpdateRequest {
             asker: Asker::new(principal, Actor::TokenRequestor, id),

@@ -35,7 +35,7 @@ fn eventful() -> (Bench, Vec<Entry>) {
     (bench, entries)
 }
 
-fn token_entries(bench: &Bench) -> Vec<Entry> {
+pub(super) fn token_entries(bench: &Bench) -> Vec<Entry> {
     let entry = |(at, (wall_time, bytes)): (usize, &(Wall, Vec<u8>))| Entry {
         number: EntryNumber(at as u64 + 1),
         shard: ShardId(0),
@@ -46,13 +46,17 @@ fn token_entries(bench: &Bench) -> Vec<Entry> {
 }
 
 /// The checkpoint of a journal that has these entries.
-fn folded(config: &TspConfig, entries: &[Entry], kind: CheckpointKind) -> (tempfile::TempDir, Checkpoint) {
+pub(super) fn folded(
+    config: &TspConfig,
+    entries: &[Entry],
+    kind: CheckpointKind,
+) -> (tempfile::TempDir, Checkpoint) {
     let directory = tempfile::tempdir().unwrap();
     let keys = SecurityModule::sample().unwrap().journal_keys();
     let checkpoint = Checkpoint::open(kind, directory.path(), &keys).unwrap().checkpoint;
     let (journal, mut writer, _) = Journal::stepped(setup(&MemoryDisk::new())).unwrap();
     let mut reader = journal.reader(EntryNumber(1)).unwrap();
-    let mut folds: Vec<Box<dyn Fold>> = vec![Box::new(TspFold::new(config.limits.remembered_requests))];
+    let mut folds: Vec<Box<dyn Fold>> = vec![Box::new(TspFold::new(config))];
     for entry in entries {
         journal.appender().append(entry.shard, entry.wall_time, &entry.body).unwrap();
         while writer.step().is_some() {}

@@ -2,6 +2,7 @@
 
 mod cards;
 mod checkpoint;
+mod idv;
 mod model;
 mod payments;
 mod provisioning;
@@ -32,6 +33,10 @@ pub(super) struct Bench {
     entropy: Entropy,
     waiting: usize,
     calls: u64,
+    /// Issuers that are to be asked.
+    pub(super) asked: Vec<(CallId, Enquiry)>,
+    /// Codes that are to be brought.
+    pub(super) codes: Vec<CodeDelivery>,
 }
 
 impl Bench {
@@ -50,6 +55,8 @@ impl Bench {
             entropy: Entropy::seeded(1),
             waiting: 0,
             calls: 0,
+            asked: Vec::new(),
+            codes: Vec::new(),
         }
     }
 
@@ -65,6 +72,8 @@ impl Bench {
                     self.waiting += 1;
                 }
                 Action::Answer { call, answer } => answers.push((call, answer)),
+                Action::AskIssuer { call, enquiry } => self.asked.push((call, *enquiry)),
+                Action::SendCode(code) => self.codes.push(*code),
             }
         }
         answers

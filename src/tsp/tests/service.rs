@@ -47,7 +47,14 @@ fn start(config: &TspConfig, room: usize) -> (TokenService, WriterThread, TestLo
     let (notifier, watch) = log_watch();
     let log = TestLog { events: Arc::default(), room, open: Arc::new(AtomicBool::new(true)), watch };
     let clock = Clock::Manual(ManualClock::at(TODAY));
-    let (service, thread) = TokenService::start(tsp, log.clone(), clock, Entropy::seeded(1)).unwrap();
+    let (service, thread) = TokenService::start(
+        tsp,
+        log.clone(),
+        clock,
+        Entropy::seeded(1),
+        Ports::none(&SecurityModule::sample().unwrap()),
+    )
+    .unwrap();
     (service, thread, log, notifier, detokenizer)
 }
 
@@ -204,8 +211,14 @@ async fn a_vault_on_the_journal_is_there_again_after_a_restart() {
         }
         assert_eq!(tsp.tokens(), told.len());
         let log = JournalLog::new(journal.appender(), ShardId(0), watch);
-        let (service, thread) =
-            TokenService::start(tsp, log, clock.clone(), Entropy::seeded(10 + round)).unwrap();
+        let (service, thread) = TokenService::start(
+            tsp,
+            log,
+            clock.clone(),
+            Entropy::seeded(10 + round),
+            Ports::none(&SecurityModule::sample().unwrap()),
+        )
+        .unwrap();
         for token in &mut told {
             assert_eq!(service.get(Principal::Requestor(requestor), token.reference).await, Ok(*token));
             let asker = asker(FIRST, &format!("{round}-{}", token.reference));

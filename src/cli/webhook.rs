@@ -1,0 +1,121 @@
+//! `Webhook`: a receiver of notifications on this machine, for simulators, the demo and tests. It keeps what came, and
+//! answers as it is told.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+use super::Failure;
+
+/// The longest call that is taken.
+const MOST_BODY: usize = 1024 * 1024;
+
+/// One call as it came.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// Null when it was no JSON.
+    pub body: Value,
+    /// The very bytes, as they were signed.
+    pub bytes: Vec<u8>,
+    /// What the headers of time and signature said.
+    pub timestamp: String,
+    pub signature: String,
+}
+
+/// A receiver. Clones are the same one.
+#[derive(Clone)]
+pub struct Webhook(Rc<RefCell<Kept>>);
+
+struct Kept {
+    address: SocketAddr,
+    status: u16,
+    delay: Duration,
+    received: Vec<Received>,
+}
+
+impl Webhook {
+    /// Listens at `address`, whose port may be 0, in the current `LocalSet`.
+    ///
+    /// # Errors
+    /// When it cannot listen there.
+    pub async fn start(address: SocketAddr) -> Result<Self, Failure> {
+        let failed = |error: std::io::Error| Failure::new(format!("cannot listen on {address}: {error}"));
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let kept = Kept { address, status: 200, delay: Duration::ZERO, received: Vec::new() };
+        let webhook = Self(Rc::new(RefCell::new(kept)));
+        tokio::task::spawn_local(webhook.clone().accept(listener));
+        Ok(webhook)
+    }
+
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.0.borrow().address
+    }
+
+    /// From now on it answers with this status, after so long.
+    pub fn answer_with(&self, status: u16, delay: Duration) {
+        let mut kept = self.0.borrow_mut();
+        (kept.status, kept.delay) = (status, delay);
+    }
+
+    /// All calls so far, also those that were refused.
+    #[must_use]
+    pub fn received(&self) -> Vec<Received> {
+        self.0.borrow().received.clone()
+    }
+
+    /// The last code that came for a token.
+    #[must_use]
+    pub fn code_for(&self, token_reference: &str) -> Option<String> {
+        let text = |call: &Received, name: &str| call.body.get(name)?.as_str().map(str::to_owned);
+        let kept = self.0.borrow();
+        let mut calls = kept.received.iter().rev();
+        let of_token = |call: &&Received| text(call, "tokenReference").as_deref() == Some(token_reference);
+        calls.find(of_token).and_then(|call| text(call, "code"))
+    }
+
+    async fn accept(self, listener: TcpListener) {
+        while let Ok((stream, _)) = listener.accept().await {
+            let webhook = self.clone();
+            tokio::task::spawn_local(async move {
+                let take = service_fn(|request| webhook.clone().take(request));
+                // A caller that breaks off has not been answered, and comes again.
+                let _ = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), take)
+                    .await;
+            });
+        }
+    }
+
+    async fn take(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let header = |name: &str| {
+            let value = request.headers().get(name).and_then(|value| value.to_str().ok());
+            value.unwrap_or_default().to_owned()
+        };
+        let (timestamp, signature) = (header("x-tokenswitch-timestamp"), header("x-tokenswitch-signature"));
+        let body = Limited::new(request.into_body(), MOST_BODY).collect().await;
+        let bytes = body.map(|body| body.to_bytes().to_vec()).unwrap_or_default();
+        let body = serde_json::from_slice(&bytes).unwrap_or_default();
+        let (status, delay) = {
+            let mut kept = self.0.borrow_mut();
+            kept.received.push(Received { body, bytes, timestamp, signature });
+            (kept.status, kept.delay)
+        };
+        tokio::time::sleep(delay).await;
+        let mut response = Response::new(Full::new(Bytes::new()));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+        Ok(response)
+    }
+}

@@ -1,0 +1,242 @@
+//! Identification and verification (EMVCo 6): whether a request for a token is green, yellow or red, by the issuer's
+//! rule, the issuer's own answer and the requestor's hints.
+//!
+//! An issuer that is to be asked is asked before anything is written. A crash meanwhile leaves nothing behind: the
+//! same request may come again, and asks again. What was decided is one event; only that makes a token.
+
+use crate::crypto::BlindIndexer;
+use crate::stdx::clock::Now;
+use crate::stdx::random::Entropy;
+use crate::vocab::{Contacts, EnquiryId, Recommendation, RiskHints, TokenAssuranceMethod, YearMonth};
+
+use super::approval::{Enquiry, IssuerWord};
+use super::command::{Action, CallId, ProvisionRequest};
+use super::error::ProvisioningRefusal;
+use super::event::{Cause, Change, PartyName, TokenEvent};
+use super::lifecycle::{Lifecycle, TokenStatus};
+use super::record::{CardData, VaultRecord};
+use super::step_up::StepUp;
+use super::tsp::{Decision, Tsp};
+
+/// What an issuer has agreed for its cards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ApprovalRule {
+    /// No identification and verification: a token is issued as its requestor is registered.
+    #[default]
+    Off,
+    /// It is asked each time.
+    Ask,
+    /// Its standing yes, whatever the hints are.
+    AlwaysGreen,
+    /// It is asked, and even its yes waits for the cardholder's proof.
+    AlwaysStepUp,
+}
+
+/// An issuer's rule, by the issuer's name in the PAN ranges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IssuerRule {
+    pub issuer: PartyName,
+    pub approval: ApprovalRule,
+}
+
+/// A request for which an issuer is being asked.
+#[derive(Debug)]
+pub(super) struct AskedFor {
+    request: Box<ProvisionRequest>,
+    enquiry: EnquiryId,
+    rule: ApprovalRule,
+}
+
+impl AskedFor {
+    /// The cause of what will follow.
+    pub(super) fn cause(&self, indexer: &BlindIndexer) -> Cause {
+        self.request.cause(indexer)
+    }
+}
+
+/// What is decided about a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Green,
+    /// The cardholder must prove itself; it can be reached so.
+    Yellow(Contacts),
+    Red,
+}
+
+/// Below this, a requestor's trust in device or account calls for proof.
+const TRUST_LEAST: u8 = 2;
+
+/// Approved after the issuer looked at the account, and nothing else: EMVCo 6, method 10.
+const ACCOUNT_VERIFIED: &[u8] = b"10";
+
+/// The table of the decision; none where the issuer has not answered.
+fn verdict(rule: ApprovalRule, hints: RiskHints, word: IssuerWord) -> Option<Verdict> {
+    let doubtful = |score: Option<crate::vocab::TrustScore>| score.is_some_and(|it| it.get() < TRUST_LEAST);
+    let wary = hints.recommendation == Some(Recommendation::StepUp)
+        || doubtful(hints.device_score)
+        || doubtful(hints.account_score);
+    Some(match word {
+        IssuerWord::Silent => return None,
+        IssuerWord::Declined => Verdict::Red,
+        _ if hints.recommendation == Some(Recommendation::Decline) => Verdict::Red,
+        IssuerWord::StepUp(contacts) => Verdict::Yellow(contacts),
+        IssuerWord::Approved(contacts) if wary || rule == ApprovalRule::AlwaysStepUp => {
+            Verdict::Yellow(contacts)
+        }
+        IssuerWord::Approved(_) => Verdict::Green,
+    })
+}
+
+impl Tsp {
+    /// The rule for cards of this issuer.
+    pub(super) fn approval_rule(&self, issuer: Option<PartyName>) -> ApprovalRule {
+        let rule = self.config.approvals.iter().find(|rule| Some(rule.issuer) == issuer);
+        rule.map(|rule| rule.approval).unwrap_or_default()
+    }
+
+    /// Decides about a request, or has the card's issuer asked first.
+    pub(super) fn begin(
+        &mut self,
+        call: CallId,
+        request: Box<ProvisionRequest>,
+        now: Now,
+        entropy: &mut Entropy,
+        actions: &mut Vec<Action>,
+    ) {
+        let decided = match self.provision(&request, now, entropy) {
+            Ok(Decision::Ask(rule)) => match self.ask_issuer(call, request, rule, entropy, actions) {
+                Ok(()) => return,
+                Err(refusal) => Err(refusal),
+            },
+            decided => decided,
+        };
+        self.carry_out(call, decided, now, actions);
+    }
+
+    /// Has the issuer asked; the request waits for what it says.
+    fn ask_issuer(
+        &mut self,
+        call: CallId,
+        request: Box<ProvisionRequest>,
+        rule: ApprovalRule,
+        entropy: &mut Entropy,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), ProvisioningRefusal> {
+        if self.asked_for.len() >= self.config.limits.waiting_enquiries {
+            return Err(ProvisioningRefusal::Overloaded);
+        }
+        let cause = request.cause(&self.indexer);
+        let requestor = cause.requestor.and_then(|id| self.requestors.get(id));
+        let requestor = requestor.ok_or(ProvisioningRefusal::UnknownRequestor)?;
+        let id = EnquiryId(entropy.bytes().map_err(|_| ProvisioningRefusal::Unavailable)?);
+        let card = CardData {
+            pan: request.pan.clone(),
+            expiry: Some(request.pan_expiry),
+            sequence: request.sequence,
+        };
+        let (requestor, location) = (requestor.id, request.location.unwrap_or(requestor.location));
+        let enquiry = Enquiry { id, card, requestor, location, hints: request.hints };
+        self.ahead.claim(&cause);
+        self.asked_for.insert(call, AskedFor { request, enquiry: id, rule });
+        actions.push(Action::AskIssuer { call, enquiry: Box::new(enquiry) });
+        Ok(())
+    }
+
+    /// What the issuer said leads to a token, to a refusal that is remembered, or to one that is not.
+    pub(super) fn issuer_answered(
+        &mut self,
+        call: CallId,
+        word: IssuerWord,
+        now: Now,
+        entropy: &mut Entropy,
+    ) -> Option<Result<Decision, ProvisioningRefusal>> {
+        let AskedFor { request, enquiry, rule } = self.asked_for.remove(&call)?;
+        let cause = request.cause(&self.indexer);
+        self.ahead.release(&cause);
+        Some(self.decide_on(&request, (rule, enquiry), word, now, entropy))
+    }
+
+    fn decide_on(
+        &mut self,
+        request: &ProvisionRequest,
+        (rule, enquiry): (ApprovalRule, EnquiryId),
+        word: IssuerWord,
+        now: Now,
+        entropy: &mut Entropy,
+    ) -> Result<Decision, ProvisioningRefusal> {
+        let cause = request.cause(&self.indexer);
+        // The vault may have failed or filled up meanwhile.
+        if let Some(decided) = self.repeated(&cause, YearMonth::of(now.wall))? {
+            return Ok(decided);
+        }
+        let admitted = self.admit(request, YearMonth::of(now.wall))?;
+        let issuer = admitted.pans.issuer.ok_or(ProvisioningRefusal::CardNotEligible)?;
+        let verdict = verdict(rule, request.hints, word).ok_or(ProvisioningRefusal::NoAnswerFromIssuer)?;
+        let change = match verdict {
+            Verdict::Red => Change::Declined,
+            Verdict::Green => {
+                let record = self.issue(request, &admitted, now, entropy)?;
+                Change::Issued(Box::new(VaultRecord { assurance: verified(record.assurance), ..record }))
+            }
+            Verdict::Yellow(_) if self.step_ups_ahead() >= self.config.limits.step_ups => {
+                return Err(ProvisioningRefusal::Overloaded);
+            }
+            Verdict::Yellow(contacts) => {
+                let record = self.issue(request, &admitted, now, entropy)?;
+                let lifecycle = Lifecycle::issued(TokenStatus::Inactive);
+                let step_up = StepUp::opened(issuer, enquiry, contacts);
+                let record = Box::new(VaultRecord { lifecycle, ..record });
+                Change::IssuedForProof { record, step_up: Box::new(step_up) }
+            }
+        };
+        Ok(Decision::New(Box::new(TokenEvent { cause, change })))
+    }
+}
+
+/// A requestor's own claim says more than that the issuer looked at the account.
+fn verified(claimed: TokenAssuranceMethod) -> TokenAssuranceMethod {
+    if claimed != TokenAssuranceMethod::NOT_PERFORMED {
+        return claimed;
+    }
+    TokenAssuranceMethod::parse(ACCOUNT_VERIFIED).unwrap_or(claimed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vocab::TrustScore;
+
+    #[test]
+    fn every_path() {
+        use ApprovalRule::{AlwaysStepUp, Ask};
+        use IssuerWord::{Approved, Declined, Silent, StepUp};
+        let none = Contacts::default();
+        let yellow = Some(Verdict::Yellow(none));
+        let said =
+            |recommendation| RiskHints { recommendation: Some(recommendation), ..RiskHints::default() };
+        let scored = |score| RiskHints { device_score: TrustScore::new(score), ..RiskHints::default() };
+        let account = RiskHints { account_score: TrustScore::new(1), ..RiskHints::default() };
+        let nothing = RiskHints::default();
+        for (rule, hints, word, path) in [
+            (Ask, nothing, Approved(none), Some(Verdict::Green)),
+            (Ask, nothing, StepUp(none), yellow),
+            (Ask, nothing, Declined, Some(Verdict::Red)),
+            (Ask, nothing, Silent, None),
+            (Ask, said(Recommendation::Approve), Approved(none), Some(Verdict::Green)),
+            (Ask, said(Recommendation::Approve), StepUp(none), yellow),
+            (Ask, said(Recommendation::StepUp), Approved(none), yellow),
+            (Ask, said(Recommendation::Decline), Approved(none), Some(Verdict::Red)),
+            (Ask, said(Recommendation::Decline), StepUp(none), Some(Verdict::Red)),
+            (Ask, said(Recommendation::Decline), Silent, None),
+            (Ask, scored(1), Approved(none), yellow),
+            (Ask, scored(2), Approved(none), Some(Verdict::Green)),
+            (Ask, account, Approved(none), yellow),
+            (AlwaysStepUp, nothing, Approved(none), yellow),
+            (AlwaysStepUp, nothing, Declined, Some(Verdict::Red)),
+            (AlwaysStepUp, said(Recommendation::Decline), Approved(none), Some(Verdict::Red)),
+            (AlwaysStepUp, nothing, Silent, None),
+        ] {
+            assert_eq!(verdict(rule, hints, word), path, "{rule:?} {hints:?} {word:?}");
+        }
+    }
+}

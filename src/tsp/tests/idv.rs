@@ -1,0 +1,381 @@
+//! Identification and verification told step by step: the issuer's answer, the cardholder's code, and what receivers
+//! are told, over crashes and checkpoints.
+
+use super::checkpoint::{folded, token_entries};
+use super::*;
+use crate::journal::CheckpointKind;
+use crate::vocab::{
+    Contact, ContactKind, Contacts, Recommendation, RiskHints, Text, TokenAssuranceMethod, TrustScore,
+};
+use std::time::Duration;
+
+const PAN: &[u8] = b"4761739001010119";
+
+fn contacts() -> Contacts {
+    let mut contacts = Contacts::default();
+    for (number, kind) in [(1, ContactKind::TextMessage), (2, ContactKind::App)] {
+        contacts.add(Contact { number, kind, shown: Text::parse("contact", b"***").unwrap() });
+    }
+    contacts
+}
+
+fn bank() -> PartyName {
+    Text::parse("issuer", b"bank").unwrap()
+}
+
+fn asking() -> Bench {
+    Bench::with(|config| config.approvals = vec![IssuerRule { issuer: bank(), approval: ApprovalRule::Ask }])
+}
+
+impl Bench {
+    /// A request for which the issuer is being asked.
+    fn pending(&mut self, request: ProvisionRequest) -> CallId {
+        let call = self.call();
+        assert_eq!(self.apply(Command::Provision { call, request: Box::new(request) }), []);
+        assert_eq!(self.asked.last().unwrap().0, call);
+        call
+    }
+
+    fn issuer_says(&mut self, call: CallId, word: IssuerWord) -> TokenAnswer {
+        let mut answers = self.apply(Command::IssuerAnswered { call, word });
+        answers.extend(self.sync());
+        of_token(answers.into_iter().find(|(answered, _)| *answered == call).unwrap().1)
+    }
+
+    /// A token that waits for proof.
+    fn yellow(&mut self, id: &str) -> TokenView {
+        let call = self.pending(wanted(FIRST, id, PAN));
+        self.issuer_says(call, IssuerWord::StepUp(contacts())).unwrap()
+    }
+
+    fn want_code(&mut self, id: &str, of: &TokenView, contact: u8) -> TokenAnswer {
+        let request = CodeRequest { asker: asker(FIRST, id), reference: of.reference, contact };
+        of_token(self.ask(|call| Command::RequestCode { call, request }))
+    }
+
+    fn type_code(
+        &mut self,
+        id: &str,
+        of: &TokenView,
+        code: &StepUpCode,
+        device: Option<&str>,
+    ) -> TokenAnswer {
+        let device = device.map(|device| Text::parse("device", device.as_bytes()).unwrap());
+        let request =
+            CodeSubmission { asker: asker(FIRST, id), reference: of.reference, code: code.clone(), device };
+        of_token(self.ask(|call| Command::SubmitCode { call, request: Box::new(request) }))
+    }
+}
+
+/// A code that is not this one.
+fn other(code: &StepUpCode) -> StepUpCode {
+    let mut digits = *code.expose_code();
+    digits[0] = if digits[0] == b'0' { b'1' } else { b'0' };
+    StepUpCode::parse(&digits).unwrap()
+}
+
+fn method(digits: &[u8]) -> TokenAssuranceMethod {
+    TokenAssuranceMethod::parse(digits).unwrap()
+}
+
+#[test]
+fn the_issuers_word_makes_a_token_or_none() {
+    let refused = |refusal| Err::<(TokenStatus, TokenAssuranceMethod), _>(refusal);
+    for (word, expected) in [
+        (IssuerWord::Approved(contacts()), Ok((TokenStatus::Active, method(b"10")))),
+        (IssuerWord::StepUp(contacts()), Ok((TokenStatus::Inactive, method(b"00")))),
+        (IssuerWord::Declined, refused(ProvisioningRefusal::DeclinedByIssuer)),
+        (IssuerWord::Silent, refused(ProvisioningRefusal::NoAnswerFromIssuer)),
+    ] {
+        let mut bench = asking();
+        let call = bench.pending(wanted(FIRST, "p", PAN));
+        assert!(bench.log.is_empty(), "nothing is written before the issuer has spoken");
+        let answer = bench.issuer_says(call, word);
+        let said = answer.clone().map(|view| (view.lifecycle.status, view.assurance));
+        assert_eq!(said, expected, "{word:?}");
+    }
+}
+
+#[test]
+fn a_repeat_hears_what_was_decided_and_silence_decides_nothing() {
+    let mut bench = asking();
+    let call = bench.pending(wanted(FIRST, "p", PAN));
+    let in_flight = bench.provision(wanted(FIRST, "p", PAN));
+    assert_eq!(in_flight, Err(ProvisioningRefusal::RequestInFlight));
+    assert_eq!(bench.issuer_says(call, IssuerWord::Silent), Err(ProvisioningRefusal::NoAnswerFromIssuer));
+    // The same request asks again, and the issuer says no: that stands, also after a crash.
+    let call = bench.pending(wanted(FIRST, "p", PAN));
+    assert_eq!(bench.issuer_says(call, IssuerWord::Declined), Err(ProvisioningRefusal::DeclinedByIssuer));
+    bench.tsp = bench.recovered(bench.log.len());
+    assert_eq!(bench.provision(wanted(FIRST, "p", PAN)), Err(ProvisioningRefusal::DeclinedByIssuer));
+    assert_eq!(
+        bench.provision(wanted(FIRST, "p", b"4761739001010218")),
+        Err(ProvisioningRefusal::RequestIdReused)
+    );
+    assert_eq!(bench.tsp.tokens(), 0);
+}
+
+#[test]
+fn a_crash_while_the_issuer_is_asked_leaves_nothing_and_makes_no_second_token() {
+    let mut bench = asking();
+    let call = bench.pending(wanted(FIRST, "p", PAN));
+    bench.tsp = bench.recovered(bench.log.len());
+    assert_eq!(bench.apply(Command::IssuerAnswered { call, word: IssuerWord::Approved(contacts()) }), []);
+    let call = bench.pending(wanted(FIRST, "p", PAN));
+    let issued = bench.issuer_says(call, IssuerWord::Approved(contacts())).unwrap();
+    bench.tsp = bench.recovered(bench.log.len());
+    assert_eq!(bench.provision(wanted(FIRST, "p", PAN)).unwrap(), issued);
+    assert_eq!(bench.tsp.tokens(), 1);
+}
+
+#[test]
+fn an_answer_that_comes_twice_is_heard_once_and_waiting_requests_are_bounded() {
+    let mut bench = asking();
+    let call = bench.pending(wanted(FIRST, "p", PAN));
+    bench.issuer_says(call, IssuerWord::Approved(contacts())).unwrap();
+    assert_eq!(bench.apply(Command::IssuerAnswered { call, word: IssuerWord::Approved(contacts()) }), []);
+    assert_eq!(bench.tsp.tokens(), 1);
+    for id in 0..bench.config.limits.waiting_enquiries {
+        bench.pending(wanted(FIRST, &format!("w{id}"), PAN));
+    }
+    assert_eq!(bench.provision(wanted(FIRST, "past", PAN)), Err(ProvisioningRefusal::Overloaded));
+}
+
+#[test]
+fn hints_can_only_make_it_stricter() {
+    let mut bench = asking();
+    let doubtful = RiskHints { device_score: TrustScore::new(1), ..RiskHints::default() };
+    let call = bench.pending(ProvisionRequest { hints: doubtful, ..wanted(FIRST, "p", PAN) });
+    assert_eq!(bench.asked[0].1.hints, doubtful, "the issuer is told");
+    let view = bench.issuer_says(call, IssuerWord::Approved(contacts())).unwrap();
+    assert_eq!(view.lifecycle.status, TokenStatus::Inactive);
+    let against = RiskHints { recommendation: Some(Recommendation::Decline), ..RiskHints::default() };
+    let call = bench.pending(ProvisionRequest { hints: against, ..wanted(FIRST, "q", PAN) });
+    let refused = bench.issuer_says(call, IssuerWord::Approved(contacts()));
+    assert_eq!(refused, Err(ProvisioningRefusal::DeclinedByIssuer));
+    assert_eq!(
+        bench.provision(wanted(FIRST, "q", PAN)),
+        Err(ProvisioningRefusal::RequestIdReused),
+        "other hints are another request"
+    );
+}
+
+#[test]
+fn issuers_without_a_rule_and_those_with_a_standing_yes_are_not_asked() {
+    for rule in [ApprovalRule::Off, ApprovalRule::AlwaysGreen] {
+        let mut bench = Bench::with(|it| it.approvals = vec![IssuerRule { issuer: bank(), approval: rule }]);
+        let view = bench.provision(wanted(FIRST, "p", PAN)).unwrap();
+        assert_eq!((view.lifecycle.status, view.step_up), (TokenStatus::Active, None));
+        assert!(bench.asked.is_empty());
+    }
+}
+
+#[test]
+fn the_right_code_makes_the_token_good_and_says_how() {
+    for (contact, assurance) in [(1, b"11"), (2, b"12")] {
+        let mut bench = asking();
+        let view = bench.yellow("p");
+        let step_up = view.step_up.unwrap();
+        assert_eq!((step_up.contacts, step_up.codes_left, step_up.tries_left), (contacts(), 3, 3));
+        let early = bench.move_to(FIRST, "m", view.reference, Move::Activate);
+        assert_eq!(early, Err(ProvisioningRefusal::StatusDoesNotAllow), "its requestor cannot say it");
+        let sent = bench.want_code("c", &view, contact).unwrap();
+        assert_eq!(sent.step_up.unwrap().codes_left, 2);
+        assert_eq!(bench.want_code("c", &view, contact), Ok(sent), "a repeat sends no second code");
+        let [delivery] = bench.codes.as_slice() else { panic!("{:?}", bench.codes) };
+        assert_eq!((delivery.issuer, delivery.enquiry), (bank(), bench.asked[0].1.id));
+        let code = delivery.code.clone();
+        let wrong = bench.type_code("t1", &view, &other(&code), None);
+        assert_eq!(wrong, Err(ProvisioningRefusal::CodeWrong));
+        assert_eq!(bench.type_code("t1", &view, &other(&code), None), wrong, "a repeat costs no try");
+        assert_eq!(bench.type_code("t1", &view, &code, None), Err(ProvisioningRefusal::RequestIdReused));
+        assert_eq!(bench.get(FIRST, view.reference).unwrap().step_up.unwrap().tries_left, 2);
+        let good = bench.type_code("t2", &view, &code, None).unwrap();
+        assert_eq!((good.lifecycle.status, good.assurance), (TokenStatus::Active, method(assurance)));
+        assert_eq!(good.step_up, None);
+        let after = bench.type_code("t3", &view, &code, None);
+        assert_eq!(after, Err(ProvisioningRefusal::NothingToProve));
+    }
+}
+
+#[test]
+fn codes_are_few_short_lived_and_bound_to_their_device() {
+    let mut bench = asking();
+    let call = bench.pending(ProvisionRequest {
+        device: Text::parse("device", b"phone-1").ok(),
+        ..wanted(FIRST, "p", PAN)
+    });
+    let view = bench.issuer_says(call, IssuerWord::StepUp(contacts())).unwrap();
+    let stranger = CodeRequest { asker: asker(SECOND, "c"), reference: view.reference, contact: 1 };
+    let answer = of_token(bench.ask(|call| Command::RequestCode { call, request: stranger }));
+    assert_eq!(answer, Err(ProvisioningRefusal::UnknownToken));
+    assert_eq!(bench.want_code("c0", &view, 7), Err(ProvisioningRefusal::UnknownContact));
+    let none = StepUpCode::parse(b"000000").unwrap();
+    assert_eq!(bench.type_code("t0", &view, &none, None), Err(ProvisioningRefusal::NoCode));
+
+    bench.want_code("c1", &view, 1).unwrap();
+    let first = bench.codes[0].code.clone();
+    bench.now.wall = bench.now.wall.plus(Duration::from_secs(600));
+    assert_eq!(bench.type_code("t1", &view, &first, Some("phone-1")), Err(ProvisioningRefusal::NoCode));
+    bench.want_code("c2", &view, 1).unwrap();
+    let second = bench.codes[1].code.clone();
+    for (id, device) in [("t2", Some("phone-2")), ("t3", None)] {
+        let elsewhere = bench.type_code(id, &view, &second, device);
+        assert_eq!(elsewhere, Err(ProvisioningRefusal::CodeWrong), "{device:?}");
+    }
+    bench.want_code("c3", &view, 2).unwrap();
+    assert_eq!(bench.want_code("c4", &view, 2), Err(ProvisioningRefusal::CodesExhausted));
+    let third = bench.codes[2].code.clone();
+    let good = bench.type_code("t4", &view, &third, Some("phone-1")).unwrap();
+    assert_eq!(good.lifecycle.status, TokenStatus::Active);
+}
+
+#[test]
+fn the_last_wrong_code_ends_the_token_for_good() {
+    let mut bench = asking();
+    let view = bench.yellow("p");
+    bench.want_code("c", &view, 1).unwrap();
+    let code = bench.codes[0].code.clone();
+    for (id, refusal) in [
+        ("t1", ProvisioningRefusal::CodeWrong),
+        ("t2", ProvisioningRefusal::CodeWrong),
+        ("t3", ProvisioningRefusal::ProofFailed),
+    ] {
+        assert_eq!(bench.type_code(id, &view, &other(&code), None), Err(refusal), "{id}");
+    }
+    assert_eq!(bench.get(FIRST, view.reference).unwrap().lifecycle.status, TokenStatus::Deactivated);
+    assert_eq!(bench.type_code("t4", &view, &code, None), Err(ProvisioningRefusal::NothingToProve));
+}
+
+#[test]
+fn tries_in_one_batch_count_each() {
+    let mut bench = asking();
+    let view = bench.yellow("p");
+    bench.want_code("c", &view, 1).unwrap();
+    let wrong = other(&bench.codes[0].code.clone());
+    let mut refused = Vec::new();
+    for id in ["a", "b", "c3", "d"] {
+        let call = bench.call();
+        let (reference, code) = (view.reference, wrong.clone());
+        let request = Box::new(CodeSubmission { asker: asker(FIRST, id), reference, code, device: None });
+        refused.extend(bench.apply(Command::SubmitCode { call, request }));
+    }
+    refused.extend(bench.sync());
+    let refused: Vec<_> = refused.into_iter().map(|(_, answer)| answer.unwrap_err()).collect();
+    assert_eq!(refused.iter().filter(|it| **it == ProvisioningRefusal::CodeWrong).count(), 2);
+    assert!(refused.contains(&ProvisioningRefusal::ProofFailed));
+    assert!(refused.contains(&ProvisioningRefusal::NothingToProve), "before the others are durable");
+}
+
+/// With a wallet and a bank that are told.
+fn telling() -> Bench {
+    let mut bench = Bench::with(|config| {
+        config.approvals = vec![IssuerRule { issuer: bank(), approval: ApprovalRule::Ask }];
+        config.receivers = receivers().to_vec();
+    });
+    let call = bench.call();
+    bench.apply(Command::Adopt { call });
+    bench.sync();
+    bench
+}
+
+fn receivers() -> [Receiver; 2] {
+    [Receiver::Requestor(TokenRequestorId::parse(FIRST).unwrap()), Receiver::Issuer(bank())]
+}
+
+fn waiting(tsp: &Tsp) -> Vec<Vec<Notification>> {
+    receivers().map(|receiver| tsp.outbox().first(receiver, 100)).to_vec()
+}
+
+#[test]
+fn receivers_are_told_what_happened_to_their_tokens_in_order() {
+    let mut bench = telling();
+    let view = bench.yellow("p");
+    bench.want_code("c", &view, 1).unwrap();
+    let code = bench.codes[0].code.clone();
+    assert_eq!(bench.type_code("t1", &view, &other(&code), None), Err(ProvisioningRefusal::CodeWrong));
+    bench.type_code("t2", &view, &code, None).unwrap();
+    for (id, asked) in [
+        Move::Suspend(Suspender::Cardholder),
+        Move::Suspend(Suspender::Cardholder),
+        Move::Resume(Suspender::Cardholder),
+        Move::Unlink,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        bench.move_to(FIRST, &format!("m{id}"), view.reference, asked).unwrap();
+    }
+    for told in waiting(&bench.tsp) {
+        let words: Vec<_> = told.iter().map(|it| it.what.name()).collect();
+        assert_eq!(words, ["issued", "activated", "suspended", "resumed", "deactivated"]);
+        let versions: Vec<_> = told.iter().map(|it| it.lifecycle.version).collect();
+        assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
+        assert!(told.is_sorted_by(|a, b| a.sequence < b.sequence));
+        assert!(told.iter().all(|it| it.reference == view.reference));
+    }
+    bench.pending(wanted(SECOND, "q", PAN));
+    let call = bench.asked.last().unwrap().0;
+    bench.issuer_says(call, IssuerWord::Approved(contacts())).unwrap();
+    let counts: Vec<_> = waiting(&bench.tsp).iter().map(Vec::len).collect();
+    assert_eq!(counts, [5, 6], "another requestor's token is the bank's business, and not the first's");
+}
+
+#[test]
+fn what_was_told_is_not_told_again_and_the_rest_is_after_any_crash() {
+    let mut bench = telling();
+    let first = bench.yellow("p");
+    bench.want_code("c", &first, 1).unwrap();
+    let told = waiting(&bench.tsp)[0][0].sequence;
+    let receiver = receivers()[0];
+    let call = bench.call();
+    bench.apply(Command::Notified { call, receiver, up_to: told });
+    bench.sync();
+    let code = bench.codes[0].code.clone();
+    bench.type_code("t", &first, &code, None).unwrap();
+    let second = bench.yellow("p2");
+    bench.want_code("c2", &second, 2).unwrap();
+    let standing = (waiting(&bench.tsp), bench.tsp.step_ups.clone());
+    assert_eq!(standing.0.iter().map(Vec::len).collect::<Vec<_>>(), [2, 3]);
+    let entries = token_entries(&bench);
+    for kept in 0..=entries.len() {
+        let (_directory, checkpoint) = folded(&bench.config, &entries[..kept], CheckpointKind::Redb);
+        let mut tsp = empty(&bench.config);
+        tsp.restore(&checkpoint).unwrap();
+        entries[kept..].iter().for_each(|entry| tsp.replay(entry).unwrap());
+        assert_eq!((waiting(&tsp), tsp.step_ups.clone()), standing, "{kept}");
+    }
+    // The code of the second still is good after a restart.
+    bench.tsp = bench.recovered(bench.log.len());
+    let code = bench.codes[1].code.clone();
+    assert_eq!(bench.type_code("t2", &second, &code, None).unwrap().assurance, method(b"12"));
+}
+
+#[test]
+fn a_receiver_that_takes_nothing_holds_so_many_and_no_more() {
+    let mut bench = telling();
+    for id in 0..bench.config.limits.notifications + 3 {
+        let call = bench.pending(wanted(FIRST, &format!("p{id}"), PAN));
+        bench.issuer_says(call, IssuerWord::Approved(contacts())).unwrap();
+    }
+    for receiver in receivers() {
+        let standing = bench.tsp.outbox().standing(receiver);
+        assert_eq!(standing, OutboxStanding { waiting: bench.config.limits.notifications, given_up: 3 });
+    }
+}
+
+#[test]
+fn who_is_new_hears_of_what_comes_and_not_of_what_was() {
+    let mut bench = asking();
+    let call = bench.pending(wanted(FIRST, "p", PAN));
+    bench.issuer_says(call, IssuerWord::Approved(contacts())).unwrap();
+    bench.config.receivers = receivers().to_vec();
+    bench.tsp = bench.recovered(bench.log.len());
+    let call = bench.call();
+    bench.apply(Command::Adopt { call });
+    bench.sync();
+    assert_eq!(waiting(&bench.tsp), [vec![], vec![]]);
+    let call = bench.pending(wanted(FIRST, "q", PAN));
+    bench.issuer_says(call, IssuerWord::Approved(contacts())).unwrap();
+    assert_eq!(waiting(&bench.tsp).iter().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
+}
