@@ -12,7 +12,7 @@ use tokenswitch::tsp::{
     Action, Asker, CallId, Command, DetokenizeRequest, Detokenizer, ProvisionRequest, Purpose, RequestId,
     TokenKeys, TokenView, Tsp, TspConfig, TspLimits,
 };
-use tokenswitch::vocab::{ChipPayment, EntryMode, Expiry, LinkId, Pan, luhn_check_digit};
+use tokenswitch::vocab::{ChipPayment, EntryMode, Expiry, LinkId, Pan, TransactionId, luhn_check_digit};
 
 /// 2026-11-22.
 const NOW: Now = Now { moment: tokenswitch::stdx::clock::Moment(0), wall: Wall(1_795_305_600_000) };
@@ -64,6 +64,8 @@ fn request(token: &TokenView) -> DetokenizeRequest {
         terminal: None,
         merchant: None,
         category: None,
+        country: None,
+        transaction: TransactionId(0),
         amount: None,
         chip: None,
         purpose: Purpose::Purchase,

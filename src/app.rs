@@ -425,6 +425,9 @@ fn recall(
         recovery.observe(&entry)?;
         entries += 1;
     }
+    for requestor in tsp.differing_requestors() {
+        tracing::warn!(%requestor, "the registry knows this requestor otherwise than the configuration does; the registry counts");
+    }
     let mut first = Vec::new();
     let (core, switch) = recovery.finish(now, &mut first)?;
     let found = Found { entries, tokens: tsp.tokens(), switch };

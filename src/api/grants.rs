@@ -67,6 +67,20 @@ operations! {
     SendCode = "send-code", [Wallet];
     /// The code that the cardholder typed.
     ProveCardholder = "prove-cardholder", [Wallet];
+    /// Its assurance method or its expiry.
+    UpdateToken = "update-token", [Wallet, Issuer, Operator];
+    /// Its own controls.
+    ControlToken = "control-token", [Wallet, Issuer, Operator];
+    /// The registry of requestors.
+    SetRequestor = "set-requestor", [Operator];
+    CloseRequestor = "close-requestor", [Operator];
+    SeeRequestor = "see-requestor", [Operator];
+    /// What happened to a card.
+    ReportCard = "report-card", [Issuer, Operator];
+    /// A payment account reference.
+    SeePar = "see-par", [Wallet, Issuer, Operator];
+    /// The cards to which a token led.
+    SeeCards = "see-cards", [Issuer, Operator];
 }
 
 impl Operation {

@@ -31,6 +31,11 @@ pub(super) fn run(arguments: &Check) -> Result<(), Failure> {
         counted(config.tsp.token_ranges.len(), "token range"),
         counted(config.tsp.requestors.len(), "requestor"),
     ));
+    if !config.tsp.requestors.is_empty() {
+        say(
+            "Requestors of the configuration stand as they are here until an operator has registered one of their id;\nfrom then on the registry in the journal counts, and `serve` warns of each that differs.",
+        );
+    }
     if config.security.is_development() {
         say("These are development keys: no real card may come near them.");
     }

@@ -546,6 +546,8 @@ fn looked_at(service: Service) -> &'static str {
         Service::Cryptogram => "cryptogram",
         Service::ChipAmount => "amount signed by the chip",
         Service::VerificationValue => "card verification value",
+        Service::OwnControls => "the token's own controls",
+        Service::Velocity => "how often and for how much it was used",
     }
 }
 

@@ -6,7 +6,7 @@ use super::icc::IccData;
 use super::message::Message;
 use super::tlv::{Tag, find};
 use crate::vocab::{
-    Amount, ApprovalCode, Currency, Expiry, InstitutionId, LocalDate, LocalTime, MerchantCategory,
+    Amount, ApprovalCode, Country, Currency, Expiry, InstitutionId, LocalDate, LocalTime, MerchantCategory,
     MerchantId, Mti, NetworkCode, Pan, PanSequenceNumber, PosEntryMode, ProcessingCode, ResponseCode, Rrn,
     Stan, TerminalId, Token, Track2, TransmissionTime, WordError, WordFault,
 };
@@ -47,6 +47,8 @@ accessors! {
     expiry: Expiry = EXPIRY;
     /// DE 18.
     merchant_category: MerchantCategory = MERCHANT_CATEGORY;
+    /// DE 19.
+    country: Country = COUNTRY;
     /// DE 22.
     entry_mode: PosEntryMode = ENTRY_MODE;
     /// DE 23.

@@ -9,8 +9,8 @@ use super::links::link_id;
 use crate::api::Endpoint;
 use crate::crypto::{CryptogramProfile, KeyLabel};
 use crate::tsp::{
-    Activation, CounterWindow, CryptogramChoice, DomainControls, Merchant, PanRange, Receiver, StepUpLimits,
-    TokenRange, TokenRequestor, TspConfig, TspLimits,
+    Activation, CounterWindow, CryptogramChoice, DomainControls, Merchant, PanRange, Receiver,
+    RequestorLimits, StepUpLimits, TokenRange, TokenRequestor, TspConfig, TspLimits,
 };
 use crate::vocab::{
     Bin, EntryMode, LinkId, MerchantCategory, MerchantId, Text, TokenAssuranceMethod, TokenLocation,
@@ -111,6 +111,8 @@ pub(super) fn tsp(mut section: Section<'_>, requestors: Vec<Section<'_>>) -> Tsp
             ),
             waiting_calls: section.or("waiting_calls", default.waiting_calls, count(1, 1_000_000)),
             tokens_per_pan: section.or("tokens_per_pan", default.tokens_per_pan, most_tokens),
+            requestors: section.or("requestors", default.requestors, number_u32),
+            narrowed_tokens: section.or("narrowed_tokens", default.narrowed_tokens, number_u32),
             tokens_per_device: section.or("tokens_per_device", default.tokens_per_device, most_tokens),
             waiting_enquiries: section.or("waiting_enquiries", default.waiting_enquiries, count(1, 100_000)),
             step_ups: section.or("step_ups", default.step_ups, count(1, 10_000_000)),
@@ -269,6 +271,9 @@ fn requestor(
         location: section.or("location", TokenLocation::Unspecified, choice(LOCATIONS)),
         assurances: section.list("assurances", word(TokenAssuranceMethod::parse)),
         activation: section.or("activation", Activation::AtIssue, activation),
+        locations: Vec::new(),
+        notification_url: Text::default(),
+        limits: RequestorLimits::default(),
     };
     section.finish();
     Some(requestor)

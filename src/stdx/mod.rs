@@ -3,6 +3,7 @@
 pub mod bounded;
 pub mod clock;
 pub mod index;
+pub mod lock;
 pub mod maps;
 pub mod random;
 pub mod secret;

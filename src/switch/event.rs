@@ -60,6 +60,8 @@ pub enum Action {
     Detokenize { transaction: TransactionId, request: Box<DetokenizeRequest> },
     /// This counter's request was not forwarded: it may be presented once more in the same way.
     ReleaseCounter { record: u64, counter: CounterTaken, by: Presentation },
+    /// This payment counted with its token and was not journaled: it came to nothing.
+    GiveBack { record: u64, transaction: TransactionId },
     /// Put an entry in the journal; `Event::Durable` with this ticket follows.
     Append { ticket: Ticket, entry: TransactionEntry },
     /// Put what a person decided in the journal; `Event::Durable` with this ticket follows.

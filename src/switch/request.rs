@@ -8,9 +8,9 @@ use crate::journal::{AcquirerLeg, CardRef, Elements};
 use crate::stdx::clock::Now;
 use crate::tsp::{DetokenizeRequest, Purpose};
 use crate::vocab::{
-    Amount, Currency, Expiry, InstitutionId, LinkId, LocalDate, LocalTime, MerchantCategory, MerchantId,
-    MessageClass, MessageFunction, Mti, PosEntryMode, ProcessingCode, Refusal, Rrn, SentAt, Stan, TerminalId,
-    Token, Track2, TransactionId, TransactionKind,
+    Amount, Country, Currency, Expiry, InstitutionId, LinkId, LocalDate, LocalTime, MerchantCategory,
+    MerchantId, MessageClass, MessageFunction, Mti, PosEntryMode, ProcessingCode, Refusal, Rrn, SentAt, Stan,
+    TerminalId, Token, Track2, TransactionId, TransactionKind,
 };
 
 use super::chip::Chip;
@@ -310,6 +310,8 @@ impl Request {
             terminal: self.key.terminal,
             merchant: parts.merchant,
             category: parts.category,
+            country: parts.country,
+            transaction: self.transaction,
             amount: parts.amount,
             chip: chip.payment,
             purpose,
@@ -345,6 +347,8 @@ struct Parts {
     entry_mode: Option<PosEntryMode>,
     merchant: Option<MerchantId>,
     category: Option<MerchantCategory>,
+    /// None also where it cannot be read: an acquirer's that no token asks for harms nobody.
+    country: Option<Country>,
     original: Option<OriginalData>,
     token_data: TokenData,
 }
@@ -359,6 +363,7 @@ impl Parts {
             entry_mode: message.entry_mode()?,
             merchant: message.merchant()?,
             category: message.merchant_category()?,
+            country: message.country().unwrap_or_default(),
             original: message.original_data()?,
             token_data: dialect.token_data(message)?,
         })

@@ -7,7 +7,8 @@ use crate::link::ConnectionId;
 use crate::stdx::clock::Moment;
 use crate::tsp::Presentation;
 use crate::vocab::{
-    Amount, CounterTaken, LinkId, Outcome, Refusal, SettlementWindow, TransactionId, Verdicts,
+    Amount, CounterTaken, LinkId, Outcome, Refusal, Service, SettlementWindow, TransactionId, VerdictResult,
+    Verdicts,
 };
 
 use super::answered::ShareKind;
@@ -121,6 +122,15 @@ impl Found {
     #[must_use]
     pub(super) fn taken(&self) -> Option<(u64, CounterTaken)> {
         Some((self.card.token.as_ref()?.record, self.counter?))
+    }
+}
+
+impl Found {
+    /// The vault record with which this payment counts, if that is limited.
+    #[must_use]
+    pub(super) fn counted(&self) -> Option<u64> {
+        let counts = self.verdicts.of(Service::Velocity) == Some(VerdictResult::Good);
+        self.card.token.as_ref().filter(|_| counts).map(|token| token.record)
     }
 }
 

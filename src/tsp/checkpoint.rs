@@ -6,7 +6,7 @@ use std::collections::hash_map;
 use crate::journal::{Body, Checkpoint, CheckpointError, Entry, Fold, Pending, TransactionEntry};
 use crate::stdx::clock::Wall;
 use crate::stdx::maps::Map;
-use crate::vocab::{CounterTaken, Expiry, TokenAssuranceMethod, TokenRequestorId};
+use crate::vocab::{CounterTaken, Expiry, TokenAssuranceMethod, TokenRequestorId, TransactionId};
 
 use super::config::TspConfig;
 use super::counters::TokenCounters;
@@ -14,13 +14,16 @@ use super::error::ProvisioningRefusal;
 use super::error::TspError;
 use super::event::{Actor, CardStanding, Change, Principal, Reason, RequestId, RequestKey, TokenEvent};
 use super::layout::{
-    Reader, Writer, decode_record, encode_record, put_principal, put_receiver, put_step_up, read_lifecycle,
-    take_principal, take_receiver, take_step_up, write_lifecycle,
+    decode_record, decode_registration, encode_record, encode_registration, put_principal, put_receiver,
+    put_step_up, read_lifecycle, take_principal, take_receiver, take_step_up, write_lifecycle,
 };
 use super::lifecycle::TokenStatus;
 use super::outbox::{Happening, Noted};
+use super::registry::Registration;
 use super::step_up::StepUp;
 use super::tsp::{Recalled, Remembered, Tsp};
+use super::velocity::{Meaning, Takes, meaning};
+use super::wire::{Reader, Writer};
 
 /// By record number, big end first: scanned in order of issue.
 const TOKENS: &str = "token";
@@ -30,6 +33,12 @@ const REQUESTS: &str = "token-request";
 const REQUESTS_SEEN: &str = "token-request-count";
 /// By blind index: how cards stand that are not as any.
 const CARDS: &str = "card-standing";
+/// By record number: what was lately paid with tokens that have a rule about it.
+const VELOCITY: &str = "token-velocity";
+/// One record: payments without an outcome that count, with their tokens.
+const OPEN: &str = "token-velocity-open";
+/// By id.
+const REQUESTORS: &str = "token-requestor";
 /// By record number.
 const COUNTERS: &str = "token-counter";
 /// How many token events there were; one record.
@@ -52,6 +61,11 @@ pub struct TspFold {
     noted_most: u64,
     /// Counters of the tokens that were used since the last write: one that is used often is written once.
     counters: Map<u64, TokenCounters>,
+    /// As `counters`.
+    takes: Map<u64, Takes>,
+    /// Payments without an outcome that count; read once.
+    open: Option<Map<TransactionId, u64>>,
+    open_changed: bool,
 }
 
 impl TspFold {
@@ -61,7 +75,14 @@ impl TspFold {
         let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX).max(1);
         let limits = config.limits;
         let noted_most = if config.receivers.is_empty() { 0 } else { wide(limits.notifications) };
-        Self { remembered_most: wide(limits.remembered_requests), noted_most, counters: Map::default() }
+        Self {
+            remembered_most: wide(limits.remembered_requests),
+            noted_most,
+            counters: Map::default(),
+            takes: Map::default(),
+            open: None,
+            open_changed: false,
+        }
     }
 
     fn fold_event(
@@ -123,6 +144,11 @@ impl TspFold {
                 (None, false) => {}
             }
         }
+        if let Change::Registered(registration) = &event.change {
+            let id = registration.requestor.id;
+            let kept = Registration { changed_at: Some(entry.wall_time), ..(**registration).clone() };
+            changes.put(REQUESTORS, id.as_bytes(), encode_registration(&kept))?;
+        }
         let told = Recalled::of(&event.change, last.as_ref());
         let told = told.ok_or(CheckpointError::Damaged("an event about nothing"))?;
         let remembered = Remembered { body_digest: cause.body_digest, told };
@@ -159,6 +185,44 @@ impl TspFold {
     }
 }
 
+impl TspFold {
+    fn fold_velocity(&mut self, meaning: Meaning, changes: &Pending<'_>) -> Result<(), CheckpointError> {
+        let damaged = || CheckpointError::Damaged("what was lately paid with tokens cannot be read");
+        if self.open.is_none() {
+            let kept = changes.get(OPEN, &[])?;
+            self.open =
+                Some(kept.map_or(Some(Map::default()), |kept| decode_open(&kept)).ok_or_else(damaged)?);
+        }
+        let open = self.open.get_or_insert_default();
+        let record = match meaning {
+            Meaning::Taken(record, take) => {
+                open.insert(take.transaction, record);
+                self.open_changed = true;
+                record
+            }
+            Meaning::Left(transaction, known, _) => {
+                let was_open = open.remove(&transaction);
+                self.open_changed |= was_open.is_some();
+                let Some(record) = was_open.or(known) else { return Ok(()) };
+                record
+            }
+        };
+        let takes = match self.takes.entry(record) {
+            hash_map::Entry::Occupied(known) => known.into_mut(),
+            hash_map::Entry::Vacant(place) => {
+                let kept = changes.get(VELOCITY, &record.to_be_bytes())?;
+                let kept = kept.map_or(Some(Takes::default()), |kept| Takes::decode(&kept));
+                place.insert(kept.ok_or_else(damaged)?)
+            }
+        };
+        match meaning {
+            Meaning::Taken(_, take) => takes.note(take),
+            Meaning::Left(transaction, _, left) => takes.leave(transaction, left),
+        }
+        Ok(())
+    }
+}
+
 impl Fold for TspFold {
     fn fold(&mut self, entry: &Entry, changes: &mut Pending<'_>) -> Result<(), CheckpointError> {
         match &entry.body {
@@ -167,17 +231,32 @@ impl Fold for TspFold {
                 let event = TokenEvent::decode(bytes).ok_or(unread)?;
                 self.fold_event(entry, &event, changes)
             }
-            Body::Transaction(TransactionEntry::Request(request)) => {
-                match (&request.card.token, request.counter) {
-                    (Some(token), Some(counter)) => self.fold_counter(token.record, counter, changes),
-                    _ => Ok(()),
+            Body::Transaction(transaction) => {
+                if let TransactionEntry::Request(request) = transaction
+                    && let (Some(token), Some(counter)) = (&request.card.token, request.counter)
+                {
+                    self.fold_counter(token.record, counter, changes)?;
+                }
+                match meaning(transaction, entry.wall_time) {
+                    Some(meaning) => self.fold_velocity(meaning, changes),
+                    None => Ok(()),
                 }
             }
-            Body::Transaction(_) | Body::CutOver(_) | Body::WindowClosed(_) | Body::Operator(_) => Ok(()),
+            Body::CutOver(_) | Body::WindowClosed(_) | Body::Operator(_) => Ok(()),
         }
     }
 
     fn settle(&mut self, changes: &mut Pending<'_>) -> Result<(), CheckpointError> {
+        for (record, takes) in self.takes.drain() {
+            match takes.is_empty() {
+                true => changes.remove(VELOCITY, &record.to_be_bytes())?,
+                false => changes.put(VELOCITY, &record.to_be_bytes(), takes.encode())?,
+            }
+        }
+        if let Some(open) = self.open.as_ref().filter(|_| self.open_changed) {
+            changes.put(OPEN, &[], encode_open(open))?;
+            self.open_changed = false;
+        }
         self.counters.drain().try_for_each(|(record, counters)| {
             changes.put(COUNTERS, &record.to_be_bytes(), counters.encode())
         })
@@ -190,43 +269,39 @@ impl Tsp {
     /// # Errors
     /// `Checkpoint` for what cannot be read, or does not fit this configuration. The vault is then of no use.
     pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), TspError> {
-        let mut fault = None;
-        let mut check = |part: &'static str, result: Result<(), &'static str>| {
-            result.map_err(|reason| {
-                fault = Some(TspError::Checkpoint { part, reason });
-                CheckpointError::Damaged(reason)
-            })
-        };
         let unread = "a record cannot be read";
+        let number = |key: &[u8]| key.try_into().map(u64::from_be_bytes).ok();
+        read(checkpoint, TOKENS, |_, value| self.add(&decode_record(value).ok_or(unread)?))?;
         let mut requests = Vec::new();
-        let done = checkpoint
-            .scan(TOKENS, &[], |_, value| {
-                let record = decode_record(value).ok_or(unread);
-                check(TOKENS, record.and_then(|record| self.add(&record)))
-            })
-            .and_then(|()| {
-                checkpoint.scan(REQUESTS, &[], |_, value| {
-                    check(REQUESTS, decode_request(value).ok_or(unread).map(|request| requests.push(request)))
-                })
-            })
-            .and_then(|()| {
-                checkpoint.scan(CARDS, &[], |key, value| {
-                    let standing = value.first().and_then(|code| CardStanding::from_code(*code));
-                    let card = key.try_into().ok().zip(standing).ok_or(unread);
-                    check(CARDS, card.map(|(card, standing)| self.cards.set(card, Some(standing))))
-                })
-            })
-            .and_then(|()| {
-                checkpoint.scan(COUNTERS, &[], |key, value| {
-                    let record = key.try_into().map(u64::from_be_bytes).ok();
-                    let counters = record.zip(TokenCounters::decode(value)).ok_or(unread);
-                    check(COUNTERS, counters.map(|(record, counters)| self.counters.put(record, counters)))
-                })
-            });
-        match fault {
-            Some(fault) => return Err(fault),
-            None => done?,
-        }
+        read(checkpoint, REQUESTS, |_, value| {
+            requests.push(decode_request(value).ok_or(unread)?);
+            Ok(())
+        })?;
+        read(checkpoint, REQUESTORS, |_, value| {
+            self.requestors.put(decode_registration(value).ok_or(unread)?);
+            Ok(())
+        })?;
+        read(checkpoint, CARDS, |key, value| {
+            let standing = value.first().and_then(|code| CardStanding::from_code(*code));
+            let (card, standing) = key.try_into().ok().zip(standing).ok_or(unread)?;
+            self.cards.set(card, Some(standing));
+            Ok(())
+        })?;
+        read(checkpoint, VELOCITY, |key, value| {
+            let (record, takes) = number(key).zip(Takes::decode(value)).ok_or(unread)?;
+            self.velocity.put(record, takes);
+            Ok(())
+        })?;
+        read(checkpoint, OPEN, |_, value| {
+            let open = decode_open(value).ok_or(unread)?;
+            open.into_iter().for_each(|(payment, record)| self.velocity.put_open(payment, record));
+            Ok(())
+        })?;
+        read(checkpoint, COUNTERS, |key, value| {
+            let (record, counters) = number(key).zip(TokenCounters::decode(value)).ok_or(unread)?;
+            self.counters.put(record, counters);
+            Ok(())
+        })?;
         self.restore_told(checkpoint)?;
         requests.sort_by_key(|(number, _, _)| *number);
         for (_, key, remembered) in requests {
@@ -317,6 +392,41 @@ fn decode_noted(bytes: &[u8]) -> Option<Noted> {
     from.is_empty().then_some(noted)
 }
 
+/// Hands over every record of a part.
+fn read(
+    checkpoint: &Checkpoint,
+    part: &'static str,
+    mut take: impl FnMut(&[u8], &[u8]) -> Result<(), &'static str>,
+) -> Result<(), TspError> {
+    let mut fault = None;
+    let done = checkpoint.scan(part, &[], |key, value| {
+        take(key, value).map_err(|reason| {
+            fault = Some(TspError::Checkpoint { part, reason });
+            CheckpointError::Damaged(reason)
+        })
+    });
+    match fault {
+        Some(fault) => Err(fault),
+        None => Ok(done?),
+    }
+}
+
+fn encode_open(open: &Map<TransactionId, u64>) -> Vec<u8> {
+    open.iter()
+        .flat_map(|(payment, record)| [payment.0.to_be_bytes(), record.to_be_bytes()])
+        .flatten()
+        .collect()
+}
+
+fn decode_open(bytes: &[u8]) -> Option<Map<TransactionId, u64>> {
+    let (pairs, rest) = bytes.as_chunks::<16>();
+    let pair = |pair: &[u8; 16]| {
+        let (payment, record) = pair.split_first_chunk::<8>()?;
+        Some((TransactionId(u64::from_be_bytes(*payment)), u64::from_be_bytes(record.try_into().ok()?)))
+    };
+    if rest.is_empty() { pairs.iter().map(pair).collect() } else { None }
+}
+
 fn encode_request(number: u64, (principal, request_id): &RequestKey, remembered: &Remembered) -> Vec<u8> {
     let mut out = Writer(number.to_be_bytes().to_vec());
     put_principal(&mut out, principal);
@@ -331,6 +441,10 @@ fn encode_request(number: u64, (principal, request_id): &RequestKey, remembered:
                 out.bytes(&expiry.digits());
                 out.bytes(&assurance.digits());
             });
+        }
+        Recalled::Requestor(id) => {
+            out.byte(3);
+            out.bytes(id.as_bytes());
         }
         Recalled::Card { changed } => {
             out.byte(2);
@@ -371,6 +485,7 @@ fn decode_request(bytes: &[u8]) -> Option<(u64, RequestKey, Remembered)> {
                 Some((expiry, TokenAssuranceMethod::parse(from.take(2)?).ok()?))
             })?,
         },
+        3 => Recalled::Requestor(TokenRequestorId::parse(from.take(11)?).ok()?),
         2 => Recalled::Card { changed: u32::from_le_bytes(from.array()?) },
         64 => {
             let number = from.byte()?;

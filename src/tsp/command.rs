@@ -12,9 +12,13 @@ use crate::vocab::{
 use super::approval::{Enquiry, IssuerWord};
 use super::error::ProvisioningRefusal;
 use super::event::{Actor, CardEvent, Cause, Principal, Reason, RequestId};
+use super::layout::{encode_controls, encode_requestor};
 use super::lifecycle::{Lifecycle, Move, TokenStatus};
 use super::outbox::Receiver;
+use super::own_controls::TokenControls;
 use super::record::VaultRecord;
+use super::registry::Registration;
+use super::requestor::TokenRequestor;
 use super::step_up::{CodeDelivery, CodeRequest, CodeSubmission};
 
 /// Whose answer it is: given by the caller, given back with the answer.
@@ -51,6 +55,8 @@ pub struct ProvisionRequest {
     pub device: Option<Text<64>>,
     /// What the requestor knows that may help to decide.
     pub hints: RiskHints,
+    /// What the token is narrowed to from its first day.
+    pub controls: Option<Box<TokenControls>>,
 }
 
 impl ProvisionRequest {
@@ -67,6 +73,7 @@ impl ProvisionRequest {
             par: None,
             device: None,
             hints: RiskHints::default(),
+            controls: None,
         }
     }
 }
@@ -92,6 +99,17 @@ pub struct UpdateRequest {
     pub renew: bool,
     /// How its holder was identified by now.
     pub assurance: Option<TokenAssuranceMethod>,
+}
+
+/// A token's own controls are to be others.
+#[derive(Debug, Clone)]
+pub struct ControlRequest {
+    pub asker: Asker,
+    pub reference: TokenReferenceId,
+    /// As in `MoveRequest`.
+    pub version: Option<u32>,
+    /// In place of those it has; none: only its requestor's from now on.
+    pub controls: Option<Box<TokenControls>>,
 }
 
 /// Something happened to a card, says its issuer or an operator.
@@ -123,6 +141,35 @@ pub enum CardNews {
     Stolen,
     Found,
     Closed,
+}
+
+/// A requestor is registered, changed or closed, by an operator.
+#[derive(Debug, Clone)]
+pub struct RegistryRequest {
+    pub asker: Asker,
+    /// The version of the requestor that the asker has seen, 0 for one that is not registered; another one refuses.
+    /// None: whatever it is.
+    pub version: Option<u32>,
+    pub change: RegistryChange,
+}
+
+/// What becomes of a requestor.
+#[derive(Debug, Clone)]
+pub enum RegistryChange {
+    /// It is registered like this, or from now on is like this. Its tokens keep what they were given.
+    Set(Box<TokenRequestor>),
+    /// It gets no more tokens.
+    Close(TokenRequestorId),
+}
+
+impl RegistryChange {
+    #[must_use]
+    pub fn id(&self) -> TokenRequestorId {
+        match self {
+            Self::Set(requestor) => requestor.id,
+            Self::Close(id) => *id,
+        }
+    }
 }
 
 /// By what a payment account reference is asked for.
@@ -189,9 +236,22 @@ pub enum Command {
         call: CallId,
         request: UpdateRequest,
     },
+    Control {
+        call: CallId,
+        request: Box<ControlRequest>,
+    },
     Card {
         call: CallId,
         request: Box<CardRequest>,
+    },
+    Registry {
+        call: CallId,
+        request: Box<RegistryRequest>,
+    },
+    Requestor {
+        call: CallId,
+        principal: Principal,
+        id: TokenRequestorId,
     },
     Par {
         call: CallId,
@@ -279,6 +339,7 @@ pub enum Told {
         changed: u32,
     },
     Par(Option<Par>),
+    Requestor(Box<Registration>),
     /// The oldest first.
     Mappings(Vec<MappingView>),
 }
@@ -289,7 +350,7 @@ impl Told {
     pub fn token(self) -> Option<TokenView> {
         match self {
             Self::Token(view) => Some(view),
-            Self::Card { .. } | Self::Par(_) | Self::Mappings(_) => None,
+            Self::Card { .. } | Self::Par(_) | Self::Mappings(_) | Self::Requestor(_) => None,
         }
     }
 }
@@ -348,6 +409,10 @@ impl ProvisionRequest {
                 code(source.map(PanSource::code)),
             ]);
         }
+        if let Some(controls) = &self.controls {
+            said.push(b'c');
+            said.extend_from_slice(&encode_controls(controls));
+        }
         self.asker.cause(&said)
     }
 }
@@ -368,6 +433,37 @@ impl UpdateRequest {
         said.extend_from_slice(&self.assurance.map_or(*b"--", TokenAssuranceMethod::digits));
         said.extend_from_slice(&self.reference.to_bytes());
         said.extend(self.version.iter().flat_map(|version| version.to_le_bytes()));
+        self.asker.cause(&said)
+    }
+}
+
+impl ControlRequest {
+    pub(super) fn cause(&self) -> Cause {
+        let mut said = vec![5];
+        said.extend_from_slice(&self.reference.to_bytes());
+        said.extend_from_slice(&self.version.map_or([0; 5], |version| {
+            let [a, b, c, d] = version.to_le_bytes();
+            [1, a, b, c, d]
+        }));
+        said.extend(self.controls.iter().flat_map(|controls| encode_controls(controls)));
+        self.asker.cause(&said)
+    }
+}
+
+impl RegistryRequest {
+    pub(super) fn cause(&self) -> Cause {
+        let mut said = vec![6];
+        said.extend_from_slice(&self.version.unwrap_or(u32::MAX).to_le_bytes());
+        match &self.change {
+            RegistryChange::Set(requestor) => {
+                said.push(1);
+                said.extend_from_slice(&encode_requestor(requestor));
+            }
+            RegistryChange::Close(id) => {
+                said.push(2);
+                said.extend_from_slice(id.as_bytes());
+            }
+        }
         self.asker.cause(&said)
     }
 }

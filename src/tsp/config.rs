@@ -56,6 +56,10 @@ pub struct TspLimits {
     pub step_ups: usize,
     /// How many notifications may wait for one receiver; with more the oldest is given up.
     pub notifications: usize,
+    /// How many tokens may have controls of their own.
+    pub narrowed_tokens: u32,
+    /// How many requestors the registry may have.
+    pub requestors: u32,
 }
 
 impl TspLimits {
@@ -70,6 +74,8 @@ impl TspLimits {
         waiting_enquiries: 256,
         step_ups: 100_000,
         notifications: 100_000,
+        narrowed_tokens: 100_000,
+        requestors: 10_000,
     };
 }
 
@@ -139,6 +145,8 @@ impl TspConfig {
             ("remembered_requests", limits.remembered_requests),
             ("waiting_calls", limits.waiting_calls),
             ("tokens_per_pan", usize::try_from(limits.tokens_per_pan).unwrap_or_default()),
+            ("requestors", usize::try_from(limits.requestors).unwrap_or_default()),
+            ("narrowed_tokens", usize::try_from(limits.narrowed_tokens).unwrap_or_default()),
             ("tokens_per_device", usize::try_from(limits.tokens_per_device).unwrap_or_default()),
         ] {
             check(value > 0, &mut faults, format!("limits.{key}"), "must not be zero");
@@ -239,7 +247,7 @@ fn check(holds: bool, faults: &mut Vec<ConfigFault>, key: String, reason: &'stat
 #[cfg(test)]
 pub(crate) fn sample() -> TspConfig {
     use super::controls::{DomainControls, Merchant};
-    use super::requestor::Activation;
+    use super::requestor::{Activation, RequestorLimits};
     use crate::vocab::{
         EntryMode, LinkId, MerchantId, TokenAssuranceMethod, TokenLocation, TokenRequestorId,
     };
@@ -264,6 +272,9 @@ pub(crate) fn sample() -> TspConfig {
         location: TokenLocation::DeviceStorage,
         assurances: vec![TokenAssuranceMethod::parse(b"01").unwrap()],
         activation: Activation::AtIssue,
+        locations: Vec::new(),
+        notification_url: Text::default(),
+        limits: RequestorLimits::default(),
     };
     let cryptograms = Some(CryptogramChoice {
         profile: CryptogramProfile::named("ccd-aes").unwrap(),
@@ -320,6 +331,8 @@ pub(crate) fn sample() -> TspConfig {
             waiting_enquiries: 4,
             step_ups: 8,
             notifications: 16,
+            narrowed_tokens: 3,
+            requestors: 3,
         },
     }
 }

@@ -1,7 +1,9 @@
 //! `DomainControls` against `DomainContext`: where a token may be used (EMVCo's token domain restriction
 //! controls, 4.7 and 10.7).
 
-use crate::vocab::{Amount, EntryMode, LinkId, MerchantCategory, MerchantId, Refusal, TokenRequestorId};
+use crate::vocab::{
+    Amount, Country, EntryMode, LinkId, MerchantCategory, MerchantId, Refusal, TokenRequestorId,
+};
 
 /// Entry modes as a set: DE 22 has a hundred of them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -88,7 +90,26 @@ pub struct DomainContext<'a> {
     pub merchant: Option<&'a MerchantId>,
     pub entry_mode: Option<EntryMode>,
     pub category: Option<MerchantCategory>,
+    pub country: Option<Country>,
     pub amount: Option<Amount>,
+}
+
+impl DomainContext<'_> {
+    pub(super) fn merchant_is_of(&self, list: &[Merchant]) -> bool {
+        self.merchant.is_some_and(|id| list.iter().any(|merchant| merchant.is(self.acquirer, id)))
+    }
+
+    pub(super) fn within(&self, most: Option<Amount>) -> Result<(), Refusal> {
+        match (most, self.amount) {
+            (None, _) => Ok(()),
+            (Some(most), Some(amount))
+                if amount.currency() == most.currency() && amount.minor() <= most.minor() =>
+            {
+                Ok(())
+            }
+            (Some(_), _) => Err(Refusal::AmountNotAllowed),
+        }
+    }
 }
 
 impl DomainControls {
@@ -98,8 +119,7 @@ impl DomainControls {
     /// # Errors
     /// `MerchantNotAllowed`.
     pub fn check_caller(&self, context: &DomainContext<'_>) -> Result<(), Refusal> {
-        let allowed = self.merchants.is_empty()
-            || context.merchant.is_some_and(|id| self.merchants.iter().any(|m| m.is(context.acquirer, id)));
+        let allowed = self.merchants.is_empty() || context.merchant_is_of(&self.merchants);
         allowed.then_some(()).ok_or(Refusal::MerchantNotAllowed)
     }
 
@@ -116,15 +136,7 @@ impl DomainControls {
         if !category_allowed {
             return Err(Refusal::ChannelNotAllowed);
         }
-        match (self.most_amount, context.amount) {
-            (None, _) => Ok(()),
-            (Some(most), Some(amount))
-                if amount.currency() == most.currency() && amount.minor() <= most.minor() =>
-            {
-                Ok(())
-            }
-            (Some(_), _) => Err(Refusal::AmountNotAllowed),
-        }
+        context.within(self.most_amount)
     }
 }
 
@@ -177,6 +189,7 @@ mod tests {
             merchant: Some(&shop),
             entry_mode: Some(mode(b"07")),
             category: Some(MerchantCategory(5411)),
+            country: None,
             amount: Some(euro(100)),
         };
         let bound = DomainControls {

@@ -2,11 +2,11 @@
 //! cryptogram was found true, so that a forged one burns nothing; recovered after a restart from the journal's
 //! transaction entries.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::stdx::bounded::BoundedMap;
 use crate::stdx::clock::Moment;
+use crate::stdx::lock::{Lock, Locks, StdLocks};
 use crate::stdx::maps::Map;
 use crate::vocab::{Amount, CounterTaken, LinkId, TerminalId};
 
@@ -46,9 +46,10 @@ pub(super) enum Standing {
     OutOfRange,
 }
 
-/// What was used, of all tokens.
-pub(super) struct Counters {
-    shards: Box<[Mutex<Shard>]>,
+/// What was used, of all tokens. Which locks they are is left open for a test that tries the orders in which threads
+/// may come.
+pub(super) struct Counters<L: Locks = StdLocks> {
+    shards: Box<[L::Of<Shard>]>,
     window: CounterWindow,
     resubmit_window: Duration,
 }
@@ -138,10 +139,10 @@ impl Shard {
     }
 }
 
-impl Counters {
+impl<L: Locks> Counters<L> {
     pub(super) fn new(window: CounterWindow, resubmit_window: Duration) -> Self {
         let shard = || Shard { tokens: Map::default(), released: BoundedMap::with_capacity(RELEASED_MOST) };
-        Self { shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect(), window, resubmit_window }
+        Self { shards: (0..SHARDS).map(|_| L::Of::new(shard())).collect(), window, resubmit_window }
     }
 
     /// What a counter is worth now: looked at before its cryptogram is, which takes longer.
@@ -199,8 +200,7 @@ impl Counters {
 
     fn with<T>(&self, record: u64, act: impl FnOnce(&mut Shard) -> T) -> Option<T> {
         let shard = usize::try_from(record % SHARDS as u64).unwrap_or_default();
-        let shard = self.shards.get(shard)?;
-        Some(act(&mut shard.lock().unwrap_or_else(PoisonError::into_inner)))
+        Some(self.shards.get(shard)?.with(act))
     }
 }
 
@@ -314,6 +314,71 @@ mod tests {
             });
             assert_eq!(won.into_inner(), 1, "round {round}");
         }
+    }
+
+    /// `shuttle`'s locks, whose scheduler decides which thread goes on at each of them.
+    struct Shuffled;
+
+    impl Locks for Shuffled {
+        type Of<T: Send> = shuttle::sync::Mutex<T>;
+    }
+
+    impl<T: Send> Lock<T> for shuttle::sync::Mutex<T> {
+        fn new(value: T) -> Self {
+            Self::new(value)
+        }
+
+        fn with<R>(&self, act: impl FnOnce(&mut T) -> R) -> R {
+            act(&mut self.lock().unwrap())
+        }
+    }
+
+    type ShuffledCounters = Counters<Shuffled>;
+
+    /// As a payment does: look, have the cryptogram verified, take.
+    fn pays(counters: &ShuffledCounters, atc: u16, by: &Presentation) -> bool {
+        let looked = counters.look(7, counter(atc, 1), by, START);
+        shuttle::thread::yield_now();
+        looked == Free && counters.take(7, counter(atc, 1), by, START) == Free
+    }
+
+    /// P7 in every order of threads that the scheduler finds: presentations of one cryptogram, one of which is not
+    /// forwarded and released, others of counters near it, and a recovery that notes. At no time have more approvals
+    /// been given than one and those that were taken back.
+    #[test]
+    fn in_every_order_of_threads_a_cryptogram_leads_to_one_approval() {
+        let race = || {
+            let counters = std::sync::Arc::new(ShuffledCounters::new(WINDOW, RESUBMIT));
+            let standing = std::sync::Arc::new(AtomicUsize::new(0));
+            let terminal = at(b"TERM0001");
+            let threads: Vec<_> = (0..4_u16)
+                .map(|thread| {
+                    let (counters, standing) = (counters.clone(), standing.clone());
+                    shuttle::thread::spawn(move || {
+                        if thread == 3 {
+                            // Another tap of the same phone, further on: it must not make the first look new.
+                            pays(&counters, 9, &terminal);
+                            return;
+                        }
+                        if !pays(&counters, 5, &terminal) {
+                            return;
+                        }
+                        assert_eq!(standing.fetch_add(1, Ordering::SeqCst), 0, "a second approval");
+                        if thread == 0 {
+                            // Not forwarded: it led to nothing.
+                            standing.fetch_sub(1, Ordering::SeqCst);
+                            counters.release(7, counter(5, 1), terminal, START);
+                        }
+                    })
+                })
+                .collect();
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            assert!(standing.load(Ordering::SeqCst) <= 1);
+            counters.note(7, 5);
+            assert!(!pays(&counters, 5, &at(b"TERM0002")), "nobody else ever gets it");
+        };
+        shuttle::check_random(race, 2_000);
+        shuttle::check_pct(race, 1_000, 3);
     }
 
     proptest! {

@@ -3,17 +3,21 @@
 use std::sync::Arc;
 
 use crate::crypto::{CryptogramKeys, DataSealer, IssuerAuthentication, Sealed};
-use crate::stdx::clock::{Moment, Now};
+use crate::journal::TransactionEntry;
+use crate::stdx::clock::{Moment, Now, Wall};
 use crate::vocab::{
-    Amount, ChipPayment, CounterTaken, EntryMode, Expiry, LinkId, MerchantCategory, MerchantId, Par, Refusal,
-    Service, TerminalId, Token, TokenAssuranceMethod, TokenRequestorId, VerdictResult, Verdicts, YearMonth,
+    Amount, ChipPayment, CounterTaken, Country, EntryMode, Expiry, LinkId, MerchantCategory, MerchantId, Par,
+    Refusal, Service, TerminalId, Token, TokenAssuranceMethod, TokenRequestorId, TransactionId,
+    VerdictResult, Verdicts, YearMonth,
 };
 
 use super::controls::{DomainContext, DomainControls, check_requestor};
-use super::counters::{Counters, Presentation};
+use super::counters::{Counters, Presentation, Standing};
 use super::lifecycle::TokenStatus;
+use super::own_controls::TokenControls;
 use super::record::{CardAad, CardData, open_card};
 use super::table::{BATCH, Domain, Mapping, TokenTable};
+use super::velocity::{Take, Velocity};
 use super::verify::{TokenKeys, check_amount, check_cryptogram, refuse_used};
 
 /// What the PAN is wanted for, and so how closely the token is looked at.
@@ -41,6 +45,10 @@ pub struct DetokenizeRequest {
     pub terminal: Option<TerminalId>,
     pub merchant: Option<MerchantId>,
     pub category: Option<MerchantCategory>,
+    /// Of the acquirer.
+    pub country: Option<Country>,
+    /// Under which it counts, where that is limited.
+    pub transaction: TransactionId,
     pub amount: Option<Amount>,
     /// What the chip said, when it came whole.
     pub chip: Option<ChipPayment>,
@@ -77,6 +85,7 @@ pub struct Detokenized {
 pub struct Detokenizer {
     table: Arc<TokenTable>,
     counters: Arc<Counters>,
+    velocity: Arc<Velocity>,
     sealer: DataSealer,
     keys: TokenKeys,
     /// By how many minor units DE 4 may exceed 9F02.
@@ -86,12 +95,12 @@ pub struct Detokenizer {
 impl Detokenizer {
     pub(super) fn new(
         table: Arc<TokenTable>,
-        counters: Arc<Counters>,
+        (counters, velocity): (Arc<Counters>, Arc<Velocity>),
         sealer: DataSealer,
         keys: TokenKeys,
         amount_tolerance: u64,
     ) -> Self {
-        Self { table, counters, sealer, keys, amount_tolerance }
+        Self { table, counters, velocity, sealer, keys, amount_tolerance }
     }
 
     /// Whether an account number lies in a token range: if so it is a token, known or not, and never a PAN.
@@ -116,7 +125,7 @@ impl Detokenizer {
             self.table.touch(numbers.get(..batch.len()).unwrap_or_default());
             out.extend(batch.iter().zip(numbers).map(|(request, token)| {
                 let mapping = self.table.mapping(token).ok_or(Refusal::UnknownToken)?;
-                self.judge(today, now.moment, request, &mapping)
+                self.judge((today, now), request, &mapping)
             }));
         }
     }
@@ -125,6 +134,16 @@ impl Detokenizer {
     /// cryptogram once more.
     pub fn release(&self, record: u64, counter: CounterTaken, by: Presentation, now: Now) {
         self.counters.release(record, counter, by, now.moment);
+    }
+
+    /// A payment that counted was not journaled: it came to nothing.
+    pub fn give_back(&self, record: u64, transaction: TransactionId) {
+        self.velocity.give_back(record, transaction);
+    }
+
+    /// An entry on its way into the journal: what did not come to an approval, or was reversed, counts no more.
+    pub fn observe(&self, entry: &TransactionEntry, now: Now) {
+        self.velocity.observe(entry, now.wall);
     }
 
     /// The issuer's answer to a token's true cryptogram; `None` for one that is not true, or that nobody here can answer.
@@ -147,25 +166,44 @@ impl Detokenizer {
     /// cryptogram. The envelope is opened last, the counter taken after that: nothing that is refused burns one.
     fn judge(
         &self,
-        today: YearMonth,
-        now: Moment,
+        (today, now): (YearMonth, Now),
         request: &DetokenizeRequest,
         mapping: &Mapping,
     ) -> Result<Detokenized, Refusal> {
+        let own = if mapping.narrowed { self.table.own_controls(mapping.record) } else { None };
+        let own = own.as_deref();
         let (_, keys) = self.keys.range(request.token.as_bytes()).ok_or(Refusal::UnknownToken)?;
         let domain = self.table.domain(mapping).ok_or(Refusal::VaultUnavailable)?;
         let mut findings =
             Findings { verdicts: Verdicts::default(), binding: request.purpose != Purpose::PastEvent };
         findings.note(Service::Mapping, Ok(VerdictResult::Good))?;
-        findings.look_at_token(today, request, mapping, domain)?;
-        self.look_at_chip((request, now), keys.as_ref(), mapping.record, &domain.controls, &mut findings)?;
+        findings.look_at_token((today, now.wall), request, mapping, domain, own)?;
+        self.look_at_chip(
+            (request, now.moment),
+            keys.as_ref(),
+            mapping.record,
+            (&domain.controls, own),
+            &mut findings,
+        )?;
         let aad = CardAad::vault(&request.token, mapping.record, mapping.mapping_version);
         // An envelope that does not open is damage: refused, never approved unverified.
         let card = open_card(&self.sealer, &aad, &mapping.sealed).map_err(|_| Refusal::VaultUnavailable)?;
         let is_true = findings.verdicts.of(Service::Cryptogram) == Some(VerdictResult::Good);
         let counter = request.chip.as_ref().filter(|_| is_true && findings.binding).map(taken_by);
+        // A refund takes nothing from what may be spent, and what has happened is not counted again.
+        let rules = own.map_or(&[][..], |own| own.velocity.as_slice());
+        let counts = !rules.is_empty() && request.purpose == Purpose::Purchase;
+        if counts {
+            let take = Take { transaction: request.transaction, at: now.wall, amount: request.amount };
+            self.velocity.take(mapping.record, rules, take)?;
+            findings.verdicts.note(Service::Velocity, VerdictResult::Good);
+        }
         if let Some(counter) = counter {
-            refuse_used(self.counters.take(mapping.record, counter, &request.presentation(), now))?;
+            let standing = self.counters.take(mapping.record, counter, &request.presentation(), now.moment);
+            if standing != Standing::Free && counts {
+                self.velocity.give_back(mapping.record, request.transaction);
+            }
+            refuse_used(standing)?;
         }
         Ok(Detokenized {
             card,
@@ -185,14 +223,17 @@ impl Detokenizer {
         (request, now): (&DetokenizeRequest, Moment),
         keys: Option<&CryptogramKeys>,
         record: u64,
-        controls: &DomainControls,
+        (controls, own): (&DomainControls, Option<&TokenControls>),
         findings: &mut Findings,
     ) -> Result<(), Refusal> {
         let standing =
             |chip: &ChipPayment| self.counters.look(record, taken_by(chip), &request.presentation(), now);
-        findings.note(Service::Cryptogram, check_cryptogram(request, controls, keys, standing))?;
+        let required = controls.cryptogram_required || own.is_some_and(|own| own.cryptogram_required);
+        findings.note(Service::Cryptogram, check_cryptogram(request, required, keys, standing))?;
+        let own_tolerance = own.and_then(|own| own.amount_tolerance).unwrap_or(u64::MAX);
+        let tolerance = self.amount_tolerance.min(own_tolerance);
         let amount = match (request.amount, &request.chip) {
-            (Some(amount), Some(chip)) => check_amount(amount, chip, controls, self.amount_tolerance),
+            (Some(amount), Some(chip)) => check_amount(amount, chip, controls, tolerance),
             _ => Ok(VerdictResult::Absent),
         };
         findings.note(Service::ChipAmount, amount)
@@ -221,10 +262,11 @@ impl Findings {
 
     fn look_at_token(
         &mut self,
-        today: YearMonth,
+        (today, now): (YearMonth, Wall),
         request: &DetokenizeRequest,
         mapping: &Mapping,
         Domain { requestor, controls }: &Domain,
+        own: Option<&TokenControls>,
     ) -> Result<(), Refusal> {
         let good = |()| VerdictResult::Good;
         let context = DomainContext {
@@ -232,6 +274,7 @@ impl Findings {
             merchant: request.merchant.as_ref(),
             entry_mode: request.entry_mode,
             category: request.category,
+            country: request.country,
             amount: request.amount,
         };
         let is_theirs = check_requestor(request.requestor, *requestor);
@@ -239,10 +282,17 @@ impl Findings {
         self.note(Service::Requestor, is_theirs.map(|()| named))?;
         let caller = controls.check_caller(&context);
         self.note(Service::Domain, caller.map(good))?;
+        let own_caller = own.map_or(Ok(()), |own| own.check_caller(&context));
+        if own.is_some() {
+            self.note(Service::OwnControls, own_caller.map(good))?;
+        }
         self.note(Service::Status, check_status(mapping.status).map(good))?;
-        self.note(Service::Expiry, check_expiry(request.expiry, mapping.expiry, today, controls))?;
+        let expiry_optional = controls.expiry_optional && !own.is_some_and(|own| own.expiry_required);
+        self.note(Service::Expiry, check_expiry(request.expiry, mapping.expiry, today, expiry_optional))?;
         // A merchant found wanting stays on record when the way of use is right.
-        self.note(Service::Domain, caller.and_then(|()| controls.check_use(&context)).map(good))
+        self.note(Service::Domain, caller.and_then(|()| controls.check_use(&context)).map(good))?;
+        let Some(own) = own else { return Ok(()) };
+        self.note(Service::OwnControls, own_caller.and_then(|()| own.check_use(&context, now)).map(good))
     }
 }
 
@@ -260,13 +310,13 @@ fn check_expiry(
     sent: Option<Expiry>,
     of_token: Expiry,
     today: YearMonth,
-    controls: &DomainControls,
+    optional: bool,
 ) -> Result<VerdictResult, Refusal> {
     match sent {
         Some(sent) if sent != of_token => Err(Refusal::ExpiryMismatch),
         _ if of_token.is_past(today) => Err(Refusal::TokenExpired),
         Some(_) => Ok(VerdictResult::Good),
-        None if controls.expiry_optional => Ok(VerdictResult::Absent),
+        None if optional => Ok(VerdictResult::Absent),
         None => Err(Refusal::ExpiryMissing),
     }
 }

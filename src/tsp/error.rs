@@ -68,6 +68,11 @@ refusals! {
     RequestInFlight = "request-in-flight", true, "the first request with this id is still being processed";
     /// About 70 per cent of the range is in use.
     TokenRangeFull = "token-range-full", false, "no token is left in the range of this product";
+    /// A list too long, a period that is empty, or a rule without a limit.
+    ControlsNotValid = "controls-not-valid", false, "these controls cannot be kept to";
+    /// It has as many tokens as its registration allows.
+    RequestorFull = "requestor-full", false, "the token requestor has as many tokens as it may have";
+    LocationNotAllowed = "location-not-allowed", false, "the token requestor may not keep tokens there";
     TooManyTokensOfCard = "too-many-tokens-of-card", false, "the card has as many tokens as it may have";
     TooManyTokensOnDevice = "too-many-tokens-on-device", false, "the device holds as many tokens as it may hold";
     /// `capacity` or `control_sets` is reached.

@@ -7,7 +7,9 @@ use crate::vocab::{Digits, Expiry, Par, Text, TokenAssuranceMethod, TokenRequest
 use super::error::ProvisioningRefusal;
 use super::lifecycle::{Lifecycle, Move, TokenStatus};
 use super::outbox::Receiver;
+use super::own_controls::TokenControls;
 use super::record::VaultRecord;
+use super::registry::Registration;
 use super::step_up::{SentCode, StepUp};
 
 /// A requestor's own name for one request: 1 to 64 printable characters.
@@ -180,6 +182,15 @@ pub enum Change {
         expiry: Expiry,
         assurance: TokenAssuranceMethod,
     },
+    /// It has other controls of its own.
+    Controlled {
+        record: u64,
+        before: Lifecycle,
+        lifecycle: Lifecycle,
+        controls: Option<Box<TokenControls>>,
+    },
+    /// A requestor was registered, changed or closed.
+    Registered(Box<Registration>),
     /// Something happened to a card.
     Card(Box<CardChange>),
     /// Issued, and not good until its cardholder has proven itself.
@@ -301,8 +312,9 @@ impl Change {
             | Self::CodeSent { record, .. }
             | Self::CodeWrong { record, .. }
             | Self::Updated { record, .. }
+            | Self::Controlled { record, .. }
             | Self::Proven { record, .. } => Some(*record),
-            Self::Card(_) | Self::Declined | Self::Notified { .. } => None,
+            Self::Card(_) | Self::Registered(_) | Self::Declined | Self::Notified { .. } => None,
         }
     }
 
@@ -312,6 +324,8 @@ impl Change {
             Self::Issued(record) | Self::IssuedForProof { record, .. } => Some(record),
             Self::Moved { .. }
             | Self::Updated { .. }
+            | Self::Controlled { .. }
+            | Self::Registered(_)
             | Self::Card(_)
             | Self::Declined
             | Self::CodeSent { .. }
@@ -332,6 +346,8 @@ impl Change {
             Self::Issued(_)
             | Self::Moved { .. }
             | Self::Updated { .. }
+            | Self::Controlled { .. }
+            | Self::Registered(_)
             | Self::Card(_)
             | Self::IssuedForProof { .. }
             | Self::CodeSent { .. }
@@ -343,13 +359,16 @@ impl Change {
     /// Every token that it changes, new ones apart.
     pub(super) fn altered(&self) -> Vec<u64> {
         match self {
-            Self::Issued(_) | Self::IssuedForProof { .. } | Self::Declined | Self::Notified { .. } => {
-                Vec::new()
-            }
+            Self::Issued(_)
+            | Self::Registered(_)
+            | Self::IssuedForProof { .. }
+            | Self::Declined
+            | Self::Notified { .. } => Vec::new(),
             Self::Moved { record, .. }
             | Self::CodeSent { record, .. }
             | Self::CodeWrong { record, .. }
             | Self::Updated { record, .. }
+            | Self::Controlled { record, .. }
             | Self::Proven { record, .. } => vec![*record],
             Self::Card(change) => change.tokens.iter().map(|token| token.record).collect(),
         }
@@ -359,6 +378,7 @@ impl Change {
     pub(super) fn alter(&self, record: &mut VaultRecord, at: Wall) -> Result<(), CannotFollow> {
         match self {
             Self::Issued(_)
+            | Self::Registered(_)
             | Self::IssuedForProof { .. }
             | Self::Declined
             | Self::CodeSent { .. }
@@ -370,6 +390,10 @@ impl Change {
             }
             Self::Updated { lifecycle, expiry, assurance, .. } => {
                 (record.expiry, record.assurance) = (*expiry, *assurance);
+                step(record, *lifecycle, at)
+            }
+            Self::Controlled { lifecycle, controls, .. } => {
+                record.own.clone_from(controls);
                 step(record, *lifecycle, at)
             }
             Self::Card(change) => change.alter(record, at),

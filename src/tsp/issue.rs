@@ -60,6 +60,10 @@ impl Tsp {
             return Err(ProvisioningRefusal::CardBlocked);
         }
         requestor.assurance(request.assurance)?;
+        if !requestor.may_keep_in(request.location.unwrap_or(requestor.location)) {
+            return Err(ProvisioningRefusal::LocationNotAllowed);
+        }
+        self.check_own_controls(request.controls.as_deref(), false)?;
         self.check_room(&requestor)?;
         self.check_share(request, &requestor)?;
         self.range_for(&config, &pans)?;
@@ -80,18 +84,25 @@ impl Tsp {
         request: &ProvisionRequest,
         requestor: &TokenRequestor,
     ) -> Result<(), ProvisioningRefusal> {
-        let limits = self.config.limits;
+        let (everybodys, own) = (self.config.limits, requestor.limits);
+        if own.tokens.is_some_and(|most| self.live_of(requestor.id) >= most) {
+            return Err(ProvisioningRefusal::RequestorFull);
+        }
+        let least = |everybodys: u32, own: Option<u32>| own.map_or(everybodys, |own| own.min(everybodys));
+        let per_pan = everybodys.tokens_per_pan;
+        let per_device = least(everybodys.tokens_per_device, own.tokens_per_device);
         let live = |record: &VaultRecord| record.lifecycle.status != TokenStatus::Deactivated;
         let room = |count: usize, most: u32| u32::try_from(count).is_ok_and(|count| count < most);
-        let of_card = self.of_card(&self.indexer.index(&request.pan)).into_iter().filter(live).count();
-        if !room(of_card, limits.tokens_per_pan) {
+        let of_card = self.of_card(&self.indexer.index(&request.pan));
+        let live_of_card = of_card.iter().filter(|record| live(record));
+        let theirs = live_of_card.clone().filter(|record| record.requestor == requestor.id).count();
+        let own_room = own.tokens_per_pan.is_none_or(|most| room(theirs, most));
+        if !own_room || !room(live_of_card.count(), per_pan) {
             return Err(ProvisioningRefusal::TooManyTokensOfCard);
         }
         let Some(device) = &request.device else { return Ok(()) };
         let on_device = self.on_device(self.device_mark(requestor.id, device)).filter(live).count();
-        room(on_device, limits.tokens_per_device)
-            .then_some(())
-            .ok_or(ProvisioningRefusal::TooManyTokensOnDevice)
+        room(on_device, per_device).then_some(()).ok_or(ProvisioningRefusal::TooManyTokensOnDevice)
     }
 
     fn next_record(&self) -> u64 {
@@ -194,6 +205,7 @@ impl Tsp {
             issued_at: now.wall,
             changed_at: now.wall,
             past: Vec::new(),
+            own: request.controls.clone(),
             device: request.device.map(|device| self.device_mark(requestor.id, &device)),
         })
     }

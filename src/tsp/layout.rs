@@ -6,11 +6,11 @@
 //! principals, no reason codes, no status before a move, and no further properties of a record. Once written, a
 //! number here never changes its meaning; what must change gets a new version.
 
-use crate::crypto::Sealed;
 use crate::stdx::clock::Wall;
 use crate::vocab::{
-    Amount, Contact, ContactKind, Contacts, Currency, Digits, EnquiryId, Expiry, LinkId, MerchantCategory,
-    MerchantId, Par, Text, Token, TokenAssuranceMethod, TokenLocation, TokenReferenceId, TokenRequestorId,
+    Amount, Contact, ContactKind, Contacts, Country, Currency, Digits, EnquiryId, Expiry, LinkId,
+    MerchantCategory, MerchantId, Par, Text, Token, TokenAssuranceMethod, TokenLocation, TokenReferenceId,
+    TokenRequestorId,
 };
 
 use super::controls::{DomainControls, EntryModes, Merchant};
@@ -20,10 +20,13 @@ use super::event::{
 };
 use super::lifecycle::{Lifecycle, Move, Suspenders, TokenStatus};
 use super::outbox::Receiver;
+use super::own_controls::TokenControls;
 use super::record::{PastMapping, VaultRecord};
+use super::registry::Registration;
+use super::requestor::{Activation, RequestorLimits, TokenRequestor};
 use super::step_up::{SentCode, StepUp};
-
-const VERSION: u8 = 3;
+use super::velocity::{VelocityRule, VelocityWindow};
+use super::wire::{Reader, VERSION, Writer};
 
 impl TokenEvent {
     #[must_use]
@@ -50,6 +53,17 @@ impl TokenEvent {
                 out.bytes(&write_lifecycle(lifecycle));
                 out.bytes(&expiry.digits());
                 out.bytes(&assurance.digits());
+            }
+            Change::Controlled { record, before, lifecycle, controls } => {
+                out.byte(5);
+                out.bytes(&record.to_le_bytes());
+                out.bytes(&write_lifecycle(before));
+                out.bytes(&write_lifecycle(lifecycle));
+                out.optional(controls.as_deref(), put_own_controls);
+            }
+            Change::Registered(registration) => {
+                out.byte(6);
+                put_registration(&mut out, registration);
             }
             Change::Card(change) => {
                 out.byte(4);
@@ -109,6 +123,13 @@ impl TokenEvent {
                 expiry: Expiry::parse(from.take(4)?).ok()?,
                 assurance: TokenAssuranceMethod::parse(from.take(2)?).ok()?,
             },
+            5 => Change::Controlled {
+                record: from.number()?,
+                before: from.array().and_then(read_lifecycle)?,
+                lifecycle: from.array().and_then(read_lifecycle)?,
+                controls: from.optional(take_own_controls)?.map(Box::new),
+            },
+            6 => Change::Registered(Box::new(take_registration(&mut from)?)),
             4 => Change::Card(Box::new(take_card_change(&mut from)?)),
             64 => Change::IssuedForProof {
                 record: Box::new(take_record(&mut from)?),
@@ -128,7 +149,7 @@ impl TokenEvent {
             69 => Change::Notified { receiver: take_receiver(&mut from)?, up_to: from.number()? },
             _ => return None,
         };
-        from.bytes.is_empty().then_some(Self { cause, change })
+        from.is_empty().then_some(Self { cause, change })
     }
 }
 
@@ -167,6 +188,86 @@ fn take_card_change(from: &mut Reader<'_>) -> Option<CardChange> {
                 sealed: from.optional(Reader::sealed)?,
             })
         })?,
+    })
+}
+
+/// A requestor by itself, for a request's digest.
+pub(super) fn encode_requestor(requestor: &TokenRequestor) -> Vec<u8> {
+    let mut out = Writer(Vec::new());
+    put_requestor(&mut out, requestor);
+    out.0
+}
+
+/// A registration by itself, for the checkpoint.
+pub(super) fn encode_registration(registration: &Registration) -> Vec<u8> {
+    let mut out = Writer(vec![VERSION]);
+    put_registration(&mut out, registration);
+    out.0
+}
+
+pub(super) fn decode_registration(bytes: &[u8]) -> Option<Registration> {
+    let mut from = Reader::open(bytes)?;
+    let registration = take_registration(&mut from)?;
+    from.is_empty().then_some(registration)
+}
+
+fn put_registration(out: &mut Writer, registration: &Registration) {
+    out.bytes(&registration.version.to_le_bytes());
+    out.byte(u8::from(registration.closed));
+    out.optional(registration.changed_at.as_ref(), |out, at| out.bytes(&at.0.to_le_bytes()));
+    put_requestor(out, &registration.requestor);
+}
+
+fn take_registration(from: &mut Reader<'_>) -> Option<Registration> {
+    Some(Registration {
+        version: u32::from_le_bytes(from.array()?),
+        closed: from.flag()?,
+        changed_at: from.optional(|from| from.number().map(Wall))?,
+        requestor: take_requestor(from)?,
+    })
+}
+
+fn put_requestor(out: &mut Writer, requestor: &TokenRequestor) {
+    out.bytes(requestor.id.as_bytes());
+    out.text(requestor.name.as_bytes());
+    out.optional(requestor.credential.as_ref(), |out, credential| out.bytes(credential));
+    put_controls(out, &requestor.controls);
+    out.byte(requestor.location.code());
+    out.list(&requestor.assurances, |out, method| out.bytes(&method.digits()));
+    out.byte(match requestor.activation {
+        Activation::AtIssue => 1,
+        Activation::Confirmed => 2,
+    });
+    out.list(&requestor.locations, |out, location| out.byte(location.code()));
+    out.text(requestor.notification_url.as_bytes());
+    let RequestorLimits { tokens, tokens_per_pan, tokens_per_device } = requestor.limits;
+    for limit in [tokens, tokens_per_pan, tokens_per_device] {
+        out.optional(limit.as_ref(), |out, most| out.bytes(&most.to_le_bytes()));
+    }
+}
+
+fn take_requestor(from: &mut Reader<'_>) -> Option<TokenRequestor> {
+    let location = |from: &mut Reader<'_>| TokenLocation::ALL.get(usize::from(from.byte()?)).copied();
+    let limit = |from: &mut Reader<'_>| Some(u32::from_le_bytes(from.array()?));
+    Some(TokenRequestor {
+        id: TokenRequestorId::parse(from.take(11)?).ok()?,
+        name: Text::parse("name", from.text()?).ok()?,
+        credential: from.optional(Reader::array)?,
+        controls: take_controls(from)?,
+        location: location(from)?,
+        assurances: from.list(|from| TokenAssuranceMethod::parse(from.take(2)?).ok())?,
+        activation: match from.byte()? {
+            1 => Activation::AtIssue,
+            2 => Activation::Confirmed,
+            _ => return None,
+        },
+        locations: from.list(location)?,
+        notification_url: Text::parse("URL", from.text()?).ok()?,
+        limits: RequestorLimits {
+            tokens: from.optional(limit)?,
+            tokens_per_pan: from.optional(limit)?,
+            tokens_per_device: from.optional(limit)?,
+        },
     })
 }
 
@@ -299,7 +400,7 @@ pub(super) fn encode_record(record: &VaultRecord) -> Vec<u8> {
 pub(super) fn decode_record(bytes: &[u8]) -> Option<VaultRecord> {
     let mut from = Reader::open(bytes)?;
     let record = take_record(&mut from)?;
-    from.bytes.is_empty().then_some(record)
+    from.is_empty().then_some(record)
 }
 
 /// Status, suspenders and version, in six bytes.
@@ -356,6 +457,7 @@ fn take_record(from: &mut Reader<'_>) -> Option<VaultRecord> {
         changed_at: Wall(from.number()?),
         device: None,
         past: Vec::new(),
+        own: None,
     };
     if from.version >= 3 {
         take_properties(from, &mut record)?;
@@ -366,7 +468,8 @@ fn take_record(from: &mut Reader<'_>) -> Option<VaultRecord> {
 /// What only some records have: a count, then each with its number in front, in their order. A property that is not known here
 /// makes the record unreadable, never incomplete.
 fn put_properties(out: &mut Writer, record: &VaultRecord) {
-    out.byte(u8::from(record.device.is_some()) + u8::from(!record.past.is_empty()));
+    let properties = [record.device.is_some(), !record.past.is_empty(), record.own.is_some()];
+    out.byte(properties.into_iter().map(u8::from).sum());
     if let Some(device) = &record.device {
         out.byte(1);
         out.bytes(&device.to_le_bytes());
@@ -378,6 +481,10 @@ fn put_properties(out: &mut Writer, record: &VaultRecord) {
             past.sealed.encode(&mut out.0);
             out.bytes(&past.until.0.to_le_bytes());
         });
+    }
+    if let Some(own) = &record.own {
+        out.byte(3);
+        put_own_controls(out, own);
     }
 }
 
@@ -394,6 +501,7 @@ fn take_properties(from: &mut Reader<'_>, record: &mut VaultRecord) -> Option<()
                     Some(PastMapping { mapping_version, sealed: from.sealed()?, until: Wall(from.number()?) })
                 })?;
             }
+            3 => record.own = Some(Box::new(take_own_controls(from)?)),
             _ => return None,
         }
         last = property;
@@ -403,15 +511,9 @@ fn take_properties(from: &mut Reader<'_>, record: &mut VaultRecord) -> Option<()
 
 fn put_controls(out: &mut Writer, controls: &DomainControls) {
     out.bytes(&controls.entry_modes.bits().to_le_bytes());
-    out.list(&controls.merchants, |out, merchant| {
-        out.bytes(&merchant.acquirer.0.to_le_bytes());
-        out.text(merchant.id.as_bytes());
-    });
+    out.list(&controls.merchants, put_merchant);
     out.list(&controls.categories, |out, category| out.bytes(&category.0.to_le_bytes()));
-    out.optional(controls.most_amount.as_ref(), |out, most| {
-        out.bytes(&most.minor().to_le_bytes());
-        out.bytes(&most.currency().digits());
-    });
+    out.optional(controls.most_amount.as_ref(), put_amount);
     for flag in [controls.expiry_optional, controls.chip_amount_binds, controls.cryptogram_required] {
         out.byte(u8::from(flag));
     }
@@ -420,125 +522,95 @@ fn put_controls(out: &mut Writer, controls: &DomainControls) {
 fn take_controls(from: &mut Reader<'_>) -> Option<DomainControls> {
     Some(DomainControls {
         entry_modes: EntryModes::from_bits(u128::from_le_bytes(from.array()?)),
-        merchants: from.list(|from| {
-            Some(Merchant {
-                acquirer: LinkId(u16::from_le_bytes(from.array()?)),
-                id: MerchantId::parse(from.text()?).ok()?,
-            })
-        })?,
+        merchants: from.list(take_merchant)?,
         categories: from.list(|from| Some(MerchantCategory(u16::from_le_bytes(from.array()?))))?,
-        most_amount: from.optional(|from| {
-            let minor = from.number()?;
-            Some(Amount::new(minor, Currency::parse(from.take(3)?).ok()?))
-        })?,
+        most_amount: from.optional(take_amount)?,
         expiry_optional: from.flag()?,
         chip_amount_binds: from.flag()?,
         cryptogram_required: if from.version < 2 { false } else { from.flag()? },
     })
 }
 
-pub(super) struct Writer(pub(super) Vec<u8>);
-
-impl Writer {
-    pub(super) fn byte(&mut self, byte: u8) {
-        self.0.push(byte);
-    }
-
-    pub(super) fn bytes(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
-    }
-
-    /// A word of `vocab`, none of which is longer than 255 bytes.
-    pub(super) fn text(&mut self, text: &[u8]) {
-        self.byte(u8::try_from(text.len()).unwrap_or(u8::MAX));
-        self.bytes(text.get(..usize::from(u8::MAX)).unwrap_or(text));
-    }
-
-    pub(super) fn optional<T>(&mut self, value: Option<&T>, put: impl Fn(&mut Self, &T)) {
-        self.byte(u8::from(value.is_some()));
-        if let Some(value) = value {
-            put(self, value);
-        }
-    }
-
-    /// A list of at most 65,535; the configuration does not come near.
-    pub(super) fn list<T>(&mut self, list: &[T], put: impl Fn(&mut Self, &T)) {
-        let count = u16::try_from(list.len()).unwrap_or(u16::MAX);
-        self.bytes(&count.to_le_bytes());
-        list.iter().take(usize::from(count)).for_each(|value| put(self, value));
-    }
+fn put_merchant(out: &mut Writer, merchant: &Merchant) {
+    out.bytes(&merchant.acquirer.0.to_le_bytes());
+    out.text(merchant.id.as_bytes());
 }
 
-pub(super) struct Reader<'a> {
-    version: u8,
-    bytes: &'a [u8],
+fn take_merchant(from: &mut Reader<'_>) -> Option<Merchant> {
+    Some(Merchant {
+        acquirer: LinkId(u16::from_le_bytes(from.array()?)),
+        id: MerchantId::parse(from.text()?).ok()?,
+    })
 }
 
-impl<'a> Reader<'a> {
-    /// None for a version that is not known here.
-    pub(super) fn open(bytes: &'a [u8]) -> Option<Self> {
-        let (version, bytes) = bytes.split_first()?;
-        (1..=VERSION).contains(version).then_some(Self { version: *version, bytes })
-    }
+fn put_amount(out: &mut Writer, amount: &Amount) {
+    out.bytes(&amount.minor().to_le_bytes());
+    out.bytes(&amount.currency().digits());
+}
 
-    /// Bytes that have no version of their own.
-    pub(super) fn here(bytes: &'a [u8]) -> Self {
-        Self { version: VERSION, bytes }
-    }
+fn take_amount(from: &mut Reader<'_>) -> Option<Amount> {
+    let minor = from.number()?;
+    Some(Amount::new(minor, Currency::parse(from.take(3)?).ok()?))
+}
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
+/// Controls by themselves, for a request's digest.
+pub(super) fn encode_controls(controls: &TokenControls) -> Vec<u8> {
+    let mut out = Writer(Vec::new());
+    put_own_controls(&mut out, controls);
+    out.0
+}
 
-    pub(super) fn byte(&mut self) -> Option<u8> {
-        let (byte, rest) = self.bytes.split_first()?;
-        self.bytes = rest;
-        Some(*byte)
+fn put_own_controls(out: &mut Writer, controls: &TokenControls) {
+    out.optional(controls.entry_modes.as_ref(), |out, modes| out.bytes(&modes.bits().to_le_bytes()));
+    out.list(&controls.merchants, put_merchant);
+    for categories in [&controls.categories, &controls.denied_categories] {
+        out.list(categories, |out, category| out.bytes(&category.0.to_le_bytes()));
     }
+    out.list(&controls.countries, |out, country| out.bytes(&country.0.to_le_bytes()));
+    out.list(&controls.currencies, |out, currency| out.bytes(&currency.digits()));
+    out.optional(controls.most_amount.as_ref(), put_amount);
+    out.optional(controls.amount_tolerance.as_ref(), |out, most| out.bytes(&most.to_le_bytes()));
+    out.byte(u8::from(controls.cryptogram_required));
+    out.byte(u8::from(controls.expiry_required));
+    for moment in [&controls.from, &controls.until] {
+        out.optional(moment.as_ref(), |out, moment| out.bytes(&moment.0.to_le_bytes()));
+    }
+    out.list(&controls.velocity, |out, rule| {
+        let hours = match rule.window {
+            VelocityWindow::Day => 0,
+            VelocityWindow::Hours(hours) => hours,
+        };
+        out.bytes(&hours.to_le_bytes());
+        out.optional(rule.most_payments.as_ref(), |out, most| out.bytes(&most.to_le_bytes()));
+        out.optional(rule.most_amount.as_ref(), put_amount);
+    });
+}
 
-    pub(super) fn flag(&mut self) -> Option<bool> {
-        match self.byte()? {
-            0 => Some(false),
-            1 => Some(true),
-            _ => None,
-        }
-    }
-
-    pub(super) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.bytes.split_at_checked(count)?;
-        self.bytes = rest;
-        Some(taken)
-    }
-
-    pub(super) fn number(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.bytes.split_first_chunk::<N>()?;
-        self.bytes = rest;
-        Some(*taken)
-    }
-
-    pub(super) fn text(&mut self) -> Option<&'a [u8]> {
-        let length = self.byte()?;
-        self.take(usize::from(length))
-    }
-
-    pub(super) fn sealed(&mut self) -> Option<Sealed> {
-        let (sealed, rest) = Sealed::decode(self.bytes).ok()?;
-        self.bytes = rest;
-        Some(sealed)
-    }
-
-    pub(super) fn optional<T>(&mut self, take: impl Fn(&mut Self) -> Option<T>) -> Option<Option<T>> {
-        if self.flag()? { take(self).map(Some) } else { Some(None) }
-    }
-
-    pub(super) fn list<T>(&mut self, take: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
-        let count = u16::from_le_bytes(self.array()?);
-        (0..count).map(|_| take(self)).collect()
-    }
+fn take_own_controls(from: &mut Reader<'_>) -> Option<TokenControls> {
+    let category = |from: &mut Reader<'_>| Some(MerchantCategory(u16::from_le_bytes(from.array()?)));
+    let moment = |from: &mut Reader<'_>| from.number().map(Wall);
+    Some(TokenControls {
+        entry_modes: from.optional(|from| Some(EntryModes::from_bits(u128::from_le_bytes(from.array()?))))?,
+        merchants: from.list(take_merchant)?,
+        categories: from.list(category)?,
+        denied_categories: from.list(category)?,
+        countries: from.list(|from| Some(Country(u16::from_le_bytes(from.array()?))))?,
+        currencies: from.list(|from| Currency::parse(from.take(3)?).ok())?,
+        most_amount: from.optional(take_amount)?,
+        amount_tolerance: from.optional(Reader::number)?,
+        cryptogram_required: from.flag()?,
+        expiry_required: from.flag()?,
+        from: from.optional(moment)?,
+        until: from.optional(moment)?,
+        velocity: from.list(|from| {
+            let window = match u16::from_le_bytes(from.array()?) {
+                0 => VelocityWindow::Day,
+                hours => VelocityWindow::Hours(hours),
+            };
+            let most_payments = from.optional(|from| Some(u16::from_le_bytes(from.array()?)))?;
+            Some(VelocityRule { window, most_payments, most_amount: from.optional(take_amount)? })
+        })?,
+    })
 }
 
 #[cfg(test)]
@@ -547,6 +619,7 @@ pub(crate) mod tests {
 
     use super::super::lifecycle::Suspender;
     use super::*;
+    use crate::crypto::Sealed;
 
     pub(crate) fn record(number: u64, token: &[u8]) -> VaultRecord {
         let config = super::super::config::sample();
@@ -574,6 +647,35 @@ pub(crate) mod tests {
             changed_at: Wall(2_000),
             device: Some(77),
             past: Vec::new(),
+            own: None,
+        }
+    }
+
+    /// Something of everything.
+    pub(crate) fn own_controls() -> TokenControls {
+        let euro = Currency::parse(b"978").unwrap();
+        let merchant = MerchantId::parse(b"SHOP1").unwrap();
+        TokenControls {
+            entry_modes: Some(EntryModes::from_bits(1 << 7)),
+            merchants: vec![Merchant { acquirer: LinkId(1), id: merchant }],
+            categories: vec![MerchantCategory(5411)],
+            denied_categories: vec![MerchantCategory(7995)],
+            countries: vec![Country(276)],
+            currencies: vec![euro],
+            most_amount: Some(Amount::new(5_000, euro)),
+            amount_tolerance: Some(3),
+            cryptogram_required: true,
+            expiry_required: true,
+            from: Some(Wall(1)),
+            until: Some(Wall(9_000_000_000_000)),
+            velocity: vec![
+                VelocityRule {
+                    window: VelocityWindow::Day,
+                    most_payments: Some(3),
+                    most_amount: Some(Amount::new(9_000, euro)),
+                },
+                VelocityRule { window: VelocityWindow::Hours(1), most_payments: Some(2), most_amount: None },
+            ],
         }
     }
 
@@ -629,6 +731,15 @@ pub(crate) mod tests {
         let expiry = Expiry::parse(b"3105").unwrap();
         let assurance = TokenAssuranceMethod::parse(b"11").unwrap();
         list.push(event(Change::Updated { record: 7, before, lifecycle, expiry, assurance }));
+        for controls in [None, Some(Box::new(own_controls()))] {
+            list.push(event(Change::Controlled { record: 7, before, lifecycle, controls }));
+        }
+        let requestor = super::super::config::sample().requestors[1].clone();
+        for closed in [false, true] {
+            let requestor = requestor.clone();
+            let registration = Registration { requestor, version: 3, closed, changed_at: Some(Wall(7)) };
+            list.push(event(Change::Registered(Box::new(registration))));
+        }
         let last4 = Digits::parse("last four", b"0119", 4).unwrap();
         for (at, card_event) in CardEvent::ALL.iter().enumerate() {
             let par = Par::parse(b"Q0010013020315513942420893974").ok().filter(|_| at == 1);
@@ -674,6 +785,7 @@ pub(crate) mod tests {
         }
         let mut record = record(3, b"4895370000000005");
         record.keep_mapping(Wall(7));
+        record.own = Some(Box::new(own_controls()));
         assert_eq!(decode_record(&encode_record(&record)), Some(record));
     }
 

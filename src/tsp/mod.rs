@@ -2,6 +2,7 @@
 
 mod approval;
 mod cards;
+mod chains;
 mod checkpoint;
 mod command;
 mod config;
@@ -20,21 +21,25 @@ mod log;
 mod metrics;
 mod moves;
 mod outbox;
+mod own_controls;
 mod record;
+mod registry;
 mod requestor;
 mod service;
 mod step_up;
 mod table;
 #[allow(clippy::module_inception, reason = "the state machine is what the module is named after")]
 mod tsp;
+mod velocity;
 mod verify;
+mod wire;
 mod writer;
 
 pub use approval::{Enquiry, EnquiryReply, IssuerApproval, IssuerWord, NoIssuers};
 pub use checkpoint::TspFold;
 pub use command::{
-    Action, Answer, Asker, CallId, CardNews, CardRequest, Command, MappingView, MoveRequest, ParQuery,
-    ProvisionRequest, StepUpView, TokenView, Told, UpdateRequest,
+    Action, Answer, Asker, CallId, CardNews, CardRequest, Command, ControlRequest, MappingView, MoveRequest,
+    ParQuery, ProvisionRequest, RegistryChange, RegistryRequest, StepUpView, TokenView, Told, UpdateRequest,
 };
 pub use config::{ConfigFault, CryptogramChoice, PanRange, TokenRange, TspConfig, TspLimits};
 pub use controls::{DomainContext, DomainControls, EntryModes, Merchant};
@@ -50,14 +55,17 @@ pub use idv::{ApprovalRule, IssuerRule};
 pub use lifecycle::{Lifecycle, Move, Moved, Suspender, Suspenders, TokenStatus};
 pub use log::{JournalLog, LogNotifier, LogPosition, LogRefusal, LogState, LogWatch, TokenLog, log_watch};
 pub use outbox::{Happening, Notification, Outbox, OutboxStanding, Receiver};
+pub use own_controls::TokenControls;
 pub use record::{CardAad, CardData, PastMapping, VaultRecord, open_card, seal_card};
-pub use requestor::{Activation, Requestors, TokenRequestor};
+pub use registry::Registration;
+pub use requestor::{Activation, RequestorLimits, TokenRequestor};
 pub use service::{Ports, TokenService};
 pub use step_up::{
     CodeDelivering, CodeDelivery, CodeRequest, CodeSubmission, NoCodes, SentCode, StepUp, StepUpCode,
     StepUpLimits,
 };
 pub use tsp::Tsp;
+pub use velocity::{VelocityRule, VelocityWindow};
 pub use verify::TokenKeys;
 pub use writer::WriterThread;
 

@@ -3,11 +3,12 @@
 use crate::stdx::clock::Now;
 use crate::vocab::{TokenReferenceId, YearMonth};
 
-use super::command::{MoveRequest, UpdateRequest};
+use super::command::{ControlRequest, MoveRequest, UpdateRequest};
 use super::error::ProvisioningRefusal;
 use super::event::{Cause, Change, Principal, TokenEvent};
 use super::generate::expiry;
 use super::lifecycle::{Move, Moved, Suspender, TokenStatus};
+use super::own_controls::TokenControls;
 use super::record::{CardAad, VaultRecord, open_card};
 use super::tsp::{Decision, Tsp};
 
@@ -80,6 +81,45 @@ impl Tsp {
         let change = Change::Updated { record: found.record, before, lifecycle, expiry, assurance };
         let cause = Cause { requestor: Some(found.requestor), ..cause };
         Ok(Decision::New(Box::new(TokenEvent { cause, change })))
+    }
+
+    /// A token's own controls, in place of those it has. Its issuer and the operator may narrow it, too.
+    pub(super) fn decide_controls(
+        &self,
+        request: &ControlRequest,
+        now: Now,
+    ) -> Result<Decision, ProvisioningRefusal> {
+        let (cause, today) = (request.cause(), YearMonth::of(now.wall));
+        if let Some(decided) = self.repeated(&cause, today)? {
+            return Ok(decided);
+        }
+        let found = self.to_be_changed(cause.principal, request.reference, request.version)?;
+        let before = found.lifecycle;
+        if before.status == TokenStatus::Deactivated {
+            return Err(ProvisioningRefusal::StatusDoesNotAllow);
+        }
+        self.check_own_controls(request.controls.as_deref(), found.own.is_some())?;
+        let same = request.controls == found.own;
+        let lifecycle = if same { before } else { before.touched() };
+        let (record, controls) = (found.record, request.controls.clone());
+        let change = Change::Controlled { record, before, lifecycle, controls };
+        let cause = Cause { requestor: Some(found.requestor), ..cause };
+        Ok(Decision::New(Box::new(TokenEvent { cause, change })))
+    }
+
+    /// Whether a token may have these controls of its own. `had`: whether it has some already.
+    pub(super) fn check_own_controls(
+        &self,
+        controls: Option<&TokenControls>,
+        had: bool,
+    ) -> Result<(), ProvisioningRefusal> {
+        let Some(controls) = controls else { return Ok(()) };
+        if !controls.valid() {
+            return Err(ProvisioningRefusal::ControlsNotValid);
+        }
+        let most = usize::try_from(self.config.limits.narrowed_tokens).unwrap_or(usize::MAX);
+        let room = had || self.table.narrowed() < most;
+        room.then_some(()).ok_or(ProvisioningRefusal::VaultFull)
     }
 
     /// A token as it will be, for one who may change it and has seen this version of it.

@@ -14,6 +14,7 @@ use crate::vocab::{
 
 use super::controls::DomainControls;
 use super::lifecycle::Lifecycle;
+use super::own_controls::TokenControls;
 
 /// Everything about one token. Of the card only the envelope and the last four digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub struct VaultRecord {
     pub device: Option<u64>,
     /// The cards to which it led before, the oldest first; the journal has those that are forgotten here.
     pub past: Vec<PastMapping>,
+    /// Few tokens are narrowed by themselves.
+    pub own: Option<Box<TokenControls>>,
 }
 
 /// A card to which a token led once.

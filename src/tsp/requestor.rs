@@ -1,14 +1,12 @@
-//! `TokenRequestor` registry: who may ask for what. Until there is a registry of its own, it stands in the
-//! configuration.
+//! `TokenRequestor`: who may ask for what.
 
-use crate::stdx::maps::Map;
 use crate::vocab::{Text, TokenAssuranceMethod, TokenLocation, TokenRequestorId};
 
 use super::controls::DomainControls;
 use super::error::ProvisioningRefusal;
 
 /// A registered requestor in one token domain (EMVCo 5.2: an id a requestor and domain).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenRequestor {
     pub id: TokenRequestorId,
     pub name: Text<16>,
@@ -21,6 +19,20 @@ pub struct TokenRequestor {
     /// The assurance methods that it may claim; "not performed" always may be.
     pub assurances: Vec<TokenAssuranceMethod>,
     pub activation: Activation,
+    /// Where it may keep tokens; empty: anywhere.
+    pub locations: Vec<TokenLocation>,
+    /// Where it wants to hear what becomes of its tokens; empty: nowhere.
+    pub notification_url: Text<128>,
+    pub limits: RequestorLimits,
+}
+
+/// What a requestor's tokens may come to in number, deactivated ones apart; none: as everybody's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RequestorLimits {
+    /// In all.
+    pub tokens: Option<u32>,
+    pub tokens_per_pan: Option<u32>,
+    pub tokens_per_device: Option<u32>,
 }
 
 /// When a token begins to be good.
@@ -32,6 +44,28 @@ pub enum Activation {
 }
 
 impl TokenRequestor {
+    /// The most items of each list.
+    const LIST_MOST: usize = 256;
+
+    /// Whether it can be registered: an entry mode at least (EMVCo demands the control), no list too long, its location
+    /// among those it may use, and a URL that is one.
+    #[must_use]
+    pub fn valid(&self) -> bool {
+        let DomainControls { entry_modes, merchants, categories, .. } = &self.controls;
+        let lists = [merchants.len(), categories.len(), self.assurances.len(), self.locations.len()];
+        let url = self.notification_url.as_bytes();
+        !entry_modes.is_empty()
+            && lists.iter().all(|length| *length <= Self::LIST_MOST)
+            && self.may_keep_in(self.location)
+            && (url.is_empty() || url.starts_with(b"https://"))
+    }
+
+    /// Whether it may keep tokens there.
+    #[must_use]
+    pub fn may_keep_in(&self, location: TokenLocation) -> bool {
+        self.locations.is_empty() || self.locations.contains(&location)
+    }
+
     /// The assurance method that a token gets.
     ///
     /// # Errors
@@ -43,24 +77,6 @@ impl TokenRequestor {
         let method = claimed.unwrap_or(TokenAssuranceMethod::NOT_PERFORMED);
         let allowed = method == TokenAssuranceMethod::NOT_PERFORMED || self.assurances.contains(&method);
         allowed.then_some(method).ok_or(ProvisioningRefusal::AssuranceNotAllowed)
-    }
-}
-
-/// All requestors, by id.
-#[derive(Debug)]
-pub struct Requestors {
-    by_id: Map<TokenRequestorId, TokenRequestor>,
-}
-
-impl Requestors {
-    #[must_use]
-    pub fn new(list: &[TokenRequestor]) -> Self {
-        Self { by_id: list.iter().map(|requestor| (requestor.id, requestor.clone())).collect() }
-    }
-
-    #[must_use]
-    pub fn get(&self, id: TokenRequestorId) -> Option<&TokenRequestor> {
-        self.by_id.get(&id)
     }
 }
 

@@ -10,17 +10,19 @@ use crate::crypto::{ReceiverKey, ReceiverKeys, SecurityModule};
 use crate::stdx::clock::Clock;
 use crate::stdx::maps::Map;
 use crate::stdx::random::Entropy;
-use crate::vocab::{Par, TokenReferenceId};
+use crate::vocab::{Par, TokenReferenceId, TokenRequestorId};
 
 use super::approval::{IssuerApproval, NoIssuers};
 use super::command::{
-    Answer, CardRequest, MappingView, MoveRequest, ParQuery, ProvisionRequest, TokenView, Told, UpdateRequest,
+    Answer, CardRequest, ControlRequest, MappingView, MoveRequest, ParQuery, ProvisionRequest,
+    RegistryRequest, TokenView, Told, UpdateRequest,
 };
 use super::error::{ProvisioningRefusal, TspError};
 use super::event::Principal;
 use super::log::TokenLog;
 use super::metrics::Metrics;
 use super::outbox::{Outbox, Receiver};
+use super::registry::Registration;
 use super::step_up::{CodeDelivering, CodeRequest, CodeSubmission, NoCodes};
 use super::tsp::Tsp;
 use super::writer::{Writer, WriterThread};
@@ -35,7 +37,10 @@ pub(super) enum Question {
     Provision(Box<ProvisionRequest>),
     Move(MoveRequest),
     Update(UpdateRequest),
+    Control(Box<ControlRequest>),
     Card(Box<CardRequest>),
+    Registry(Box<RegistryRequest>),
+    Requestor(Principal, TokenRequestorId),
     Par(Principal, Box<ParQuery>),
     Mappings(Principal, TokenReferenceId),
     Get(Principal, TokenReferenceId),
@@ -139,6 +144,14 @@ impl TokenService {
         self.token(Question::Update(request)).await
     }
 
+    /// Other controls of its own for a token. The answer comes once they are durable and every payment is held to them.
+    ///
+    /// # Errors
+    /// As `change`, `ControlsNotValid`, and `VaultFull` when too many tokens have some.
+    pub async fn control(&self, request: ControlRequest) -> Result<TokenView, ProvisioningRefusal> {
+        self.token(Question::Control(Box::new(request))).await
+    }
+
     /// Something happened to a card: how many of its tokens changed. The answer comes once every payment sees it.
     ///
     /// # Errors
@@ -148,6 +161,31 @@ impl TokenService {
         let told = self.ask(Question::Card(Box::new(request))).await?;
         let Told::Card { changed } = told else { return Err(ProvisioningRefusal::Unavailable) };
         Ok(changed)
+    }
+
+    /// A requestor is registered, changed or closed. The answer comes once that is durable.
+    ///
+    /// # Errors
+    /// `NotYours` for anybody but an operator, `UnknownRequestor`, `VersionDiffers`, `StatusDoesNotAllow` once it is
+    /// closed, `ControlsNotValid`, `VaultFull`, `RequestIdReused`, `RequestInFlight`, `Overloaded`, `Unavailable`.
+    pub async fn registry(&self, request: RegistryRequest) -> Result<Registration, ProvisioningRefusal> {
+        let told = self.ask(Question::Registry(Box::new(request))).await?;
+        let Told::Requestor(found) = told else { return Err(ProvisioningRefusal::Unavailable) };
+        Ok(*found)
+    }
+
+    /// A requestor as it is registered, for operators and for itself.
+    ///
+    /// # Errors
+    /// `UnknownRequestor`, `Overloaded`, `Unavailable`.
+    pub async fn requestor(
+        &self,
+        who: Principal,
+        id: TokenRequestorId,
+    ) -> Result<Registration, ProvisioningRefusal> {
+        let told = self.ask(Question::Requestor(who, id)).await?;
+        let Told::Requestor(found) = told else { return Err(ProvisioningRefusal::Unavailable) };
+        Ok(*found)
     }
 
     /// A payment account reference, if there is one.

@@ -6,7 +6,7 @@
 //! look again. Nothing is ever removed, so a search ends at the first empty place of the index.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::crypto::Sealed;
 use crate::stdx::clock::Wall;
@@ -16,8 +16,10 @@ use crate::vocab::{
     YearMonth,
 };
 
+use super::chains::Chains;
 use super::controls::DomainControls;
 use super::lifecycle::{Lifecycle, Suspenders, TokenStatus};
+use super::own_controls::TokenControls;
 use super::record::{PastMapping, VaultRecord};
 
 /// How many slots are asked for at once. Four bring most of what there is to gain, sixteen nearly
@@ -84,7 +86,7 @@ impl<const N: usize> Slot<N> {
     }
 }
 
-/// Head: suspenders, assurance, location. Words: token number; nonce; nonce's end, key version, status and expiry;
+/// Head: suspenders, assurance, location, whether it has controls of its own. Words: token number; nonce; nonce's end, key version, status and expiry;
 /// ciphertext and tag (4); mapping version and domain; PAR (4); last four; nothing yet (2).
 type PaymentSlot = Slot<15>;
 /// How many of its words a payment needs.
@@ -101,6 +103,8 @@ pub(super) struct Mapping {
     pub(super) assurance: TokenAssuranceMethod,
     pub(super) par: Option<Par>,
     pub(super) mapping_version: u32,
+    /// Whether it has controls of its own.
+    pub(super) narrowed: bool,
     domain: u32,
 }
 
@@ -119,7 +123,14 @@ pub(super) struct TokenTable {
     rest: Box<[RestSlot]>,
     /// Most tokens of a requestor have the same controls: each set is kept once. Only ever added to.
     domains: Box<[OnceLock<Domain>]>,
+    /// Controls of their own that few tokens have. Only for these a lock is taken.
+    own: Box<[OwnShard]>,
 }
+
+type OwnShard = Mutex<Map<u64, Arc<TokenControls>>>;
+
+/// Own controls are spread over so many locks.
+const OWN_SHARDS: usize = 64;
 
 impl TokenTable {
     /// Brings what is known of a batch of tokens near: first all places of the index are asked for, then the slots to
@@ -151,7 +162,18 @@ impl TokenTable {
             par: unpack_par(par),
             mapping_version: high(versions),
             domain: low(versions),
+            narrowed: marks >> 24 != 0,
         })
+    }
+
+    /// A token's own controls. None where its mark was seen and they have been lifted since: the mark goes first.
+    pub(super) fn own_controls(&self, record: u64) -> Option<Arc<TokenControls>> {
+        self.own_shard(record)?.get(&record).cloned()
+    }
+
+    fn own_shard(&self, record: u64) -> Option<MutexGuard<'_, Map<u64, Arc<TokenControls>>>> {
+        let shard = self.own.get(usize::try_from(record % OWN_SHARDS as u64).unwrap_or_default())?;
+        Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn domain(&self, mapping: &Mapping) -> Option<&Domain> {
@@ -212,53 +234,6 @@ pub(super) enum TableFault {
     Taken,
 }
 
-/// Records that have something in common, the newest first: one word a record, and no list of its own for each PAN.
-struct Chains<K> {
-    newest: Map<K, u32>,
-    /// By record: the next older one, or `NONE`.
-    older: Vec<u32>,
-}
-
-/// No record has this number: there would be no room for it.
-const NONE: u32 = u32::MAX;
-
-impl<K> Default for Chains<K> {
-    fn default() -> Self {
-        Self { newest: Map::default(), older: Vec::new() }
-    }
-}
-
-impl<K: std::hash::Hash + Eq + Copy> Chains<K> {
-    /// Puts a record in front of a chain; a new one in its turn, an older one after it was unlinked.
-    fn link(&mut self, key: K, record: u32) {
-        let before = self.newest.insert(key, record).unwrap_or(NONE);
-        match self.older.get_mut(index(record)) {
-            Some(place) => *place = before,
-            None => self.older.push(before),
-        }
-    }
-
-    /// Counts a new record that is in no chain.
-    fn leave_out(&mut self) {
-        self.older.push(NONE);
-    }
-
-    fn unlink(&mut self, key: K, record: u32) {
-        let after = self.older.get(index(record)).copied().unwrap_or(NONE);
-        let before = self.of(key).find(|at| self.older.get(index(*at)) == Some(&record));
-        match (before.and_then(|at| self.older.get_mut(index(at))), after) {
-            (Some(place), _) => *place = after,
-            (None, NONE) => drop(self.newest.remove(&key)),
-            (None, _) => drop(self.newest.insert(key, after)),
-        }
-    }
-
-    fn of(&self, key: K) -> impl Iterator<Item = u32> {
-        let next = |at: &u32| self.older.get(index(*at)).copied().filter(|next| *next != NONE);
-        std::iter::successors(self.newest.get(&key).copied(), next)
-    }
-}
-
 /// The writer's side of the table, with the look-ups that no payment needs.
 pub(super) struct TableWriter {
     table: Arc<TokenTable>,
@@ -270,6 +245,8 @@ pub(super) struct TableWriter {
     by_device: Chains<u64>,
     /// The cards to which few tokens led before.
     past: Map<u64, Vec<PastMapping>>,
+    /// How many tokens have controls of their own.
+    narrowed: usize,
     domains: Map<Domain, u32>,
 }
 
@@ -283,6 +260,7 @@ impl TableWriter {
             payment: (0..capacity).map(|_| Slot::empty()).collect(),
             rest: (0..capacity).map(|_| Slot::empty()).collect(),
             domains: (0..control_sets).map(|_| OnceLock::new()).collect(),
+            own: (0..OWN_SHARDS).map(|_| Mutex::default()).collect(),
         };
         Self {
             table: Arc::new(table),
@@ -292,6 +270,7 @@ impl TableWriter {
             by_pan: Chains::default(),
             by_device: Chains::default(),
             past: Map::default(),
+            narrowed: 0,
             domains: Map::default(),
         }
     }
@@ -323,8 +302,8 @@ impl TableWriter {
 
     /// The PAR that this PAN's tokens have; none when it has no token or they have none.
     pub(super) fn par_of(&self, blind_index: &[u8; 16]) -> Option<Par> {
-        let record = self.by_pan.newest.get(blind_index)?;
-        let (_, words) = self.table.payment.get(index(*record))?.read::<PAYMENT_WORDS>();
+        let record = self.by_pan.of(*blind_index).next()?;
+        let (_, words) = self.table.payment.get(index(record))?.read::<PAYMENT_WORDS>();
         let [_, _, _, _, _, _, _, _, par @ ..] = words;
         unpack_par(par)
     }
@@ -351,6 +330,7 @@ impl TableWriter {
         if !is_next || self.has_token(&new.token) {
             return Err(TableFault::Taken);
         }
+        self.narrow(new);
         self.write(record, new, domain);
         let (home, mark) = self.table.home(new.token.number());
         let empty = self.table.places_from(home).find(|place| place.load(Ordering::Relaxed) == 0);
@@ -374,13 +354,36 @@ impl TableWriter {
             return false;
         };
         let Some(domain) = self.intern(Domain::of(new)) else { return false };
+        // Put in before the mark is set, taken out after it is gone.
+        if new.own.is_some() {
+            self.narrow(new);
+        }
         self.write(record, new, domain);
+        if new.own.is_none() && before.own.is_some() {
+            self.narrow(new);
+        }
         self.keep_past(new);
         if before.blind_index != new.blind_index {
             self.by_pan.unlink(before.blind_index, record);
             self.by_pan.link(new.blind_index, record);
         }
         true
+    }
+
+    fn narrow(&mut self, new: &VaultRecord) {
+        let Some(mut shard) = self.table.own_shard(new.record) else { return };
+        match &new.own {
+            Some(own) => {
+                let before = shard.insert(new.record, Arc::new((**own).clone()));
+                self.narrowed += usize::from(before.is_none());
+            }
+            None => self.narrowed -= usize::from(shard.remove(&new.record).is_some()),
+        }
+    }
+
+    /// How many tokens have controls of their own.
+    pub(super) fn narrowed(&self) -> usize {
+        self.narrowed
     }
 
     fn keep_past(&mut self, new: &VaultRecord) {
@@ -437,6 +440,7 @@ impl TableWriter {
             changed_at: Wall(changed),
             device: (device != 0).then_some(device),
             past: self.past.get(&record).cloned().unwrap_or_default(),
+            own: self.table.own_controls(record).map(|own| Box::new((*own).clone())),
         })
     }
 
@@ -465,7 +469,8 @@ impl TableWriter {
 fn payment_words(from: &VaultRecord, domain: u32) -> (u32, [u64; 15]) {
     let assurance = from.assurance.digits();
     let assurance = assurance.iter().fold(0, |sum: u8, digit| sum * 10 + (digit - b'0'));
-    let marks = [from.lifecycle.suspenders.bits(), assurance, from.location.code(), 0];
+    let marks =
+        [from.lifecycle.suspenders.bits(), assurance, from.location.code(), u8::from(from.own.is_some())];
     let [n0, n1, n2, n3, n4, n5, n6, n7, tail @ ..] = *from.sealed.nonce();
     let nonce = u64::from_le_bytes([n0, n1, n2, n3, n4, n5, n6, n7]);
     let packed = u64::from(u32::from_le_bytes(tail)) << 32

@@ -13,7 +13,7 @@ use crate::stdx::bounded::BoundedMap;
 use crate::stdx::clock::{Now, Wall};
 use crate::stdx::maps::{Map, Set};
 use crate::stdx::random::Entropy;
-use crate::vocab::{Expiry, Token, TokenAssuranceMethod, YearMonth};
+use crate::vocab::{Expiry, Token, TokenAssuranceMethod, TokenReferenceId, TokenRequestorId, YearMonth};
 
 use super::cards::Cards;
 use super::command::{Action, Answer, CallId, Command, TokenView, Told};
@@ -21,15 +21,16 @@ use super::config::{TspConfig, TspLimits};
 use super::counters::Counters;
 use super::detokenize::Detokenizer;
 use super::error::{ProvisioningRefusal, TspError};
-use super::event::{CannotFollow, CardStanding, Cause, Change, RequestKey, TokenEvent};
+use super::event::{CannotFollow, CardStanding, Cause, Change, Principal, RequestKey, TokenEvent};
 use super::idv::{ApprovalRule, AskedFor};
 use super::lifecycle::{Lifecycle, TokenStatus};
 use super::metrics::Fill;
 use super::outbox::Outbox;
 use super::record::VaultRecord;
-use super::requestor::Requestors;
+use super::registry::Requestors;
 use super::step_up::{CodeDelivery, StepUp};
 use super::table::{TableFault, TableWriter};
+use super::velocity::Velocity;
 use super::verify::TokenKeys;
 
 /// What a request came to: enough to give the very same answer again.
@@ -54,6 +55,8 @@ pub(super) enum Recalled {
     },
     /// It was refused, and that changed something.
     Refused(ProvisioningRefusal),
+    /// As it is now: its version says whether it is the one of then.
+    Requestor(TokenRequestorId),
 }
 
 impl Recalled {
@@ -68,9 +71,11 @@ impl Recalled {
             Change::Issued(_)
             | Change::Moved { .. }
             | Change::Updated { .. }
+            | Change::Controlled { .. }
             | Change::IssuedForProof { .. }
             | Change::CodeSent { .. }
             | Change::Proven { .. } => left.map(Self::token),
+            Change::Registered(registration) => Some(Self::Requestor(registration.requestor.id)),
         }
     }
 
@@ -93,11 +98,14 @@ pub struct Tsp {
     keys: TokenKeys,
     pub(super) table: TableWriter,
     pub(super) counters: Arc<Counters>,
+    pub(super) velocity: Arc<Velocity>,
     /// How cards stand that are not as any.
     pub(super) cards: Cards,
     pub(super) remembered: BoundedMap<RequestKey, Remembered>,
     /// How many tokens each token range has given.
     pub(super) issued: Vec<u64>,
+    /// How many tokens of each requestor are not deactivated.
+    live: Map<TokenRequestorId, u32>,
     pub(super) waiting: VecDeque<Waiting>,
     pub(super) ahead: Ahead,
     pub(super) failed: bool,
@@ -136,6 +144,8 @@ pub(super) struct Ahead {
     pub(super) cards: Map<[u8; 16], (usize, Option<CardStanding>)>,
     /// Step-ups as they will be.
     pub(super) step_ups: Map<u64, StepUp>,
+    /// Requestors that are being registered, changed or closed.
+    pub(super) requestors: Set<TokenRequestorId>,
 }
 
 impl Ahead {
@@ -177,9 +187,11 @@ impl Tsp {
             keys: TokenKeys::resolve(&config, security)?,
             table: TableWriter::new(limits.capacity, limits.control_sets),
             cards: Cards::default(),
+            velocity: Arc::new(Velocity::new()),
             counters: Arc::new(Counters::new(config.counter_window, config.resubmit_window)),
             remembered: BoundedMap::with_capacity(limits.remembered_requests),
             issued: vec![0; config.token_ranges.len()],
+            live: Map::default(),
             waiting: VecDeque::new(),
             ahead: Ahead::default(),
             failed: false,
@@ -194,9 +206,9 @@ impl Tsp {
     /// A read handle for a shard; it sees every event as soon as it is applied.
     #[must_use]
     pub fn detokenizer(&self) -> Detokenizer {
-        let counters = Arc::clone(&self.counters);
+        let taken = (Arc::clone(&self.counters), Arc::clone(&self.velocity));
         let (sealer, keys) = (self.sealer.clone(), self.keys.clone());
-        Detokenizer::new(self.table.shared(), counters, sealer, keys, self.config.amount_tolerance)
+        Detokenizer::new(self.table.shared(), taken, sealer, keys, self.config.amount_tolerance)
     }
 
     /// How many tokens there are, deactivated ones included.
@@ -223,64 +235,68 @@ impl Tsp {
 
     /// One step: decides, or applies what became durable. What is to be done stands at the end of `actions`.
     pub fn apply(&mut self, command: Command, now: Now, entropy: &mut Entropy, actions: &mut Vec<Action>) {
-        match command {
-            Command::Provision { call, request } => self.begin(call, request, now, entropy, actions),
-            Command::IssuerAnswered { call, word } => {
-                if let Some(decided) = self.issuer_answered(call, word, now, entropy) {
-                    self.carry_out(call, decided, now, actions);
-                }
+        let (call, decided) = match command {
+            Command::Provision { call, request } => {
+                return self.begin(call, request, now, entropy, actions);
             }
+            Command::IssuerAnswered { call, word } => match self.issuer_answered(call, word, now, entropy) {
+                Some(decided) => (call, decided),
+                None => return,
+            },
             Command::RequestCode { call, request } => {
-                self.code_wanted(call, &request, now, entropy, actions);
+                return self.code_wanted(call, &request, now, entropy, actions);
             }
-            Command::SubmitCode { call, request } => {
-                let decided = self.decide_submission(&request, now);
-                self.carry_out(call, decided, now, actions);
-            }
-            Command::Adopt { call } => self.adopt(call, now, actions),
+            Command::SubmitCode { call, request } => (call, self.decide_submission(&request, now)),
+            Command::Adopt { call } => return self.adopt(call, now, actions),
             Command::Notified { call, receiver, up_to } => {
-                self.was_told(call, (receiver, up_to), now, actions)
+                return self.was_told(call, (receiver, up_to), now, actions);
             }
-            Command::Move { call, request } => {
-                let decided = self.decide_move(&request, now);
-                self.carry_out(call, decided, now, actions);
-            }
-            Command::Update { call, request } => {
-                let decided = self.decide_update(&request, now);
-                self.carry_out(call, decided, now, actions);
-            }
-            Command::Card { call, request } => {
-                let decided = self.decide_card(&request, now, entropy);
-                self.carry_out(call, decided, now, actions);
+            Command::Move { call, request } => (call, self.decide_move(&request, now)),
+            Command::Update { call, request } => (call, self.decide_update(&request, now)),
+            Command::Control { call, request } => (call, self.decide_controls(&request, now)),
+            Command::Card { call, request } => (call, self.decide_card(&request, now, entropy)),
+            Command::Registry { call, request } => (call, self.decide_registry(&request, now)),
+            Command::Get { call, principal, reference } => (call, self.see(principal, reference, now)),
+            Command::Requestor { call, principal, id } => {
+                let found = self.registration(principal, id).map(Box::new);
+                (call, found.map(|found| Decision::Told(Told::Requestor(found))))
             }
             Command::Par { call, principal, query } => {
-                actions.push(Action::Answer { call, answer: self.par(principal, &query).map(Told::Par) });
+                (call, self.par(principal, &query).map(|par| Decision::Told(Told::Par(par))))
             }
             Command::Mappings { call, principal, reference } => {
-                let answer = self.mappings(principal, reference).map(Told::Mappings);
-                actions.push(Action::Answer { call, answer });
+                let found = self.mappings(principal, reference);
+                (call, found.map(|found| Decision::Told(Told::Mappings(found))))
             }
-            Command::Get { call, principal, reference } => {
-                let found = self.owned(principal, reference).and_then(|record| self.table.record(record));
-                let view = found.map(|record| self.view(&record, YearMonth::of(now.wall)));
-                let answer = view.map(Told::Token).ok_or(ProvisioningRefusal::UnknownToken);
-                actions.push(Action::Answer { call, answer });
-            }
-            Command::Durable { events } => {
-                let ready = self.waiting.drain(..events.min(self.waiting.len())).collect::<Vec<_>>();
-                for waiting in ready {
-                    let answer = self.settle(&waiting, YearMonth::of(now.wall));
-                    actions.push(Action::Answer { call: waiting.call, answer });
-                    actions.extend(waiting.code.map(Action::SendCode));
-                }
-            }
+            Command::Durable { events } => return self.made_durable(events, now, actions),
             Command::Refused { events } => {
-                self.drop_newest(events, ProvisioningRefusal::Overloaded, actions);
+                return self.drop_newest(events, ProvisioningRefusal::Overloaded, actions);
             }
             Command::Failed => {
                 self.failed = true;
-                self.drop_newest(self.waiting.len(), ProvisioningRefusal::Unavailable, actions);
+                return self.drop_newest(self.waiting.len(), ProvisioningRefusal::Unavailable, actions);
             }
+        };
+        self.carry_out(call, decided, now, actions);
+    }
+
+    fn see(
+        &self,
+        principal: Principal,
+        reference: TokenReferenceId,
+        now: Now,
+    ) -> Result<Decision, ProvisioningRefusal> {
+        let found = self.owned(principal, reference).and_then(|record| self.table.record(record));
+        let view = found.map(|record| self.view(&record, YearMonth::of(now.wall)));
+        view.map(|view| Decision::Told(Told::Token(view))).ok_or(ProvisioningRefusal::UnknownToken)
+    }
+
+    fn made_durable(&mut self, events: usize, now: Now, actions: &mut Vec<Action>) {
+        let ready = self.waiting.drain(..events.min(self.waiting.len())).collect::<Vec<_>>();
+        for waiting in ready {
+            let answer = self.settle(&waiting, YearMonth::of(now.wall));
+            actions.push(Action::Answer { call: waiting.call, answer });
+            actions.extend(waiting.code.map(Action::SendCode));
         }
     }
 
@@ -299,6 +315,7 @@ impl Tsp {
     /// # Errors
     /// `Event`, as `replay_event`.
     pub fn replay(&mut self, entry: &Entry) -> Result<(), TspError> {
+        self.velocity.replay(entry);
         match &entry.body {
             Body::Token(bytes) => self.replay_event(entry.number.0, entry.wall_time, bytes),
             Body::Transaction(TransactionEntry::Request(request)) => {
@@ -364,6 +381,10 @@ impl Tsp {
             }
             Recalled::Card { changed } => Ok(Told::Card { changed }),
             Recalled::Refused(refusal) => Err(refusal),
+            Recalled::Requestor(id) => {
+                let found = self.requestors.registration(id).ok_or(ProvisioningRefusal::Unavailable)?;
+                Ok(Told::Requestor(Box::new(found)))
+            }
         }
     }
 
@@ -392,6 +413,16 @@ impl Tsp {
         found.filter(|record| record.blind_index == *blind_index).collect()
     }
 
+    /// How many tokens of a requestor are not deactivated, those that wait included.
+    pub(super) fn live_of(&self, id: TokenRequestorId) -> u32 {
+        let new = self.table.len();
+        let is_new = |record: &VaultRecord| usize::try_from(record.record).is_ok_and(|record| record >= new);
+        let waiting = self.ahead.records.values().map(|(_, record)| record);
+        let waiting = waiting.filter(|record| record.requestor == id && is_new(record)).count();
+        let known = self.live.get(&id).copied().unwrap_or_default();
+        known.saturating_add(u32::try_from(waiting).unwrap_or(u32::MAX))
+    }
+
     /// The tokens on a device, as they will be.
     pub(super) fn on_device(&self, device: u64) -> impl Iterator<Item = VaultRecord> {
         let new = self.table.len();
@@ -415,6 +446,9 @@ impl Tsp {
                 *self.ahead.issued.entry(range).or_default() += 1;
             }
             self.ahead.records.insert(record.record, (1, record.clone()));
+        }
+        if let Change::Registered(registration) = &event.change {
+            self.ahead.requestors.insert(registration.requestor.id);
         }
         if let Change::Card(change) = &event.change {
             let times = self.ahead.cards.get(&change.blind_index).map_or(0, |(times, _)| *times);
@@ -449,6 +483,9 @@ impl Tsp {
                 *count = count.saturating_sub(1);
             }
             settled.push(record.record);
+        }
+        if let Change::Registered(registration) = &event.change {
+            self.ahead.requestors.remove(&registration.requestor.id);
         }
         if let Change::Card(change) = &event.change
             && let Some((times, _)) = self.ahead.cards.get_mut(&change.blind_index)
@@ -508,7 +545,14 @@ impl Tsp {
         for number in event.change.altered() {
             let mut record = self.table.record(number).ok_or("no such record")?;
             let before = record.clone();
+            let was_live = is_live(&record);
             event.change.alter(&mut record, at)?;
+            if was_live
+                && !is_live(&record)
+                && let Some(count) = self.live.get_mut(&record.requestor)
+            {
+                *count = count.saturating_sub(1);
+            }
             if !self.table.rewrite(&record) {
                 return Err("the record cannot be changed");
             }
@@ -530,6 +574,9 @@ impl Tsp {
         if let Change::IssuedForProof { record, step_up } = &event.change {
             self.step_ups.insert(record.record, **step_up);
         }
+        if let Change::Registered(registration) = &event.change {
+            self.requestors.note(registration, at)?;
+        }
         let left = event.change.record().and_then(|record| self.table.record(record));
         let told = Recalled::of(&event.change, left.as_ref()).ok_or("no such record")?;
         let body_digest = event.cause.body_digest;
@@ -547,12 +594,19 @@ impl Tsp {
         if let Some(count) = self.issued.get_mut(range) {
             *count += 1;
         }
+        if is_live(record) {
+            *self.live.entry(record.requestor).or_default() += 1;
+        }
         Ok(())
     }
 
     fn range_of(&self, token: &Token) -> Option<usize> {
         self.config.token_ranges.iter().position(|range| range.covers(token.as_bytes()))
     }
+}
+
+fn is_live(record: &VaultRecord) -> bool {
+    record.lifecycle.status != TokenStatus::Deactivated
 }
 
 #[cfg(test)]

@@ -49,13 +49,13 @@ impl TokenKeys {
 /// The counter first, which costs least, then the cryptogram: a verdict for the issuer, or the reason to refuse.
 pub(super) fn check_cryptogram(
     request: &DetokenizeRequest,
-    controls: &DomainControls,
+    required: bool,
     keys: Option<&CryptogramKeys>,
     standing: impl FnOnce(&ChipPayment) -> Standing,
 ) -> Result<VerdictResult, Refusal> {
     let Some(chip) = &request.chip else {
         let chip_entry = request.entry_mode.is_some_and(|mode| mode.has_chip_data());
-        let needed = request.purpose == Purpose::Purchase && (chip_entry || controls.cryptogram_required);
+        let needed = request.purpose == Purpose::Purchase && (chip_entry || required);
         return if needed { Err(Refusal::CryptogramMissing) } else { Ok(VerdictResult::Absent) };
     };
     let Some(keys) = keys else {

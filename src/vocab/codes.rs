@@ -194,6 +194,21 @@ impl MerchantCategory {
     }
 }
 
+/// Country code, `n3` (DE 19, ISO 3166-1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Country(pub u16);
+
+impl Country {
+    /// Takes exactly three digits.
+    ///
+    /// # Errors
+    /// `Length` or `NotADigit`.
+    pub fn parse(bytes: &[u8]) -> Result<Self, WordError> {
+        let value = exact_number("country", bytes, 3)?;
+        Ok(Self(u16::try_from(value).unwrap_or_default()))
+    }
+}
+
 /// Network management information code, `n3` (DE 70).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NetworkCode(pub u16);

@@ -17,7 +17,7 @@ mod verdict;
 pub use card::{Expiry, PanSequenceNumber, ServiceCode, Track2};
 pub use chip::{ChipPayment, IssuerData};
 pub use codes::{
-    EntryMode, MerchantCategory, NetworkCode, Outcome, PosEntryMode, ProcessingCode, ResponseCode,
+    Country, EntryMode, MerchantCategory, NetworkCode, Outcome, PosEntryMode, ProcessingCode, ResponseCode,
     ReversalReason, TransactionKind,
 };
 pub use ids::{

@@ -44,6 +44,14 @@ refusals! {
     MerchantNotAllowed = "merchant-not-allowed", "58";
     ChannelNotAllowed = "channel-not-allowed", "57";
     AmountNotAllowed = "amount-not-allowed", "57";
+    /// The country of the payment is not among the token's.
+    CountryNotAllowed = "country-not-allowed", "57";
+    /// The token is not good yet, or not any more.
+    OutsidePeriod = "outside-period", "57";
+    /// As often used within its window as it may be.
+    VelocityCountExceeded = "velocity-count-exceeded", "65";
+    /// It would be used for more within its window than it may be.
+    VelocityAmountExceeded = "velocity-amount-exceeded", "61";
     /// A chip entry mode without the cryptogram's elements.
     CryptogramMissing = "cryptogram-missing", "57";
     /// No key is configured for the chip cryptograms of the token's range.

@@ -20,6 +20,10 @@ pub enum Service {
     ChipAmount = b'A',
     /// The card verification value in track 2.
     VerificationValue = b'V',
+    /// The token's own controls: country, currency, categories, period, and what else narrows its requestor's.
+    OwnControls = b'O',
+    /// How often and for how much the token was used lately.
+    Velocity = b'L',
 }
 
 /// What came of it. The letter is its code in the token data.
@@ -50,7 +54,7 @@ pub struct Verdict {
 /// The findings of one transaction: at most one a service, in the order they were made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Verdicts {
-    list: [Option<Verdict>; 8],
+    list: [Option<Verdict>; 10],
 }
 
 impl Verdicts {
@@ -85,7 +89,7 @@ impl Verdicts {
     #[must_use]
     pub fn from_letters(letters: &[u8]) -> Option<Self> {
         let mut verdicts = Self::default();
-        if !letters.len().is_multiple_of(2) || letters.len() > 16 {
+        if !letters.len().is_multiple_of(2) || letters.len() > 20 {
             return None;
         }
         for pair in letters.chunks_exact(2) {
@@ -108,6 +112,8 @@ impl Service {
             Self::Cryptogram,
             Self::ChipAmount,
             Self::VerificationValue,
+            Self::OwnControls,
+            Self::Velocity,
         ]
         .into_iter()
         .find(|service| *service as u8 == letter)

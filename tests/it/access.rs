@@ -27,6 +27,14 @@ const ROWS: &[(&str, &str, [bool; 3])] = &[
     ("POST", "/v1/tokens/{reference}/suspend",  [true, true, true]),
     ("POST", "/v1/tokens/{reference}/resume",   [true, true, true]),
     ("POST", "/v1/tokens/{reference}/unlink",   [true, true, true]),
+    ("POST", "/v1/tokens/{reference}/update",   [true, true, true]),
+    ("POST", "/v1/tokens/{reference}/controls", [true, true, true]),
+    ("GET",  "/v1/tokens/{reference}/cards",    [false, true, true]),
+    ("POST", "/v1/requestors",                  [false, false, true]),
+    ("GET",  "/v1/requestors/{id}",             [false, false, true]),
+    ("POST", "/v1/requestors/{id}/close",       [false, false, true]),
+    ("POST", "/v1/cards/events",                [false, true, true]),
+    ("POST", "/v1/par",                         [true, true, true]),
 ];
 
 const ROLES: [Role; 3] = [Role::Wallet, Role::Issuer, Role::Operator];
@@ -70,7 +78,8 @@ fn every_role_at_every_route() {
     let clients = ROLES.iter().map(|role| client(role.name(), *role)).collect();
     let provider = Provider::limited(directory.path(), with(clients));
     for (method, path, allowed) in ROWS {
-        let path = path.replace("{reference}", "00000000000000000000000000000000");
+        let path =
+            path.replace("{reference}", "00000000000000000000000000000000").replace("{id}", "00000000009");
         for (role, allowed) in ROLES.iter().zip(allowed) {
             let reply = provider.send_as(role.name(), method, &path, "1", &json!({}));
             let denied = reply.status == 403 && reply.problem().1 == "operation-not-allowed";
@@ -184,6 +193,148 @@ fn an_issuer_holds_tokens_of_its_own_cards_and_an_operator_any_each_in_its_own_n
     }
     let resumed = provider.send_as("bank", "POST", &format!("{place}/resume"), "8", &json!({}));
     assert_eq!(resumed.body["suspendedBy"], json!(["operator"]));
+    provider.stop();
+}
+
+#[test]
+fn what_an_issuer_says_of_a_card_its_tokens_follow() {
+    let directory = tempfile::tempdir().unwrap();
+    let other = Client { issuer: Text::parse("issuer", b"other").unwrap(), ..client("other", Role::Issuer) };
+    let provider = Provider::limited(directory.path(), with(vec![client("bank", Role::Issuer), other]));
+    let token = provider.provision("1");
+    let place = format!("/v1/tokens/{}", token["tokenReference"].as_str().unwrap());
+    let renewed = "4761730000000011";
+    let card = |event: &str| json!({ "pan": PAN, "event": event });
+    let with = |mut body: Value, name: &str, value: Value| {
+        body[name] = value;
+        body
+    };
+    let new_pan = with(card("new-pan"), "newPan", json!(renewed));
+    for (at, (who, body, expected)) in [
+        ("bank", card("burnt"), Err((400, "invalid-field", Some("event")))),
+        ("bank", with(card("lost"), "newPan", json!(renewed)), Err((400, "invalid-field", Some("newPan")))),
+        ("bank", card("new-pan"), Err((400, "missing-field", Some("newPan")))),
+        ("bank", new_pan.clone(), Err((400, "missing-field", Some("newExpiry")))),
+        ("other", card("lost"), Err((404, "unknown-card", None))),
+        ("bank", card("stolen"), Ok(("suspended", "0119"))),
+        ("bank", card("found"), Ok(("active", "0119"))),
+        ("bank", with(new_pan, "newExpiry", json!("4912")), Ok(("active", "0011"))),
+        ("bank", json!({ "pan": renewed, "event": "closed" }), Ok(("deactivated", "0011"))),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let reply = provider.send_as(who, "POST", "/v1/cards/events", &format!("event-{at}"), &body);
+        match expected {
+            Ok((status, last_four)) => {
+                assert_eq!((reply.status, &reply.body), (200, &json!({ "tokensChanged": 1 })), "{body}");
+                let seen = provider.send_as(CREDENTIALS[0], "GET", &place, "", &Value::Null).body;
+                assert_eq!(seen["token"], token["token"]);
+                assert_eq!((&seen["status"], &seen["panLastFour"]), (&json!(status), &json!(last_four)));
+            }
+            Err(problem) => assert_eq!(reply.problem(), problem, "{body}"),
+        }
+    }
+    let cards = provider.send_as("bank", "GET", &format!("{place}/cards"), "", &Value::Null).body;
+    assert_eq!((&cards[0]["panLastFour"], &cards[1]["until"]), (&json!("0119"), &Value::Null), "{cards}");
+    let of_token = json!({ "token": token["token"] });
+    let of_card = json!({ "pan": renewed });
+    for (who, body) in [(CREDENTIALS[0], &of_token), ("bank", &of_token), ("bank", &of_card)] {
+        let reply = provider.send_as(who, "POST", "/v1/par", "par", body);
+        assert_eq!((reply.status, &reply.body["par"]), (200, &token["par"]), "{who}");
+    }
+    assert_eq!(provider.send_as(CREDENTIALS[1], "POST", "/v1/par", "par", &of_token).problem().0, 404);
+    assert_eq!(
+        provider.send_as("bank", "POST", "/v1/par", "par", &json!({})).problem(),
+        (400, "missing-field", Some("tokenReference"))
+    );
+    provider.stop();
+}
+
+#[test]
+fn an_operator_keeps_the_registry() {
+    let directory = tempfile::tempdir().unwrap();
+    let third = Client {
+        requestors: vec![TokenRequestorId::parse(b"00000000077").unwrap()],
+        ..client("third", Role::Wallet)
+    };
+    let provider = Provider::limited(directory.path(), with(vec![client("operator", Role::Operator), third]));
+    let card = json!({ "pan": PAN, "panExpiry": "4912" });
+    assert_eq!(provider.send_as("third", "POST", "/v1/tokens", "1", &card).problem().0, 403);
+    let requestor = json!({
+        "tokenRequestorId": "00000000077", "name": "third wallet", "entryModes": ["07"], "tokenLocation": "03",
+        "tokenLocations": ["02", "03"], "assuranceMethods": ["01"], "notificationUrl": "https://wallet.example/told",
+        "merchants": [{ "acquirer": 1, "id": "SHOP1" }], "tokensMost": 1, "version": 0,
+    });
+    let set = |id: &str, body: &Value| provider.send_as("operator", "POST", "/v1/requestors", id, body);
+    let told = set("1", &requestor);
+    assert_eq!((told.status, &told.body["version"]), (200, &json!(1)), "{}", told.body);
+    assert_eq!(set("2", &requestor).problem(), (409, "version-differs", None));
+    assert_eq!(provider.send_as("third", "POST", "/v1/tokens", "2", &card).status, 201);
+    assert_eq!(provider.send_as("third", "POST", "/v1/tokens", "3", &card).problem().1, "requestor-full");
+    let close = provider.send_as("operator", "POST", "/v1/requestors/00000000077/close", "4", &json!({}));
+    assert_eq!((close.status, &close.body["closed"]), (200, &json!(true)));
+    assert_eq!(provider.send_as("third", "POST", "/v1/tokens", "5", &card).problem().1, "unknown-requestor");
+    let seen = provider.send_as("operator", "GET", "/v1/requestors/00000000077", "", &Value::Null).body;
+    assert_eq!((&seen["version"], &seen["closed"]), (&json!(2), &json!(true)));
+    provider.stop();
+}
+
+#[test]
+fn a_token_gets_controls_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let provider = Provider::limited(directory.path(), with(vec![client("bank", Role::Issuer)]));
+    let token = provider.provision("1");
+    let place = format!("/v1/tokens/{}/controls", token["tokenReference"].as_str().unwrap());
+    let set = |id: &str, controls: Value| {
+        provider.send_as("bank", "POST", &place, id, &json!({ "controls": controls }))
+    };
+    let told = set(
+        "1",
+        json!({
+            "entryModes": ["07"], "merchants": [{ "acquirer": 1, "id": "SHOP1" }], "categories": ["5411"],
+            "deniedCategories": ["7995"], "countries": ["276"], "currencies": ["978"],
+            "mostAmount": { "minor": 5000, "currency": "978" }, "amountTolerance": 0, "cryptogramRequired": true,
+            "expiryRequired": true, "from": "2026-01-01T00:00:00Z", "until": "2050-01-01T00:00:00Z",
+            "velocity": [{ "mostPayments": 3 }, { "hours": 24, "mostAmount": { "minor": 9, "currency": "978" } }],
+        }),
+    );
+    assert_eq!((told.status, &told.body["version"]), (200, &json!(2)), "{}", told.body);
+    for (at, (controls, expected)) in [
+        (json!({ "velocity": [{}] }), (422, "controls-not-valid", Some("controls"))),
+        (json!({ "countries": ["x"] }), (400, "invalid-field", Some("controls.countries[0]"))),
+        (json!({ "from": "yesterday" }), (400, "invalid-field", Some("controls.from"))),
+        (
+            json!({ "merchants": [{ "acquirer": 70_000 }] }),
+            (400, "invalid-field", Some("controls.merchants[0].acquirer")),
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(set(&format!("bad-{at}"), controls).problem(), expected, "{at}");
+    }
+    let lifted = provider.send_as("bank", "POST", &place, "3", &json!({}));
+    assert_eq!((lifted.status, &lifted.body["version"]), (200, &json!(3)));
+    provider.stop();
+}
+
+#[test]
+fn a_token_s_attributes_are_updated() {
+    let directory = tempfile::tempdir().unwrap();
+    let provider = Provider::limited(directory.path(), with(vec![client("bank", Role::Issuer)]));
+    let token = provider.provision("1");
+    let place = format!("/v1/tokens/{}/update", token["tokenReference"].as_str().unwrap());
+    let update = |who: &str, id: &str, body: Value| provider.send_as(who, "POST", &place, id, &body);
+    let told = update("bank", "1", json!({ "assuranceMethod": "12", "version": 1 }));
+    assert_eq!(
+        (told.status, &told.body["assuranceMethod"], &told.body["version"]),
+        (200, &json!("12"), &json!(2))
+    );
+    let late = update("bank", "2", json!({ "renew": true, "version": 1 }));
+    assert_eq!(late.problem(), (409, "version-differs", None));
+    let claimed = update(CREDENTIALS[0], "3", json!({ "assuranceMethod": "12" }));
+    assert_eq!(claimed.problem(), (422, "assurance-not-allowed", Some("assuranceMethod")));
     provider.stop();
 }
 

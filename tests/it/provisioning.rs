@@ -15,8 +15,8 @@ use tokenswitch::journal::{EntryNumber, Journal, JournalConfig, JournalSetup, Re
 use tokenswitch::stdx::clock::Clock;
 use tokenswitch::stdx::random::Entropy;
 use tokenswitch::tsp::{
-    Activation, CounterWindow, DomainControls, JournalLog, PanRange, Ports, StepUpLimits, TokenRange,
-    TokenRequestor, TokenService, Tsp, TspConfig, TspLimits, WriterThread, log_watch,
+    Activation, CounterWindow, DomainControls, JournalLog, PanRange, Ports, RequestorLimits, StepUpLimits,
+    TokenRange, TokenRequestor, TokenService, Tsp, TspConfig, TspLimits, WriterThread, log_watch,
 };
 use tokenswitch::vocab::{
     Bin, EntryMode, ShardId, Text, TokenAssuranceMethod, TokenLocation, TokenRequestorId, luhn_valid,
@@ -46,6 +46,9 @@ pub(crate) fn config() -> TspConfig {
         location: TokenLocation::DeviceStorage,
         assurances: vec![TokenAssuranceMethod::parse(b"01").unwrap()],
         activation: if number == 0 { Activation::AtIssue } else { Activation::Confirmed },
+        locations: vec![],
+        notification_url: Text::default(),
+        limits: RequestorLimits::default(),
     };
     TspConfig {
         token_ranges: vec![TokenRange {

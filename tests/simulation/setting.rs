@@ -13,8 +13,8 @@ use tokenswitch::switch::{
     TrackTwo, Wire,
 };
 use tokenswitch::tsp::{
-    Activation, CounterWindow, CryptogramChoice, DomainControls, PanRange, StepUpLimits, TokenKeys,
-    TokenRange, TokenRequestor, TspConfig, TspLimits,
+    Activation, CounterWindow, CryptogramChoice, DomainControls, PanRange, RequestorLimits, StepUpLimits,
+    TokenKeys, TokenRange, TokenRequestor, TspConfig, TspLimits,
 };
 use tokenswitch::vocab::{
     Amount, Bin, Currency, EntryMode, InstitutionId, LinkId, Text, Token, TokenAssuranceMethod,
@@ -184,6 +184,9 @@ pub(crate) fn tsp_config() -> TspConfig {
             location: TokenLocation::DeviceStorage,
             assurances: vec![TokenAssuranceMethod::parse(b"01").expect("digits")],
             activation: Activation::AtIssue,
+            locations: Vec::new(),
+            notification_url: Text::default(),
+            limits: RequestorLimits::default(),
         }],
         bin_controller: Some(Text::parse("id", b"Q001").expect("four")),
         par_follows_account: true,

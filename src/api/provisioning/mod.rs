@@ -2,6 +2,9 @@
 //! `words.rs` says how each of the field's words stands in it.
 
 mod body;
+mod cards;
+mod controls;
+mod requestors;
 mod step_up;
 mod tokens;
 mod words;
@@ -24,4 +27,12 @@ pub(super) fn routes() -> Routes {
         .open(Operation::UnlinkToken, routes!(tokens::unlink))
         .open(Operation::SendCode, routes!(step_up::send_code))
         .open(Operation::ProveCardholder, routes!(step_up::prove))
+        .open(Operation::UpdateToken, routes!(tokens::update))
+        .open(Operation::ControlToken, routes!(controls::set))
+        .open(Operation::SetRequestor, routes!(requestors::set))
+        .open(Operation::CloseRequestor, routes!(requestors::close))
+        .open(Operation::SeeRequestor, routes!(requestors::see))
+        .open(Operation::ReportCard, routes!(cards::report))
+        .open(Operation::SeePar, routes!(cards::par))
+        .open(Operation::SeeCards, routes!(cards::mappings))
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::body::{Body, body};
+use super::controls::ControlsBody;
 use super::step_up::StepUpBody;
 use super::words::{CausedBy, digits, time};
 use crate::api::access::{Caller, Named};
@@ -16,7 +17,7 @@ use crate::api::grants::Role;
 use crate::api::rates::Rates;
 use crate::tsp::{
     Actor, Asker, Move, MoveRequest, ProvisionRequest, ProvisioningRefusal, Reason, RequestId, Suspender,
-    TokenService, TokenView,
+    TokenService, TokenView, UpdateRequest,
 };
 use crate::vocab::{
     Expiry, Pan, PanSequenceNumber, PanSource, Par, Recommendation, RiskHints, Text, TokenAssuranceMethod,
@@ -59,6 +60,8 @@ body! {
         account_score = "accountScore": may TrustScore,
         /// Where it has the card's number from
         pan_source = "panSource": may PanSource,
+        /// What the token is narrowed to from its first day
+        controls = "controls": may ControlsBody,
         /// In the caller's words
         reason = "reason": may Text<32>,
     }
@@ -75,6 +78,20 @@ body! {
         version = "version": may u32,
         /// Of a token requestor only: whose wish it is; without it, its own
         caused_by = "causedBy": may CausedBy,
+    }
+}
+
+body! {
+    /// What of a token is to be another
+    struct UpdateBody {
+        /// How the cardholder was identified by now
+        assurance_method = "assuranceMethod": may TokenAssuranceMethod,
+        /// Whether it gets a new expiry date, as long from today as such tokens are good
+        renew = "renew": may bool,
+        /// In the caller's words
+        reason = "reason": may Text<32>,
+        /// The version of the token that the caller has seen: another one refuses. Without it, whatever it is
+        version = "version": may u32,
     }
 }
 
@@ -180,6 +197,7 @@ impl IssueBody {
                 source: self.pan_source,
             },
             device: self.device,
+            controls: self.controls.map(|controls| Box::new(controls.into())),
             asker: Asker { reason: self.reason.unwrap_or_default(), ..caller.asker(request_id) },
         }
     }
@@ -264,6 +282,34 @@ impl WhyBody {
         let asker = Asker { actor, reason_code, reason, ..own };
         Ok(MoveRequest { asker, reference: parsed(reference)?, asked: asked(by), version: self.version })
     }
+}
+
+/// Its assurance method, or a new expiry date for it.
+#[utoipa::path(
+    post,
+    path = "/v1/tokens/{reference}/update",
+    tag = "tokens",
+    params(OfToken),
+    request_body = UpdateBody,
+    responses((status = 200, description = "So it is now, in every payment", body = TokenBody))
+)]
+pub(super) async fn update(
+    State(service): State<TokenService>,
+    caller: Caller,
+    Named(request_id): Named,
+    Path(reference): Path<String>,
+    Body(body): Body<UpdateBody>,
+) -> Told {
+    let reason = body.reason.unwrap_or_default();
+    let request = UpdateRequest {
+        asker: Asker { reason, ..caller.asker(request_id) },
+        reference: parsed(&reference)?,
+        version: body.version,
+        renew: body.renew.unwrap_or(false),
+        assurance: body.assurance_method,
+    };
+    let token = service.update(request).await?;
+    Ok(Json(TokenBody::from(&token)))
 }
 
 async fn change(service: &TokenService, request: MoveRequest) -> Told {

@@ -1,14 +1,15 @@
 //! The field's words as they stand in JSON: how each is read, and how the document describes it.
 
-use utoipa::openapi::{ArrayBuilder, ObjectBuilder, RefOr, Schema, Type};
+use utoipa::openapi::{ArrayBuilder, KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, Type};
 
 use super::body::{Json, Member};
 use crate::api::error::Problem;
 use crate::stdx::clock::Wall;
-use crate::tsp::{Reason, StepUpCode, Suspender};
+use crate::tsp::{CardEvent, Reason, StepUpCode, Suspender};
 use crate::vocab::{
-    Expiry, Pan, PanSequenceNumber, PanSource, Par, Recommendation, Text, TokenAssuranceMethod,
-    TokenLocation, TrustScore,
+    Country, Currency, EntryMode, Expiry, MerchantCategory, MerchantId, Pan, PanSequenceNumber, PanSource,
+    Par, Recommendation, Text, Token, TokenAssuranceMethod, TokenLocation, TokenReferenceId,
+    TokenRequestorId, TrustScore,
 };
 
 /// Words that are strings: what they are parsed by, a pattern that holds for every one, and what they are.
@@ -35,6 +36,13 @@ words! {
     TokenLocation, Self::parse, "^0[0-7]$", "Where the token is kept (EMVCo table 5.1)";
     Par, Self::parse, "^[A-Z0-9]{29}$", "Payment account reference";
     StepUpCode, Self::parse, "^[0-9]{6}$", "A code as the cardholder received it";
+    Token, Self::parse, "^[0-9]{12,19}$", "A token";
+    TokenRequestorId, Self::parse, "^[0-9]{11}$", "A token requestor's id";
+    EntryMode, Self::parse, "^[0-9]{2}$", "How a card is entered, the first two digits of DE 22";
+    MerchantCategory, Self::parse, "^[0-9]{4}$", "Merchant category code (DE 18)";
+    MerchantId, Self::parse, "^[ -~]{1,15}$", "A merchant (DE 42)";
+    Country, Self::parse, "^[0-9]{3}$", "A country, ISO 3166-1 in digits";
+    Currency, Self::parse, "^[0-9]{3}$", "A currency, ISO 4217 in digits";
 }
 
 /// Words that are one of a few.
@@ -100,15 +108,34 @@ impl Member for u64 {
     }
 }
 
-impl Member for u32 {
+macro_rules! small_numbers {
+    ($($number:ty),+) => {$(
+        impl Member for $number {
+            fn read(json: Json) -> Result<Self, Problem> {
+                let fault = |_| Problem::wrong("is too large");
+                u64::read(json).and_then(|value| Self::try_from(value).map_err(fault))
+            }
+
+            fn schema() -> RefOr<Schema> {
+                let object = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+                object.maximum(Some(Self::MAX)).build().into()
+            }
+        }
+    )+};
+}
+
+small_numbers!(u16, u32);
+
+impl Member for Wall {
     fn read(json: Json) -> Result<Self, Problem> {
-        let fault = |_| Problem::wrong("is too large");
-        u64::read(json).and_then(|value| Self::try_from(value).map_err(fault))
+        let fault = || Problem::wrong("must be a time as RFC 3339 writes it");
+        let time: jiff::Timestamp = json.text()?.parse().map_err(|_| fault())?;
+        u64::try_from(time.as_millisecond()).map(Self).map_err(|_| fault())
     }
 
     fn schema() -> RefOr<Schema> {
-        let object = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
-        object.maximum(Some(Self::MAX)).build().into()
+        let format = SchemaFormat::KnownFormat(KnownFormat::DateTime);
+        ObjectBuilder::new().schema_type(Type::String).format(Some(format)).build().into()
     }
 }
 
@@ -137,6 +164,26 @@ impl Member for CausedBy {
 
     fn schema() -> RefOr<Schema> {
         one_of(CAUSES.into_iter().map(Suspender::name))
+    }
+}
+
+impl Member for TokenReferenceId {
+    fn read(json: Json) -> Result<Self, Problem> {
+        Self::parse(&json.text()?).map_err(|error| Problem::wrong(error.fault))
+    }
+
+    fn schema() -> RefOr<Schema> {
+        text("^[0-9a-f]{32}$").description(Some("A token's reference")).build().into()
+    }
+}
+
+impl Member for CardEvent {
+    fn read(json: Json) -> Result<Self, Problem> {
+        Self::from_name(&json.text()?).ok_or_else(|| Problem::wrong("must be an event that is known here"))
+    }
+
+    fn schema() -> RefOr<Schema> {
+        one_of(Self::ALL.iter().map(|event| event.name()))
     }
 }
 

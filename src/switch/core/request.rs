@@ -206,7 +206,7 @@ impl SwitchCore {
                 self.advice_found(id, found, now, actions);
             };
         }
-        let taken = found.taken();
+        let (taken, counted) = (found.taken(), found.counted());
         let routed = if reversed { Err(Refusal::ReversedInFlight) } else { self.route(id, found, now) };
         match routed {
             Ok(routed) => self.journal_request(id, routed, actions),
@@ -214,6 +214,8 @@ impl SwitchCore {
                 if let Some(transaction) = self.in_flight.get(&id) {
                     actions.extend(taken.map(|taken| transaction.release(taken)));
                 }
+                let give_back = |record| Action::GiveBack { record, transaction: id };
+                actions.extend(counted.map(give_back));
                 self.refuse(id, refusal, actions);
             }
         }

@@ -421,7 +421,13 @@ impl Node {
             Action::ReleaseCounter { record, counter, by } => {
                 self.detokenizer.release(record, counter, by, now);
             }
-            Action::Append { ticket, entry } => self.append(ticket, entry),
+            Action::GiveBack { record, transaction } => self.detokenizer.give_back(record, transaction),
+            Action::Append { ticket, entry } => {
+                if !matches!(entry, TransactionEntry::Request(_)) {
+                    self.detokenizer.observe(&entry, now);
+                }
+                self.append(ticket, entry);
+            }
             Action::CutOver(window) => {
                 self.to_append.push(Body::CutOver(window));
                 self.to_await.push_back(None);

@@ -66,7 +66,7 @@ pub(super) fn folded(
     (directory, checkpoint)
 }
 
-fn restored(bench: &Bench, entries: &[Entry], kept: usize, kind: CheckpointKind) -> Tsp {
+pub(super) fn restored(bench: &Bench, entries: &[Entry], kept: usize, kind: CheckpointKind) -> Tsp {
     let (_directory, checkpoint) = folded(&bench.config, &entries[..kept], kind);
     let mut tsp = empty(&bench.config);
     tsp.restore(&checkpoint).unwrap();

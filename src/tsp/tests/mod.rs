@@ -4,8 +4,10 @@ mod cards;
 mod checkpoint;
 mod idv;
 mod model;
+mod own_controls;
 mod payments;
 mod provisioning;
+mod registry;
 mod service;
 
 use crate::crypto::SecurityModule;
@@ -13,7 +15,7 @@ use crate::stdx::clock::{Now, Wall};
 use crate::stdx::random::Entropy;
 use crate::vocab::{
     ChipPayment, EntryMode, Expiry, LinkId, MerchantId, Pan, TerminalId, Token, TokenReferenceId,
-    TokenRequestorId,
+    TokenRequestorId, TransactionId,
 };
 
 use super::*;
@@ -163,6 +165,8 @@ pub(super) fn tap(token: &TokenView, atc: u16) -> DetokenizeRequest {
         acquirer: LinkId(1),
         merchant: Some(MerchantId::parse(b"SHOP1          ").unwrap()),
         category: None,
+        country: None,
+        transaction: TransactionId(u64::from(atc)),
         terminal: TerminalId::parse(b"TERM0001").ok(),
         amount: None,
         chip: Some(signed(&token.token, |chip| chip.counter = atc.to_be_bytes())),
