@@ -164,6 +164,7 @@ impl<'a> Recovery<'a> {
     }
 
     fn stored(&mut self, stored: &StoredEntry, at: Wall) -> Result<(), RecoveryError> {
+        self.core.recall_window(stored.window);
         self.seen(stored.transaction, stored.issuer.link, stored.issuer.stan);
         if let Some(original) = stored.original.filter(|_| stored.is_reversal()) {
             if stored.takes_all_back() {
