@@ -1,5 +1,6 @@
 //! Advices from acquirers, and store and forward: what was taken over is delivered until the issuer acknowledges.
 
+use crate::codec::DataElement;
 use crate::journal::{
     DeliveredEntry, DeliveryEnd, Elements, IssuerLeg, StoredEntry, StoredKind, TransactionEntry,
 };
@@ -9,6 +10,8 @@ use crate::vocab::{LinkId, Outcome, Refusal, ResponseCode, TransactionId};
 use super::super::event::{Action, CardMark, Delivery, IssuerAnswer};
 use super::super::request::Request;
 use super::super::transaction::{Found, Parent, Routed, Transaction};
+use super::answer::names;
+use super::reversal::institution;
 use super::{Asked, Outstanding, SwitchCore, Then};
 
 /// What an issuer's answer to a stored message means for it.
@@ -55,6 +58,8 @@ impl SwitchCore {
             self.index.remove(&request, id);
             return actions.push(Action::Forget { transaction: id });
         };
+        // From now on: another one with the same identifiers may come before this one is durable.
+        self.outstanding.insert((issuer, leg.stan), Outstanding::Stored(id));
         let routed = Routed {
             card: found.card,
             mark: found.mark,
@@ -138,8 +143,10 @@ impl SwitchCore {
         actions: &mut Vec<Action>,
     ) {
         let Some(item) = self.stored.get(id) else { return };
-        let leg = item.entry.issuer;
-        if answer.sent_at != leg.sent_at || !answer.mti.answers(leg.mti) {
+        let (leg, elements) = (item.entry.issuer, &item.entry.elements);
+        // What was never sent cannot have been answered.
+        let named = names(&leg, elements, institution(elements), answer) && same_amount(elements, answer);
+        if item.attempts == 0 || !named {
             self.counts.unmatched += 1;
             return;
         }
@@ -185,6 +192,12 @@ impl SwitchCore {
             self.deliver_due(issuer, now, actions);
         }
     }
+}
+
+/// DE 4 must be the message's, where the answer has it.
+fn same_amount(elements: &Elements, answer: &IssuerAnswer) -> bool {
+    let asked = elements.get(DataElement::AMOUNT.number());
+    answer.amount.zip(asked).is_none_or(|(answered, asked)| answered.digits() == *asked)
 }
 
 /// 00 and 21 acknowledge; 25 only once the original can no longer be on its way; 30, 12 and 40 will never do; all

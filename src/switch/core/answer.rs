@@ -1,13 +1,13 @@
 //! The way back: the issuer's answer matched to its request, the outcome journaled, the acquirer told.
 
 use crate::codec::DataElement;
-use crate::journal::{Elements, LateEntry, OutcomeEntry, StoredEntry, TransactionEntry};
+use crate::journal::{Elements, IssuerLeg, LateEntry, OutcomeEntry, StoredEntry, TransactionEntry};
 use crate::stdx::clock::Now;
-use crate::vocab::{Amount, LinkId, Outcome, Refusal, ReversalReason, TransactionId};
+use crate::vocab::{Amount, InstitutionId, LinkId, Outcome, Refusal, ReversalReason, TransactionId};
 
 use super::super::answered::agrees;
 use super::super::event::{Action, AnswerKind, CardMark, IssuerAnswer};
-use super::super::transaction::{Conclusion, Transaction, TransactionState};
+use super::super::transaction::{Conclusion, Routed, Transaction, TransactionState};
 use super::reversal::Owing;
 use super::{Outstanding, SwitchCore, Then};
 
@@ -31,7 +31,10 @@ impl SwitchCore {
         actions: &mut Vec<Action>,
     ) {
         let Some(transaction) = self.in_flight.get(&id) else { return };
-        if transaction.state != TransactionState::Forwarded || !names(transaction, &answer) {
+        let request = &transaction.request;
+        let named = |routed: &Routed| names(&routed.leg, &request.elements, request.key.institution, &answer);
+        let forwarded = transaction.state == TransactionState::Forwarded;
+        if !forwarded || !transaction.routed.as_ref().is_some_and(named) {
             self.counts.unmatched += 1;
             return;
         }
@@ -225,19 +228,20 @@ impl SwitchCore {
     }
 }
 
-/// Whether the answer's identifiers are the request's: MTI, DE 7, and each of DE 32, 37, 41 that both carry.
-fn names(transaction: &Transaction, answer: &IssuerAnswer) -> bool {
-    let Some(routed) = transaction.routed.as_ref() else { return false };
-    let request = &transaction.request;
-    answer.mti.answers(routed.leg.mti)
-        && answer.sent_at == routed.leg.sent_at
-        && agrees(answer.acquirer, request.key.institution)
-        && same_text(&request.elements, DataElement::RRN, answer.rrn.as_ref().map(|rrn| rrn.as_bytes()))
-        && same_text(
-            &request.elements,
-            DataElement::TERMINAL,
-            answer.terminal.as_ref().map(|terminal| terminal.as_bytes()),
-        )
+/// Whether the answer's identifiers are those of the message with that leg and those elements: MTI, DE 7, and each of
+/// DE 32, 37, 41 that both carry.
+pub(super) fn names(
+    leg: &IssuerLeg,
+    elements: &Elements,
+    institution: Option<InstitutionId>,
+    answer: &IssuerAnswer,
+) -> bool {
+    let terminal = answer.terminal.as_ref().map(|terminal| terminal.as_bytes());
+    answer.mti.answers(leg.mti)
+        && answer.sent_at == leg.sent_at
+        && agrees(answer.acquirer, institution)
+        && same_text(elements, DataElement::RRN, answer.rrn.as_ref().map(|rrn| rrn.as_bytes()))
+        && same_text(elements, DataElement::TERMINAL, terminal)
 }
 
 /// An element that both messages carry must be the same.

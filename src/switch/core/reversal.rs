@@ -17,7 +17,7 @@ use super::super::answered::{Answered, OriginalKey, ShareKind, TakingBack, agree
 use super::super::event::{Action, Answer, AnswerKind};
 use super::super::request::{Compared, Request};
 use super::super::transaction::{Conclusion, Routed, TransactionState};
-use super::{Acknowledgement, SwitchCore, Then};
+use super::{Acknowledgement, Outstanding, SwitchCore, Then};
 
 /// What a reversal needs of its original.
 #[derive(Debug, Clone)]
@@ -269,7 +269,7 @@ impl SwitchCore {
         routed: &Routed,
         now: Now,
     ) -> StoredEntry {
-        let leg = self.reversal_leg(routed, now);
+        let leg = self.reversal_leg(request.transaction, routed, now);
         let mut elements = owing.elements;
         elements.extend(&request.elements);
         StoredEntry {
@@ -299,12 +299,13 @@ impl SwitchCore {
     ) -> StoredEntry {
         self.counts.own_reversals += 1;
         let institution = institution(&owing.elements);
+        let id = self.next_transaction();
         StoredEntry {
-            transaction: self.next_transaction(),
+            transaction: id,
             original: Some(owing.original),
             kind: StoredKind::OwnReversal(reason),
             acquirer: None,
-            issuer: self.reversal_leg(routed, now),
+            issuer: self.reversal_leg(id, routed, now),
             elements: owing.elements,
             original_data: Some(original_data(routed, institution)),
             card: routed.card.clone(),
@@ -315,11 +316,16 @@ impl SwitchCore {
         }
     }
 
-    /// A 0420 on the original's issuer link, with a number of its own.
-    fn reversal_leg(&mut self, routed: &Routed, now: Now) -> IssuerLeg {
+    /// A 0420 on the original's issuer link, with a number that is its own from now on: where acquirers' identifiers
+    /// pass, another message could take it while this one is on its way to the disk.
+    fn reversal_leg(&mut self, id: TransactionId, routed: &Routed, now: Now) -> IssuerLeg {
         let issuer = routed.leg.link;
         let mti = Mti::of(MessageClass::Reversal, MessageFunction::Advice);
-        let stan = self.take_number(issuer, now.moment).unwrap_or(routed.leg.stan);
+        let taken = self.take_number(issuer, now.moment);
+        if let Some(stan) = taken {
+            self.outstanding.insert((issuer, stan), Outstanding::Stored(id));
+        }
+        let stan = taken.unwrap_or(routed.leg.stan);
         IssuerLeg {
             mti: mti.with_version(routed.leg.mti.version),
             sent_at: SentAt(now.wall.seconds()),
@@ -350,7 +356,7 @@ pub(super) fn original_data(routed: &Routed, acquirer: Option<InstitutionId>) ->
     .digits()
 }
 
-fn institution(elements: &Elements) -> Option<InstitutionId> {
+pub(super) fn institution(elements: &Elements) -> Option<InstitutionId> {
     let value = elements.get(crate::codec::DataElement::ACQUIRER.number())?;
     InstitutionId::parse(value).ok()
 }
