@@ -190,9 +190,17 @@ impl AcquirerSimulator {
                 first.code != answer.code || first.approval != answer.approval,
                 entry.answers > entry.repeats + 1,
             );
+            let approved = |outcome| matches!(outcome, Outcome::Approved | Outcome::ApprovedPartly);
+            let answered = entry.state == PaymentState::Answered;
+            // A refusal is not remembered by whoever refused, so that a repeat may be approved; the terminal was told no.
+            let late = answered && approved(answer.outcome) && !approved(first.outcome);
             // Once it is taken back, a repeat gets another answer by right (rule of repeats: never an approval).
-            if changed && entry.state == PaymentState::Answered {
+            if changed && answered && !late {
                 self.mismatch(number, Mismatch::AnswerChanged);
+            }
+            if late {
+                let connection = self.next_connection();
+                self.start_reversal(connection, number, None, now, out)?;
             }
             if twice {
                 self.mismatch(number, Mismatch::AnsweredTwice);
