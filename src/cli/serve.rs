@@ -31,7 +31,6 @@ pub(super) fn run(arguments: &Serve) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::new(format!("no runtime can be started: {error}")))?;
     let mut app = App::start(&config, Clock::system()).map_err(|error| Failure::new(error.to_string()))?;
-    announce(&config, &app);
     let ended_by_itself = runtime.block_on(until_signal(&mut app, &mut config, &arguments.config))?;
     if ended_by_itself {
         tracing::error!("the switch ended by itself");
@@ -45,12 +44,14 @@ pub(super) fn run(arguments: &Serve) -> Result<(), Failure> {
 const CERTIFICATES_EVERY: Duration = Duration::from_secs(10);
 
 /// True when the daemon ended before any signal came. SIGHUP has it read its configuration again and look at its
-/// certificate files at once.
+/// certificate files at once. It says that it is ready once it can hear signals: one that came before would end it
+/// without draining.
 async fn until_signal(app: &mut RunningApp, config: &mut Config, path: &Path) -> Result<bool, Failure> {
     let listen =
         |kind| signal(kind).map_err(|error| Failure::new(format!("no signals can be heard: {error}")));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let mut hangup = listen(SignalKind::hangup())?;
+    announce(config, app);
     let mut look = tokio::time::interval(CERTIFICATES_EVERY);
     loop {
         tokio::select! {
