@@ -22,8 +22,8 @@ struct State {
     names: BTreeMap<String, usize>,
     /// As of the last `sync_dir`.
     stable_names: BTreeMap<String, usize>,
-    /// The directory after each change since then.
-    unsynced_names: Vec<BTreeMap<String, usize>>,
+    /// The directory after each change since then, with the number of the operation that made it.
+    unsynced_names: Vec<(u64, BTreeMap<String, usize>)>,
     /// How many operations that change something may still be done.
     operations_left: Option<u64>,
     /// How many syncs may still succeed.
@@ -31,6 +31,8 @@ struct State {
     /// Bytes that all files together may take.
     capacity: Option<u64>,
     operations: u64,
+    /// Syncs return at once and do nothing.
+    lies: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -39,7 +41,8 @@ struct Contents {
     now: Vec<u8>,
     /// As of the last sync.
     stable: Vec<u8>,
-    unsynced: Vec<Change>,
+    /// Each with the number of its operation.
+    unsynced: Vec<(u64, Change)>,
 }
 
 #[derive(Debug, Clone)]
@@ -64,25 +67,38 @@ impl MemoryDisk {
     }
 
     /// The disk after the power went: of the unsynced sectors each is there or not as `seed` decides, of the last
-    /// write perhaps a part, of the unsynced names a first few.
+    /// write perhaps a part, of the unsynced names a first few. Of a disk that lied about syncs, in half of the
+    /// losses, instead, all is there that was written before some moment, and nothing that was written later.
     #[must_use]
     pub fn after_power_loss(&self, seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let state = self.lock();
-        let kept = random.usize(0..=state.unsynced_names.len());
-        let names = match kept.checked_sub(1) {
-            Some(last) => state.unsynced_names.get(last).unwrap_or(&state.stable_names).clone(),
-            None => state.stable_names.clone(),
+        let until = (state.lies && random.bool()).then(|| random.u64(0..=state.operations));
+        let kept = match until {
+            Some(until) => state.unsynced_names.partition_point(|(operation, _)| *operation <= until),
+            None => random.usize(0..=state.unsynced_names.len()),
         };
-        let files = state.files.iter().map(|file| Contents::stable(file.after_power_loss(&mut random)));
-        let survivor = State {
-            files: files.collect(),
-            stable_names: names.clone(),
-            names,
-            capacity: state.capacity,
-            ..State::default()
+        let last = kept.checked_sub(1).and_then(|last| state.unsynced_names.get(last));
+        let names = last.map_or(&state.stable_names, |(_, names)| names).clone();
+        let survives = |file: &Contents| match until {
+            Some(until) => file.as_of(until),
+            None => file.after_power_loss(&mut random),
         };
+        let files = state.files.iter().map(survives).map(Contents::stable).collect();
+        let survivor =
+            State { files, stable_names: names.clone(), names, capacity: state.capacity, ..State::default() };
         Self { state: Arc::new(Mutex::new(survivor)) }
+    }
+
+    /// From now on syncs return at once and nothing of what they were to keep is kept.
+    pub fn lie_about_syncs(&self) {
+        self.lock().lies = true;
+    }
+
+    /// Bytes that all files together take.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.lock().used()
     }
 
     /// Lets `count` more changes through, then fails each as a broken device does.
@@ -145,9 +161,18 @@ impl Contents {
         Self { now: bytes.clone(), stable: bytes, unsynced: Vec::new() }
     }
 
+    /// With every change up to an operation, and none after it.
+    fn as_of(&self, operation: u64) -> Vec<u8> {
+        let mut bytes = self.stable.clone();
+        for (_, change) in self.unsynced.iter().take_while(|(number, _)| *number <= operation) {
+            change.apply(&mut bytes);
+        }
+        bytes
+    }
+
     fn after_power_loss(&self, random: &mut fastrand::Rng) -> Vec<u8> {
         let mut bytes = self.stable.clone();
-        for change in &self.unsynced {
+        for (_, change) in &self.unsynced {
             match change {
                 Change::Truncate { length } if random.bool() => bytes.truncate(*length),
                 Change::Truncate { .. } => {}
@@ -168,6 +193,15 @@ impl Contents {
             }
         }
         bytes
+    }
+}
+
+impl Change {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Write { offset, bytes: written } => overwrite(bytes, *offset, written),
+            Self::Truncate { length } => bytes.resize(*length, 0),
+        }
     }
 }
 
@@ -204,7 +238,7 @@ impl State {
     }
 
     fn names_changed(&mut self) {
-        self.unsynced_names.push(self.names.clone());
+        self.unsynced_names.push((self.operations, self.names.clone()));
     }
 
     fn used(&self) -> u64 {
@@ -261,19 +295,20 @@ impl Disk for MemoryDisk {
         if state.capacity.is_some_and(|most| state.used().saturating_add(growth.unwrap_or(u64::MAX)) > most) {
             return Err(io::ErrorKind::StorageFull.into());
         }
+        let operation = state.operations;
         let contents = state.open(file)?;
         overwrite(&mut contents.now, offset, bytes);
-        contents.unsynced.push(Change::Write { offset, bytes: bytes.to_vec() });
+        contents.unsynced.push((operation, Change::Write { offset, bytes: bytes.to_vec() }));
         Ok(())
     }
 
     fn truncate(&self, file: &str, length: u64) -> io::Result<()> {
         let mut state = self.lock();
         state.change()?;
-        let length = place(length)?;
+        let (length, operation) = (place(length)?, state.operations);
         let contents = state.open(file)?;
         contents.now.resize(length, 0);
-        contents.unsynced.push(Change::Truncate { length });
+        contents.unsynced.push((operation, Change::Truncate { length }));
         Ok(())
     }
 
@@ -285,13 +320,13 @@ impl Disk for MemoryDisk {
             Some(left) => *left -= 1,
             None => {}
         }
+        if state.lies {
+            return Ok(());
+        }
         let contents = state.open(file)?;
         let changes = std::mem::take(&mut contents.unsynced);
-        for change in changes {
-            match change {
-                Change::Write { offset, bytes } => overwrite(&mut contents.stable, offset, &bytes),
-                Change::Truncate { length } => contents.stable.resize(length, 0),
-            }
+        for (_, change) in changes {
+            change.apply(&mut contents.stable);
         }
         Ok(())
     }
@@ -316,8 +351,10 @@ impl Disk for MemoryDisk {
     fn sync_dir(&self) -> io::Result<()> {
         let mut state = self.lock();
         state.change()?;
-        state.stable_names = state.names.clone();
-        state.unsynced_names.clear();
+        if !state.lies {
+            state.stable_names = state.names.clone();
+            state.unsynced_names.clear();
+        }
         Ok(())
     }
 
@@ -360,6 +397,26 @@ mod tests {
         assert_eq!(seen, [vec![], vec!["a".to_owned()], vec!["b".to_owned()]].into());
         disk.sync_dir().unwrap();
         assert!((0..50).all(|seed| disk.after_power_loss(seed).list().unwrap() == ["b"]));
+    }
+
+    #[test]
+    fn a_disk_that_lies_keeps_nothing_of_what_it_promised_and_at_times_all_up_to_a_moment() {
+        let disk = MemoryDisk::new();
+        disk.create("a").unwrap();
+        disk.write_at("a", 0, &[1; 1024]).unwrap();
+        disk.sync("a").unwrap();
+        disk.sync_dir().unwrap();
+        disk.lie_about_syncs();
+        for block in 1..4 {
+            disk.write_at("a", block * 1024, &[2; 1024]).unwrap();
+            disk.sync("a").unwrap();
+        }
+        let after = |seed| disk.after_power_loss(seed).bytes("a").unwrap();
+        assert!((0..200).all(|seed| after(seed)[..1024] == [1; 1024]), "synced before it began to lie");
+        for length in [1024, 2048, 3072, 4096] {
+            let in_order = |bytes: Vec<u8>| bytes.len() == length && bytes[1024..].iter().all(|b| *b == 2);
+            assert!((0..200).map(after).any(in_order), "{length}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::segment::{self, HEADER_BYTES, SegmentHeader, file_name};
 use crate::crypto::CryptoError;
 use crate::stdx::clock::{SystemClock, Wall};
 use crate::stdx::random::Entropy;
+use crate::stdx::sabotage::{sabotaged, step};
 use crate::vocab::ShardId;
 
 /// How often the thread looks at the disk's free space while nothing is appended.
@@ -246,6 +247,7 @@ impl Writer {
         }
         match self.log.write(&mut self.batch) {
             Ok(last) => {
+                step("journaled");
                 self.shared.durable.store(last.0, Ordering::Release);
                 self.shared.metrics.durable(last);
                 if self.log.groups.is_multiple_of(GROUPS_PER_LOOK) {
@@ -402,7 +404,9 @@ impl Log {
         let disk = self.place.disk.as_ref();
         let failed = |action, error| WriteError::Failed(JournalError::disk(action, &self.file)(error));
         disk.write_at(&self.file, self.offset, block).map_err(|error| failed("write", error))?;
-        disk.sync(&self.file).map_err(|error| failed("sync", error))?;
+        if !sabotaged("sync-left-out") {
+            disk.sync(&self.file).map_err(|error| failed("sync", error))?;
+        }
         self.offset += u64::try_from(block.len()).unwrap_or(u64::MAX);
         self.groups = self.groups.wrapping_add(1);
         Ok(EntryNumber(self.group.position().entry.0.saturating_sub(1)))
@@ -420,8 +424,10 @@ impl Log {
             Err(error) if is_no_space(&error) => return Err(WriteError::NoSpace),
             Err(error) => return Err(WriteError::Failed(JournalError::disk("prepare", "a segment")(error))),
         }
+        step("segment-prepared");
         self.group = begin_segment(&self.place, self.group.position(), &mut self.entropy)
             .map_err(WriteError::Failed)?;
+        step("segment-begun");
         self.file = file_name(self.group.position().segment);
         self.offset = HEADER_BYTES;
         self.prepare_spare();

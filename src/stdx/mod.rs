@@ -6,6 +6,7 @@ pub mod index;
 pub mod lock;
 pub mod maps;
 pub mod random;
+pub mod sabotage;
 pub mod secret;
 pub mod series;
 pub mod wipe;

@@ -10,6 +10,7 @@ use crate::link::ConnectionId;
 use crate::stdx::bounded::BoundedMap;
 use crate::stdx::index::HashIndex;
 use crate::stdx::maps::{Guard, Map};
+use crate::stdx::sabotage::sabotaged;
 use crate::stdx::series::Series;
 use crate::vocab::{
     Amount, InstitutionId, LinkId, MessageClass, Outcome, Refusal, SentAt, Stan, TransactionId,
@@ -179,7 +180,8 @@ impl Answered {
     #[must_use]
     pub(super) fn is_withheld(&self) -> bool {
         let undone = self.reversed && self.is_approved() && self.request.kind == RequestKind::Payment;
-        undone || self.answer == AnswerKind::Refused(Refusal::AnswerWithheld)
+        undone && !sabotaged("undone-and-given")
+            || self.answer == AnswerKind::Refused(Refusal::AnswerWithheld)
     }
 
     /// Whether money stays moved at the issuer, so that a reversal has something to undo.

@@ -12,6 +12,7 @@ use crate::journal::{
 use crate::link::ConnectionId;
 use crate::stdx::clock::{Now, Wall};
 use crate::stdx::maps::Map;
+use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{
     Amount, LinkId, MessageClass, Outcome, ProcessingCode, Refusal, ResponseCode, SettlementWindow, Stan,
     TransactionId,
@@ -210,6 +211,9 @@ impl<'a> Recovery<'a> {
         for (stored, since, code) in std::mem::take(&mut self.parked).into_values() {
             let mark = mark(self.cards, &stored.card, stored.sealed_for())?;
             self.core.restore_parked(stored, (mark, since), code);
+        }
+        if sabotaged("owed-and-forgotten-at-restart") {
+            self.stored.clear();
         }
         for (stored, since) in std::mem::take(&mut self.stored).into_values() {
             let mark = mark(self.cards, &stored.card, stored.sealed_for())?;

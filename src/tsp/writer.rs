@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::stdx::clock::{Clock, Now, Wall};
 use crate::stdx::maps::Map;
 use crate::stdx::random::Entropy;
+use crate::stdx::sabotage::step;
 
 use super::approval::{EnquiryReply, IssuerWord};
 use super::command::{Action, Answer, CallId, Command};
@@ -156,6 +157,9 @@ impl<L: TokenLog> Writer<L> {
 
     fn log_is(&mut self, state: LogState) {
         let durable = self.submitted.iter().take_while(|position| **position <= state.durable).count();
+        if durable > 0 {
+            step("vault");
+        }
         self.submitted.drain(..durable);
         self.apply(Command::Durable { events: durable });
         if state.failed {

@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokenswitch::codec::{DataElement, LeakScan, Message};
 use tokenswitch::journal::{
-    Body, Entry, OutcomeEntry, RequestEntry, StoredEntry, StoredKind, TombstoneEntry, TransactionEntry,
+    Body, Elements, Entry, IssuerLeg, OutcomeEntry, RequestEntry, StoredEntry, StoredKind, TombstoneEntry,
+    TransactionEntry,
 };
 use tokenswitch::vocab::{
-    LinkId, MessageClass, MessageFunction, Mti, Outcome, Pan, SettlementWindow, Stan, TransactionId,
+    InstitutionId, LinkId, MessageClass, MessageFunction, Mti, Outcome, Pan, SettlementWindow, Stan,
+    TransactionId,
 };
 
+use crate::journal_book::JournalBook;
 use crate::setting::{ACQUIRERS, ISSUERS, dialect_of};
 
 /// What an acquirer knows a message of its own by.
@@ -21,6 +24,14 @@ struct Name {
     stan: Stan,
     sent_at: [u8; 10],
     rrn: Option<[u8; 12]>,
+}
+
+/// What an issuer knows a message by: link, class, DE 11, DE 7 and DE 32.
+type Place = (LinkId, u8, Stan, [u8; 10], Option<InstitutionId>);
+
+fn place_of(leg: &IssuerLeg, elements: &Elements) -> Place {
+    let acquirer = elements.get(32).and_then(|digits| InstitutionId::parse(digits).ok());
+    (leg.link, class_of(leg.mti), leg.stan, leg.sent_at.transmission_time().digits(), acquirer)
 }
 
 /// A promise that was not kept.
@@ -37,12 +48,15 @@ pub(crate) struct Audit {
     tombstones: Vec<TombstoneEntry>,
     named: BTreeMap<Name, Vec<TransactionId>>,
     /// Requests and stored messages by what their issuers know them by.
-    to_issuers: BTreeMap<(LinkId, Stan, [u8; 10]), TransactionId>,
+    to_issuers: BTreeMap<Place, TransactionId>,
     /// How often a byte of a request left as an original.
     originals: BTreeMap<TransactionId, u32>,
     approvals: BTreeMap<Name, Vec<u8>>,
     last_window: Option<SettlementWindow>,
     closed: BTreeSet<SettlementWindow>,
+    book: JournalBook,
+    /// How many entries were durable before the block that was written last.
+    before_last_group: usize,
     /// PANs that no acquirer may see.
     secrets: Vec<LeakScan>,
     pub(crate) answers: u64,
@@ -95,16 +109,48 @@ impl Audit {
             format!("{} entries were durable, {} are left", self.entries.len(), entries.len())
         })?;
         let known = self.entries.len();
+        self.unchanged(entries)?;
+        self.group(entries.get(known..).unwrap_or_default())
+    }
+
+    /// What is left of a journal is a beginning of it, no shorter than `least` entries.
+    pub(crate) fn is_beginning(&self, entries: &[Entry], least: usize) -> Result<(), Broken> {
+        ensure(entries.len() >= least, "P8", || {
+            format!("of {} entries {} are read, and no damage is told", self.entries.len(), entries.len())
+        })?;
+        self.unchanged(entries)
+    }
+
+    fn unchanged(&self, entries: &[Entry]) -> Result<(), Broken> {
         for (entry, before) in entries.iter().zip(&self.entries) {
             let mut bytes = Vec::new();
             entry.encode(&mut bytes);
             ensure(bytes == *before, "P1", || format!("entry {} is another one now", entry.number.0))?;
         }
-        entries.iter().skip(known).try_for_each(|entry| self.durable(entry))
+        Ok(())
+    }
+
+    /// How many entries were durable before the block that was written last.
+    pub(crate) fn before_last_group(&self) -> usize {
+        self.before_last_group
+    }
+
+    /// What the journal says stands at the issuers.
+    pub(crate) fn book(&self) -> &JournalBook {
+        &self.book
+    }
+
+    /// The entries of one block became durable.
+    pub(crate) fn group(&mut self, entries: &[Entry]) -> Result<(), Broken> {
+        if !entries.is_empty() {
+            self.before_last_group = self.entries.len();
+        }
+        entries.iter().try_for_each(|entry| self.durable(entry))
     }
 
     /// An entry became durable.
-    pub(crate) fn durable(&mut self, entry: &Entry) -> Result<(), Broken> {
+    fn durable(&mut self, entry: &Entry) -> Result<(), Broken> {
+        self.book.take(entry);
         let mut bytes = Vec::new();
         entry.encode(&mut bytes);
         self.entries.push(bytes);
@@ -165,7 +211,7 @@ impl Audit {
         same.push(id);
         ensure(same.len() == 1, "P2", || format!("{name:?} is journaled for forwarding twice: {same:?}"))?;
         let issuer = &request.issuer;
-        let place = (issuer.link, issuer.stan, issuer.sent_at.transmission_time().digits());
+        let place = place_of(issuer, &request.elements);
         ensure(self.to_issuers.insert(place, id).is_none(), "P2", || format!("{place:?} is used twice"))?;
         let financial = leg.mti.class == MessageClass::Financial || leg.link == ACQUIRERS[1];
         ensure(request.settles == (request.moves_money && financial), "P4", || {
@@ -191,8 +237,7 @@ impl Audit {
 
     fn stored(&mut self, stored: &StoredEntry) -> Result<(), Broken> {
         let id = stored.transaction;
-        let leg = &stored.issuer;
-        let place = (leg.link, leg.stan, leg.sent_at.transmission_time().digits());
+        let place = place_of(&stored.issuer, &stored.elements);
         ensure(self.to_issuers.insert(place, id).is_none(), "P3", || format!("{place:?} is used twice"))?;
         ensure(self.stored.insert(id, stored.clone()).is_none(), "P3", || format!("{id} is stored twice"))?;
         let Some(original) = stored.original.filter(|_| stored.is_reversal()) else { return Ok(()) };
@@ -215,7 +260,8 @@ impl Audit {
             return Ok(None);
         }
         let name = name_of(link, message).ok_or("P2: a request without DE 7 or DE 11")?;
-        let Some(id) = self.to_issuers.get(&(link, name.stan, name.sent_at)).copied() else {
+        let place = (link, name.class, name.stan, name.sent_at, message.acquirer().ok().flatten());
+        let Some(id) = self.to_issuers.get(&place).copied() else {
             return Err(format!("P1: {mti} {:?} leaves for an issuer and is in no durable entry", name.stan));
         };
         let day = message.settlement_date().ok().flatten();
@@ -232,7 +278,8 @@ impl Audit {
         ensure(mti.first() == stored.issuer.mti.with_version(mti.version), "P3", || {
             format!("{id} leaves as {mti}")
         })?;
-        if let Some(original) = stored.original.and_then(|original| self.requests.get(&original)) {
+        let original = stored.original.filter(|_| stored.is_reversal());
+        if let Some(original) = original.and_then(|original| self.requests.get(&original)) {
             let data = message.original_data().ok().flatten().ok_or("P3: a reversal without DE 90")?;
             let leg = &original.issuer;
             let names_it = data.stan == leg.stan && data.sent_at == leg.sent_at.transmission_time();
@@ -250,6 +297,17 @@ impl Audit {
         ensure(*count == 1, "P2", || format!("{id} left {count} times as an original"))
     }
 
+    /// A frame was put into the output of somebody who only connected.
+    pub(crate) fn leaves_for_stranger(&self, frame: &[u8]) -> Result<(), Broken> {
+        self.keeps_secrets(frame)
+    }
+
+    fn keeps_secrets(&self, frame: &[u8]) -> Result<(), Broken> {
+        ensure(self.secrets.iter().all(|scan| scan.find(frame).is_none()), "P5", || {
+            "a frame on the acquirers' side holds the PAN behind a token".to_owned()
+        })
+    }
+
     /// A frame was put into an acquirer's output.
     pub(crate) fn leaves_for_acquirer(
         &mut self,
@@ -257,9 +315,7 @@ impl Audit {
         frame: &[u8],
         message: &Message,
     ) -> Result<(), Broken> {
-        ensure(self.secrets.iter().all(|scan| scan.find(frame).is_none()), "P5", || {
-            format!("a {} to acquirer {link} holds the PAN behind a token", message.mti())
-        })?;
+        self.keeps_secrets(frame)?;
         let mti = message.mti();
         if mti.class == MessageClass::NetworkManagement {
             return Ok(());

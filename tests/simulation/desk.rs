@@ -9,7 +9,7 @@ use tokenswitch::codec::{DataElement, FrameReader, Message, OriginalData, decode
 use tokenswitch::journal::{JournalConfig, MemoryDisk};
 use tokenswitch::link::{CloseReason, ConnectionId, Inbox, LinkCommand, LinkEvent, Outbox};
 use tokenswitch::sim::TestCard;
-use tokenswitch::stdx::clock::{Moment, Now};
+use tokenswitch::stdx::clock::{Moment, Now, Wall};
 use tokenswitch::switch::{Decision, Exception, Limits, OperatorAct, SwitchConfig};
 use tokenswitch::tsp::{Asker, CallId, Command, Move, MoveRequest, ProvisionRequest, RequestId, TokenView};
 use tokenswitch::vocab::{ChipPayment, InstitutionId, LinkId, Mti, Refusal, SentAt, TransactionId};
@@ -81,7 +81,7 @@ impl Desk {
         let (behind, card) = (cards.remove(behind), cards.remove(0));
         let request = ProvisionRequest::of(asker(b"p"), behind.pan.clone(), behind.expiry);
         house.ask_vault(Command::Provision { call: CallId(1), request: Box::new(request) }, now);
-        house.sync();
+        house.sync().expect("a good disk");
         let told = house.vault_durable(now).remove(0).1.expect("there is room");
         let token = told.token().expect("a token");
         Self::at((house, config, queue_bytes), disk, now, (card, token, behind))
@@ -159,10 +159,10 @@ impl Desk {
     pub(crate) fn settle(&mut self) {
         for _ in 0..20 {
             let inbox = std::mem::take(&mut self.inbox);
-            self.house.step(&inbox, self.now, &mut self.outbox);
+            self.house.step(&inbox, self.now, &mut self.outbox).expect("the journal takes entries");
             self.carry_out();
             if self.syncs && self.house.has_unsynced() {
-                self.house.sync();
+                self.house.sync().expect("a good disk");
             } else if self.inbox.is_empty() && !self.house.history.has_answers() {
                 return;
             }
@@ -172,7 +172,7 @@ impl Desk {
 
     /// The disk syncs once.
     pub(crate) fn sync(&mut self) {
-        self.house.sync();
+        self.house.sync().expect("a good disk");
         self.settle();
     }
 
@@ -271,8 +271,14 @@ impl Desk {
         }
     }
 
+    /// The clock on the wall is set back.
+    pub(crate) fn clock_back(&mut self, by: Duration) {
+        let millis = u64::try_from(by.as_millis()).expect("some days");
+        self.now.wall = Wall(self.now.wall.0 - millis);
+    }
+
     fn tick(&mut self) {
-        self.house.tick(self.now, &mut self.outbox);
+        self.house.tick(self.now, &mut self.outbox).expect("the journal takes entries");
         self.carry_out();
         self.settle();
     }
@@ -400,7 +406,7 @@ impl Desk {
         let request =
             MoveRequest { asker: asker(b"m"), reference: self.token.reference, asked, version: None };
         self.house.ask_vault(Command::Move { call: CallId(2), request }, self.now);
-        self.house.sync();
+        self.house.sync().expect("a good disk");
         self.house.vault_durable(self.now).remove(0).1.expect("it may be moved so");
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use tokenswitch::crypto::SecurityModule;
 use tokenswitch::journal::{
     Appender, Body, Durability, Entry, EntryNumber, HistoryAnswer, HistoryQuestion, Journal, JournalConfig,
-    JournalSetup, MemoryDisk, Reader, RecentHistory, Writer,
+    JournalError, JournalSetup, MemoryDisk, Reader, RecentHistory, Writer,
 };
 use tokenswitch::link::{Inbox, Outbox};
 use tokenswitch::stdx::clock::Now;
@@ -18,7 +18,7 @@ use tokenswitch::switch::{
 use tokenswitch::tsp::{Action, Answer, CallId, Command, Tsp};
 use tokenswitch::vocab::{BusinessDate, SettlementWindow, ShardId};
 
-use crate::setting::{ACQUIRERS, ISSUERS, issuer_keys, pool_of, switch_config, tsp_config, wire_of};
+use crate::setting::{ACQUIRERS, ISSUERS, issuer_keys, pool_of, tsp_config, wire_of};
 
 /// A running switch, without threads, sockets or clock.
 pub(crate) struct House {
@@ -130,6 +130,8 @@ pub(crate) enum Crash {
     Torn(u64),
     /// The block is on disk, and nobody was told.
     Untold,
+    /// As `Torn`, after the disk failed: nothing is tried any more.
+    Failed(u64),
 }
 
 impl Crash {
@@ -145,12 +147,7 @@ impl Crash {
 }
 
 impl House {
-    /// Starts from what is on the disk.
-    pub(crate) fn start(disk: &MemoryDisk, seed: u64, now: Now) -> Self {
-        Self::bounded(disk, seed, now, switch_config(), JournalConfig::default().queue_bytes)
-    }
-
-    /// As `start`, with other limits: the switch's, and how many bytes may wait for the disk.
+    /// Starts from what is on the disk. `queue_bytes` may wait for it.
     pub(crate) fn bounded(
         disk: &MemoryDisk,
         seed: u64,
@@ -158,6 +155,17 @@ impl House {
         config: SwitchConfig,
         queue_bytes: usize,
     ) -> Self {
+        Self::open(disk, seed, now, config, queue_bytes).expect("the journal opens")
+    }
+
+    /// As `bounded`; a journal that cannot be opened, or read to its end, is refused with the reason.
+    pub(crate) fn open(
+        disk: &MemoryDisk,
+        seed: u64,
+        now: Now,
+        config: SwitchConfig,
+        queue_bytes: usize,
+    ) -> Result<Self, JournalError> {
         let module = SecurityModule::sample().expect("the sample keys");
         let setup = JournalSetup {
             disk: Box::new(disk.clone()),
@@ -171,14 +179,14 @@ impl House {
             at_least: EntryNumber(0),
             entropy: Entropy::seeded(seed ^ 1),
         };
-        let (journal, writer, found) = Journal::stepped(setup).expect("the journal opens");
+        let (journal, writer, found) = Journal::stepped(setup)?;
         let mut tsp = Tsp::new(tsp_config(), &module).expect("a good configuration");
         let cards = Cards::new(module.data_sealer(), seed ^ 2);
         let window = SettlementWindow { date: BusinessDate::of(now.wall), sequence: 1 };
         let history = Remembered::new();
         let mut recovery = Recovery::new(config.clone(), window, &cards);
-        for entry in journal.reader(EntryNumber(1)).expect("there is a segment") {
-            let entry = entry.expect("an entry that was durable");
+        for entry in journal.reader(EntryNumber(1))? {
+            let entry = entry?;
             history.note(&entry);
             tsp.replay(&entry).expect("the vault takes its own events");
             recovery.observe(&entry).expect("the switch takes its own entries");
@@ -199,8 +207,8 @@ impl House {
             entropy: Entropy::seeded(seed ^ 3),
             first,
         });
-        Self {
-            reader: journal.reader(EntryNumber(1)).expect("there is a segment"),
+        Ok(Self {
+            reader: journal.reader(EntryNumber(1))?,
             journal,
             writer,
             node,
@@ -211,17 +219,17 @@ impl House {
             appended,
             watermark: found.last,
             recovered,
-        }
+        })
     }
 
-    /// One step of the node over what came in, under the watermark that it has heard of.
-    pub(crate) fn step(&mut self, inbox: &Inbox, now: Now, out: &mut Outbox) {
+    /// One step of the node over what came in, under the watermark that it has heard of. An error ends the process.
+    pub(crate) fn step(&mut self, inbox: &Inbox, now: Now, out: &mut Outbox) -> Result<(), LogFault> {
         let happened = Happened { inbox: Some(inbox), durable: Some(self.watermark) };
-        self.node.step(happened, now, out).expect("the journal takes entries");
+        self.node.step(happened, now, out)
     }
 
-    pub(crate) fn tick(&mut self, now: Now, out: &mut Outbox) {
-        self.node.tick(now, out).expect("the journal takes entries");
+    pub(crate) fn tick(&mut self, now: Now, out: &mut Outbox) -> Result<(), LogFault> {
+        self.node.tick(now, out)
     }
 
     /// Whether something waits for the disk.
@@ -229,14 +237,15 @@ impl House {
         self.appended.load(Ordering::Relaxed) > self.watermark.0
     }
 
-    /// Writes and syncs what waits; entries that became durable thereby, in order.
-    pub(crate) fn sync(&mut self) -> Vec<Entry> {
+    /// Writes and syncs what waits; entries that became durable thereby, in order. After an error of the disk the
+    /// process must end; the reason is given.
+    pub(crate) fn sync(&mut self) -> Result<Vec<Entry>, String> {
         match self.writer.step() {
             Some(Durability::Durable(number)) => self.watermark = number,
-            Some(Durability::Failed(reason)) => panic!("the disk failed: {reason}"),
+            Some(Durability::Failed(reason)) => return Err(reason),
             None => {}
         }
-        self.read_new()
+        Ok(self.read_new())
     }
 
     /// Durable entries that were not read yet.
@@ -282,7 +291,7 @@ impl House {
     /// Ends the process; gives the disk that the next one finds.
     pub(crate) fn crash(mut self, disk: &MemoryDisk, how: Crash) -> MemoryDisk {
         match how {
-            Crash::Unsynced => {}
+            Crash::Unsynced | Crash::Failed(_) => {}
             Crash::Torn(_) => {
                 disk.fail_sync_after(0);
                 let _ = self.writer.step();
@@ -291,7 +300,7 @@ impl House {
                 let _ = self.writer.step();
             }
         }
-        let seed = if let Crash::Torn(seed) = how { seed } else { 0 };
+        let seed = if let Crash::Torn(seed) | Crash::Failed(seed) = how { seed } else { 0 };
         disk.after_power_loss(seed)
     }
 }

@@ -15,6 +15,10 @@ pub(crate) struct Line {
     pub(crate) at_peer: bool,
     /// Broken, though neither side may know it: what is written goes nowhere.
     pub(crate) broken: bool,
+    /// Broken in the other direction: what the peer sends goes nowhere.
+    pub(crate) deaf: bool,
+    /// The peer is nobody's acquirer or issuer.
+    pub(crate) stranger: bool,
     /// Everything the switch put into its output since the connection opened.
     pub(crate) output: Vec<u8>,
     /// How much of it the socket took.
@@ -37,6 +41,8 @@ impl Line {
             at_switch: true,
             at_peer: true,
             broken: false,
+            deaf: false,
+            stranger: false,
             output: Vec::new(),
             taken: 0,
             originals: Vec::new(),
@@ -61,9 +67,13 @@ impl Line {
 /// `None` when the bytes cannot be framed.
 fn frames(reader: &mut FrameReader, bytes: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut found = Vec::new();
-    for piece in bytes.chunks(4_000) {
-        reader.spare()[..piece.len()].copy_from_slice(piece);
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let spare = reader.spare();
+        let (piece, later) = rest.split_at(spare.len().min(rest.len()));
+        spare[..piece.len()].copy_from_slice(piece);
         reader.filled(piece.len());
+        rest = later;
         loop {
             match reader.next() {
                 Ok(Some(Frame { header, message })) => found.push((header.to_vec(), message.to_vec())),

@@ -3,11 +3,11 @@
 use tokenswitch::codec::{DataElement, Message};
 use tokenswitch::journal::JournalConfig;
 use tokenswitch::link::ConnectionId;
-use tokenswitch::switch::{Identifiers, SwitchConfig, TrackTwo};
+use tokenswitch::switch::{SwitchConfig, TrackTwo};
 use tokenswitch::vocab::Refusal;
 
 use crate::desk::{Desk, FIRST, PARTIAL, answer_to, get, repeat, reversal, set};
-use crate::setting::{ACQUIRERS, ISSUER_TIMEOUT, switch_config};
+use crate::setting::{ACQUIRERS, ISSUER_TIMEOUT, passing_config, switch_config};
 
 const NEWCOMER: ConnectionId = ConnectionId(9);
 
@@ -24,9 +24,7 @@ fn of_second_acquirer(mut request: Message) -> Message {
 
 #[test]
 fn identifiers_that_pass_must_be_free_on_the_issuers_link() {
-    let mut desk = with(|config| {
-        config.issuers.values_mut().for_each(|issuer| issuer.identifiers = Identifiers::Pass);
-    });
+    let mut desk = Desk::with(passing_config(), JournalConfig::default().queue_bytes);
     let request = desk.purchase(4_711);
     desk.send(FIRST, &request);
     let (issuer, asked) = desk.asked();

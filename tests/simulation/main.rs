@@ -1,31 +1,40 @@
 //! The simulation: the real switch, vault and journal in virtual time, everything around them drawn from a seed.
 //!
-//! `SIM_SEED=n` replays one seed and prints what happened; `SIM_SEEDS=n` runs so many.
+//! `SIM_SEED=n` replays one seed; `SIM_SEEDS=n` runs so many, `SIM_MINUTES=n` as many as that time holds. A failure
+//! prints its seed and what happened before it.
 
 mod audit;
 mod desk;
 mod enquiries;
 mod exceptions;
+mod found;
 mod house;
+mod journal_book;
 mod limits;
 mod line;
 mod links;
 mod originals;
+#[cfg(feature = "sabotage")]
+mod sabotage;
 mod scenarios;
 mod setting;
 mod stand_in;
 mod taps;
+mod trouble;
 mod windows;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use house::Crash;
 use tokenswitch::stdx::clock::{Moment, SystemClock};
+use trouble::{Trouble, Troubles};
 use world::{Plan, Summary, run};
 
-/// How long seeds are drawn, unless `SIM_SEEDS` says how many.
+/// How long seeds are drawn, unless `SIM_MINUTES` or `SIM_SEEDS` says otherwise.
 const BUDGET: Duration = Duration::from_secs(20);
 /// So many seeds run however slow the machine is.
 const SEEDS_LEAST: u64 = 40;
@@ -34,11 +43,13 @@ const TRACE_LINES: usize = 400;
 
 fn plan(seed: u64) -> Plan {
     let mut random = fastrand::Rng::with_seed(!seed);
-    Plan { seed, payments: random.u32(10..60), crashes: random.u32(0..4), crash_at: None }
+    let (payments, crashes) = (random.u32(10..60), random.u32(0..4));
+    let (troubles, pass) = (Troubles::draw(&mut random), random.u32(0..4) == 0);
+    Plan { seed, payments, crashes, crash_at: None, troubles, pass }
 }
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|value| value.parse().expect("a number"))
+fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
+    std::env::var(name).ok().map(|value| value.parse().ok().unwrap_or_else(|| panic!("{name}: a number")))
 }
 
 /// Runs a plan; a failure is run again in words and printed with its seed.
@@ -57,6 +68,31 @@ fn hold(plan: Plan) -> Summary {
     panic!("seed {}: {what}\n{}\nSIM_SEED={} replays it; {plan:?}", plan.seed, shown.join("\n"), plan.seed);
 }
 
+/// Seeds from 0 on while `more` says so, on all cores; how many they were, and what they came to together.
+fn run_seeds(more: impl Fn(u64) -> bool + Sync) -> (u64, Summary) {
+    let next = AtomicU64::new(0);
+    let work = || {
+        let (mut seeds, mut sum) = (0, Summary::default());
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if !more(seed) {
+                return (seeds, sum);
+            }
+            sum.add(&hold(plan(seed)));
+            seeds += 1;
+        }
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> =
+            (0..available_parallelism().map_or(1, usize::from)).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().fold((0, Summary::default()), |(seeds, mut sum), worker| {
+            let (more, of_worker) = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            sum.add(&of_worker);
+            (seeds + more, sum)
+        })
+    })
+}
+
 #[test]
 fn every_seed_keeps_the_promises() {
     if let Some(seed) = number("SIM_SEED") {
@@ -65,27 +101,22 @@ fn every_seed_keeps_the_promises() {
         return;
     }
     let clock = SystemClock::start();
-    let wanted = number("SIM_SEEDS");
-    let (mut seeds, mut sum) = (0, Summary::default());
-    let more = |seeds: u64| match wanted {
-        Some(wanted) => seeds < wanted,
-        None => seeds < SEEDS_LEAST || clock.now().moment.since(Moment(0)) < BUDGET,
-    };
-    while more(seeds) {
-        let summary = hold(plan(seeds));
-        seeds += 1;
-        sum.requests += summary.requests;
-        sum.reversals += summary.reversals;
-        sum.approved += summary.approved;
-        sum.answers += summary.answers;
-        sum.crashes += summary.crashes;
-        sum.entries += summary.entries;
-    }
-    println!("{seeds} seeds: {sum:?}");
-    assert!(
-        sum.approved > 0 && sum.reversals > 0 && sum.crashes > 0,
-        "nothing happens in these runs: {sum:?}"
+    let budget = number("SIM_MINUTES").map_or(BUDGET, |minutes: f64| Duration::from_secs_f64(60.0 * minutes));
+    let wanted: Option<u64> = number("SIM_SEEDS");
+    let (seeds, sum) = run_seeds(|seed| match wanted {
+        Some(wanted) => seed < wanted,
+        None => seed < SEEDS_LEAST || clock.now().moment.since(Moment(0)) < budget,
+    });
+    println!(
+        "{seeds} seeds: {} requests, {} approved, {} reversals, {} answers, {} entries",
+        sum.requests, sum.approved, sum.reversals, sum.answers, sum.entries
     );
+    for trouble in Trouble::ALL {
+        println!("{:>12} {trouble:?}", sum.met.count(trouble));
+        let least = if trouble == Trouble::DiskLies { 0 } else { 1 };
+        assert!(sum.met.count(trouble) >= least, "{trouble:?} never comes");
+    }
+    assert!(sum.approved > 0 && sum.reversals > 0, "nothing happens in these runs: {sum:?}");
 }
 
 #[test]
@@ -100,7 +131,8 @@ fn the_same_seed_is_the_same_run() {
 #[test]
 fn a_crash_at_every_entry_breaks_nothing() {
     for seed in [5, 6] {
-        let calm = Plan { seed, payments: 12, crashes: 0, crash_at: None };
+        let calm =
+            Plan { seed, payments: 12, crashes: 0, crash_at: None, troubles: Troubles::NONE, pass: false };
         let entries = hold(calm).entries as u64;
         assert!(entries > 20, "{entries}");
         for entry in 7..=entries {

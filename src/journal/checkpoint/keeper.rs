@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::{Changes, Checkpoint, CheckpointError, full_key};
 use crate::journal::entry::{Entry, EntryNumber};
 use crate::journal::reader::Reader;
+use crate::stdx::sabotage::step;
 
 /// Entries folded into one transaction of the store, at most. An entry changes a handful of records.
 const ENTRIES_MOST: usize = 50_000;
@@ -133,7 +134,9 @@ pub fn catch_up(
         for fold in folds.iter_mut() {
             fold.settle(&mut pending)?;
         }
+        step("checkpoint");
         pending.write(last)?;
+        step("checkpoint-written");
     }
 }
 

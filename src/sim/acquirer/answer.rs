@@ -195,7 +195,7 @@ impl AcquirerSimulator {
             // A refusal is not remembered by whoever refused, so that a repeat may be approved; the terminal was told no.
             let late = answered && approved(answer.outcome) && !approved(first.outcome);
             // Once it is taken back, a repeat gets another answer by right (rule of repeats: never an approval).
-            if changed && answered && !late {
+            if changed && answered && approved(first.outcome) {
                 self.mismatch(number, Mismatch::AnswerChanged);
             }
             if late {

@@ -3,6 +3,7 @@
 use crate::codec::DataElement;
 use crate::journal::{Elements, IssuerLeg, LateEntry, OutcomeEntry, StoredEntry, TransactionEntry};
 use crate::stdx::clock::Now;
+use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{Amount, InstitutionId, LinkId, Outcome, Refusal, ReversalReason, TransactionId};
 
 use super::super::answered::agrees;
@@ -258,7 +259,7 @@ fn amount_agrees(transaction: &Transaction, answer: &IssuerAnswer) -> bool {
         (Some(asked), Some(answered)) if answer.outcome == Some(Outcome::ApprovedPartly) => {
             asked.currency() == answered.currency() && answered.minor() <= asked.minor()
         }
-        (Some(asked), Some(answered)) => asked == answered,
+        (Some(asked), Some(answered)) => asked == answered || sabotaged("amounts-not-compared"),
         _ => true,
     }
 }

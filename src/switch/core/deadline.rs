@@ -2,6 +2,7 @@
 
 use crate::journal::TransactionEntry;
 use crate::stdx::clock::Now;
+use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{Outcome, Refusal, ReversalReason, TransactionId};
 
 use super::super::event::Action;
@@ -50,7 +51,9 @@ impl SwitchCore {
         let Some(transaction) = self.in_flight.get(&id) else { return };
         match transaction.state {
             TransactionState::Forwarded => {
-                let reverse = transaction.request.moves_money && transaction.reversal.is_none();
+                let reverse = transaction.request.moves_money
+                    && transaction.reversal.is_none()
+                    && !sabotaged("silence-not-reversed");
                 let stood_in = self.stand_in(id, now);
                 let declined = || Conclusion::refused(Refusal::IssuerTimedOut, Outcome::Unknown);
                 let conclusion = stood_in.unwrap_or_else(declined);

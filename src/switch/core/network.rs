@@ -3,6 +3,7 @@
 
 use crate::journal::{Elements, TransactionEntry};
 use crate::stdx::clock::Now;
+use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{Outcome, Refusal, ReversalReason, TransactionId};
 
 use super::super::event::{Action, AnswerKind};
@@ -44,6 +45,7 @@ impl SwitchCore {
         if self.enquiry_lost(id, now, actions) {
             return;
         }
+        let written = written && !sabotaged("sent-twice");
         let Some(transaction) = self.in_flight.get_mut(&id) else { return };
         if transaction.state != TransactionState::Forwarded {
             return;
@@ -61,7 +63,9 @@ impl SwitchCore {
     /// A byte of it may have left, and nobody can say what became of it.
     fn conclude_lost(&mut self, id: TransactionId, now: Now, actions: &mut Vec<Action>) {
         let Some(transaction) = self.in_flight.get(&id) else { return };
-        let reverse = transaction.request.moves_money && transaction.reversal.is_none();
+        let reverse = transaction.request.moves_money
+            && transaction.reversal.is_none()
+            && !sabotaged("lost-link-not-reversed");
         let declined = || Conclusion::refused(Refusal::IssuerLinkLost, Outcome::Unknown);
         let conclusion = self.stand_in(id, now).unwrap_or_else(declined);
         conclusion.refusal().into_iter().for_each(|refusal| self.counts.refused(refusal));

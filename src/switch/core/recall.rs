@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::journal::{RequestEntry, StoredEntry, TombstoneEntry};
 use crate::stdx::clock::{Now, Wall};
 use crate::stdx::maps::Map;
+use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{Amount, LinkId, Outcome, ResponseCode, ReversalReason, Stan, TransactionId};
 
 use super::super::answered::{Answered, OriginalKey};
@@ -113,7 +114,7 @@ impl SwitchCore {
         transaction.routed = Some(routed);
         transaction.reversal = reversal;
         self.in_flight.insert(id, Box::new(transaction));
-        let owed = entry.moves_money && reversal.is_none();
+        let owed = entry.moves_money && reversal.is_none() && !sabotaged("left-open-at-restart");
         let reason = owed.then_some(ReversalReason::Recovered);
         self.conclude(id, Conclusion::refused(WITHHELD, Outcome::Unknown), reason, now, actions);
     }

@@ -6,6 +6,7 @@ use crate::codec::same_institution;
 use crate::journal::{IssuerLeg, StoredEntry, TransactionEntry};
 use crate::link::ConnectionId;
 use crate::stdx::clock::Now;
+use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{
     Amount, InstitutionId, LinkId, MessageClass, Outcome, Refusal, SentAt, Stan, TransactionId,
 };
@@ -22,7 +23,7 @@ impl SwitchCore {
     pub(super) fn received(&mut self, asked: Asked, signed_on: bool, now: Now, actions: &mut Vec<Action>) {
         let (request, from) = (&asked.request, asked.from);
         self.counts.received += 1;
-        if let Some(known) = self.find_repeat(request) {
+        if let Some(known) = self.find_repeat(request).filter(|_| !sabotaged("repeats-not-known")) {
             return self.repeated(known, request, from, actions);
         }
         if let Err(refusal) = self.admit(request, signed_on, now) {

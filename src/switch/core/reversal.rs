@@ -8,6 +8,7 @@ use crate::journal::{
 };
 use crate::link::ConnectionId;
 use crate::stdx::clock::Now;
+use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{
     Amount, InstitutionId, MessageClass, MessageFunction, Mti, Outcome, Refusal, ReversalReason, SentAt,
     TransactionId, Verdicts,
@@ -187,7 +188,9 @@ impl SwitchCore {
         let Some(data) = request.original.as_deref() else { return };
         let key = OriginalKey::from_data(request.leg.link, data, now.wall);
         let until = now.moment.plus(self.config.longest_timeout().saturating_mul(2));
-        self.tombstones.insert(key, until);
+        if !sabotaged("buried-and-forgotten") {
+            self.tombstones.insert(key, until);
+        }
         let entry = TombstoneEntry {
             transaction: request.transaction,
             acquirer: request.leg,
@@ -233,7 +236,8 @@ impl SwitchCore {
     pub(super) fn acknowledge(&mut self, taken: Acknowledgement, now: Now, actions: &mut Vec<Action>) {
         actions.push(Action::Answer(Box::new(taken.answer)));
         let Some((entry, mark)) = taken.stored else { return };
-        let held = taken.behind.is_some_and(|original| self.in_flight.contains_key(&original));
+        let held = taken.behind.is_some_and(|original| self.in_flight.contains_key(&original))
+            && !sabotaged("reversal-overtakes");
         self.store(entry, mark, held, now, actions);
     }
 

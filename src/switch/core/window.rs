@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::stdx::clock::Now;
+use crate::stdx::sabotage::sabotaged;
 use crate::vocab::SettlementWindow;
 
 use super::super::event::Action;
@@ -98,7 +99,9 @@ impl SwitchCore {
     }
 
     pub(in super::super) fn recall_window(&mut self, window: SettlementWindow) {
-        self.windows.move_to(window);
+        if !sabotaged("window-opens-again") {
+            self.windows.move_to(window);
+        }
     }
 
     pub(in super::super) fn recall_closed(&mut self, window: SettlementWindow) {

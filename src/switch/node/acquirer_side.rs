@@ -7,6 +7,7 @@ use crate::codec::{Bitmap, DataElement, Dialect, LeakScan, Message, TokenData, e
 use crate::journal::{CardRef, Elements};
 use crate::link::{CloseReason, ConnectionId, Outbox};
 use crate::stdx::clock::Now;
+use crate::stdx::sabotage::{sabotaged, step};
 use crate::tsp::CardData;
 use crate::vocab::{LinkId, Pan, Refusal, Text, Token, TransactionId};
 
@@ -36,6 +37,7 @@ impl Node {
         now: Now,
         out: &mut Outbox,
     ) {
+        step("received");
         if message.mti().is_answer() {
             self.counts.unexpected += 1;
             return self.spares.give_back(message);
@@ -263,13 +265,15 @@ impl Node {
             return Written::Impossible;
         }
         let frame = out.bytes.get(start..).unwrap_or_default();
-        if secret.is_some_and(|pan| LeakScan::new(pan).find(frame).is_some()) {
+        let leaks = secret.is_some_and(|pan| LeakScan::new(pan).find(frame).is_some());
+        if leaks && !sabotaged("pan-in-answer") {
             if let Some(frame) = out.bytes.get_mut(start..) {
                 zeroize::Zeroize::zeroize(frame);
             }
             out.bytes.truncate(start);
             return Written::Leak;
         }
+        step("answering");
         self.written(to, start, out);
         Written::Clean
     }
@@ -322,6 +326,11 @@ fn answer_message(
                 message.copy_all(echoes.and(ACCOUNT), &held.message).ok()?;
             }
         }
+    }
+    if sabotaged("pan-in-answer")
+        && let Some(card) = held.and_then(|held| held.card.as_ref())
+    {
+        message.set(DataElement::PAN, card.pan.expose_digits()).ok()?;
     }
     set_all(message, &answer.elements, |element| extent == Extent::Full || ALWAYS_GIVEN.has(element))?;
     let code = match answer.kind {

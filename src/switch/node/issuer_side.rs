@@ -8,6 +8,7 @@ use crate::crypto::CryptogramKeys;
 use crate::journal::{CardRef, Elements, IssuerLeg, StoredKind};
 use crate::link::{ConnectionId, Outbox};
 use crate::stdx::clock::Now;
+use crate::stdx::sabotage::step;
 use crate::tsp::CardData;
 use crate::vocab::{
     LinkId, MessageClass, Refusal, Service, SettlementWindow, Track2, TransactionId, VerdictResult, Verdicts,
@@ -75,6 +76,7 @@ impl Node {
         if repeat {
             message.set_mti(message.mti().repeat());
         }
+        step("forwarding");
         self.send_to_issuer(id, issuer, &wire, message, out)
     }
 
@@ -128,7 +130,10 @@ impl Node {
         let wire = self.wire(issuer)?.clone();
         let card = self.open(&entry.card, entry.sealed_for())?;
         match stored_message(delivery, &card, &wire) {
-            Ok(message) => self.send_to_issuer(entry.transaction, issuer, &wire, &message, out),
+            Ok(message) => {
+                step("delivering");
+                self.send_to_issuer(entry.transaction, issuer, &wire, &message, out)
+            }
             Err(error) => {
                 tracing::error!(transaction = %entry.transaction, %error, "a stored message cannot be written");
                 self.counts.unencodable += 1;
@@ -139,6 +144,7 @@ impl Node {
 
     /// A message from an issuer: an answer, or nothing that is expected here.
     pub(super) fn issuer_says(&mut self, link: LinkId, message: &Message, believable: bool, now: Now) {
+        step("issuer-answered");
         let answer = message.mti().is_answer().then(|| self.issuer_answer(link, message, believable, now));
         match answer.flatten() {
             Some(answer) => self.events.push_back(Event::Answered(Box::new(answer))),

@@ -12,6 +12,7 @@ mod issuer_side;
 mod links;
 mod reload;
 mod spares;
+mod story;
 
 use std::collections::VecDeque;
 use std::mem::take;
@@ -29,6 +30,7 @@ use crate::link::{
 use crate::stdx::clock::{Moment, Now};
 use crate::stdx::maps::Map;
 use crate::stdx::random::Entropy;
+use crate::stdx::sabotage::{sabotaged, step};
 use crate::tsp::{CardData, DetokenizeRequest, Detokenized, Detokenizer};
 use crate::vocab::{LinkId, Refusal, ShardId, TransactionId};
 
@@ -372,7 +374,8 @@ impl Node {
 
     fn made_durable(&mut self, watermark: EntryNumber, now: Now, out: &mut Outbox) {
         let mut last = None;
-        while self.tickets.front().is_some_and(|(number, _)| *number <= watermark) {
+        let is_durable = |number: EntryNumber| number <= watermark || sabotaged("durable-too-early");
+        while self.tickets.front().is_some_and(|(number, _)| is_durable(*number)) {
             last = self.tickets.pop_front().map(|(_, ticket)| ticket);
         }
         if let Some(ticket) = last {
@@ -413,6 +416,7 @@ impl Node {
     }
 
     fn act(&mut self, action: Action, now: Now, out: &mut Outbox) {
+        story::tell(&action);
         match action {
             Action::Detokenize { transaction, request } => {
                 self.asked.push(transaction);
@@ -466,7 +470,11 @@ impl Node {
             self.issuer_done(outcome.transaction);
         }
         if let TransactionEntry::Delivered(delivered) = &entry {
+            step("acknowledged");
             self.issuer_done(delivered.stored);
+        }
+        if let TransactionEntry::Stored(_) = &entry {
+            step("stored");
         }
         self.to_append.push(Body::Transaction(entry));
         self.to_await.push_back(Some(ticket));

@@ -3,15 +3,18 @@
 
 mod network;
 mod peers;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::ErrorKind;
 
 use tokenswitch::codec::{DataElement, FrameReader, decode};
-use tokenswitch::journal::MemoryDisk;
+use tokenswitch::journal::{JournalError, MemoryDisk};
 use tokenswitch::link::{CloseReason, ConnectionId, Inbox, LinkCommand, Outbox};
 use tokenswitch::sim::{self, AcquirerSimulator, IssuerSimulator, Phone, PresentedCard, reconcile};
 use tokenswitch::stdx::clock::{Moment, Now};
+use tokenswitch::switch::{LogFault, SwitchConfig};
 use tokenswitch::tsp::{CallId, Command, ProvisionRequest};
 use tokenswitch::vocab::{LinkId, TokenReferenceId};
 
@@ -20,8 +23,10 @@ use crate::audit::{Audit, Broken};
 use crate::house::{Crash, House};
 use crate::line::Line;
 use crate::setting::{
-    ACQUIRERS, ISSUERS, START, card_key, cards, dialect_of, framing_of, is_issuer, requestor_id,
+    ACQUIRERS, ISSUERS, START, card_key, cards, dialect_of, framing_of, is_issuer, passing_config,
+    requestor_id, switch_config,
 };
+use crate::trouble::{Met, Trouble, Troubles};
 
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLI;
@@ -37,6 +42,9 @@ pub(crate) struct Plan {
     pub(crate) crashes: u32,
     /// A crash as soon as so many entries were appended, in this way.
     pub(crate) crash_at: Option<(u64, Crash)>,
+    pub(crate) troubles: Troubles,
+    /// Whether acquirers' identifiers pass to issuers.
+    pub(crate) pass: bool,
 }
 
 /// What a run came to.
@@ -48,7 +56,18 @@ pub(crate) struct Summary {
     pub(crate) reversals: usize,
     pub(crate) approved: u64,
     pub(crate) answers: u64,
-    pub(crate) crashes: u32,
+    pub(crate) met: Met,
+}
+
+impl Summary {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.entries += other.entries;
+        self.requests += other.requests;
+        self.reversals += other.reversals;
+        self.approved += other.approved;
+        self.answers += other.answers;
+        self.met.add(&other.met);
+    }
 }
 
 /// A promise broken, and how it came to it.
@@ -91,6 +110,37 @@ enum Happening {
     Restart,
     /// A token is suspended or resumed.
     Vault,
+    DiskFull,
+    DiskFreed,
+    DiskStuck,
+    DiskBreaks,
+    DiskLies,
+    HalfOpen,
+    /// An issuer stops.
+    Sleep,
+    Awake,
+    Stranger,
+    ClockJump,
+}
+
+impl Happening {
+    /// Whether a run may end before it.
+    fn may_be_missed(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect(_)
+                | Self::Dialled { .. }
+                | Self::ToSwitch { .. }
+                | Self::ToPeer { .. }
+                | Self::Pump(_)
+                | Self::ClosedAtSwitch { .. }
+                | Self::ClosedAtPeer(_)
+                | Self::Step
+                | Self::Tick
+                | Self::Sync
+                | Self::Pay
+        )
+    }
 }
 
 /// What was done, as a hash and, when wanted, in words.
@@ -120,6 +170,8 @@ struct Issuer {
     out: sim::Outbox,
     /// Dials fail until then.
     away_until: Moment,
+    /// Nothing is read or said until then.
+    asleep_until: Moment,
 }
 
 pub(crate) struct World {
@@ -145,12 +197,28 @@ pub(crate) struct World {
     audit: Audit,
     trace: Trace,
     payments_left: u32,
-    crashes: u32,
+    met: Met,
     crash_at: Option<(u64, Crash)>,
+    disk_stuck_until: Moment,
+    /// Syncs are promised and not done.
+    lied: bool,
+    /// The power went on a disk that had lied: nothing more can be asked of this run.
+    over: bool,
+    /// By how many seconds the switch's wall clock is ahead.
+    clock_off: i64,
+    /// The payment that each acquirer asked last.
+    overheard: BTreeMap<LinkId, Vec<u8>>,
     broken: Option<Broken>,
 }
 
 type Step = Result<(), Broken>;
+
+/// How many bytes may wait for the disk.
+const QUEUE_BYTES: usize = 4 << 20;
+
+fn config_of(plan: Plan) -> SwitchConfig {
+    if plan.pass { passing_config() } else { switch_config() }
+}
 
 /// Runs one plan to its end.
 pub(crate) fn run(plan: Plan, in_words: bool) -> Result<Summary, Failure> {
@@ -167,7 +235,8 @@ impl World {
         let mut random = fastrand::Rng::with_seed(plan.seed);
         let disk = MemoryDisk::new();
         let started = Now { moment: Moment(0), wall: START };
-        let mut house = House::start(&disk, plan.seed, started);
+        let mut house =
+            House::open(&disk, plan.seed, started, config_of(plan), QUEUE_BYTES).expect("an empty disk");
         let all = cards(plan.seed, 12);
         let (plain, behind) = all.split_at(6);
         let (mut tokens, mut presented, mut secrets) = (Vec::new(), Vec::<PresentedCard>::new(), Vec::new());
@@ -179,7 +248,7 @@ impl World {
             };
             let call = CallId(at as u64);
             house.ask_vault(Command::Provision { call, request: Box::new(request) }, started);
-            house.sync();
+            house.sync().expect("a good disk");
             let (_, answer) = house.vault_durable(started).pop().expect("it is durable");
             let view = answer.expect("there is room").token().expect("a token");
             tokens.push(view.reference);
@@ -222,8 +291,13 @@ impl World {
             audit,
             trace: Trace { hash: 0xCBF2_9CE4_8422_2325, words: in_words.then(String::new) },
             payments_left: plan.payments,
-            crashes: 0,
+            met: Met::default(),
             crash_at: plan.crash_at,
+            disk_stuck_until: Moment(0),
+            lied: false,
+            over: false,
+            clock_off: 0,
+            overheard: BTreeMap::new(),
             broken: None,
             plan,
         }
@@ -241,7 +315,7 @@ impl World {
             reversals: self.audit.reversals(),
             approved: self.acquirers.iter().map(|acquirer| acquirer.brain.report().approved).sum(),
             answers: self.audit.answers,
-            crashes: self.crashes,
+            met: self.met,
         }
     }
 
@@ -286,10 +360,14 @@ impl World {
             let wait = self.random.u64(0..span.max(1));
             self.later(wait, Happening::Vault);
         }
-        while !self.is_at_rest() {
+        self.schedule_troubles(span);
+        while !(self.is_at_rest() && self.holds_are_settled()) {
             self.advance()?;
             if let Some(broken) = self.broken.take() {
                 return Err(broken);
+            }
+            if self.over {
+                return self.judge_lies();
             }
             if self.now > LATEST {
                 return Err(format!("P3: the queues never empty: {}", self.what_waits()));
@@ -303,10 +381,8 @@ impl World {
             house.node.is_idle() && house.node.core().stored().is_empty() && !house.has_unsynced()
         });
         let waits = self.acquirers.iter().any(|acquirer| acquirer.brain.outstanding() > 0);
-        let crash_waits = self.queue.values().any(|what| {
-            matches!(what, Happening::Crash(_) | Happening::Restart | Happening::Cut | Happening::Vault)
-        });
-        idle && self.payments_left == 0 && !waits && !crash_waits && self.grace_is_over()
+        let to_come = self.queue.values().any(|what| !what.may_be_missed());
+        idle && self.payments_left == 0 && !waits && !to_come && self.grace_is_over()
     }
 
     /// Approvals that were not given are reversed only after their grace.
@@ -327,10 +403,14 @@ impl World {
         self.note("at rest");
         self.audit.at_rest()?;
         let book = self.acquirers.iter().flat_map(|acquirer| acquirer.brain.records());
-        let ledger = self.issuers.iter().flat_map(|issuer| issuer.brain.ledger().records());
-        let differences = reconcile(book, ledger);
+        let ledger = || self.issuers.iter().flat_map(|issuer| issuer.brain.ledger().records());
+        let differences = reconcile(book, ledger());
         if let Some(first) = differences.first() {
             return Err(format!("P3: book and ledger differ, {} in all: {first}", differences.len()));
+        }
+        let differences = reconcile(self.audit.book().records(), ledger());
+        if let Some(first) = differences.first() {
+            return Err(format!("P3: journal and ledger differ, {} in all: {first}", differences.len()));
         }
         for acquirer in &self.acquirers {
             let mismatches: Vec<_> = acquirer
@@ -352,7 +432,8 @@ impl World {
     fn advance(&mut self) -> Step {
         let due = self.queue.first_key_value().map(|((moment, _), _)| *moment);
         let brains = self.acquirers.iter().filter_map(|acquirer| acquirer.brain.deadline());
-        let brains = brains.chain(self.issuers.iter().filter_map(|issuer| issuer.brain.deadline())).min();
+        let awake = self.issuers.iter().filter(|issuer| issuer.asleep_until <= self.now);
+        let brains = brains.chain(awake.filter_map(|issuer| issuer.brain.deadline())).min();
         let due = due.expect("the next tick is always there");
         if let Some(brain) = brains.filter(|brain| *brain < due) {
             self.now = self.now.max(brain);
@@ -382,6 +463,16 @@ impl World {
             Happening::Crash(how) => self.crash(how),
             Happening::Restart => self.restart()?,
             Happening::Vault => self.move_token(),
+            Happening::DiskFull => self.disk_full(),
+            Happening::DiskFreed => self.disk_freed(),
+            Happening::DiskStuck => self.disk_stuck(),
+            Happening::DiskBreaks => self.disk_breaks(),
+            Happening::DiskLies => self.disk_lies(),
+            Happening::HalfOpen => self.half_open(),
+            Happening::Sleep => self.sleep(),
+            Happening::Awake => {}
+            Happening::Stranger => self.stranger(),
+            Happening::ClockJump => self.clock_jumps(),
         }
         Ok(())
     }
@@ -396,23 +487,27 @@ impl World {
 
     fn step(&mut self) -> Step {
         self.stepping = false;
-        let now = self.now();
+        let now = self.house_now();
         let Some(house) = self.house.as_mut() else { return Ok(()) };
         let inbox = std::mem::take(&mut self.inbox);
         house.vault_durable(now);
-        house.step(&inbox, now, &mut self.outbox);
-        self.after_step()
+        let stepped = house.step(&inbox, now, &mut self.outbox);
+        self.after_step(stepped)
     }
 
     fn tick(&mut self) -> Step {
         self.later(100 * MILLI, Happening::Tick);
-        let now = self.now();
+        let now = self.house_now();
         let Some(house) = self.house.as_mut() else { return Ok(()) };
-        house.tick(now, &mut self.outbox);
-        self.after_step()
+        let ticked = house.tick(now, &mut self.outbox);
+        self.after_step(ticked)
     }
 
-    fn after_step(&mut self) -> Step {
+    fn after_step(&mut self, result: Result<(), LogFault>) -> Step {
+        if let Err(fault) = result {
+            self.disk_failed(&fault.to_string());
+            return Ok(());
+        }
         let Some(house) = self.house.as_ref() else { return Ok(()) };
         let unsynced = house.has_unsynced();
         if let Some((entry, how)) = self.crash_at
@@ -436,16 +531,27 @@ impl World {
 
     fn sync(&mut self) -> Step {
         self.syncing = false;
-        let Some(house) = self.house.as_mut() else { return Ok(()) };
-        let entries = house.sync();
-        let (watermark, more) = (house.watermark, house.has_unsynced());
-        for entry in &entries {
-            self.audit.durable(entry)?;
+        if self.disk_stuck_until > self.now {
+            self.syncing = true;
+            self.at(self.disk_stuck_until, Happening::Sync);
+            return Ok(());
         }
+        let Some(house) = self.house.as_mut() else { return Ok(()) };
+        let entries = match house.sync() {
+            Ok(entries) => entries,
+            Err(reason) => {
+                self.disk_failed(&reason);
+                return Ok(());
+            }
+        };
+        let (watermark, more) = (house.watermark, house.has_unsynced());
+        self.audit.group(&entries)?;
         self.note(&format!("durable up to {}", watermark.0));
         if more {
             self.syncing = true;
-            self.later(MILLI, Happening::Sync);
+            // A disk that has no room is not asked all the time.
+            let pause = if entries.is_empty() { 100 * MILLI } else { MILLI };
+            self.later(pause, Happening::Sync);
         }
         self.wake();
         Ok(())
@@ -485,6 +591,8 @@ impl World {
             if let Some(id) = self.audit.leaves_for_issuer(link, &decoded)? {
                 self.lines[at].originals.push((start, id));
             }
+        } else if self.lines[at].stranger {
+            self.audit.leaves_for_stranger(frame)?;
         } else {
             self.audit.leaves_for_acquirer(link, frame, &decoded)?;
         }
@@ -495,9 +603,9 @@ impl World {
 
     fn crash(&mut self, how: Crash) {
         let Some(house) = self.house.take() else { return };
-        self.note(&format!("crash {how:?}"));
-        self.crashes += 1;
+        self.meet(Trouble::Crash, &format!("crash {how:?}"));
         self.disk = house.crash(&self.disk, how);
+        self.over = self.lied;
         self.inbox = Inbox::default();
         self.outbox = Outbox::default();
         (self.stepping, self.syncing) = (false, false);
@@ -523,10 +631,27 @@ impl World {
     }
 
     fn restart(&mut self) -> Step {
+        if self.plan.troubles.has(Trouble::SectorRots) {
+            self.rot()?;
+        }
         self.generation += 1;
-        let now = self.now();
+        let now = self.house_now();
         let seed = self.plan.seed ^ (self.generation << 32);
-        let mut house = House::start(&self.disk, seed, now);
+        let mut house = match House::open(&self.disk, seed, now, config_of(self.plan), QUEUE_BYTES) {
+            Ok(house) => house,
+            Err(JournalError::Disk { source, .. }) if source.kind() == ErrorKind::StorageFull => {
+                self.note("no room to start");
+                self.later(SECOND, Happening::Restart);
+                return Ok(());
+            }
+            Err(JournalError::Disk { .. }) if self.plan.troubles.has(Trouble::DiskBreaks) => {
+                self.note("the disk does not answer, and is mended");
+                self.disk = self.disk.copy();
+                self.later(SECOND, Happening::Restart);
+                return Ok(());
+            }
+            Err(refused) => return Err(format!("P8: it does not start: {refused}")),
+        };
         let entries = house.read_new();
         self.audit.read_back(&entries)?;
         self.note(&format!("restart: {:?}", house.recovered));

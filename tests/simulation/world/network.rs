@@ -11,6 +11,7 @@ use super::peers::{Peer, peer_of};
 use super::{Acquirer, Happening, Issuer, MILLI, SECOND, Step, World};
 use crate::line::Line;
 use crate::setting::{ACQUIRERS, ISSUERS, dialect_of, is_issuer};
+use crate::trouble::Trouble;
 
 impl World {
     pub(super) fn start_pump(&mut self, at: usize) {
@@ -117,7 +118,7 @@ impl World {
             return;
         }
         let issuer = ISSUERS.iter().position(|issuer| *issuer == link).expect("only issuers are dialled");
-        if self.issuers[issuer].away_until > self.now {
+        if self.issuers[issuer].away_until > self.now || self.is_asleep(issuer) && self.chance(2) {
             let reason = CloseReason::DialRefused;
             self.inbox.events.push(LinkEvent::DialFailed { connection, link, reason });
             return self.wake();
@@ -139,7 +140,7 @@ impl World {
 
     pub(super) fn reach_switch(&mut self, at: usize, bytes: &[u8]) {
         let line = &mut self.lines[at];
-        if !line.at_switch || self.house.is_none() {
+        if !line.at_switch || line.deaf || self.house.is_none() {
             return;
         }
         let (connection, link) = (line.connection, line.link);
@@ -154,6 +155,9 @@ impl World {
                 format!("{} {stan:?} {}", message.mti(), String::from_utf8_lossy(code))
             });
             self.note(&format!("{link}/{connection} -> switch {what}"));
+            if what.starts_with("01") || what.starts_with("02") {
+                self.overheard.insert(link, message.clone());
+            }
             self.inbox.push_frame(connection, &header, &message);
         }
         self.wake();
@@ -161,6 +165,13 @@ impl World {
 
     pub(super) fn reach_peer(&mut self, at: usize, bytes: &[u8]) -> Step {
         if !self.lines[at].at_peer {
+            return Ok(());
+        }
+        if let Peer::Issuer(issuer) = peer_of(self.lines[at].link)
+            && self.is_asleep(issuer)
+        {
+            let (until, bytes) = (self.issuers[issuer].asleep_until, bytes.to_vec());
+            self.at(until, Happening::ToPeer { line: at, bytes });
             return Ok(());
         }
         let now = self.now();
@@ -198,6 +209,11 @@ impl World {
     }
 
     pub(super) fn closed_at_peer(&mut self, at: usize) {
+        if let Peer::Issuer(issuer) = peer_of(self.lines[at].link)
+            && self.is_asleep(issuer)
+        {
+            return self.at(self.issuers[issuer].asleep_until, Happening::ClosedAtPeer(at));
+        }
         if !std::mem::replace(&mut self.lines[at].at_peer, false) {
             return;
         }
@@ -242,8 +258,9 @@ impl World {
         if let Peer::Issuer(issuer) = peer_of(self.lines[at].link)
             && self.chance(2)
         {
-            // The issuer goes away as a whole.
-            let away = self.random.u64(0..8 * SECOND);
+            let most = if self.chance(4) { 80 } else { 8 };
+            let away = self.random.u64(0..most * SECOND);
+            self.meet(Trouble::Away, &format!("issuer {issuer} goes away as a whole"));
             self.issuers[issuer].away_until = Moment(self.now.0 + away);
             let link = ISSUERS[issuer];
             for other in open {
@@ -255,7 +272,7 @@ impl World {
     }
 
     pub(super) fn cut_line(&mut self, at: usize) {
-        self.note(&format!("the network cuts {}", self.lines[at].connection));
+        self.meet(Trouble::Cut, &format!("the network cuts {}", self.lines[at].connection));
         let (taken, end) = (self.lines[at].taken, self.lines[at].output.len());
         let mut begun = taken;
         // Towards issuers a write may have begun of which nobody knows how far it came.
@@ -264,7 +281,8 @@ impl World {
             if let Err(broken) = self.began(at, begun) {
                 self.broken = Some(broken);
             }
-            if self.random.bool() {
+            // Where bytes before these went nowhere, these do, too.
+            if self.random.bool() && !self.lines[at].broken {
                 let bytes = self.lines[at].output[taken..begun].to_vec();
                 self.send_to_peer(at, Happening::ToPeer { line: at, bytes });
             }

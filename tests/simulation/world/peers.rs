@@ -6,19 +6,21 @@ use std::time::Duration;
 use tokenswitch::codec::{DataElement, FrameReader, Message, decode, encode};
 use tokenswitch::link::CloseReason;
 use tokenswitch::sim::{
-    self, AcquirerConfig, AcquirerSimulator, AnswerRule, Fault, FaultPlan, FaultRule, Habits, IssuerConfig,
-    IssuerSimulator, Patience, Payment, PaymentNumber, PaymentState, PresentedCard, RuledAnswer,
+    self, AcquirerConfig, AcquirerSimulator, AnswerRule, BookEntry, Fault, FaultPlan, FaultRule, Habits,
+    IssuerConfig, IssuerSimulator, Patience, Payment, PaymentNumber, PaymentState, PresentedCard,
+    RuledAnswer, Standing,
 };
 use tokenswitch::stdx::clock::Moment;
 use tokenswitch::tsp::{Asker, CallId, Command, Move, MoveRequest, RequestId, Suspender};
 use tokenswitch::vocab::{
-    Amount, Currency, LinkId, MessageClass, Mti, PosEntryMode, ProcessingCode, ResponseCode,
+    Amount, Currency, LinkId, MessageClass, MessageFunction, Mti, PosEntryMode, ProcessingCode, ResponseCode,
 };
 
 use super::{Acquirer, Happening, Issuer, MILLI, Step, World};
 use crate::setting::{
     ACQUIRERS, ISSUERS, dialect_of, framing_of, institution_of, is_issuer, merchants, requestor_id,
 };
+use crate::trouble::Trouble;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Peer {
@@ -42,20 +44,29 @@ impl World {
         for acquirer in &mut self.acquirers {
             acquirer.brain.next(now, &mut acquirer.out).map_err(|error| format!("sim: {error}"))?;
         }
-        for issuer in &mut self.issuers {
+        for issuer in self.issuers.iter_mut().filter(|issuer| issuer.asleep_until <= now.moment) {
             issuer.brain.next(now, &mut issuer.out);
         }
         for peer in [Peer::Acquirer(0), Peer::Acquirer(1), Peer::Issuer(0), Peer::Issuer(1)] {
             let out = self.out_of(peer);
             let waiting: Vec<usize> = out.waiting().collect();
             for at in waiting {
-                let bytes = std::mem::take(self.out_of(peer).bytes(at));
-                let hang_up = self.out_of(peer).take_hang_up(at);
+                let mut bytes = std::mem::take(self.out_of(peer).bytes(at));
+                let mut hang_up = self.out_of(peer).take_hang_up(at);
                 if !self.lines[at].at_peer {
                     continue;
                 }
+                if self.plan.troubles.has(Trouble::MidFrame) && bytes.len() > 1 && self.chance(60) {
+                    self.meet(
+                        Trouble::MidFrame,
+                        &format!("{} ends within a frame", self.lines[at].connection),
+                    );
+                    bytes.truncate(self.random.usize(1..bytes.len()));
+                    hang_up = true;
+                } else if !bytes.is_empty() {
+                    bytes = self.mangled(at, bytes);
+                }
                 if !bytes.is_empty() {
-                    let bytes = self.mangled(at, bytes);
                     self.send_to_switch(at, Happening::ToSwitch { line: at, bytes });
                 }
                 if hang_up {
@@ -94,23 +105,31 @@ impl World {
             if answer.mti().class == MessageClass::NetworkManagement {
                 return bytes;
             }
-            let kind = self.random.u32(0..4);
-            self.note(&format!("mangles {} in way {kind}", answer.mti()));
-            let mangled = match kind {
-                0 => message[..self.random.usize(message.len() / 2..message.len())].to_vec(),
-                1 => {
-                    let _ = answer.set(DataElement::SENT_AT, b"0101000000");
-                    encoded(link, &answer)
+            let kind = self.random.u32(0..9);
+            self.meet(Trouble::LyingAnswer, &format!("mangles {} in way {kind}", answer.mti()));
+            let altered = match kind {
+                0 => {
+                    let end = self.random.usize(message.len() / 2..message.len());
+                    Some(message[..end].to_vec())
                 }
-                2 => {
-                    let _ = answer.set(DataElement::RRN, b"000000000000");
-                    encoded(link, &answer)
+                1 => changed(link, &mut answer, DataElement::SENT_AT, b"0101000000"),
+                2 => changed(link, &mut answer, DataElement::RRN, b"000000000000"),
+                3 => changed(link, &mut answer, DataElement::TERMINAL, b"NOBODYS1"),
+                4 => changed(link, &mut answer, DataElement::AMOUNT, b"000099999999"),
+                5 => {
+                    // Another one's number, which may well be waited for.
+                    let stan = answer.stan().ok().flatten().map_or(1, |stan| stan.get());
+                    let other = format!("{:06}", stan % 999_999 + 1);
+                    changed(link, &mut answer, DataElement::STAN, other.as_bytes())
                 }
+                6 => changed(link, &mut answer, DataElement::CURRENCY, b"999"),
+                7 => Some((0..message.len()).map(|_| self.random.u8(..)).collect()),
                 _ => {
                     answer.remove(DataElement::RESPONSE_CODE);
-                    encoded(link, &answer)
+                    Some(encoded(link, &answer))
                 }
             };
+            let mangled = altered.unwrap_or(message);
             let write = |out: &mut Vec<u8>| -> Result<(), ()> {
                 out.extend_from_slice(&mangled);
                 Ok(())
@@ -130,21 +149,11 @@ impl World {
         self.payments_left -= 1;
         let now = self.now();
         let at = self.random.usize(..self.acquirers.len());
-        let mti = *self.random.choice(&["0100", "0200", "0200", "0200", "0120", "0220"]).expect("some");
-        let card = self.random.usize(0..12);
-        let modes: &[&str] =
-            if card < 6 { &["071", "051", "021", "101"] } else { &["071", "071", "051", "101"] };
-        let mode = *self.random.choice(modes).expect("some");
-        let processing = *self.random.choice(&["000000", "000000", "000000", "310000"]).expect("some");
-        let payment = Payment {
-            mti: Mti::parse(mti.as_bytes()).expect("digits"),
-            card,
-            merchant: self.random.usize(0..3),
-            processing: ProcessingCode::parse(processing.as_bytes()).expect("digits"),
-            amount: Amount::new(self.random.u64(100..100_000), Currency::from_letters("EUR").expect("known")),
-            entry_mode: PosEntryMode::parse(mode.as_bytes()).expect("digits"),
-            original: None,
+        let payment = match self.open_hold(at).filter(|_| self.random.bool()) {
+            Some(hold) => self.completion(at, hold),
+            None => self.payment(),
         };
+        let (mti, card) = (payment.mti, payment.card);
         let Acquirer { brain, out } = &mut self.acquirers[at];
         match brain.pay(payment, now, out) {
             Ok(number) => {
@@ -154,6 +163,78 @@ impl World {
             Err(error) => self.note(&format!("acquirer {at} cannot pay: {error}")),
         }
         self.meddle(at);
+    }
+
+    fn payment(&mut self) -> Payment {
+        let mti = *self.random.choice(&["0100", "0200", "0200", "0200", "0120", "0220"]).expect("some");
+        let card = self.random.usize(0..12);
+        let modes: &[&str] =
+            if card < 6 { &["071", "051", "021", "101"] } else { &["071", "071", "051", "101"] };
+        let mode = *self.random.choice(modes).expect("some");
+        let kinds: &[&str] = if mti == "0200" {
+            &["000000", "000000", "000000", "310000", "200000"]
+        } else {
+            &["000000", "000000", "310000"]
+        };
+        let processing = *self.random.choice(kinds).expect("some");
+        // Refunds up to 5 000 are let pass at the first acquirer.
+        let most = if processing == "200000" { 8_000 } else { 100_000 };
+        Payment {
+            mti: Mti::parse(mti.as_bytes()).expect("digits"),
+            card,
+            merchant: self.random.usize(0..3),
+            processing: ProcessingCode::parse(processing.as_bytes()).expect("digits"),
+            amount: Amount::new(self.random.u64(100..most), Currency::from_letters("EUR").expect("known")),
+            entry_mode: PosEntryMode::parse(mode.as_bytes()).expect("digits"),
+            original: None,
+        }
+    }
+
+    /// A hold that no completion was sent for. The second acquirer's capture by themselves.
+    fn open_hold(&self, at: usize) -> Option<PaymentNumber> {
+        let payments = self.acquirers[at].brain.book().payments();
+        let completed = |number| payments.iter().any(|other| other.payment.original == Some(number));
+        let stands = |entry: &BookEntry| {
+            entry.is_hold()
+                && entry.payment.mti.function == MessageFunction::Request
+                && entry.state == PaymentState::Answered
+                && matches!(entry.standing(), Standing::Money(_))
+        };
+        let holds = payments.iter().enumerate().rev().take(5);
+        let mut holds = holds.filter(|(_, entry)| at == 0 && stands(entry)).map(|(n, _)| PaymentNumber(n));
+        holds.find(|number| !completed(*number))
+    }
+
+    /// The goods were sent, for the whole amount or less.
+    fn completion(&mut self, at: usize, hold: PaymentNumber) -> Payment {
+        let held = self.acquirers[at].brain.book().payments()[hold.0].payment;
+        let minor = self.random.u64(1..=held.amount.minor());
+        Payment {
+            mti: Mti::parse(b"0220").expect("digits"),
+            amount: Amount::new(minor, held.amount.currency()),
+            original: Some(hold),
+            ..held
+        }
+    }
+
+    /// Whether every completed hold is known to be closed. One whose completion was taken back, or refused, is taken
+    /// back too: nobody can say whether the issuer still holds it.
+    pub(super) fn holds_are_settled(&mut self) -> bool {
+        let now = self.now();
+        let mut settled = true;
+        for Acquirer { brain, out } in &mut self.acquirers {
+            let payments = brain.book().payments();
+            let doubtful = payments.iter().filter_map(|completion| {
+                let hold = completion.payment.original?;
+                let open = payments[hold.0].state == PaymentState::Answered;
+                open.then_some(hold)
+            });
+            for hold in doubtful.collect::<Vec<_>>() {
+                let _ = brain.reverse(hold, None, now, out);
+                settled = false;
+            }
+        }
+        settled
     }
 
     /// Repeats and reversals of earlier payments, in whatever state they are.
@@ -182,7 +263,7 @@ impl World {
     }
 
     pub(super) fn move_token(&mut self) {
-        let now = self.now();
+        let now = self.house_now();
         self.calls += 1;
         let call = CallId(self.calls);
         let reference = self.tokens[self.random.usize(..self.tokens.len())];
@@ -200,6 +281,14 @@ impl World {
             self.later(MILLI, Happening::Sync);
         }
     }
+}
+
+/// The message with another value in it; `None` when the dialect has no such value.
+fn changed(link: LinkId, answer: &mut Message, element: DataElement, value: &[u8]) -> Option<Vec<u8>> {
+    answer.set(element, value).ok()?;
+    let mut bytes = Vec::new();
+    encode(&dialect_of(link), answer, &mut bytes).ok()?;
+    Some(bytes)
 }
 
 pub(super) fn encoded(link: LinkId, message: &Message) -> Vec<u8> {
@@ -288,8 +377,13 @@ pub(super) fn issuer(at: usize, seed: u64, random: &mut fastrand::Rng) -> Issuer
         rules: [("ends=1", "51"), ("ends=12", "10"), ("ends=13", "Z9"), ("ends=3", "91")].map(rule).to_vec(),
         enquiries: Vec::new(),
         faults: plan_of(random.u64(..), faults),
-        think: Duration::from_millis(random.u64(0..50)),
+        // One in eight issuers is as slow as may be.
+        think: Duration::from_millis(if random.u32(0..8) == 0 {
+            random.u64(0..2_950)
+        } else {
+            random.u64(0..50)
+        }),
         seed: seed ^ random.u64(..),
     });
-    Issuer { brain, out: sim::Outbox::new(), away_until: Moment(0) }
+    Issuer { brain, out: sim::Outbox::new(), away_until: Moment(0), asleep_until: Moment(0) }
 }

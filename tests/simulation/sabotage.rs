@@ -1,0 +1,66 @@
+//! Whether the simulation can see: faults are put into the program on purpose, one at a time, and each must be found.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::available_parallelism;
+
+use tokenswitch::stdx::sabotage::sabotage;
+
+use crate::plan;
+use crate::world::run;
+
+/// Each as the program names it.
+const FAULTS: [&str; 15] = [
+    "durable-too-early",
+    "silence-not-reversed",
+    "lost-link-not-reversed",
+    "sent-twice",
+    "repeats-not-known",
+    "left-open-at-restart",
+    "owed-and-forgotten-at-restart",
+    "amounts-not-compared",
+    "reversal-overtakes",
+    "unknown-means-undone",
+    "buried-and-forgotten",
+    "undone-and-given",
+    "window-opens-again",
+    "sync-left-out",
+    "pan-in-answer",
+];
+/// By then the slowest has been found many times over.
+const SEEDS_MOST: u64 = 3_000;
+
+/// The first seed that finds the fault, and what it says.
+fn found(fault: &'static str) -> Option<(u64, String)> {
+    sabotage(Some(fault));
+    let broken = |seed| match catch_unwind(AssertUnwindSafe(|| run(plan(seed), false))) {
+        Ok(Ok(_)) => None,
+        Ok(Err(failure)) => Some((seed, failure.what)),
+        Err(_) => Some((seed, "the switch panics".to_owned())),
+    };
+    let first = (0..SEEDS_MOST).find_map(broken);
+    sabotage(None);
+    first
+}
+
+#[test]
+fn the_simulation_finds_every_fault_that_is_put_in() {
+    let (next, missed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some(fault) = FAULTS.get(next.fetch_add(1, Ordering::Relaxed)).copied() {
+            match found(fault) {
+                Some((seed, what)) => {
+                    let what = what.lines().next().unwrap_or_default();
+                    println!("{fault}: found after {} seeds: {what}", seed + 1);
+                }
+                None => missed.lock().expect("no panic").push(fault),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        (0..available_parallelism().map_or(1, usize::from)).for_each(|_| drop(scope.spawn(work)));
+    });
+    let missed = missed.into_inner().expect("no panic");
+    assert!(missed.is_empty(), "not found in {SEEDS_MOST} seeds each: {missed:?}");
+}
