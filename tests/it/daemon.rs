@@ -35,12 +35,18 @@ pub(crate) fn init(directory: &Path, issuers: [&str; 2]) -> PathBuf {
 impl Daemon {
     /// Starts it and waits until it is ready. Its log goes to `daemon.log` beside the configuration.
     pub(crate) fn start(config: &Path) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.env("TOKENSWITCH_LOG", "trace");
+        Self::start_by(command, config)
+    }
+
+    /// As `start`, by a command that runs the program with the arguments that it is given.
+    pub(crate) fn start_by(mut command: Command, config: &Path) -> Self {
         let log = config.with_file_name("daemon.log");
-        let mut child = Command::new(PROGRAM)
+        let mut child = command
             .arg("serve")
             .arg("--config")
             .arg(config)
-            .env("TOKENSWITCH_LOG", "trace")
             .stdout(Stdio::piped())
             .stderr(std::fs::File::options().create(true).append(true).open(&log).unwrap())
             .spawn()
@@ -66,6 +72,17 @@ impl Daemon {
         Self { child, addresses, found, log }
     }
 
+    /// The process, for signals and for what the system knows of it.
+    pub(crate) fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
+    /// Whether it has ended by itself.
+    #[cfg(feature = "sabotage")]
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Ends it as a power cut would end the process: with nothing written any more.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
@@ -85,8 +102,7 @@ impl Daemon {
 
     /// Asks it to stop, and waits until it has; it must end in order.
     pub(crate) fn stop(mut self) {
-        let id = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(self.pid(), rustix::process::Signal::TERM).unwrap();
         let status = self.child.wait().unwrap();
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();

@@ -12,8 +12,12 @@ mod cryptograms;
 mod daemon;
 mod dialects;
 mod explain;
+mod faults;
 mod fuzz_targets;
+mod gate;
 mod history;
+#[path = "../simulation/journal_book.rs"]
+mod journal_book;
 mod leaks;
 mod metrics;
 mod notifications;
@@ -25,6 +29,8 @@ mod players;
 mod provisioning;
 mod reload;
 mod restart;
+#[cfg(feature = "sabotage")]
+mod sabotage;
 mod saf;
 mod schema;
 mod source;

@@ -23,9 +23,10 @@ use tokenswitch::vocab::{
     Amount, Bin, Currency, InstitutionId, Mti, Outcome, PosEntryMode, ProcessingCode, YearMonth,
 };
 use tokio::net::TcpListener;
-use tokio::task::{AbortHandle, spawn_local};
+use tokio::task::{AbortHandle, JoinHandle, spawn_local};
 
-use crate::daemon::{Daemon, init};
+use crate::daemon::{Daemon, PROGRAM, init};
+use crate::gate::Gate;
 use crate::players::{LOOK, PATIENCE, SEED, change, in_one_thread, issuer, until};
 
 const CONNECTIONS: usize = 2;
@@ -57,17 +58,19 @@ struct Asked {
 }
 
 /// A life of the daemon, from start to its end, and who is connected to it.
-struct Life {
-    daemon: Daemon,
+pub(crate) struct Life {
+    pub(crate) daemon: Daemon,
     http: HttpClient,
     dials: Vec<AbortHandle>,
 }
 
 /// Everybody but the daemon.
-struct World {
-    directory: PathBuf,
-    config: PathBuf,
-    issuers: Vec<Shared<IssuerSimulator>>,
+pub(crate) struct World {
+    pub(crate) directory: PathBuf,
+    pub(crate) config: PathBuf,
+    pub(crate) issuers: Vec<Shared<IssuerSimulator>>,
+    /// What stands between the daemon and each issuer.
+    pub(crate) gates: Vec<Gate>,
     acquirer: Option<Shared<AcquirerSimulator>>,
     provisioner: Rc<Provisioner>,
     cards: Vec<TestCard>,
@@ -121,14 +124,17 @@ fn files_under(directory: &Path) -> Vec<PathBuf> {
 }
 
 impl World {
-    async fn set_up(kept: &Path, checkpoint: &str) -> Self {
+    pub(crate) async fn set_up(kept: &Path, checkpoint: &str) -> Self {
         let listeners = [
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
         ];
-        let [first, second] = listeners.each_ref().map(|listener| listener.local_addr().unwrap().to_string());
+        let mut gates = Vec::new();
+        for listener in &listeners {
+            gates.push(Gate::before(listener.local_addr().unwrap()).await);
+        }
         let directory = kept.join("switch");
-        let config = init(&directory, [&first, &second]);
+        let config = init(&directory, [&gates[0].address, &gates[1].address]);
         change(&config, "checkpoint = \"redb\"", &format!("checkpoint = \"{checkpoint}\""));
         change(&config, "timeout = \"10s\"", "timeout = \"1s\"");
         let read = Config::load(&config).unwrap();
@@ -138,6 +144,7 @@ impl World {
         let from = YearMonth::of(Clock::system().now().wall);
         Self {
             issuers,
+            gates,
             acquirer: None,
             provisioner: Rc::new(provisioner(&directory, &read)),
             cards: test_cards(SEED, &bins, 16, from, 20_000),
@@ -148,13 +155,30 @@ impl World {
     }
 
     /// Gives out the tokens of the load and stops in order, so that the checkpoint has them.
-    async fn first_life(&mut self) {
+    pub(crate) async fn first_life(&mut self) {
         let life = self.start().await;
-        let http = life.http.clone();
-        for _ in 0..TOKENS {
-            provision_next(&http, &self.provisioner, &self.cards, &self.asked).await.unwrap();
-        }
+        self.give_tokens(&life).await;
         self.stop(life).await;
+        self.make_acquirer();
+    }
+
+    /// As `first_life`, by a command, and goes on.
+    pub(crate) async fn first_life_by(&mut self, command: Command) -> Life {
+        let mut life = self.start_by(command).await;
+        self.give_tokens(&life).await;
+        self.make_acquirer();
+        self.dial(&mut life).await;
+        life
+    }
+
+    async fn give_tokens(&self, life: &Life) {
+        for _ in 0..TOKENS {
+            provision_next(&life.http, &self.provisioner, &self.cards, &self.asked).await.unwrap();
+        }
+    }
+
+    /// One whose cards are the tokens that were given.
+    fn make_acquirer(&mut self) {
         let requestor = self.provisioner.requestor();
         let asked = self.asked.borrow();
         let config = Config::load(&self.config).unwrap();
@@ -185,19 +209,32 @@ impl World {
     }
 
     /// Starts the daemon; once this returns both issuers approve what the acquirer sends.
-    async fn start(&self) -> Life {
+    pub(crate) async fn start(&self) -> Life {
+        self.start_by(Command::new(PROGRAM)).await
+    }
+
+    /// As `start`, by a command that runs the program with the arguments that it is given.
+    pub(crate) async fn start_by(&self, mut command: Command) -> Life {
         let config = self.config.clone();
-        let daemon = tokio::task::spawn_blocking(move || Daemon::start(&config)).await.unwrap();
+        // Each payment's story would be most of what such a load writes.
+        command.env("TOKENSWITCH_LOG", "info");
+        let daemon = tokio::task::spawn_blocking(move || Daemon::start_by(command, &config)).await.unwrap();
         let address = |name: &str| daemon.addresses[name].parse::<SocketAddr>().unwrap();
         let http = HttpClient::new(address("api"), PATIENCE).unwrap();
-        let Some(acquirer) = &self.acquirer else { return Life { daemon, http, dials: Vec::new() } };
-        let dial = |_| spawn_local(acquirer.clone().keep_dialled(address("acquirer-1"))).abort_handle();
-        let dials = (0..CONNECTIONS).map(dial).collect();
+        let mut life = Life { daemon, http, dials: Vec::new() };
+        self.dial(&mut life).await;
+        life
+    }
+
+    async fn dial(&self, life: &mut Life) {
+        let Some(acquirer) = &self.acquirer else { return };
+        let address = life.daemon.addresses["acquirer-1"].parse::<SocketAddr>().unwrap();
+        let dial = |_| spawn_local(acquirer.clone().keep_dialled(address)).abort_handle();
+        life.dials = (0..CONNECTIONS).map(dial).collect();
         until("sign-on", || acquirer.look(|brain| brain.signed_on() == CONNECTIONS)).await;
         for card in 0..self.issuers.len() {
             while !self.pays(card).await {}
         }
-        Life { daemon, http, dials }
     }
 
     /// Sends one payment; whether it is approved.
@@ -221,8 +258,23 @@ impl World {
 
     async fn life_under_load_until_killed(&self) {
         let life = self.start().await;
+        let before = (self.approvals(), self.given());
+        let asking = self.load(&life);
+        until("load", || {
+            self.approvals() >= before.0 + APPROVALS && self.given() >= before.1 + TOKENS_UNDER_LOAD
+        })
+        .await;
+        self.kill(life, asking).await;
+    }
+
+    /// Payments on all connections, and one token after the other, until the daemon ends.
+    pub(crate) fn load(&self, life: &Life) -> JoinHandle<()> {
+        self.load_at(Pace::Closed { outstanding: OUTSTANDING }, life)
+    }
+
+    pub(crate) fn load_at(&self, pace: Pace, life: &Life) -> JoinHandle<()> {
         let load = Load {
-            pace: Pace::Closed { outstanding: OUTSTANDING },
+            pace,
             total: None,
             mti: Mti::parse(b"0200").unwrap(),
             processing: ProcessingCode::parse(b"000000").unwrap(),
@@ -230,21 +282,21 @@ impl World {
             amounts: 100..=999,
             currency: Currency::from_letters("EUR").unwrap(),
         };
-        let (acquirer, before) = (self.acquirer(), (self.approvals(), self.given()));
-        let asking = spawn_local(provision_on(
+        self.acquirer().with(|brain, now, out| {
+            brain.start_load(load, now);
+            brain.next(now, out).unwrap();
+        });
+        spawn_local(provision_on(
             life.http.clone(),
             Rc::clone(&self.provisioner),
             self.cards.clone(),
             Rc::clone(&self.asked),
-        ));
-        acquirer.with(|brain, now, out| {
-            brain.start_load(load, now);
-            brain.next(now, out).unwrap();
-        });
-        until("load", || {
-            self.approvals() >= before.0 + APPROVALS && self.given() >= before.1 + TOKENS_UNDER_LOAD
-        })
-        .await;
+        ))
+    }
+
+    /// Kills the daemon under its load.
+    pub(crate) async fn kill(&self, life: Life, asking: JoinHandle<()>) {
+        let acquirer = self.acquirer();
         let Life { daemon, dials, .. } = life;
         daemon.kill();
         acquirer.with(|brain, _, _| brain.stop_load());
@@ -280,7 +332,7 @@ impl World {
     }
 
     /// Repeats every payment from `first` on. The simulator compares each answer with the first one.
-    async fn repeat_payments_since(&self, first: usize) {
+    pub(crate) async fn repeat_payments_since(&self, first: usize) {
         let acquirer = self.acquirer();
         let numbers: Vec<PaymentNumber> = (first..self.payments()).map(PaymentNumber).collect();
         for some in numbers.chunks(OUTSTANDING) {
@@ -309,7 +361,7 @@ impl World {
     }
 
     /// Waits until nothing is left to deliver, as the daemon says at each start; then book and ledgers agree.
-    async fn settle(&self, mut life: Life) {
+    pub(crate) async fn settle(&self, mut life: Life) {
         for _ in 0..STARTS {
             until("the ledgers to agree with the book", || self.differences().is_empty()).await;
             tokio::time::sleep(LONGER_THAN_REPEATS).await;
@@ -326,7 +378,7 @@ impl World {
         panic!("never delivered: {}", life.daemon.found);
     }
 
-    async fn stop(&self, life: Life) {
+    pub(crate) async fn stop(&self, life: Life) {
         let Life { daemon, dials, .. } = life;
         // On a thread of its own: the simulators answer while it drains.
         tokio::task::spawn_blocking(move || daemon.stop()).await.unwrap();
@@ -340,7 +392,7 @@ impl World {
         dials.iter().for_each(AbortHandle::abort);
     }
 
-    fn differences(&self) -> Vec<String> {
+    pub(crate) fn differences(&self) -> Vec<String> {
         let ledgers = self.issuers.iter();
         let records =
             ledgers.flat_map(|issuer| issuer.look(|brain| brain.ledger().records().collect::<Vec<_>>()));
@@ -348,15 +400,15 @@ impl World {
         differences.iter().map(ToString::to_string).collect()
     }
 
-    fn acquirer(&self) -> &Shared<AcquirerSimulator> {
+    pub(crate) fn acquirer(&self) -> &Shared<AcquirerSimulator> {
         self.acquirer.as_ref().unwrap()
     }
 
-    fn payments(&self) -> usize {
+    pub(crate) fn payments(&self) -> usize {
         self.acquirer().look(|brain| brain.book().payments().len())
     }
 
-    fn approvals(&self) -> usize {
+    pub(crate) fn approvals(&self) -> usize {
         let approved = |answer: Option<tokenswitch::sim::Answer>| {
             answer.is_some_and(|answer| answer.outcome == Outcome::Approved)
         };
@@ -403,7 +455,10 @@ async fn provision_next(
     let call = provisioner.provision(&card, &request_id);
     asked.borrow_mut().push(Asked { card, request_id, given: None });
     let answer = http.call(&call).await.ok()?;
-    asked.borrow_mut()[at].given = Some(provisioner.read(answer.status, &answer.body).unwrap());
+    // 503: it takes nothing on now, and says so.
+    if answer.status != 503 {
+        asked.borrow_mut()[at].given = Some(provisioner.read(answer.status, &answer.body).unwrap());
+    }
     Some(())
 }
 
@@ -414,7 +469,10 @@ async fn provision_on(
     cards: Vec<TestCard>,
     asked: Rc<RefCell<Vec<Asked>>>,
 ) {
-    while provision_next(&http, &provisioner, &cards, &asked).await.is_some() {}
+    while provision_next(&http, &provisioner, &cards, &asked).await.is_some() {
+        // There are payments besides.
+        tokio::time::sleep(4 * LOOK).await;
+    }
 }
 
 /// A directory whose issuers nobody plays, and one life in it that gave out some tokens and ended in order.
