@@ -499,7 +499,10 @@ impl World {
         self.later(100 * MILLI, Happening::Tick);
         let now = self.house_now();
         let Some(house) = self.house.as_mut() else { return Ok(()) };
-        let ticked = house.tick(now, &mut self.outbox);
+        // As the driver does: what came is looked at first.
+        let inbox = std::mem::take(&mut self.inbox);
+        let stepped = house.step(&inbox, now, &mut self.outbox);
+        let ticked = stepped.and_then(|()| house.tick(now, &mut self.outbox));
         self.after_step(ticked)
     }
 
