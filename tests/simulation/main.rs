@@ -113,7 +113,7 @@ fn every_seed_keeps_the_promises() {
     );
     for trouble in Trouble::ALL {
         println!("{:>12} {trouble:?}", sum.met.count(trouble));
-        let least = if trouble == Trouble::DiskLies { 0 } else { 1 };
+        let least = if matches!(trouble, Trouble::DiskLies | Trouble::ClockJump) { 0 } else { 1 };
         assert!(sum.met.count(trouble) >= least, "{trouble:?} never comes");
     }
     assert!(sum.approved > 0 && sum.reversals > 0, "nothing happens in these runs: {sum:?}");
