@@ -17,7 +17,7 @@ use crate::config::{Config, TlsFiles, TlsMaterial};
 use crate::crypto::{CryptoError, CryptogramKeys, JournalKeys};
 use crate::journal::{
     Checkpoint, CheckpointError, CheckpointKeeper, Durability, EntryNumber, HistoryDesk, HistoryFold,
-    Journal, JournalError, JournalSetup, OlderHistory, OpenedCheckpoint, RealDisk,
+    Journal, JournalError, JournalSetup, OlderHistory, OpenedCheckpoint, Pace, RealDisk,
 };
 use crate::link::PoolConfig;
 use crate::stdx::clock::Clock;
@@ -35,6 +35,9 @@ use crate::vocab::{LinkId, ShardId};
 
 /// How often the checkpoint catches up with the journal.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+
+/// How far behind the history stays while nobody asks it: what is younger is in memory, as a rule.
+const HISTORY_BEHIND: Duration = Duration::from_secs(30);
 
 /// Why the daemon does not start, or did not stop in order.
 #[derive(Debug, thiserror::Error)]
@@ -447,7 +450,8 @@ fn keeper(
 ) -> Result<CheckpointKeeper, AppError> {
     let reader = journal.reader(checkpoint.entry_number().next())?;
     let fold = TspFold::new(&config.tsp);
-    Ok(CheckpointKeeper::start(checkpoint, reader, vec![Box::new(fold)], CHECKPOINT_EVERY)?)
+    let pace = Pace { every: CHECKPOINT_EVERY, behind: Duration::ZERO };
+    Ok(CheckpointKeeper::start(checkpoint, reader, vec![Box::new(fold)], pace)?)
 }
 
 /// The history on disk, kept up with the journal by a thread of its own, and the line on which the switch asks it.
@@ -459,7 +463,8 @@ fn history(
 ) -> Result<(CheckpointKeeper, HistoryLine), AppError> {
     let reader = journal.reader(past.entry_number().next())?;
     let fold = HistoryFold::keeping(config.journal.history);
-    let keeper = CheckpointKeeper::start(Arc::clone(&past), reader, vec![Box::new(fold)], CHECKPOINT_EVERY)?;
+    let pace = Pace { every: CHECKPOINT_EVERY, behind: HISTORY_BEHIND };
+    let keeper = CheckpointKeeper::start(Arc::clone(&past), reader, vec![Box::new(fold)], pace)?;
     let (told, answers) = std::sync::mpsc::channel();
     let durable = Arc::clone(durable);
     let answer = move |answer| {

@@ -29,7 +29,7 @@ use std::thread::JoinHandle;
 
 pub use checkpoint::{
     CatchUp, Changes, Checkpoint, CheckpointError, CheckpointKeeper, CheckpointKind, Fold, OpenedCheckpoint,
-    Pending, catch_up,
+    Pace, Pending, catch_up,
 };
 pub use config::JournalConfig;
 pub use disk::{Disk, RealDisk};

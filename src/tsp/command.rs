@@ -10,9 +10,10 @@ use crate::vocab::{
 };
 
 use super::approval::{Enquiry, IssuerWord};
+use super::controls_layout::encode_controls;
 use super::error::ProvisioningRefusal;
 use super::event::{Actor, CardEvent, Cause, Principal, Reason, RequestId};
-use super::layout::{encode_controls, encode_requestor};
+use super::layout::encode_requestor;
 use super::lifecycle::{Lifecycle, Move, TokenStatus};
 use super::outbox::Receiver;
 use super::own_controls::TokenControls;

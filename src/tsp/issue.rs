@@ -216,6 +216,26 @@ impl Tsp {
             self.indexer.mark(&[b"device", requestor.as_bytes(), device.as_bytes()]);
         u64::from_le_bytes([a, b, c, d, e, f, g, h]).max(1)
     }
+
+    /// How many tokens of a requestor are not deactivated, those that wait included.
+    pub(super) fn live_of(&self, id: TokenRequestorId) -> u32 {
+        let new = self.table.len();
+        let is_new = |record: &VaultRecord| usize::try_from(record.record).is_ok_and(|record| record >= new);
+        let waiting = self.ahead.records.values().map(|(_, record)| record);
+        let waiting = waiting.filter(|record| record.requestor == id && is_new(record)).count();
+        let known = self.live.get(&id).copied().unwrap_or_default();
+        known.saturating_add(u32::try_from(waiting).unwrap_or(u32::MAX))
+    }
+
+    /// The tokens on a device, as they will be.
+    pub(super) fn on_device(&self, device: u64) -> impl Iterator<Item = VaultRecord> {
+        let new = self.table.len();
+        let new =
+            move |record: &&VaultRecord| usize::try_from(record.record).is_ok_and(|record| record >= new);
+        let waiting = self.ahead.records.values().map(|(_, record)| record).filter(new);
+        let waiting = waiting.filter(move |record| record.device == Some(device)).cloned();
+        waiting.chain(self.table.of_device(device))
+    }
 }
 
 /// The range of a card that may have a token now.

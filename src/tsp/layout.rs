@@ -8,24 +8,21 @@
 
 use crate::stdx::clock::Wall;
 use crate::vocab::{
-    Amount, Contact, ContactKind, Contacts, Country, Currency, Digits, EnquiryId, Expiry, LinkId,
-    MerchantCategory, MerchantId, Par, Text, Token, TokenAssuranceMethod, TokenLocation, TokenReferenceId,
-    TokenRequestorId,
+    Contact, ContactKind, Contacts, Digits, EnquiryId, Expiry, Par, Text, Token, TokenAssuranceMethod,
+    TokenLocation, TokenReferenceId, TokenRequestorId,
 };
 
-use super::controls::{DomainControls, EntryModes, Merchant};
+use super::controls_layout::{put_controls, put_own_controls, take_controls, take_own_controls};
 use super::event::{
     Actor, CardChange, CardEvent, Cause, Change, Principal, Reason, RequestId, Successor, TokenAfter,
     TokenEvent,
 };
 use super::lifecycle::{Lifecycle, Move, Suspenders, TokenStatus};
 use super::outbox::Receiver;
-use super::own_controls::TokenControls;
 use super::record::{PastMapping, VaultRecord};
 use super::registry::Registration;
 use super::requestor::{Activation, RequestorLimits, TokenRequestor};
 use super::step_up::{SentCode, StepUp};
-use super::velocity::{VelocityRule, VelocityWindow};
 use super::wire::{Reader, VERSION, Writer};
 
 impl TokenEvent {
@@ -509,117 +506,17 @@ fn take_properties(from: &mut Reader<'_>, record: &mut VaultRecord) -> Option<()
     Some(())
 }
 
-fn put_controls(out: &mut Writer, controls: &DomainControls) {
-    out.bytes(&controls.entry_modes.bits().to_le_bytes());
-    out.list(&controls.merchants, put_merchant);
-    out.list(&controls.categories, |out, category| out.bytes(&category.0.to_le_bytes()));
-    out.optional(controls.most_amount.as_ref(), put_amount);
-    for flag in [controls.expiry_optional, controls.chip_amount_binds, controls.cryptogram_required] {
-        out.byte(u8::from(flag));
-    }
-}
-
-fn take_controls(from: &mut Reader<'_>) -> Option<DomainControls> {
-    Some(DomainControls {
-        entry_modes: EntryModes::from_bits(u128::from_le_bytes(from.array()?)),
-        merchants: from.list(take_merchant)?,
-        categories: from.list(|from| Some(MerchantCategory(u16::from_le_bytes(from.array()?))))?,
-        most_amount: from.optional(take_amount)?,
-        expiry_optional: from.flag()?,
-        chip_amount_binds: from.flag()?,
-        cryptogram_required: if from.version < 2 { false } else { from.flag()? },
-    })
-}
-
-fn put_merchant(out: &mut Writer, merchant: &Merchant) {
-    out.bytes(&merchant.acquirer.0.to_le_bytes());
-    out.text(merchant.id.as_bytes());
-}
-
-fn take_merchant(from: &mut Reader<'_>) -> Option<Merchant> {
-    Some(Merchant {
-        acquirer: LinkId(u16::from_le_bytes(from.array()?)),
-        id: MerchantId::parse(from.text()?).ok()?,
-    })
-}
-
-fn put_amount(out: &mut Writer, amount: &Amount) {
-    out.bytes(&amount.minor().to_le_bytes());
-    out.bytes(&amount.currency().digits());
-}
-
-fn take_amount(from: &mut Reader<'_>) -> Option<Amount> {
-    let minor = from.number()?;
-    Some(Amount::new(minor, Currency::parse(from.take(3)?).ok()?))
-}
-
-/// Controls by themselves, for a request's digest.
-pub(super) fn encode_controls(controls: &TokenControls) -> Vec<u8> {
-    let mut out = Writer(Vec::new());
-    put_own_controls(&mut out, controls);
-    out.0
-}
-
-fn put_own_controls(out: &mut Writer, controls: &TokenControls) {
-    out.optional(controls.entry_modes.as_ref(), |out, modes| out.bytes(&modes.bits().to_le_bytes()));
-    out.list(&controls.merchants, put_merchant);
-    for categories in [&controls.categories, &controls.denied_categories] {
-        out.list(categories, |out, category| out.bytes(&category.0.to_le_bytes()));
-    }
-    out.list(&controls.countries, |out, country| out.bytes(&country.0.to_le_bytes()));
-    out.list(&controls.currencies, |out, currency| out.bytes(&currency.digits()));
-    out.optional(controls.most_amount.as_ref(), put_amount);
-    out.optional(controls.amount_tolerance.as_ref(), |out, most| out.bytes(&most.to_le_bytes()));
-    out.byte(u8::from(controls.cryptogram_required));
-    out.byte(u8::from(controls.expiry_required));
-    for moment in [&controls.from, &controls.until] {
-        out.optional(moment.as_ref(), |out, moment| out.bytes(&moment.0.to_le_bytes()));
-    }
-    out.list(&controls.velocity, |out, rule| {
-        let hours = match rule.window {
-            VelocityWindow::Day => 0,
-            VelocityWindow::Hours(hours) => hours,
-        };
-        out.bytes(&hours.to_le_bytes());
-        out.optional(rule.most_payments.as_ref(), |out, most| out.bytes(&most.to_le_bytes()));
-        out.optional(rule.most_amount.as_ref(), put_amount);
-    });
-}
-
-fn take_own_controls(from: &mut Reader<'_>) -> Option<TokenControls> {
-    let category = |from: &mut Reader<'_>| Some(MerchantCategory(u16::from_le_bytes(from.array()?)));
-    let moment = |from: &mut Reader<'_>| from.number().map(Wall);
-    Some(TokenControls {
-        entry_modes: from.optional(|from| Some(EntryModes::from_bits(u128::from_le_bytes(from.array()?))))?,
-        merchants: from.list(take_merchant)?,
-        categories: from.list(category)?,
-        denied_categories: from.list(category)?,
-        countries: from.list(|from| Some(Country(u16::from_le_bytes(from.array()?))))?,
-        currencies: from.list(|from| Currency::parse(from.take(3)?).ok())?,
-        most_amount: from.optional(take_amount)?,
-        amount_tolerance: from.optional(Reader::number)?,
-        cryptogram_required: from.flag()?,
-        expiry_required: from.flag()?,
-        from: from.optional(moment)?,
-        until: from.optional(moment)?,
-        velocity: from.list(|from| {
-            let window = match u16::from_le_bytes(from.array()?) {
-                0 => VelocityWindow::Day,
-                hours => VelocityWindow::Hours(hours),
-            };
-            let most_payments = from.optional(|from| Some(u16::from_le_bytes(from.array()?)))?;
-            Some(VelocityRule { window, most_payments, most_amount: from.optional(take_amount)? })
-        })?,
-    })
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use proptest::prelude::*;
 
+    use super::super::controls::{EntryModes, Merchant};
     use super::super::lifecycle::Suspender;
+    use super::super::own_controls::TokenControls;
+    use super::super::velocity::{VelocityRule, VelocityWindow};
     use super::*;
     use crate::crypto::Sealed;
+    use crate::vocab::{Amount, Country, Currency, LinkId, MerchantCategory, MerchantId};
 
     pub(crate) fn record(number: u64, token: &[u8]) -> VaultRecord {
         let config = super::super::config::sample();

@@ -7,6 +7,7 @@ mod checkpoint;
 mod command;
 mod config;
 mod controls;
+mod controls_layout;
 mod counters;
 mod credential;
 mod detokenize;

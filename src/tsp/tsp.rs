@@ -105,7 +105,7 @@ pub struct Tsp {
     /// How many tokens each token range has given.
     pub(super) issued: Vec<u64>,
     /// How many tokens of each requestor are not deactivated.
-    live: Map<TokenRequestorId, u32>,
+    pub(super) live: Map<TokenRequestorId, u32>,
     pub(super) waiting: VecDeque<Waiting>,
     pub(super) ahead: Ahead,
     pub(super) failed: bool,
@@ -134,7 +134,7 @@ pub(super) struct Ahead {
     /// Token numbers that are given away.
     pub(super) tokens: Set<u64>,
     /// Records as they will be, with how many changes of each wait.
-    records: Map<u64, (usize, VaultRecord)>,
+    pub(super) records: Map<u64, (usize, VaultRecord)>,
     /// Records that come to be of a PAN, by its blind index.
     pub(super) of_pan: Map<[u8; 16], Vec<u64>>,
     /// New tokens, in all and by token range.
@@ -411,26 +411,6 @@ impl Tsp {
         records.dedup();
         let found = records.into_iter().filter_map(|record| self.record_ahead(record));
         found.filter(|record| record.blind_index == *blind_index).collect()
-    }
-
-    /// How many tokens of a requestor are not deactivated, those that wait included.
-    pub(super) fn live_of(&self, id: TokenRequestorId) -> u32 {
-        let new = self.table.len();
-        let is_new = |record: &VaultRecord| usize::try_from(record.record).is_ok_and(|record| record >= new);
-        let waiting = self.ahead.records.values().map(|(_, record)| record);
-        let waiting = waiting.filter(|record| record.requestor == id && is_new(record)).count();
-        let known = self.live.get(&id).copied().unwrap_or_default();
-        known.saturating_add(u32::try_from(waiting).unwrap_or(u32::MAX))
-    }
-
-    /// The tokens on a device, as they will be.
-    pub(super) fn on_device(&self, device: u64) -> impl Iterator<Item = VaultRecord> {
-        let new = self.table.len();
-        let new =
-            move |record: &&VaultRecord| usize::try_from(record.record).is_ok_and(|record| record >= new);
-        let waiting = self.ahead.records.values().map(|(_, record)| record).filter(new);
-        let waiting = waiting.filter(move |record| record.device == Some(device)).cloned();
-        waiting.chain(self.table.of_device(device))
     }
 
     fn look_ahead(&mut self, event: &TokenEvent, at: Wall) {

@@ -10,7 +10,7 @@ use crate::crypto::SecurityModule;
 use crate::journal::{
     Body, Durability, Entry, Journal, JournalConfig, JournalSetup, MemoryDisk, Reader, Writer,
 };
-use crate::stdx::clock::Wall;
+use crate::stdx::clock::{SystemClock, Wall};
 use crate::stdx::random::Entropy;
 use crate::vocab::ShardId;
 
@@ -35,6 +35,7 @@ conformance! {
     flipped_bytes_never_give_a_wrong_value
     folding_lags_and_never_leads
     the_keeper_catches_up_and_stops
+    what_is_young_is_folded_when_somebody_asks
     a_lost_checkpoint_is_folded_again_to_the_same_records
 }
 
@@ -331,8 +332,8 @@ fn the_keeper_catches_up_and_stops(kind: CheckpointKind) {
     let (journal, mut writer) = journal(&disk, EntryNumber(0)).unwrap();
     append(&journal, &mut writer, &[1; 100]);
     let from = reader(&journal, &checkpoint);
-    let keeper =
-        CheckpointKeeper::start(Arc::clone(&checkpoint), from, folds(), Duration::from_millis(1)).unwrap();
+    let pace = Pace { every: Duration::from_millis(1), behind: Duration::ZERO };
+    let keeper = CheckpointKeeper::start(Arc::clone(&checkpoint), from, folds(), pace).unwrap();
     append(&journal, &mut writer, &[2; 100]);
     assert!(!keeper.has_failed());
     assert_eq!(keeper.stop().unwrap(), EntryNumber(200));
@@ -340,9 +341,29 @@ fn the_keeper_catches_up_and_stops(kind: CheckpointKind) {
     assert_eq!(checkpoint.count("entries"), 10);
     assert!(disk.flip("segment-00000000000000000001", 600, 1));
     let broken = journal.reader(EntryNumber(1)).unwrap();
-    let keeper =
-        CheckpointKeeper::start(Arc::clone(&checkpoint), broken, folds(), Duration::from_millis(1)).unwrap();
+    let keeper = CheckpointKeeper::start(Arc::clone(&checkpoint), broken, folds(), pace).unwrap();
     assert!(matches!(keeper.stop(), Err(CheckpointError::Journal(_))));
+}
+
+fn what_is_young_is_folded_when_somebody_asks(kind: CheckpointKind) {
+    let directory = tempfile::tempdir().unwrap();
+    let checkpoint = Arc::new(sound(kind, directory.path()));
+    let disk = MemoryDisk::new();
+    let (journal, mut writer) = journal(&disk, EntryNumber(0)).unwrap();
+    append(&journal, &mut writer, &[1; 100]);
+    let tomorrow = SystemClock::start().now().wall.plus(Duration::from_secs(86_400));
+    journal.appender().append(ShardId(2), tomorrow, &Body::Token(vec![1; 30])).unwrap();
+    append(&journal, &mut writer, &[3; 10]);
+    let keep = |from| {
+        let pace = Pace { every: Duration::from_secs(3_600), behind: Duration::from_secs(60) };
+        CheckpointKeeper::start(Arc::clone(&checkpoint), from, folds(), pace).unwrap()
+    };
+    let keeper = keep(reader(&journal, &checkpoint));
+    assert_eq!(keeper.stop().unwrap(), EntryNumber(100), "up to the first young one");
+    let keeper = keep(reader(&journal, &checkpoint));
+    assert!(keeper.catch_up().wait());
+    assert_eq!(checkpoint.entry_number(), EntryNumber(111));
+    assert_eq!(keeper.stop().unwrap(), EntryNumber(111));
 }
 
 fn a_lost_checkpoint_is_folded_again_to_the_same_records(kind: CheckpointKind) {

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use super::{Changes, Checkpoint, CheckpointError, full_key};
 use crate::journal::entry::{Entry, EntryNumber};
+use crate::journal::error::JournalError;
 use crate::journal::reader::Reader;
+use crate::stdx::clock::{SystemClock, Wall};
 use crate::stdx::sabotage::step;
 
 /// Entries folded into one transaction of the store, at most. An entry changes a handful of records.
@@ -120,23 +122,72 @@ pub fn catch_up(
     reader: &mut Reader,
     folds: &mut [Box<dyn Fold>],
 ) -> Result<EntryNumber, CheckpointError> {
-    loop {
-        let mut pending = Pending::on(checkpoint);
-        let mut last = None;
-        for entry in reader.by_ref().take(ENTRIES_MOST) {
-            let entry = entry?;
-            for fold in folds.iter_mut() {
-                fold.fold(&entry, &mut pending)?;
+    Backlog { reader, young: None }.fold(checkpoint, folds, None)
+}
+
+/// What is in the journal and not in the checkpoint.
+struct Backlog<R> {
+    reader: R,
+    /// An entry that was read and was too young to be folded.
+    young: Option<Entry>,
+}
+
+impl<R: Iterator<Item = Result<Entry, JournalError>>> Backlog<R> {
+    /// Folds all of it; or with `until` what was written by then.
+    fn fold(
+        &mut self,
+        checkpoint: &Checkpoint,
+        folds: &mut [Box<dyn Fold>],
+        until: Option<Wall>,
+    ) -> Result<EntryNumber, CheckpointError> {
+        loop {
+            let mut pending = Pending::on(checkpoint);
+            let mut last = None;
+            for _ in 0..ENTRIES_MOST {
+                let Some(entry) = self.next(until)? else { break };
+                for fold in folds.iter_mut() {
+                    fold.fold(&entry, &mut pending)?;
+                }
+                last = Some(entry.number);
             }
-            last = Some(entry.number);
+            let Some(last) = last else { return Ok(checkpoint.entry_number()) };
+            for fold in folds.iter_mut() {
+                fold.settle(&mut pending)?;
+            }
+            step("checkpoint");
+            pending.write(last)?;
+            step("checkpoint-written");
         }
-        let Some(last) = last else { return Ok(checkpoint.entry_number()) };
-        for fold in folds.iter_mut() {
-            fold.settle(&mut pending)?;
+    }
+
+    fn next(&mut self, until: Option<Wall>) -> Result<Option<Entry>, JournalError> {
+        let next = match self.young.take() {
+            Some(entry) => Some(entry),
+            None => self.reader.next().transpose()?,
+        };
+        let is_old = |entry: &Entry| until.is_none_or(|until| entry.wall_time <= until);
+        if next.as_ref().is_none_or(is_old) {
+            return Ok(next);
         }
-        step("checkpoint");
-        pending.write(last)?;
-        step("checkpoint-written");
+        self.young = next;
+        Ok(None)
+    }
+}
+
+/// When a keeper folds without being asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// The time between two looks at the journal.
+    pub every: Duration,
+    /// How old an entry is before it is folded, for a view of what has left memory: while payments come fast and
+    /// memory holds them all, it takes nothing from them. Zero: at once.
+    pub behind: Duration,
+}
+
+impl Pace {
+    /// What the clock said when entries were written that may be folded now; `None`: all may.
+    fn until(self, now: Wall) -> Option<Wall> {
+        (!self.behind.is_zero()).then(|| Wall::default().plus(now.since(Wall::default().plus(self.behind))))
     }
 }
 
@@ -159,6 +210,14 @@ struct Rounds {
     ended: bool,
 }
 
+/// One round of a keeper.
+struct Round {
+    number: u64,
+    /// Somebody waits for all that is durable.
+    is_wanted: bool,
+    is_last: bool,
+}
+
 impl CatchUp {
     /// Waits until all that is durable by now is in the checkpoint; false when its keeper has ended.
     #[must_use]
@@ -173,14 +232,14 @@ impl CatchUp {
         rounds.done >= mine
     }
 
-    /// Waits until a round is wanted or `every` has passed; gives the round, and whether it is the last.
-    fn next_round(&self, every: Duration) -> (u64, bool) {
+    /// Waits until a round is wanted or `every` has passed.
+    fn next_round(&self, every: Duration) -> Round {
         let (rounds, changed) = &*self.0;
         let rounds = rounds.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = |rounds: &mut Rounds| !rounds.stop && rounds.wanted == rounds.done;
         let waited = changed.wait_timeout_while(rounds, every, idle);
         let rounds = waited.unwrap_or_else(PoisonError::into_inner).0;
-        (rounds.wanted, rounds.stop)
+        Round { number: rounds.wanted, is_wanted: rounds.wanted != rounds.done, is_last: rounds.stop }
     }
 
     fn note(&self, change: impl FnOnce(&mut Rounds)) {
@@ -199,27 +258,30 @@ impl Drop for Ended {
 }
 
 impl CheckpointKeeper {
-    /// Starts the thread. `reader` must stand at the entry after the checkpoint's; between two looks `every` passes.
+    /// Starts the thread. `reader` must stand at the entry after the checkpoint's.
     ///
     /// # Errors
     /// `Store` when there is no thread to be had.
     pub fn start(
         checkpoint: Arc<Checkpoint>,
-        mut reader: Reader,
+        reader: Reader,
         mut folds: Vec<Box<dyn Fold>>,
-        every: Duration,
+        pace: Pace,
     ) -> Result<Self, CheckpointError> {
         let asked = CatchUp::default();
         let ended = Ended(asked.clone());
+        let clock = SystemClock::start();
+        let mut backlog = Backlog { reader, young: None };
         let keep = move || {
             let rounds = &ended.0;
             // A checkpoint may lag: whatever serves payments goes first. Where that cannot be said it competes.
             let _ = rustix::process::setpriority_process(None, BEHIND_PAYMENTS);
             loop {
-                let (round, stopped) = rounds.next_round(every);
-                let number = catch_up(&checkpoint, &mut reader, &mut folds)?;
-                rounds.note(|rounds| rounds.done = round);
-                if stopped {
+                let round = rounds.next_round(pace.every);
+                let until = if round.is_wanted { None } else { pace.until(clock.now().wall) };
+                let number = backlog.fold(&checkpoint, &mut folds, until)?;
+                rounds.note(|rounds| rounds.done = round.number);
+                if round.is_last {
                     return Ok(number);
                 }
             }
@@ -240,7 +302,7 @@ impl CheckpointKeeper {
         self.thread.is_finished()
     }
 
-    /// Catches up a last time and ends the thread; gives the entry where the checkpoint then stands.
+    /// Folds a last time, at its pace, and ends the thread; gives the entry where the checkpoint then stands.
     ///
     /// # Errors
     /// What ended it early.

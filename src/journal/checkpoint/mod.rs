@@ -18,7 +18,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use keeper::{CatchUp, CheckpointKeeper, Fold, Pending, catch_up};
+pub use keeper::{CatchUp, CheckpointKeeper, Fold, Pace, Pending, catch_up};
 
 use super::entry::EntryNumber;
 use super::error::JournalError;
