@@ -5,10 +5,12 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tokenswitch::crypto::{
-    CryptogramKeys, CryptogramProfile, KeyLabel, KeyPolicy, KeyUsage, MasterKey, SecurityModule, StorePurpose,
+    CryptogramKeys, CryptogramProfile, KeyLabel, KeyMaker, KeyPolicy, KeyUsage, MasterKey, SecurityModule,
+    StorePurpose,
 };
+use tokenswitch::stdx::clock::Wall;
 use tokenswitch::stdx::random::Entropy;
-use tokenswitch::vocab::{ChipPayment, PanSequenceNumber};
+use tokenswitch::vocab::{ChipPayment, PanSequenceNumber, Text};
 
 const TOKEN: &[u8] = b"4895370000000005";
 
@@ -18,7 +20,8 @@ fn keys(profile: &'static CryptogramProfile) -> CryptogramKeys {
     let policy = KeyPolicy::DEVELOPMENT;
     let store = SecurityModule::create_store(&mut entropy, &master, StorePurpose::Development).unwrap();
     let named = (KeyLabel::parse("bench").unwrap(), KeyUsage::TokenCryptogram(profile.cipher()));
-    let store = SecurityModule::add_key(&store, &master, policy, named, None, &mut entropy).unwrap();
+    let maker = KeyMaker { by: Text::default(), at: Wall(1) };
+    let store = SecurityModule::add_key(&store, &master, policy, named, None, maker, &mut entropy).unwrap();
     SecurityModule::open(&store, &master, policy).unwrap().token_keys(named.0, profile).unwrap()
 }
 

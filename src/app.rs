@@ -14,13 +14,14 @@ use crate::api::{
     AdminServer, ApiError, ApiServer, Notifier, NotifierParts, WaitingCodes, Watched, code_line,
 };
 use crate::config::{Config, TlsFiles, TlsMaterial};
-use crate::crypto::{CryptoError, CryptogramKeys, JournalKeys};
+use crate::crypto::{CryptoError, CryptogramKeys, JournalKeys, KeyDescription};
 use crate::journal::{
-    Checkpoint, CheckpointError, CheckpointKeeper, Durability, EntryNumber, HistoryDesk, HistoryFold,
-    Journal, JournalError, JournalSetup, OlderHistory, OpenedCheckpoint, Pace, RealDisk,
+    Appender, Body, Checkpoint, CheckpointError, CheckpointKeeper, Durability, EntryNumber, HistoryDesk,
+    HistoryFold, Journal, JournalError, JournalSetup, KeyEvent, OlderHistory, OpenedCheckpoint, Pace,
+    RealDisk,
 };
 use crate::link::PoolConfig;
-use crate::stdx::clock::Clock;
+use crate::stdx::clock::{Clock, Wall};
 use crate::stdx::random::{Entropy, NoEntropy};
 use crate::switch::{
     Action, Cards, DurableSignal, Enquiries, HistoryLine, NodeParts, Recovered, Recovery, RecoveryError,
@@ -99,6 +100,8 @@ struct Recalled {
     core: SwitchCore,
     first: Vec<Action>,
     found: Found,
+    /// The keys that the journal says came into use.
+    keys: Vec<KeyDescription>,
 }
 
 /// Builds the daemon.
@@ -122,6 +125,7 @@ impl App {
         let mut entropy = Entropy::system();
         let cards = Cards::new(config.security.data_sealer(), u64::from_le_bytes(entropy.bytes()?));
         let recalled = recall(config, &switch_config, &journal, &checkpoint, &cards, &clock)?;
+        note_keys(config, &recalled.keys, &journal.appender(), clock.now().wall)?;
         let keeper = keeper(config, &journal, checkpoint)?;
         let (history, history_line) = history(config, &journal, past, &durable)?;
         let Vault { tokens, thread: vault, detokenizer, enquiries, codes } =
@@ -362,6 +366,20 @@ fn journal(
     Ok(journal)
 }
 
+/// Puts into the journal which keys come into use with this start, before any of them is used.
+fn note_keys(
+    config: &Config,
+    known: &[KeyDescription],
+    journal: &Appender,
+    now: Wall,
+) -> Result<(), JournalError> {
+    for key in config.security.keys().filter(|key| !known.contains(key)) {
+        let made = config.security.maker(key).map(|maker| (maker.by, maker.at));
+        journal.append(ShardId::default(), now, &Body::Operator(KeyEvent { key: *key, made }.encode()))?;
+    }
+    Ok(())
+}
+
 /// The chip keys of issuers that want cryptograms of their own cards.
 fn card_keys(config: &Config) -> Result<Vec<(LinkId, CryptogramKeys)>, CryptoError> {
     let mut resolved = Vec::new();
@@ -419,13 +437,16 @@ fn recall(
     tsp.restore(checkpoint)?;
     let now = clock.now();
     let mut recovery = Recovery::new(switch_config.clone(), switch_config.window(now.wall), cards);
-    let mut entries = 0;
+    let (mut entries, mut keys) = (0, Vec::new());
     for entry in journal.reader(EntryNumber(1))? {
         let entry = entry?;
         if entry.number > checkpoint.entry_number() {
             tsp.replay(&entry)?;
         }
         recovery.observe(&entry)?;
+        if let Body::Operator(bytes) = &entry.body {
+            keys.extend(KeyEvent::decode(bytes).map(|event| event.key));
+        }
         entries += 1;
     }
     for requestor in tsp.differing_requestors() {
@@ -434,7 +455,7 @@ fn recall(
     let mut first = Vec::new();
     let (core, switch) = recovery.finish(now, &mut first)?;
     let found = Found { entries, tokens: tsp.tokens(), switch };
-    Ok(Recalled { tsp, core, first, found })
+    Ok(Recalled { tsp, core, first, found, keys })
 }
 
 /// What monitors and operators reach.

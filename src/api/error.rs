@@ -79,6 +79,11 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "invalid-field", reason.to_string())
     }
 
+    /// The same, of a request whose form is right: what it says cannot be.
+    pub(super) fn well_formed(self) -> Self {
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, ..self }
+    }
+
     /// The document.
     fn body(&self) -> ProblemBody<'_> {
         let detail = match &self.field {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::{Failure, say};
+use super::{Failure, init_tls, say};
 use crate::crypto::{MasterKey, SecurityModule, StorePurpose, credential_digest};
 use crate::stdx::random::Entropy;
 
@@ -17,6 +17,51 @@ pub const CONFIG_FILE: &str = "tokenswitch.toml";
 
 /// The requestor's credential, which only the requestor needs.
 pub const CREDENTIAL_FILE: &str = "requestor.credential";
+
+/// As `CREDENTIAL_FILE`, of the first issuer's own people and of an operator.
+const OTHER_CREDENTIALS: [(&str, &str); 2] =
+    [("{issuer_digest}", "issuer.credential"), ("{operator_digest}", "operator.credential")];
+
+/// Who may call without TLS, beside the requestor.
+const CLIENTS: &str = r#"
+# Who may call beside the requestor. The credentials stand in issuer.credential and operator.credential.
+[[api.client]]
+name = "issuer-1"
+role = "issuer"
+issuer = "issuer-1"
+credential_digest = "{issuer_digest}"
+
+[[api.client]]
+name = "operator"
+role = "operator"
+credential_digest = "{operator_digest}"
+"#;
+
+/// Who may call over TLS.
+const TLS_CLIENTS: &str = r#"
+[api.tls]
+certificate = "tls/api.pem"
+key = "tls/api.key"
+client_roots = "tls/ca.pem"
+
+# Who may call, by the names in their certificates.
+[[api.client]]
+name = "phone-wallet"
+role = "wallet"
+requestors = ["00000000001"]
+certificate = "phone-wallet.example"
+
+[[api.client]]
+name = "issuer-1"
+role = "issuer"
+issuer = "issuer-1"
+certificate = "issuer-1.example"
+
+[[api.client]]
+name = "operator"
+role = "operator"
+certificate = "operator.example"
+"#;
 
 const TEMPLATE: &str = include_str!("init.toml");
 
@@ -27,6 +72,9 @@ pub struct Init {
     pub directory: PathBuf,
     #[command(flatten)]
     pub addresses: Addresses,
+    /// Serve the API over mutual TLS, with certificates for trying out in `tls/`; else with credentials on loopback.
+    #[arg(long)]
+    pub tls: bool,
 }
 
 /// Where everybody listens.
@@ -52,51 +100,74 @@ pub struct Addresses {
 /// The subcommand.
 pub(super) fn run(arguments: &Init) -> Result<(), Failure> {
     let directory = &arguments.directory;
-    write(directory, arguments.addresses, &mut Entropy::system())?;
+    write_as(directory, arguments.addresses, arguments.tls, &mut Entropy::system())?;
     let shown = directory.display();
+    let callers = if arguments.tls {
+        format!("Certificates for the API and its clients are in {shown}/tls.")
+    } else {
+        format!("The token requestor's credential is in {shown}/{CREDENTIAL_FILE}.")
+    };
     say(&format!(
-        "Made {shown}/{CONFIG_FILE} and keys for trying things out.\n\
-         The token requestor's credential is in {shown}/{CREDENTIAL_FILE}.\n\
+        "Made {shown}/{CONFIG_FILE} and keys for trying things out.\n{callers}\n\
          Next: tokenswitch serve --config {shown}/{CONFIG_FILE}"
     ));
     Ok(())
 }
 
-/// Writes the directory.
+/// Writes the directory, for an API without TLS.
 ///
 /// # Errors
 /// When it is not empty, or something cannot be written; what was written before stays.
 pub fn write(directory: &Path, addresses: Addresses, entropy: &mut Entropy) -> Result<(), Failure> {
+    write_as(directory, addresses, false, entropy)
+}
+
+fn write_as(directory: &Path, addresses: Addresses, tls: bool, entropy: &mut Entropy) -> Result<(), Failure> {
     must_be_empty(directory)?;
     let master = MasterKey::generate(entropy).map_err(|error| Failure::new(error.to_string()))?;
     let store = SecurityModule::create_store(entropy, &master, StorePurpose::Development)
         .map_err(|error| Failure::new(error.to_string()))?;
-    let drawn = Zeroizing::new(entropy.bytes::<32>().map_err(|error| Failure::new(error.to_string()))?);
-    let credential = Zeroizing::new(hex::encode(*drawn));
-    let text = TEMPLATE
+    for folder in [directory.to_owned(), directory.join("keys"), directory.join("data")] {
+        make(&folder)?;
+    }
+    let mut text = TEMPLATE
         .replace("{acquirer}", &addresses.acquirer.to_string())
         .replace("{issuer_1}", &addresses.issuer_1.to_string())
         .replace("{issuer_2}", &addresses.issuer_2.to_string())
         .replace("{api}", &addresses.api.to_string())
         .replace("{admin}", &addresses.admin.to_string())
-        .replace("{credential_digest}", &hex::encode(credential_digest(credential.as_bytes())));
-    for folder in [directory.to_owned(), directory.join("keys"), directory.join("data")] {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        made.map_err(|error| Failure::file(&folder, "cannot be made", &error))?;
+        .replace("{api_clients}", if tls { TLS_CLIENTS } else { CLIENTS });
+    put(directory, "keys/master.key", 0o600, &master.to_text())?;
+    put(directory, "keys/keys.store", 0o600, &store)?;
+    let others = OTHER_CREDENTIALS.iter().filter(|_| !tls);
+    for (place, file) in [("{credential_digest}", CREDENTIAL_FILE)].iter().chain(others) {
+        text = text.replace(place, &credential(directory, file, entropy)?);
     }
-    let credential = Zeroizing::new(format!("{}\n", *credential));
-    let files: [(&str, u32, &str); 4] = [
-        ("keys/master.key", 0o600, &master.to_text()),
-        ("keys/keys.store", 0o600, &store),
-        (CREDENTIAL_FILE, 0o600, &credential),
-        // Last: whoever sees the configuration can start from it.
-        (CONFIG_FILE, 0o644, &text),
-    ];
-    for (name, mode, text) in files {
-        let path = directory.join(name);
-        create(&path, mode, text).map_err(|error| Failure::file(&path, "cannot be written", &error))?;
+    if tls {
+        let folder = directory.join("tls");
+        make(&folder)?;
+        init_tls::write(&folder)?;
     }
-    Ok(())
+    // Last: whoever sees the configuration can start from it.
+    put(directory, CONFIG_FILE, 0o644, &text)
+}
+
+/// Draws a credential into a file; its digest.
+fn credential(directory: &Path, file: &str, entropy: &mut Entropy) -> Result<String, Failure> {
+    let drawn = Zeroizing::new(entropy.bytes::<32>().map_err(|error| Failure::new(error.to_string()))?);
+    let credential = Zeroizing::new(hex::encode(*drawn));
+    put(directory, file, 0o600, &Zeroizing::new(format!("{}\n", *credential)))?;
+    Ok(hex::encode(credential_digest(credential.as_bytes())))
+}
+
+fn make(folder: &Path) -> Result<(), Failure> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| Failure::file(folder, "cannot be made", &error))
+}
+
+fn put(directory: &Path, name: &str, mode: u32, text: &str) -> Result<(), Failure> {
+    let path = directory.join(name);
+    create(&path, mode, text).map_err(|error| Failure::file(&path, "cannot be written", &error))
 }
 
 fn must_be_empty(directory: &Path) -> Result<(), Failure> {
@@ -145,6 +216,18 @@ mod tests {
         assert_eq!(mode("data"), 0o700);
         let text = fs::read_to_string(directory.join(CONFIG_FILE)).unwrap();
         assert!(!text.contains(credential.trim_end()), "the digest alone stands in the configuration");
+    }
+
+    #[test]
+    fn with_tls_the_certificates_fit_the_configuration() {
+        let kept = tempfile::tempdir().unwrap();
+        let directory = kept.path().join("switch");
+        write_as(&directory, addresses(), true, &mut Entropy::system()).unwrap();
+        let config = Config::load(&directory.join(CONFIG_FILE)).unwrap_or_else(|faults| panic!("{faults}"));
+        assert!(config.api_tls.is_some());
+        for ((_, name), client) in init_tls::CLIENTS.iter().zip(&config.api.clients) {
+            assert_eq!(client.shows, crate::api::Shown::Certificate((*name).to_owned()));
+        }
     }
 
     #[test]

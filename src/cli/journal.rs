@@ -9,8 +9,8 @@ use super::explain::{Explain, explain};
 use super::{Failure, say};
 use crate::config::Config;
 use crate::journal::{
-    AcquirerLeg, Body, CardRef, DeliveryEnd, Entry, IssuerLeg, JournalError, Reader, RealDisk, Recovered,
-    StoredKind, TransactionEntry,
+    AcquirerLeg, Body, CardRef, DeliveryEnd, Entry, IssuerLeg, JournalError, KeyEvent, Reader, RealDisk,
+    Recovered, StoredKind, TransactionEntry,
 };
 use crate::stdx::clock::Wall;
 use crate::switch::OperatorAct;
@@ -65,6 +65,13 @@ fn open(config: &Config) -> Result<(Reader, Recovered), Failure> {
 pub(super) fn watch(config: &Config) -> Result<Reader, Failure> {
     let disk = RealDisk::watch(directory(config)?);
     read(config, disk).map(|(reader, _)| reader)
+}
+
+/// As far as it can be read, damaged or not.
+pub(super) fn salvage(config: &Config) -> Result<Reader, Failure> {
+    let disk = Box::new(RealDisk::watch(directory(config)?));
+    let keys = config.security.journal_keys();
+    Reader::as_far_as_it_goes(disk, keys, &config.journal.journal.stream).map_err(failed)
 }
 
 fn directory(config: &Config) -> Result<File, Failure> {
@@ -217,6 +224,12 @@ fn transaction_text(entry: &TransactionEntry) -> String {
 }
 
 fn operator_text(bytes: &[u8]) -> String {
+    if let Some(KeyEvent { key, .. }) = KeyEvent::decode(bytes) {
+        return format!(
+            "key {} version {}, check value {}, comes into use",
+            key.label, key.version, key.check
+        );
+    }
     OperatorAct::decode(bytes).map_or_else(
         || format!("operator, {} bytes", bytes.len()),
         |act| format!("operator {} decides {:?} of {}: {}", act.who, act.decision, act.stored, act.reason),

@@ -8,9 +8,13 @@ use zeroize::Zeroizing;
 use super::init::create;
 use super::{Failure, say};
 use crate::config::{Config, KeysSection};
-use crate::crypto::{CryptoError, KeyLabel, KeyPolicy, KeyUsage, MasterKey, SecurityModule, StorePurpose};
+use crate::crypto::{
+    CryptoError, KeyLabel, KeyMaker, KeyPolicy, KeyUsage, MasterKey, SecurityModule, StorePurpose,
+};
+use crate::stdx::clock::Clock;
 use crate::stdx::random::Entropy;
 use crate::stdx::secret::Secret;
+use crate::vocab::Text;
 
 /// Keys: make, list, add, rotate, and hand out those of receivers. No command shows a key.
 #[derive(Debug, clap::Args)]
@@ -51,6 +55,8 @@ enum KeysCommand {
         /// A file with the key in clear hex; compare the check value shown, then destroy it.
         #[arg(long, value_name = "FILE")]
         clear_key: Option<PathBuf>,
+        #[command(flatten)]
+        maker: Maker,
     },
     /// Write the key by which a receiver of notifications knows them: for that receiver alone.
     Receiver {
@@ -68,7 +74,25 @@ enum KeysCommand {
         /// The daemon's configuration; its `[keys]` names the store.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        #[command(flatten)]
+        maker: Maker,
     },
+}
+
+/// Who has a key made. It stands in the store, and in the journal from the daemon's next start on.
+#[derive(Debug, clap::Args)]
+struct Maker {
+    /// Who does this; without it the user that the environment names.
+    #[arg(long, value_name = "NAME")]
+    who: Option<String>,
+}
+
+impl Maker {
+    fn now(&self) -> Result<KeyMaker, Failure> {
+        let named = self.who.clone().or_else(|| std::env::var("USER").ok());
+        let named = named.ok_or_else(|| Failure::new("nobody is named as doing this: give --who NAME"))?;
+        Ok(KeyMaker { by: Text::parse("who", named.as_bytes())?, at: Clock::system().now().wall })
+    }
 }
 
 pub(super) fn run(arguments: &Keys) -> Result<(), Failure> {
@@ -78,15 +102,15 @@ pub(super) fn run(arguments: &Keys) -> Result<(), Failure> {
             list(&Config::load(config)?.security);
             Ok(())
         }
-        KeysCommand::Add { config, label, usage, clear_key } => {
+        KeysCommand::Add { config, label, usage, clear_key, maker } => {
             let label = KeyLabel::parse(label)?;
             let usage = chip_usage(usage)?;
-            add(&Config::load(config)?.keys, (label, usage), clear_key.as_deref())
+            add(&Config::load(config)?.keys, (label, usage), clear_key.as_deref(), maker.now()?)
         }
         KeysCommand::Receiver { config, receiver, out } => {
             receiver_key(&Config::load(config)?, receiver, out)
         }
-        KeysCommand::Rotate { config } => rotate(&Config::load(config)?.keys),
+        KeysCommand::Rotate { config, maker } => rotate(&Config::load(config)?.keys, maker.now()?),
     }
 }
 
@@ -133,18 +157,23 @@ fn receiver_key(config: &Config, name: &str, out: &Path) -> Result<(), Failure> 
     Ok(())
 }
 
-fn rotate(keys: &KeysSection) -> Result<(), Failure> {
+fn rotate(keys: &KeysSection, maker: KeyMaker) -> Result<(), Failure> {
     replace(keys, |old, master, policy, entropy| {
-        SecurityModule::rotate_data_key(old, master, policy, entropy)
+        SecurityModule::rotate_data_key(old, master, policy, maker, entropy)
     })?;
     say("Restart the daemon to seal under the new version.");
     Ok(())
 }
 
-fn add(keys: &KeysSection, named: (KeyLabel, KeyUsage), clear: Option<&Path>) -> Result<(), Failure> {
+fn add(
+    keys: &KeysSection,
+    named: (KeyLabel, KeyUsage),
+    clear: Option<&Path>,
+    maker: KeyMaker,
+) -> Result<(), Failure> {
     let clear = clear.map(clear_key).transpose()?;
     replace(keys, |old, master, policy, entropy| {
-        SecurityModule::add_key(old, master, policy, named, clear, entropy)
+        SecurityModule::add_key(old, master, policy, named, clear, maker, entropy)
     })?;
     say("Restart the daemon to use it.");
     Ok(())
@@ -192,6 +221,10 @@ mod tests {
     use super::*;
     use crate::cli::init;
 
+    fn maker() -> KeyMaker {
+        Maker { who: Some("alice".to_owned()) }.now().unwrap()
+    }
+
     #[test]
     fn rotation_leaves_one_whole_store_with_a_new_version() {
         let kept = tempfile::tempdir().unwrap();
@@ -201,7 +234,7 @@ mod tests {
         init::write(kept.path(), addresses, &mut Entropy::system()).unwrap();
         let file = kept.path().join(init::CONFIG_FILE);
         for version in 2..=3 {
-            rotate(&Config::load(&file).unwrap().keys).unwrap();
+            rotate(&Config::load(&file).unwrap().keys, maker()).unwrap();
             let sealer = Config::load(&file).unwrap().security.data_sealer();
             assert_eq!(sealer.newest_version(), version);
         }
@@ -222,7 +255,7 @@ mod tests {
         assert!(chip_usage("data-sealing").unwrap_err().to_string().contains("token-cryptogram-sm4"));
         let add = |label, text: Option<&str>| {
             let path = text.map(|text| fs::write(&clear, text).map(|()| clear.as_path()).unwrap());
-            add(&Config::load(&file).unwrap().keys, named(label), path)
+            add(&Config::load(&file).unwrap().keys, named(label), path, maker())
         };
         add("issuer-1", Some("11111111111111111111111111111111\n")).unwrap();
         add("issuer-1", None).unwrap();

@@ -1,5 +1,6 @@
 //! `Command`: the subcommands; `run` dispatches. This is the only part of the program that prints.
 
+mod audit;
 mod check;
 mod decode;
 mod demo;
@@ -7,9 +8,11 @@ mod explain;
 mod host;
 mod http_client;
 mod init;
+mod init_tls;
 mod journal;
 mod keys;
 mod log;
+mod provision;
 mod saf;
 mod serve;
 mod simulate;
@@ -47,6 +50,8 @@ enum Command {
     Decode(decode::Decode),
     Keys(keys::Keys),
     Journal(journal::JournalCommand),
+    Audit(audit::Audit),
+    Provision(provision::Provision),
     Saf(saf::Saf),
     Acquirer(Box<Acquirer>),
     Issuer(Box<Issuer>),
@@ -103,6 +108,8 @@ pub fn run() -> ExitCode {
         Command::Decode(arguments) => decode::run(&arguments),
         Command::Keys(arguments) => keys::run(&arguments),
         Command::Journal(arguments) => journal::run(&arguments),
+        Command::Audit(arguments) => audit::run(&arguments),
+        Command::Provision(arguments) => provision::run(&arguments),
         Command::Saf(arguments) => saf::run(&arguments),
         Command::Acquirer(arguments) => simulate::run_acquirer(&arguments),
         Command::Issuer(arguments) => simulate::run_issuer(&arguments),

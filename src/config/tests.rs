@@ -35,6 +35,7 @@ impl Directory {
             .replace("{issuer_2}", "127.0.0.1:8102")
             .replace("{api}", "127.0.0.1:9001")
             .replace("{admin}", "127.0.0.1:9002")
+            .replace("{api_clients}", "")
             .replace("{credential_digest}", &"5a".repeat(32));
         fs::create_dir(path.join("keys")).unwrap();
         fs::write(path.join("keys/keys.store"), store).unwrap();

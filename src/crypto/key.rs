@@ -152,6 +152,12 @@ impl fmt::Display for KeyUsage {
 pub struct KeyCheckValue([u8; 3]);
 
 impl KeyCheckValue {
+    /// Its three bytes.
+    #[must_use]
+    pub fn bytes(self) -> [u8; 3] {
+        self.0
+    }
+
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 3]) -> Self {
         Self(bytes)

@@ -9,8 +9,11 @@
 //! purpose development
 //! master 5B01C3
 //! key vault-data data-sealing 1 0A1B2C <nonce, wrapped key and tag in hex>
+//! made vault-data 2 1763800000123 alice
 //! seal <nonce and tag in hex>
 //! ```
+//!
+//! `made` says who had a version made, and when, in milliseconds since 1970; the keys that a store begins with have none.
 
 use std::fmt::Write as _;
 
@@ -21,8 +24,10 @@ use zeroize::Zeroizing;
 use super::emv::BlockCipher;
 use super::error::{CryptoError, StoreFault};
 use super::key::{Key, KeyCheckValue, KeyLabel, KeyUsage, MasterKey};
+use crate::stdx::clock::Wall;
 use crate::stdx::random::Entropy;
 use crate::stdx::secret::Secret;
+use crate::vocab::Text;
 
 const FIRST_LINE: &str = "tokenswitch-keys 1";
 const NONCE_LENGTH: usize = 12;
@@ -77,16 +82,33 @@ impl KeyPolicy {
     pub const TESTS: Self = Self { allow_development_keys: true, allow_sample_keys: true };
 }
 
+/// Who had a version of a key made, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyMade {
+    pub label: KeyLabel,
+    pub version: u16,
+    pub at: Wall,
+    pub by: Text<32>,
+}
+
+/// Who is changing a store, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyMaker {
+    pub by: Text<32>,
+    pub at: Wall,
+}
+
 /// The keys of one store, unwrapped.
 #[derive(Debug)]
 pub(super) struct KeyStore {
     purpose: StorePurpose,
     keys: Vec<Key>,
+    made: Vec<KeyMade>,
 }
 
 impl KeyStore {
     pub(super) fn create(entropy: &mut Entropy, purpose: StorePurpose) -> Result<Self, CryptoError> {
-        let mut store = Self { purpose, keys: Vec::with_capacity(NEEDED.len()) };
+        let mut store = Self { purpose, keys: Vec::with_capacity(NEEDED.len()), made: Vec::new() };
         for (label, usage) in NEEDED {
             let label = KeyLabel::parse(label).map_err(|_| CryptoError::KeyMissing { usage })?;
             store.keys.push(fresh(label, usage, 1, entropy)?);
@@ -102,6 +124,10 @@ impl KeyStore {
         &self.keys
     }
 
+    pub(super) fn made(&self) -> &[KeyMade] {
+        &self.made
+    }
+
     /// The chip keys, when all others were resolved.
     pub(super) fn into_chip_keys(self) -> Vec<Key> {
         self.keys.into_iter().filter(|key| key.description().usage.chip_cipher().is_some()).collect()
@@ -113,6 +139,7 @@ impl KeyStore {
         label: KeyLabel,
         usage: KeyUsage,
         clear: Option<Secret<Vec<u8>>>,
+        maker: KeyMaker,
         entropy: &mut Entropy,
     ) -> Result<(), CryptoError> {
         let mut newest = 0;
@@ -127,14 +154,20 @@ impl KeyStore {
             Some(material) => Key::new(label, usage, version, material)?,
             None => fresh(label, usage, version, entropy)?,
         });
+        self.made.push(KeyMade { label, version, at: maker.at, by: maker.by });
         Ok(())
     }
 
     /// Adds the next version of the key with this use.
-    pub(super) fn add_version(&mut self, usage: KeyUsage, entropy: &mut Entropy) -> Result<(), CryptoError> {
+    pub(super) fn add_version(
+        &mut self,
+        usage: KeyUsage,
+        maker: KeyMaker,
+        entropy: &mut Entropy,
+    ) -> Result<(), CryptoError> {
         let of_usage = self.keys.iter().map(Key::description).filter(|key| key.usage == usage);
         let newest = *of_usage.max_by_key(|key| key.version).ok_or(CryptoError::KeyMissing { usage })?;
-        self.add(newest.label, usage, None, entropy)
+        self.add(newest.label, usage, None, maker, entropy)
     }
 
     /// Reads a store, seal first.
@@ -153,11 +186,14 @@ impl KeyStore {
             return Err(lines.fault(StoreFault::OtherMaster { wanted, given: check }));
         }
         check_seal(text, master)?;
-        let mut store = Self { purpose, keys: Vec::new() };
+        let mut store = Self { purpose, keys: Vec::new(), made: Vec::new() };
         while lines.rest().starts_with("key ") {
             let key = store.read_key(&mut lines, master)?;
             refuse_sample(&key, policy)?;
             store.keys.push(key);
+        }
+        while lines.rest().starts_with("made ") {
+            store.made.push(lines.next_line("made, label, version, time, name", made_line)?);
         }
         lines.next_line("seal as the last line", |line| line.starts_with("seal ").then_some(()))?;
         if !lines.rest().is_empty() {
@@ -196,6 +232,10 @@ impl KeyStore {
             let (label, usage, version, check) = (about.label, about.usage, about.version, about.check);
             let line = format!("key {label} {usage} {version} {check} {}\n", hex::encode(wrapped));
             text.push_str(&line);
+        }
+        for KeyMade { label, version, at, by } in &self.made {
+            // Writing to a `String` cannot fail.
+            let _ = writeln!(text, "made {label} {version} {} {by}", at.0);
         }
         let seal = wrap(master, &seal_context(&text), &[], entropy)?;
         // Writing to a `String` cannot fail.
@@ -253,6 +293,16 @@ fn key_line(line: &str) -> Option<KeyLine> {
         version: (number.to_string() == version).then_some(number)?,
         check: KeyCheckValue::parse(check)?,
         wrapped,
+    })
+}
+
+fn made_line(line: &str) -> Option<KeyMade> {
+    let mut words = line.splitn(5, ' ').skip(1);
+    Some(KeyMade {
+        label: KeyLabel::parse(words.next()?).ok()?,
+        version: words.next()?.parse().ok()?,
+        at: Wall(words.next()?.parse().ok()?),
+        by: Text::parse("who", words.next()?.as_bytes()).ok()?,
     })
 }
 
@@ -352,6 +402,23 @@ mod tests {
         let master = MasterKey::generate(&mut entropy).unwrap();
         let store = KeyStore::create(&mut entropy, StorePurpose::Development).unwrap();
         (store.to_text(&mut entropy, &master).unwrap(), master)
+    }
+
+    fn maker() -> KeyMaker {
+        KeyMaker { by: Text::parse("who", b"night shift").unwrap(), at: Wall(1_763_800_000_123) }
+    }
+
+    #[test]
+    fn who_had_a_version_made_is_read_back() {
+        let (text, master) = made();
+        let mut store = KeyStore::parse(&text, &master, KeyPolicy::DEVELOPMENT).unwrap();
+        store.add_version(KeyUsage::DataSealing, maker(), &mut Entropy::seeded(3)).unwrap();
+        let text = store.to_text(&mut Entropy::seeded(4), &master).unwrap();
+        assert!(text.contains("\nmade vault-data 2 1763800000123 night shift\nseal "), "{text}");
+        let again = KeyStore::parse(&text, &master, KeyPolicy::DEVELOPMENT).unwrap();
+        assert_eq!(again.made(), store.made());
+        let altered = text.replace("night shift", "somebody el");
+        assert_eq!(fault(&altered, &master), Some(StoreFault::SealBroken));
     }
 
     fn fault(text: &str, master: &MasterKey) -> Option<StoreFault> {
@@ -508,7 +575,7 @@ mod tests {
         let des = KeyUsage::TokenCryptogram(BlockCipher::TripleDes);
         let clear = |bytes: &[u8]| Some(Secret::new(bytes.to_vec()));
         let mut entropy = Entropy::seeded(3);
-        let mut add = |name, usage, clear| store.add(label(name), usage, clear, &mut entropy);
+        let mut add = |name, usage, clear| store.add(label(name), usage, clear, maker(), &mut entropy);
         assert_eq!(add("debit", des, clear(&[0x11; 16])), Ok(()));
         assert_eq!(add("debit", des, None), Ok(()));
         let wrong = CryptoError::KeyLength { usage: des, length: 24 };
@@ -530,10 +597,10 @@ mod tests {
     fn versions_are_added_one_by_one() {
         let (text, master) = made();
         let mut store = KeyStore::parse(&text, &master, KeyPolicy::DEVELOPMENT).unwrap();
-        store.add_version(KeyUsage::DataSealing, &mut Entropy::seeded(3)).unwrap();
+        store.add_version(KeyUsage::DataSealing, maker(), &mut Entropy::seeded(3)).unwrap();
         let newest = *store.keys().last().unwrap().description();
         assert_eq!((newest.label.as_str(), newest.version), ("vault-data", 2));
-        let missing = store.add_version(KeyUsage::PinZone, &mut Entropy::seeded(3)).unwrap_err();
+        let missing = store.add_version(KeyUsage::PinZone, maker(), &mut Entropy::seeded(3)).unwrap_err();
         assert_eq!(missing, CryptoError::KeyMissing { usage: KeyUsage::PinZone });
     }
 }

@@ -20,7 +20,7 @@ pub use emv::{
 pub use error::{CryptoError, KeyFault, StoreFault};
 pub use journal_keys::{JournalKeys, SegmentKey};
 pub use key::{KeyCheckValue, KeyDescription, KeyLabel, KeyUsage, MasterKey};
-pub use key_store::{KeyPolicy, StorePurpose};
+pub use key_store::{KeyMade, KeyMaker, KeyPolicy, StorePurpose};
 pub use receiver_keys::{ReceiverKey, ReceiverKeys};
 
 use key::Key;
@@ -38,6 +38,7 @@ const SAMPLE_MASTER: &str = include_str!("../../keys-sample/master.key");
 pub struct SecurityModule {
     purpose: StorePurpose,
     keys: Vec<KeyDescription>,
+    made: Vec<KeyMade>,
     sealer: DataSealer,
     index: BlindIndexer,
     journal: JournalKeys,
@@ -58,6 +59,7 @@ impl SecurityModule {
         Ok(Self {
             purpose: store.purpose(),
             keys: store.keys().iter().map(|key| *key.description()).collect(),
+            made: store.made().to_vec(),
             sealer: DataSealer::new(of(KeyUsage::DataSealing))?,
             index: BlindIndexer::new(only(of(KeyUsage::BlindIndex), KeyUsage::BlindIndex)?),
             receivers: ReceiverKeys::new(only(of(KeyUsage::BlindIndex), KeyUsage::BlindIndex)?),
@@ -87,10 +89,11 @@ impl SecurityModule {
         store_text: &str,
         master: &MasterKey,
         policy: KeyPolicy,
+        maker: KeyMaker,
         entropy: &mut Entropy,
     ) -> Result<String, CryptoError> {
         let mut store = KeyStore::parse(store_text, master, policy)?;
-        store.add_version(KeyUsage::DataSealing, entropy)?;
+        store.add_version(KeyUsage::DataSealing, maker, entropy)?;
         store.to_text(entropy, master)
     }
 
@@ -105,10 +108,11 @@ impl SecurityModule {
         policy: KeyPolicy,
         (label, usage): (KeyLabel, KeyUsage),
         clear: Option<Secret<Vec<u8>>>,
+        maker: KeyMaker,
         entropy: &mut Entropy,
     ) -> Result<String, CryptoError> {
         let mut store = KeyStore::parse(store_text, master, policy)?;
-        store.add(label, usage, clear, entropy)?;
+        store.add(label, usage, clear, maker, entropy)?;
         store.to_text(entropy, master)
     }
 
@@ -118,6 +122,13 @@ impl SecurityModule {
     /// As `open`; never with the files as shipped.
     pub fn sample() -> Result<Self, CryptoError> {
         Self::open(SAMPLE_STORE, &MasterKey::parse(SAMPLE_MASTER)?, KeyPolicy::TESTS)
+    }
+
+    /// Who had this version of a key made, and when; none for the keys that its store began with.
+    #[must_use]
+    pub fn maker(&self, key: &KeyDescription) -> Option<KeyMaker> {
+        let of_key = |made: &&KeyMade| made.label == key.label && made.version == key.version;
+        self.made.iter().find(of_key).map(|made| KeyMaker { by: made.by, at: made.at })
     }
 
     /// Whether these keys were made for development: no real card may come near them.
@@ -215,7 +226,8 @@ mod tests {
         assert!(before.is_development());
         let sealed = before.data_sealer().seal(&mut entropy, b"place", b"card").unwrap();
 
-        let rotated = SecurityModule::rotate_data_key(&text, &master, policy, &mut entropy).unwrap();
+        let maker = KeyMaker { by: crate::vocab::Text::default(), at: crate::stdx::clock::Wall(1) };
+        let rotated = SecurityModule::rotate_data_key(&text, &master, policy, maker, &mut entropy).unwrap();
         let after = SecurityModule::open(&rotated, &master, policy).unwrap();
         assert_eq!(after.keys().count(), before.keys().count() + 1);
         assert_eq!(**after.data_sealer().open(b"place", &sealed).unwrap(), *b"card");

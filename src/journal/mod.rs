@@ -12,6 +12,7 @@ mod error;
 mod group;
 mod history;
 mod history_desk;
+mod key_event;
 mod layout;
 mod mark;
 mod memory_disk;
@@ -41,6 +42,7 @@ pub use entry::{
 pub use error::{Damage, JournalError};
 pub use history::{Family, HistoryFold, HistoryName, OlderHistory, PastTransaction, RecentHistory};
 pub use history_desk::{HistoryAnswer, HistoryDesk, HistoryQuestion};
+pub use key_event::KeyEvent;
 pub use layout::LayoutError;
 pub use memory_disk::MemoryDisk;
 pub use reader::{Reader, Recovered, TornTail};

@@ -147,6 +147,19 @@ impl Reader {
         Ok((Self::open(place, durable, EntryNumber(1))?, recovered))
     }
 
+    /// As `offline`, without looking for the end first: it reads a damaged journal up to the damage.
+    ///
+    /// # Errors
+    /// `Disk`, or `Damaged` where not even the first segment can be opened.
+    pub fn as_far_as_it_goes(
+        disk: Box<dyn Disk>,
+        keys: JournalKeys,
+        stream: &str,
+    ) -> Result<Self, JournalError> {
+        let place = Place { disk: Arc::from(disk), keys, stream: stream.to_owned() };
+        Self::open(place, Arc::new(AtomicU64::new(u64::MAX)), EntryNumber(1))
+    }
+
     /// A reader whose first entry is `from`. There must be a segment.
     pub(super) fn open(
         place: Place,

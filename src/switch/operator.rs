@@ -1,7 +1,7 @@
 //! `OperatorAct`: what a person decided about a stored message, as the journal remembers it.
 
 use crate::stdx::clock::Wall;
-use crate::vocab::{Text, TransactionId, WordError, luhn_valid};
+use crate::vocab::{Text, TransactionId, WordError, may_hold_account};
 
 /// What is to become of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,14 +95,6 @@ impl OperatorAct {
 fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first()?;
     rest.split_at_checked(usize::from(*length))
-}
-
-/// Whether 13 to 19 digits, however they are set apart, pass the check of account numbers.
-fn may_hold_account(text: &str) -> bool {
-    let apart = |byte: &u8| !matches!(byte, b' ' | b'-' | b'.');
-    let bytes: Vec<u8> = text.bytes().filter(apart).collect();
-    let digits = bytes.split(|byte| !byte.is_ascii_digit());
-    digits.into_iter().any(|run| (13..=19).any(|length| run.windows(length).any(luhn_valid)))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::codec::DataElement;
 use crate::journal::{
-    AcquirerLeg, Body, CardRef, DeliveredEntry, DeliveryEnd, Elements, Entry, EntryNumber, Family,
+    AcquirerLeg, Body, CardRef, DeliveredEntry, DeliveryEnd, Elements, Entry, EntryNumber, Family, KeyEvent,
     OutcomeEntry, PastTransaction, RequestEntry, StoredEntry, StoredKind, TombstoneEntry, TransactionEntry,
 };
 use crate::link::ConnectionId;
@@ -135,6 +135,9 @@ impl<'a> Recovery<'a> {
 
     /// What a person decided about a message that did not arrive.
     fn operated(&mut self, bytes: &[u8], number: EntryNumber) -> Result<(), RecoveryError> {
+        if KeyEvent::decode(bytes).is_some() {
+            return Ok(());
+        }
         let act = OperatorAct::decode(bytes).ok_or(RecoveryError::UnknownAct(number))?;
         let parked = self.parked.remove(&act.stored);
         match (act.decision, parked) {

@@ -1,6 +1,7 @@
 //! The token service provider: vault, lifecycle, controls, requestors. It never sees ISO 8583.
 
 mod approval;
+mod audit;
 mod cards;
 mod chains;
 mod checkpoint;
@@ -37,6 +38,7 @@ mod wire;
 mod writer;
 
 pub use approval::{Enquiry, EnquiryReply, IssuerApproval, IssuerWord, NoIssuers};
+pub use audit::{Audited, AuditedStep};
 pub use checkpoint::TspFold;
 pub use command::{
     Action, Answer, Asker, CallId, CardNews, CardRequest, Command, ControlRequest, MappingView, MoveRequest,

@@ -25,7 +25,7 @@ pub use ids::{
 };
 pub use money::{Amount, Currency, MoneyError};
 pub use mti::{MessageClass, MessageFunction, MessageOrigin, MessageVersion, Mti};
-pub use pan::{Bin, MaskedPan, Pan, luhn_check_digit, luhn_valid};
+pub use pan::{Bin, MaskedPan, Pan, luhn_check_digit, luhn_valid, may_hold_account};
 pub use refusal::Refusal;
 pub use text::{Digits, Text, WordError, WordFault};
 pub use time::{BusinessDate, LocalDate, LocalTime, SentAt, SettlementWindow, TransmissionTime, YearMonth};

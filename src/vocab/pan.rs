@@ -180,6 +180,15 @@ pub(super) fn account_digits(word: &'static str, bytes: &[u8]) -> Result<([u8; P
     Ok((digits, u8::try_from(length).unwrap_or_default()))
 }
 
+/// Whether 13 to 19 digits, however they are set apart, pass the check of account numbers.
+#[must_use]
+pub fn may_hold_account(text: &str) -> bool {
+    let apart = |byte: &u8| !matches!(byte, b' ' | b'-' | b'.');
+    let bytes: Vec<u8> = text.bytes().filter(apart).collect();
+    let digits = bytes.split(|byte| !byte.is_ascii_digit());
+    digits.into_iter().any(|run| (13..=19).any(|length| run.windows(length).any(luhn_valid)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,12 +5,13 @@ use std::process::Command;
 
 use serde_json::Value;
 use tokenswitch::crypto::{
-    CryptogramFault, CryptogramKeys, CryptogramProfile, KeyLabel, KeyPolicy, KeyUsage, MasterKey,
+    CryptogramFault, CryptogramKeys, CryptogramProfile, KeyLabel, KeyMaker, KeyPolicy, KeyUsage, MasterKey,
     SecurityModule, StorePurpose,
 };
+use tokenswitch::stdx::clock::Wall;
 use tokenswitch::stdx::random::Entropy;
 use tokenswitch::stdx::secret::Secret;
-use tokenswitch::vocab::{ChipPayment, IssuerData, PanSequenceNumber};
+use tokenswitch::vocab::{ChipPayment, IssuerData, PanSequenceNumber, Text};
 
 use crate::parts::peers_python;
 use crate::source::root;
@@ -49,7 +50,9 @@ fn imported(profile: &str, clear: &str) -> CryptogramKeys {
     let store = SecurityModule::create_store(&mut entropy, &master, StorePurpose::Development).unwrap();
     let named = (KeyLabel::parse("imported").unwrap(), KeyUsage::IssuerMaster(profile.cipher()));
     let clear = Secret::new(hex::decode(clear).unwrap());
-    let store = SecurityModule::add_key(&store, &master, policy, named, Some(clear), &mut entropy).unwrap();
+    let maker = KeyMaker { by: Text::default(), at: Wall(1) };
+    let store =
+        SecurityModule::add_key(&store, &master, policy, named, Some(clear), maker, &mut entropy).unwrap();
     SecurityModule::open(&store, &master, policy).unwrap().issuer_keys(named.0, profile).unwrap()
 }
 

@@ -21,11 +21,17 @@ pub(crate) struct Daemon {
 /// Makes a directory that a daemon starts from, with issuers at these addresses and everything else on free ports;
 /// gives its configuration file.
 pub(crate) fn init(directory: &Path, issuers: [&str; 2]) -> PathBuf {
+    init_as(directory, issuers, &[])
+}
+
+/// As `init`, with more arguments.
+pub(crate) fn init_as(directory: &Path, issuers: [&str; 2], more: &[&str]) -> PathBuf {
     let status = Command::new(PROGRAM)
         .arg("init")
         .arg(directory)
         .args(["--acquirer", "127.0.0.1:0", "--api", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
         .args(["--issuer-1", issuers[0], "--issuer-2", issuers[1]])
+        .args(more)
         .stdout(Stdio::null())
         .status();
     assert!(status.unwrap().success());
@@ -89,7 +95,7 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
-    /// Has it read its configuration again.
+    /// Has it read its configuration again, and its certificates.
     pub(crate) fn hang_up(&self) {
         let id = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(id, rustix::process::Signal::HUP).unwrap();

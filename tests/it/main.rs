@@ -6,7 +6,9 @@ extern crate self as libfuzzer_sys;
 pub(crate) use fuzz_targets::fuzz_target;
 
 mod access;
+mod audit;
 mod bad_input;
+mod bulk;
 mod codec_golden;
 mod cryptograms;
 mod daemon;
@@ -19,6 +21,7 @@ mod history;
 #[path = "../simulation/journal_book.rs"]
 mod journal_book;
 mod leaks;
+mod manual;
 mod metrics;
 mod notifications;
 mod openapi;

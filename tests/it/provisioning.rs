@@ -160,7 +160,7 @@ impl Provider {
     }
 
     /// A request as requestor 0, with a request id of `id` unless that is empty.
-    fn send(&self, method: &str, path: &str, id: &str, body: &Value) -> Reply {
+    pub(crate) fn send(&self, method: &str, path: &str, id: &str, body: &Value) -> Reply {
         self.send_as(CREDENTIALS[0], method, path, id, body)
     }
 
@@ -377,6 +377,7 @@ fn every_bad_request_is_told_its_field_and_nothing_of_what_it_sent() {
         (with("tokenLocation", json!("99")), (400, "invalid-field", Some("tokenLocation"))),
         (with("par", json!("short")), (400, "invalid-field", Some("par"))),
         (with("reason", json!("x".repeat(33))), (400, "invalid-field", Some("reason"))),
+        (with("reason", json!(format!("for {PAN}"))), (422, "account-number-in-words", Some("reason"))),
         (with("cvv", json!("123")), (400, "unknown-field", Some("cvv"))),
         (with(PAN, json!("1")), (400, "unknown-field", None)),
         (twice, (400, "invalid-field", Some("pan"))),

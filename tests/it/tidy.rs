@@ -81,6 +81,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("serde_json", &["src/api/", "src/sim/", "src/cli/"]),
     ("toml", &["src/config/", "src/codec/spec_"]),
     ("clap", &["src/cli/"]),
+    ("rcgen", &["src/cli/init_tls.rs"]),
     ("indicatif", &["src/cli/"]),
     // Cryptography: one door. `tls` has rustls use ring; a request's digest in `tsp` tells repeats apart and
     // protects nothing.

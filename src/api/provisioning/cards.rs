@@ -8,13 +8,13 @@ use utoipa::ToSchema;
 
 use super::body::{Body, body};
 use super::tokens::{OfToken, parsed};
-use super::words::time;
+use super::words::{Words, time};
 use crate::api::access::{Caller, Named};
 use crate::api::error::Problem;
 use crate::tsp::{
     Asker, CardEvent, CardNews, CardRequest, MappingView, ParQuery, Reason, RequestId, TokenService,
 };
-use crate::vocab::{Expiry, Pan, PanSequenceNumber, Par, Text, Token, TokenReferenceId};
+use crate::vocab::{Expiry, Pan, PanSequenceNumber, Par, Token, TokenReferenceId};
 
 body! {
     /// Something that happened to a card
@@ -33,7 +33,7 @@ body! {
         /// Of `new-pan`: the new card's own, if it does not go along and this provider is not the BIN controller
         par = "par": may Par,
         /// In the caller's words
-        reason = "reason": may Text<32>,
+        reason = "reason": may Words,
         /// As a code
         reason_code = "reasonCode": may Reason,
     }
@@ -111,8 +111,7 @@ pub(super) async fn report(
 
 impl CardEventBody {
     fn request(self, caller: &Caller, request_id: RequestId) -> Result<CardRequest, Problem> {
-        let (reason, reason_code) =
-            (self.reason.unwrap_or_default(), self.reason_code.unwrap_or(Reason::Unstated));
+        let (reason, reason_code) = (Words::said(self.reason), self.reason_code.unwrap_or(Reason::Unstated));
         let asker = Asker { reason, reason_code, ..caller.asker(request_id) };
         let another = self.event == CardEvent::NewPan;
         let replaced = another || self.event == CardEvent::NewExpiry;
@@ -165,9 +164,10 @@ pub(super) async fn par(
         (Some(reference), None, None) => ParQuery::Reference(reference),
         (None, Some(token), None) => ParQuery::Token(token),
         (None, None, Some(pan)) => ParQuery::Pan(pan),
-        (None, None, None) => return Err(Problem::missing("tokenReference")),
+        (None, None, None) => return Err(Problem::missing("tokenReference").well_formed()),
         _ => {
-            return Err(Problem::invalid("tokenReference", "one of tokenReference, token and pan is enough"));
+            let reason = "one of tokenReference, token and pan is enough";
+            return Err(Problem::invalid("tokenReference", reason).well_formed());
         }
     };
     let par = service.par(caller.principal, query).await?;

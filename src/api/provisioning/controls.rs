@@ -5,13 +5,14 @@ use axum::extract::{Path, State};
 
 use super::body::{Body, body};
 use super::tokens::{OfToken, TokenBody, parsed};
+use super::words::Words;
 use crate::api::access::{Caller, Named};
 use crate::api::error::Problem;
 use crate::stdx::clock::Wall;
 use crate::tsp::{
     Asker, ControlRequest, Merchant, TokenControls, TokenService, VelocityRule, VelocityWindow,
 };
-use crate::vocab::{Amount, Country, Currency, EntryMode, LinkId, MerchantCategory, MerchantId, Text};
+use crate::vocab::{Amount, Country, Currency, EntryMode, LinkId, MerchantCategory, MerchantId};
 
 body! {
     /// What a token is narrowed to by itself; whatever is left out is as its requestor's tokens are
@@ -77,7 +78,7 @@ body! {
         /// Left out: only its requestor's from now on
         controls = "controls": may ControlsBody,
         /// In the caller's words
-        reason = "reason": may Text<32>,
+        reason = "reason": may Words,
         /// The version of the token that the caller has seen: another one refuses. Without it, whatever it is
         version = "version": may u32,
     }
@@ -141,7 +142,7 @@ pub(super) async fn set(
     Path(reference): Path<String>,
     Body(body): Body<SetControlsBody>,
 ) -> Result<Json<TokenBody>, Problem> {
-    let reason = body.reason.unwrap_or_default();
+    let reason = Words::said(body.reason);
     let request = ControlRequest {
         asker: Asker { reason, ..caller.asker(request_id) },
         reference: parsed(&reference)?,

@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::body::{Body, body};
 use super::controls::{AmountBody, MerchantBody};
-use super::words::time;
+use super::words::{Words, time};
 use crate::api::access::{Caller, Named};
 use crate::api::error::Problem;
 use crate::tsp::{
@@ -54,7 +54,7 @@ body! {
         /// The version that the caller has seen, 0 for a new one: another one refuses. Without it, whatever it is
         version = "version": may u32,
         /// In the caller's words
-        reason = "reason": may Text<32>,
+        reason = "reason": may Words,
     }
 }
 
@@ -62,7 +62,7 @@ body! {
     /// Why a requestor is closed
     struct CloseBody {
         /// In the caller's words
-        reason = "reason": may Text<32>,
+        reason = "reason": may Words,
         /// As for registering
         version = "version": may u32,
     }
@@ -153,9 +153,9 @@ pub(super) async fn set(
     State(service): State<TokenService>,
     caller: Caller,
     Named(request_id): Named,
-    Body(body): Body<RequestorBody>,
+    Body(mut body): Body<RequestorBody>,
 ) -> Told {
-    let (version, reason) = (body.version, body.reason.unwrap_or_default());
+    let (version, reason) = (body.version, Words::said(body.reason.take()));
     let asker = Asker { reason, ..caller.asker(request_id) };
     let change = RegistryChange::Set(Box::new(body.into()));
     let found = service.registry(RegistryRequest { asker, version, change }).await?;
@@ -178,7 +178,7 @@ pub(super) async fn close(
     Path(id): Path<String>,
     Body(body): Body<CloseBody>,
 ) -> Told {
-    let asker = Asker { reason: body.reason.unwrap_or_default(), ..caller.asker(request_id) };
+    let asker = Asker { reason: Words::said(body.reason), ..caller.asker(request_id) };
     let change = RegistryChange::Close(parsed(&id)?);
     let found = service.registry(RegistryRequest { asker, version: body.version, change }).await?;
     Ok(Json(RequestorTold::from(&found)))

@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::body::{Body, body};
 use super::controls::ControlsBody;
 use super::step_up::StepUpBody;
-use super::words::{CausedBy, digits, time};
+use super::words::{CausedBy, Words, digits, time};
 use crate::api::access::{Caller, Named};
 use crate::api::error::Problem;
 use crate::api::grants::Role;
@@ -63,7 +63,7 @@ body! {
         /// What the token is narrowed to from its first day
         controls = "controls": may ControlsBody,
         /// In the caller's words
-        reason = "reason": may Text<32>,
+        reason = "reason": may Words,
     }
 }
 
@@ -71,7 +71,7 @@ body! {
     /// Why a token's status is to change
     struct WhyBody {
         /// In the caller's words
-        reason = "reason": may Text<32>,
+        reason = "reason": may Words,
         /// As a code
         reason_code = "reasonCode": may Reason,
         /// The version of the token that the caller has seen: another one refuses. Without it, whatever it is
@@ -89,7 +89,7 @@ body! {
         /// Whether it gets a new expiry date, as long from today as such tokens are good
         renew = "renew": may bool,
         /// In the caller's words
-        reason = "reason": may Text<32>,
+        reason = "reason": may Words,
         /// The version of the token that the caller has seen: another one refuses. Without it, whatever it is
         version = "version": may u32,
     }
@@ -198,7 +198,7 @@ impl IssueBody {
             },
             device: self.device,
             controls: self.controls.map(|controls| Box::new(controls.into())),
-            asker: Asker { reason: self.reason.unwrap_or_default(), ..caller.asker(request_id) },
+            asker: Asker { reason: Words::said(self.reason), ..caller.asker(request_id) },
         }
     }
 }
@@ -278,7 +278,7 @@ impl WhyBody {
             (Role::Operator, None) => (own.actor, Suspender::Operator),
         };
         let reason_code = self.reason_code.unwrap_or(Reason::Unstated);
-        let reason = self.reason.unwrap_or_default();
+        let reason = Words::said(self.reason);
         let asker = Asker { actor, reason_code, reason, ..own };
         Ok(MoveRequest { asker, reference: parsed(reference)?, asked: asked(by), version: self.version })
     }
@@ -300,7 +300,7 @@ pub(super) async fn update(
     Path(reference): Path<String>,
     Body(body): Body<UpdateBody>,
 ) -> Told {
-    let reason = body.reason.unwrap_or_default();
+    let reason = Words::said(body.reason);
     let request = UpdateRequest {
         asker: Asker { reason, ..caller.asker(request_id) },
         reference: parsed(&reference)?,

@@ -1,5 +1,6 @@
 //! The field's words as they stand in JSON: how each is read, and how the document describes it.
 
+use axum::http::StatusCode;
 use utoipa::openapi::{ArrayBuilder, KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, Type};
 
 use super::body::{Json, Member};
@@ -9,7 +10,7 @@ use crate::tsp::{CardEvent, Reason, StepUpCode, Suspender};
 use crate::vocab::{
     Country, Currency, EntryMode, Expiry, MerchantCategory, MerchantId, Pan, PanSequenceNumber, PanSource,
     Par, Recommendation, Text, Token, TokenAssuranceMethod, TokenLocation, TokenReferenceId,
-    TokenRequestorId, TrustScore,
+    TokenRequestorId, TrustScore, WordFault, may_hold_account,
 };
 
 /// Words that are strings: what they are parsed by, a pattern that holds for every one, and what they are.
@@ -42,7 +43,6 @@ words! {
     MerchantCategory, Self::parse, "^[0-9]{4}$", "Merchant category code (DE 18)";
     MerchantId, Self::parse, "^[ -~]{1,15}$", "A merchant (DE 42)";
     Country, Self::parse, "^[0-9]{3}$", "A country, ISO 3166-1 in digits";
-    Currency, Self::parse, "^[0-9]{3}$", "A currency, ISO 4217 in digits";
 }
 
 /// Words that are one of a few.
@@ -85,6 +85,45 @@ impl<const N: usize> Member for Text<N> {
 
     fn schema() -> RefOr<Schema> {
         text("^[ -~]*$").max_length(Some(N)).build().into()
+    }
+}
+
+impl Member for Currency {
+    fn read(json: Json) -> Result<Self, Problem> {
+        Self::parse(json.text()?.as_bytes()).map_err(|error| match error.fault {
+            // Three digits, and no currency has them.
+            WordFault::OutOfRange => Problem::wrong(error.fault).well_formed(),
+            other => Problem::wrong(other),
+        })
+    }
+
+    fn schema() -> RefOr<Schema> {
+        text("^[0-9]{3}$").description(Some("A currency, ISO 4217 in digits")).build().into()
+    }
+}
+
+/// A caller's own words. They stay in the journal, so they must not hold a card's number.
+pub(super) struct Words(pub(super) Text<32>);
+
+impl Words {
+    /// What was said, if anything was.
+    pub(super) fn said(words: Option<Self>) -> Text<32> {
+        words.map_or_else(Text::default, |Self(text)| text)
+    }
+}
+
+impl Member for Words {
+    fn read(json: Json) -> Result<Self, Problem> {
+        let text = json.text()?;
+        if may_hold_account(&text) {
+            let detail = "may hold an account number, which would stay in the journal";
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "account-number-in-words", detail));
+        }
+        Text::parse("text", text.as_bytes()).map(Self).map_err(|error| Problem::wrong(error.fault))
+    }
+
+    fn schema() -> RefOr<Schema> {
+        Text::<32>::schema()
     }
 }
 

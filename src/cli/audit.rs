@@ -1,0 +1,213 @@
+//! `audit`: who did what to tokens and keys, for whom, why, and what it changed; read from the journal's chain, also
+//! while the daemon runs. Card numbers are not in it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use super::journal::{failed, salvage, timestamp, watch};
+use super::{Failure, say};
+use crate::config::Config;
+use crate::journal::{Body, Entry, KeyEvent};
+use crate::switch::OperatorAct;
+use crate::tsp::{AuditedStep, Cause, Lifecycle, Principal, Reason, TokenEvent};
+use crate::vocab::{TokenReferenceId, may_hold_account};
+
+/// Reads the audit trail.
+#[derive(Debug, clap::Args)]
+pub(super) struct Audit {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Print every event of tokens and keys, one a line: who, for which requestor, what, status before and after, why.
+    List {
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Only those of this token, by its reference.
+        #[arg(long, value_name = "REFERENCE")]
+        token: Option<String>,
+    },
+    /// Check that no entry was altered, removed or put elsewhere, and that each token's events follow one another.
+    Verify {
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+pub(super) fn run(arguments: &Audit) -> Result<(), Failure> {
+    match &arguments.what {
+        What::List { config, token } => list(&Config::load(config)?, token.as_deref()),
+        What::Verify { config } => verify(&Config::load(config)?),
+    }
+}
+
+fn list(config: &Config, token: Option<&str>) -> Result<(), Failure> {
+    let mut trail = Trail::default();
+    for entry in watch(config)? {
+        for (line, reference) in trail.take(&entry.map_err(failed)?)? {
+            let wanted = token.is_none_or(|token| reference.is_some_and(|it| it.to_string() == token));
+            if wanted {
+                say(&line);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn verify(config: &Config) -> Result<(), Failure> {
+    let reader = watch(config).map_err(|failure| broken(config, &failure))?;
+    let (mut trail, mut last, mut events) = (Trail::default(), 0, 0_u64);
+    for entry in reader {
+        let entry = entry.map_err(|error| broken(config, &failed(error)))?;
+        last = entry.number.0;
+        events += u64::from(!trail.take(&entry)?.is_empty());
+    }
+    say(&format!(
+        "The audit trail is whole: {last} entries in one chain, {events} of them of tokens, keys and decisions."
+    ));
+    Ok(())
+}
+
+/// Which entry it is: an entry is sealed by itself, and chained in the block that was written at once.
+fn broken(config: &Config, failure: &Failure) -> Failure {
+    let good = salvage(config)
+        .map_or(0, |reader| reader.map_while(Result::ok).last().map_or(0, |entry| entry.number.0));
+    let place = match good {
+        0 => "entry 1".to_owned(),
+        good => format!("entries 1 to {good} are as they were written; entry {}", good.saturating_add(1)),
+    };
+    Failure::new(format!(
+        "the audit trail is not whole: {place}, or one that was written together with it, was altered, removed or put \
+         elsewhere ({failure})"
+    ))
+}
+
+/// Every token's standing so far.
+#[derive(Default)]
+struct Trail {
+    tokens: BTreeMap<u64, (Option<TokenReferenceId>, Lifecycle)>,
+}
+
+impl Trail {
+    /// The lines of an entry, each with the token that it is about.
+    ///
+    /// # Errors
+    /// An event that cannot be read, or that does not follow the one before it.
+    fn take(&mut self, entry: &Entry) -> Result<Vec<(String, Option<TokenReferenceId>)>, Failure> {
+        let head = format!("{:>10} {}", entry.number.0, timestamp(entry.wall_time));
+        match &entry.body {
+            Body::Token(bytes) => {
+                let number = entry.number;
+                let unreadable =
+                    || Failure::new(format!("entry {number}: a token event that cannot be read"));
+                let event = TokenEvent::decode(bytes).ok_or_else(unreadable)?;
+                let audited = event.audited();
+                let who = who(&event.cause);
+                if audited.steps.is_empty() {
+                    return Ok(vec![(format!("{head} what={} {who}", audited.what), None)]);
+                }
+                let mut lines = Vec::new();
+                for step in audited.steps {
+                    let (reference, before, after) = self.step(entry, &step)?;
+                    let token =
+                        reference.map_or_else(|| format!("record-{}", step.record), |it| it.to_string());
+                    let what = audited.what;
+                    let line =
+                        format!("{head} token={token} what={what} before={before} after={after} {who}");
+                    lines.push((line, reference));
+                }
+                Ok(lines)
+            }
+            Body::Operator(bytes) => {
+                Ok(operator(bytes).map(|text| (format!("{head} {text}"), None)).into_iter().collect())
+            }
+            Body::Transaction(_) | Body::CutOver(_) | Body::WindowClosed(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// The token's reference, and how it stood before and after.
+    fn step(
+        &mut self,
+        entry: &Entry,
+        step: &AuditedStep,
+    ) -> Result<(Option<TokenReferenceId>, String, String), Failure> {
+        let known = self.tokens.get(&step.record).copied();
+        if let (Some(before), Some((_, stood))) = (step.before, known)
+            && before != stood
+        {
+            let (number, before, stood) = (entry.number, standing(before), standing(stood));
+            return Err(Failure::new(format!(
+                "the audit trail is not whole: entry {number} says that its token was {before}, and the one before \
+                 left it {stood}"
+            )));
+        }
+        let reference = step.reference.or(known.and_then(|(reference, _)| reference));
+        let before = step.before.or(known.map(|(_, stood)| stood));
+        let after = step.after.or(before);
+        if let Some(after) = after {
+            self.tokens.insert(step.record, (reference, after));
+        }
+        let shown = |lifecycle: Option<Lifecycle>| lifecycle.map_or_else(|| "none".to_owned(), standing);
+        Ok((reference, shown(before), shown(after)))
+    }
+}
+
+/// `suspended/3/issuer+operator`: status, version, and who holds it.
+fn standing(lifecycle: Lifecycle) -> String {
+    let mut text = format!("{}/{}", lifecycle.status.name(), lifecycle.version);
+    for (at, suspender) in lifecycle.suspenders.iter().enumerate() {
+        text.push(if at == 0 { '/' } else { '+' });
+        text.push_str(suspender.name());
+    }
+    text
+}
+
+fn who(cause: &Cause) -> String {
+    let principal = match cause.principal {
+        Principal::Requestor(id) => format!("token-requestor:{}", id.as_str()),
+        Principal::Issuer(name) => format!("issuer:{name}"),
+        Principal::Operator(name) => format!("operator:{name}"),
+        Principal::Service => "service".to_owned(),
+    };
+    let mut text = format!("who={principal} wish-of={}", cause.actor.name());
+    // Writing to a `String` cannot fail.
+    if !cause.client.is_empty() {
+        let _ = write!(text, " client={}", cause.client);
+    }
+    if let Some(requestor) = cause.requestor {
+        let _ = write!(text, " requestor={}", requestor.as_str());
+    }
+    let _ = write!(text, " request={}", shown(cause.request_id.as_str()));
+    if cause.reason_code != Reason::Unstated {
+        let _ = write!(text, " why={}", cause.reason_code.name());
+    }
+    if !cause.reason.is_empty() {
+        let _ = write!(text, " words={}", shown(cause.reason.as_str()));
+    }
+    text
+}
+
+/// A caller's own words in quotes; stars, where they may hold an account number.
+fn shown(text: &str) -> String {
+    if may_hold_account(text) { "\"***\"".to_owned() } else { format!("{text:?}") }
+}
+
+fn operator(bytes: &[u8]) -> Option<String> {
+    if let Some(KeyEvent { key, made }) = KeyEvent::decode(bytes) {
+        let by = made.map_or("made with the store".to_owned(), |(by, at)| {
+            format!("who={:?} made={}", by.as_str(), timestamp(at))
+        });
+        let (label, usage, version, check) = (key.label, key.usage, key.version, key.check);
+        return Some(format!("key={label} what=use usage={usage} version={version} check={check} {by}"));
+    }
+    let act = OperatorAct::decode(bytes)?;
+    let (decision, stored) = (format!("{:?}", act.decision).to_lowercase(), act.stored);
+    Some(format!(
+        "message={stored} what={decision} who={:?} words={}",
+        act.who.as_str(),
+        shown(act.reason.as_str())
+    ))
+}
