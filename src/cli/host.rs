@@ -22,3 +22,8 @@ pub(super) fn raise_file_limit() {
         tracing::warn!(%error, "the limit on open files cannot be raised");
     }
 }
+
+/// Who runs this: the user that the environment names, or else the user's number.
+pub(super) fn user() -> String {
+    std::env::var("USER").unwrap_or_else(|_| format!("user {}", rustix::process::getuid().as_raw()))
+}

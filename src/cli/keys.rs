@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::host::user;
 use super::init::create;
 use super::{Failure, say};
 use crate::config::{Config, KeysSection};
@@ -82,15 +83,14 @@ enum KeysCommand {
 /// Who has a key made. It stands in the store, and in the journal from the daemon's next start on.
 #[derive(Debug, clap::Args)]
 struct Maker {
-    /// Who does this; without it the user that the environment names.
+    /// Who does this; without it the user that the environment names, or the user's number.
     #[arg(long, value_name = "NAME")]
     who: Option<String>,
 }
 
 impl Maker {
     fn now(&self) -> Result<KeyMaker, Failure> {
-        let named = self.who.clone().or_else(|| std::env::var("USER").ok());
-        let named = named.ok_or_else(|| Failure::new("nobody is named as doing this: give --who NAME"))?;
+        let named = self.who.clone().unwrap_or_else(user);
         Ok(KeyMaker { by: Text::parse("who", named.as_bytes())?, at: Clock::system().now().wall })
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::host::user;
 use super::{Failure, HttpClient, say};
 use crate::config::Config;
 use crate::sim::{ApiCall, ApiMethod};
@@ -62,15 +63,14 @@ struct Daemon {
 
 #[derive(Debug, clap::Args)]
 struct Person {
-    /// Who decides; without it the user that the environment names.
+    /// Who decides; without it the user that the environment names, or the user's number.
     #[arg(long, value_name = "NAME")]
     who: Option<String>,
 }
 
 impl Person {
-    fn name(&self) -> Result<String, Failure> {
-        let named = self.who.clone().or_else(|| std::env::var("USER").ok());
-        named.ok_or_else(|| Failure::new("nobody is named as deciding: give --who NAME"))
+    fn name(&self) -> String {
+        self.who.clone().unwrap_or_else(user)
     }
 }
 
@@ -81,12 +81,12 @@ pub(super) fn run(arguments: &Saf) -> Result<(), Failure> {
             say(&listed(&answer));
         }
         What::Retry { id, daemon, person } => {
-            let body = json!({ "who": person.name()? });
+            let body = json!({ "who": person.name() });
             call(daemon, ApiMethod::Post, format!("/saf/{id}/retry"), Some(body))?;
             say(&format!("{id} is sent again."));
         }
         What::Close { id, reason, daemon, person } => {
-            let body = json!({ "who": person.name()?, "reason": reason });
+            let body = json!({ "who": person.name(), "reason": reason });
             call(daemon, ApiMethod::Post, format!("/saf/{id}/close"), Some(body))?;
             say(&format!("{id} is closed."));
         }

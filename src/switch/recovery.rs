@@ -224,7 +224,10 @@ impl<'a> Recovery<'a> {
             let held = original.is_some_and(|original| self.open.contains_key(&original));
             self.core.restore_stored(stored, (mark, since), held, now);
         }
-        for (id, request) in std::mem::take(&mut self.open) {
+        let open = std::mem::take(&mut self.open);
+        // All of them, before the end of the first one could close a window that others still hold open.
+        open.values().for_each(|request| self.core.recall_open(request.window));
+        for (id, request) in open {
             let mark = mark(self.cards, &request.card, id)?;
             let compared = compared(&request.card, mark, &request.elements);
             let (routed, reversal) = (routed(&request, mark), self.reversed.get(&id).copied());

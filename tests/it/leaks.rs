@@ -181,8 +181,9 @@ impl Search {
     /// The characters of base64 that do not depend on what stands before or behind, at each of three places.
     fn base64(&mut self, what: &'static str, bytes: &[u8]) {
         for skipped in 0..3 {
+            // Six bits a character: those of the last one that the bytes do not fill are anything's.
             let rest = &bytes[skipped..];
-            self.want(what, STANDARD.encode(&rest[..rest.len() / 3 * 3]).into_bytes());
+            self.want(what, STANDARD.encode(rest).into_bytes()[..rest.len() * 8 / 6].to_vec());
         }
     }
 

@@ -71,7 +71,7 @@ impl World {
         let (bank, wallet) = (Webhook::start(any).await.unwrap(), Webhook::start(any).await.unwrap());
         let told =
             format!("name = \"issuer-1\"\napproval = \"ask\"\nnotify = \"http://{}/bank\"", bank.address());
-        change(&config, "name = \"issuer-1\"", &told);
+        change(&config, "name = \"issuer-1\"\ndial", &format!("{told}\ndial"));
         let told = format!("id = \"{WALLET}\"\nnotify = \"http://{}/wallet\"", wallet.address());
         change(&config, &format!("id = \"{WALLET}\""), &told);
         let text = std::fs::read_to_string(&config).unwrap();

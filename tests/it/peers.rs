@@ -32,7 +32,8 @@ fn add_token_key(config: &Path) {
     let clear = config.with_file_name("clear-key");
     std::fs::write(&clear, TOKEN_KEY).unwrap();
     let output = Command::new(PROGRAM)
-        .args(["keys", "add", "--label", "peers", "--usage", "token-cryptogram-3des", "--config"])
+        .args(["keys", "add", "--who", "test", "--label", "peers"])
+        .args(["--usage", "token-cryptogram-3des", "--config"])
         .arg(config)
         .arg("--clear-key")
         .arg(&clear)

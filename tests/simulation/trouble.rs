@@ -70,11 +70,7 @@ impl Troubles {
     pub(crate) const NONE: Self = Self(0);
 
     pub(crate) fn draw(random: &mut fastrand::Rng) -> Self {
-        // A jump over a restart closes a settlement window before its requests have their outcomes (seed 5): not drawn
-        // until that is mended.
-        let mended = |trouble: &Trouble| *trouble != Trouble::ClockJump;
-        let drawn =
-            Trouble::ALL.into_iter().filter(|trouble| random.u32(0..trouble.one_in()) == 0).filter(mended);
+        let drawn = Trouble::ALL.into_iter().filter(|trouble| random.u32(0..trouble.one_in()) == 0);
         Self(drawn.fold(0, |drawn, trouble| drawn | 1 << trouble as u16))
     }
 

@@ -105,7 +105,6 @@ impl SwitchCore {
         actions: &mut Vec<Action>,
     ) {
         let id = entry.transaction;
-        self.windows.stamped(entry.window);
         let request = Arc::new(payment(entry, compared));
         self.index.insert(&request, id);
         let _ = self.stored.reserve(routed.leg.link);

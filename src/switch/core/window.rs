@@ -98,10 +98,17 @@ impl SwitchCore {
         }
     }
 
+    /// What the journal says in its order: windows go on and never back, whatever an entry of an older one says.
     pub(in super::super) fn recall_window(&mut self, window: SettlementWindow) {
-        if !sabotaged("window-opens-again") {
+        let is_next = !self.windows.begun || window > self.windows.current();
+        if is_next && !sabotaged("window-opens-again") {
             self.windows.move_to(window);
         }
+    }
+
+    /// A request of it has no outcome.
+    pub(in super::super) fn recall_open(&mut self, window: SettlementWindow) {
+        self.windows.stamped(window);
     }
 
     pub(in super::super) fn recall_closed(&mut self, window: SettlementWindow) {

@@ -91,7 +91,7 @@ fn the_issuers_word_makes_a_token_or_none() {
         let call = bench.pending(wanted(FIRST, "p", PAN));
         assert!(bench.log.is_empty(), "nothing is written before the issuer has spoken");
         let answer = bench.issuer_says(call, word);
-        let said = answer.clone().map(|view| (view.lifecycle.status, view.assurance));
+        let said = answer.map(|view| (view.lifecycle.status, view.assurance));
         assert_eq!(said, expected, "{word:?}");
     }
 }
