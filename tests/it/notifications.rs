@@ -225,7 +225,8 @@ fn receivers_that_are_dead_slow_or_refusing_get_all_of_it_in_order_over_a_kill()
             assert!(told.is_sorted_by(|a, b| a.0 < b.0 && a.2 < b.2), "{told:?}");
             last = webhook.received().len();
         }
-        // What was taken and written down is not told again by the next life.
+        // What was taken and written down is not told again by the next life; of the last one the daemon may not have
+        // heard yet that it was taken.
         daemon.stop();
         let daemon = Daemon::start(&world.config);
         let second = world.provision(&daemon, "q").await;
@@ -238,7 +239,8 @@ fn receivers_that_are_dead_slow_or_refusing_get_all_of_it_in_order_over_a_kill()
         })
         .await;
         let told = events(&world.bank.received()[last..]);
-        assert_eq!(told.iter().map(|(_, event, _)| event.as_str()).collect::<Vec<_>>(), ["issued"]);
+        let words: Vec<_> = told.iter().map(|(_, event, _)| event.as_str()).collect();
+        assert!(matches!(words.as_slice(), ["issued"] | ["deactivated", "issued"]), "{words:?}");
         daemon.stop();
     });
 }
