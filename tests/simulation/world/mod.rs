@@ -206,7 +206,8 @@ pub(crate) struct World {
     over: bool,
     /// By how many seconds the switch's wall clock is ahead.
     clock_off: i64,
-    /// The payment that each acquirer asked last.
+    /// The request that each acquirer sent last. Not an advice or a reversal: those are believed before sign-on, too, so
+    /// an altered one is one more transaction of which the acquirer's book knows nothing.
     overheard: BTreeMap<LinkId, Vec<u8>>,
     broken: Option<Broken>,
 }

@@ -155,7 +155,7 @@ impl World {
                 format!("{} {stan:?} {}", message.mti(), String::from_utf8_lossy(code))
             });
             self.note(&format!("{link}/{connection} -> switch {what}"));
-            if what.starts_with("01") || what.starts_with("02") {
+            if what.starts_with("010") || what.starts_with("020") {
                 self.overheard.insert(link, message.clone());
             }
             self.inbox.push_frame(connection, &header, &message);
