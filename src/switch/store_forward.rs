@@ -47,8 +47,8 @@ pub struct Item {
     pub mark: CardMark,
     /// Attempts that a connection took.
     pub attempts: u32,
-    /// When the first attempt was sent.
-    pub first_sent: Option<Moment>,
+    /// When the issuer first said that it does not know the original.
+    pub unknown_since: Option<Moment>,
     /// Since when it is owed.
     pub since: Wall,
     /// What the issuer said last; none if nothing in this run of the process.
@@ -129,7 +129,7 @@ impl StoreForward {
     /// Takes a message in that was there before a restart, owed since then: whether the issuer has it is not known,
     /// so it goes out as a repeat.
     pub fn restore(&mut self, entry: StoredEntry, mark: CardMark, since: Wall, now: Moment, held: bool) {
-        self.enqueue(Item::new(entry, mark, since, held).sent_before(now), now);
+        self.enqueue(Item::new(entry, mark, since, held).sent_before(), now);
     }
 
     /// Takes a message in that was parked before a restart.
@@ -159,7 +159,7 @@ impl StoreForward {
     /// A person wants it tried now, parked or not.
     pub fn retry(&mut self, id: TransactionId, now: Moment) {
         if let Some(item) = self.take_parked(id) {
-            return self.enqueue(Item { state: ItemState::Behind, ..item.sent_before(now) }, now);
+            return self.enqueue(Item { state: ItemState::Behind, ..item.sent_before() }, now);
         }
         let Some(queue) = self.queue_of(id) else { return };
         if let Some(ItemState::Due(at)) = queue.items.get(&id).map(|item| item.state) {
@@ -199,10 +199,11 @@ impl StoreForward {
             || self.get(id).is_some_and(|item| item.since.plus(self.config.age_limit) < now)
     }
 
-    /// The issuer answered it, and not with an acknowledgement.
-    pub fn answered(&mut self, id: TransactionId, code: ResponseCode) {
+    /// The issuer answered it, and not with an acknowledgement. `unknown`: when it said that it does not know the original.
+    pub fn answered(&mut self, id: TransactionId, code: ResponseCode, unknown: Option<Moment>) {
         if let Some(item) = self.queue_of(id).and_then(|queue| queue.items.get_mut(&id)) {
             item.code = Some(code);
+            item.unknown_since = item.unknown_since.or(unknown);
         }
     }
 
@@ -236,7 +237,6 @@ impl StoreForward {
         }
         item.state = ItemState::Sent(now.plus(timeout));
         item.attempts = item.attempts.saturating_add(1);
-        item.first_sent.get_or_insert(now);
     }
 
     /// It was not acknowledged, or could not be sent: again after a pause that doubles; past the age limit, after
@@ -262,9 +262,6 @@ impl StoreForward {
     pub fn not_sent(&mut self, id: TransactionId, now: Now) {
         if let Some(item) = self.queue_of(id).and_then(|queue| queue.items.get_mut(&id)) {
             item.attempts = item.attempts.saturating_sub(1);
-            if item.attempts == 0 {
-                item.first_sent = None;
-            }
         }
         self.again(id, now);
     }
@@ -348,12 +345,12 @@ impl StoreForward {
 impl Item {
     fn new(entry: StoredEntry, mark: CardMark, since: Wall, held: bool) -> Self {
         let state = if held { ItemState::Held } else { ItemState::Behind };
-        Self { entry, mark, attempts: 0, first_sent: None, since, code: None, state }
+        Self { entry, mark, attempts: 0, unknown_since: None, since, code: None, state }
     }
 
     /// The issuer may have it: from now on it goes out as a repeat.
-    fn sent_before(self, now: Moment) -> Self {
-        Self { attempts: self.attempts.max(1), first_sent: Some(now), ..self }
+    fn sent_before(self) -> Self {
+        Self { attempts: self.attempts.max(1), ..self }
     }
 }
 

@@ -8,7 +8,10 @@ use tokenswitch::vocab::TransactionId;
 
 use crate::desk::{Desk, FIRST, answer_to, get, reversal};
 use crate::house::Crash;
+use crate::setting::ISSUER_TIMEOUT;
 
+/// Past one attempt's time-out and the longest pause behind it, and past the issuer's time-out.
+const PAST_PAUSE: Duration = Duration::from_secs(7);
 /// Past every pause between two attempts.
 const LONG: Duration = Duration::from_secs(30);
 /// Past the age limit of the simulation's configuration.
@@ -43,6 +46,16 @@ fn listed(desk: &Desk, standing: Standing) -> TransactionId {
     assert_eq!(exception.standing, standing);
     assert_eq!(exception.amount.expect("its amount").to_string(), "EUR 12.34");
     exception.stored
+}
+
+/// So long passes that it was sent again, and the issuer answers with `code`, twice at once.
+fn said_again(desk: &mut Desk, code: &str) {
+    desk.sent_to_issuers();
+    desk.pass(PAST_PAUSE);
+    let (connection, again) = desk.sent_to_issuers().pop().expect("it is tried still");
+    assert_eq!(again.mti().to_string(), "0421");
+    desk.send(connection, &answer_to(&again, code));
+    desk.send(connection, &answer_to(&again, code));
 }
 
 fn nothing_is_sent(desk: &mut Desk) {
@@ -147,4 +160,18 @@ fn one_that_is_owed_for_too_long_is_listed_and_tried_until_a_person_closes_it() 
     nothing_is_sent(&mut desk);
     let mut desk = desk.restart(Crash::Unsynced);
     nothing_is_sent(&mut desk);
+}
+
+#[test]
+fn an_issuer_that_does_not_know_the_original_is_believed_when_it_says_so_again_after_the_longest_time_out() {
+    for (codes, is_closed) in [(&["25", "25"][..], true), (&["25"], false), (&["91", "25"], false)] {
+        let (mut desk, ..) = reversed(true);
+        // The first of them lies unread for long: an original that lies in another socket may be read after it.
+        desk.pass(ISSUER_TIMEOUT * 3);
+        codes.iter().for_each(|code| said_again(&mut desk, code));
+        assert_eq!(desk.house.node.core().stored().is_empty(), is_closed, "{codes:?}");
+        if is_closed {
+            nothing_is_sent(&mut desk);
+        }
+    }
 }

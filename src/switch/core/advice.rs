@@ -151,9 +151,9 @@ impl SwitchCore {
             self.counts.unmatched += 1;
             return;
         }
-        let waited = item.first_sent.map(|sent| now.moment.since(sent)).unwrap_or_default();
+        let unknown_for = item.unknown_since.map(|since| now.moment.since(since)).unwrap_or_default();
         let stood_in = item.entry.kind == StoredKind::StandIn;
-        let settled = item.attempts > 1 && waited > self.config.longest_timeout();
+        let settled = unknown_for > self.config.longest_timeout();
         let meant = if stood_in {
             said_to_stand_in(answer)
         } else {
@@ -167,7 +167,7 @@ impl SwitchCore {
             }
             Acknowledgement::Parked => self.park(id, answer.code, now, actions),
             Acknowledgement::Again => {
-                self.stored.answered(id, answer.code);
+                self.stored.answered(id, answer.code, is_unknown(answer).then_some(now.moment));
                 self.stored.again(id, now);
             }
         }
@@ -205,18 +205,24 @@ fn same_amount(elements: &Elements, answer: &IssuerAnswer) -> bool {
     answer.amount.zip(asked).is_none_or(|(answered, asked)| answered.digits() == *asked)
 }
 
-/// 00 and 21 acknowledge; 25 only once the original can no longer be on its way; 30, 12 and 40 will never do; all
-/// else is tried again.
+/// 00 and 21 acknowledge; 25 only once the original can no longer be on its way: when it is said again, the longest
+/// time-out after it was said first. By then the issuer, which was awake, has read all that was in its other sockets.
+/// 30, 12 and 40 will never do; all else is tried again.
 fn meaning(answer: &IssuerAnswer, settled: bool) -> Acknowledgement {
     if !answer.believable {
         return Acknowledgement::Again;
     }
     match (answer.outcome, response(answer.code)) {
         (Some(Outcome::Approved), _) | (_, "21") => Acknowledgement::Done,
-        (_, "25") if settled => Acknowledgement::Done,
+        _ if settled && is_unknown(answer) => Acknowledgement::Done,
         (_, "30" | "12" | "40") => Acknowledgement::Parked,
         _ => Acknowledgement::Again,
     }
+}
+
+/// 25: it does not know the original.
+fn is_unknown(answer: &IssuerAnswer) -> bool {
+    answer.believable && response(answer.code) == "25"
 }
 
 /// An issuer that would have declined has heard it nevertheless: its word is recorded.
