@@ -223,6 +223,25 @@ impl Bitmap {
         }
     }
 
+    /// `element`, if it is among them, and those with higher numbers.
+    #[must_use]
+    #[inline]
+    pub const fn from(self, element: DataElement) -> Self {
+        let Self { primary, secondary } = Self::bit(element);
+        if primary == 0 {
+            Self { primary: 0, secondary: self.secondary & (secondary | (secondary - 1)) }
+        } else {
+            Self { primary: self.primary & (primary | (primary - 1)), secondary: self.secondary }
+        }
+    }
+
+    /// The one with the lowest number.
+    #[must_use]
+    #[inline]
+    pub fn first(self) -> Option<DataElement> {
+        self.iter().next()
+    }
+
     /// The elements in the order in which a message carries them.
     #[inline]
     pub fn iter(self) -> impl Iterator<Item = DataElement> + use<> {

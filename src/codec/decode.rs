@@ -59,7 +59,8 @@ pub fn decode_into(dialect: &Dialect, frame: &[u8], message: &mut Message) -> Re
     let room = if dialect.is_canonical() { frame.len() } else { frame.len() * 3 } + HEADROOM;
     message.begin(mti, frame, room);
     if runs::read(dialect, reader, present, message).is_some() {
-        message.present_are(present, dialect.forms());
+        message.present_are(present, dialect);
+        message.is_whole(dialect);
         return Ok(());
     }
     message.begin(mti, frame, room);
@@ -117,14 +118,16 @@ fn read_elements(
     message: &mut Message,
 ) -> Result<(), DecodeError> {
     for element in present.iter() {
+        message.starts_at(element, reader.offset());
         if let Err(fault) = read_element(dialect, element, &mut reader, message) {
-            message.present_are(present.before(element), dialect.forms());
+            message.present_are(present.before(element), dialect);
             let path = fault.part.map_or(element.into(), |part| FieldPath::of(element).part(part));
             return Err(DecodeError::new(path, fault.offset, fault.kind));
         }
     }
-    message.present_are(present, dialect.forms());
+    message.present_are(present, dialect);
     if reader.is_empty() {
+        message.is_whole(dialect);
         return Ok(());
     }
     let kind = DecodeErrorKind::Trailing { count: reader.left() };

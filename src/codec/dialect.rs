@@ -181,6 +181,8 @@ pub struct Dialect {
     canonical: bool,
     /// The same number for dialects that ask the same of every element's value, however it lies in bytes.
     forms: u64,
+    /// The same number for dialects that write every element alike, too.
+    wire: u64,
 }
 
 impl Dialect {
@@ -197,12 +199,12 @@ impl Dialect {
         }
         let elements = parts.fields.iter().map(|field| field.element).collect();
         let canonical = parts.fields.iter().all(|field| field.plan.encoding.is_canonical());
-        let forms = parts.fields.iter().map(|field| {
+        let forms = number_of(&parts.fields, |field| {
             let plan = &field.plan;
             format!("{} {:?} {} {} {:?}", field.element, plan.class, plan.least, plan.most, field.layout)
         });
-        let forms = Set::<u64>::default().hasher().hash_one(forms.collect::<Vec<_>>());
-        Self { parts, plans, elements, places, canonical, forms }
+        let wire = number_of(&parts.fields, |field| format!("{} {:?}", field.element, field.plan));
+        Self { parts, plans, elements, places, canonical, forms, wire }
     }
 
     #[must_use]
@@ -320,6 +322,12 @@ impl Dialect {
         self.forms
     }
 
+    /// How the elements lie in bytes, as one number: what was read by a dialect of the same number can be written as it
+    /// came.
+    pub(super) fn wire(&self) -> u64 {
+        self.wire
+    }
+
     /// Whether a copy of the frame holds all values as they are.
     pub(super) fn is_canonical(&self) -> bool {
         self.canonical
@@ -333,6 +341,11 @@ impl Dialect {
     ) -> Result<(), (Option<Part>, usize, DecodeErrorKind)> {
         self.field(element).map_or(Ok(()), |field| field.layout.check(value))
     }
+}
+
+/// One number for what is said of all fields.
+fn number_of(fields: &[FieldSpec], said: impl Fn(&FieldSpec) -> String) -> u64 {
+    Set::<u64>::default().hasher().hash_one(fields.iter().map(said).collect::<Vec<_>>())
 }
 
 impl std::fmt::Debug for Dialect {

@@ -67,11 +67,31 @@ fn write_bitmap(form: BitmapForm, map: u64, out: &mut Vec<u8>) {
     }
 }
 
-/// Writes what has been checked. Values that lie in the message as they will in the frame, one behind the other with
-/// nothing in between, are written together.
+/// Writes what has been checked: what came in a frame like this one as it came, the rest value by value.
 fn write_elements(dialect: &Dialect, message: &Message, out: &mut Vec<u8>) {
+    let origin = message.origin();
+    let intact = origin.intact(dialect.wire());
+    let mut rest = message.present();
+    while let Some(first) = rest.first() {
+        let stop = if intact.has(first) {
+            let (piece, stop) = origin.piece(first, message.present());
+            out.extend_from_slice(message.bytes(piece));
+            stop
+        } else {
+            let stop = rest.and(intact).first();
+            write_values(dialect, message, stop.map_or(rest, |stop| rest.before(stop)), out);
+            stop
+        };
+        let Some(stop) = stop else { return };
+        rest = rest.from(stop);
+    }
+}
+
+/// Values that lie in the message as they will in the frame, one behind the other with nothing in between, are written
+/// together.
+fn write_values(dialect: &Dialect, message: &Message, elements: Bitmap, out: &mut Vec<u8>) {
     let mut run = Run { lies: Lies::Plain, values: 0..0 };
-    for element in message.present().iter() {
+    for element in elements.iter() {
         let Some(plan) = dialect.plan(element) else { continue };
         let value = message.slot_of(element).range();
         let is_whole = plan.lies.is_whole(value.len());

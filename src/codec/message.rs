@@ -7,7 +7,9 @@
 use std::fmt;
 
 use super::bitmap::{Bitmap, DataElement};
+use super::dialect::Dialect;
 use super::error::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind};
+use super::origin::Origin;
 use crate::stdx::wipe::{WipedBytes, wipe};
 use crate::vocab::Mti;
 
@@ -25,8 +27,8 @@ pub struct Message {
     present: Bitmap,
     slots: [Slot; DataElement::MOST as usize],
     arena: WipedBytes,
-    /// How much of the arena is the frame that was decoded, byte for byte.
-    frame: u16,
+    /// The frame that was decoded, with which the arena begins.
+    origin: Origin,
     /// Values as they came from `decode`, which has checked them against the forms of this number.
     checked: Bitmap,
     forms: u64,
@@ -61,7 +63,7 @@ impl Message {
             present: Bitmap::EMPTY,
             slots: [Slot::default(); DataElement::MOST as usize],
             arena: WipedBytes::default(),
-            frame: 0,
+            origin: Origin::NONE,
             checked: Bitmap::EMPTY,
             forms: 0,
         }
@@ -120,6 +122,10 @@ impl Message {
             {
                 let (kept, rest) = place.split_at_mut(value.len());
                 kept.copy_from_slice(value);
+                // Another value of the same length in the frame itself is one more that the frame says.
+                if !rest.is_empty() || slot.range().end > usize::from(self.origin.length) {
+                    self.origin.changed(element);
+                }
                 wipe(rest);
                 return self.point(element, usize::from(slot.at), value.len());
             }
@@ -164,6 +170,7 @@ impl Message {
             }
             self.present.remove(element);
             self.checked.remove(element);
+            self.origin.changed(element);
         }
     }
 
@@ -179,7 +186,7 @@ impl Message {
         self.arena.clear();
         self.present = Bitmap::EMPTY;
         self.checked = Bitmap::EMPTY;
-        self.frame = 0;
+        self.origin.forget();
         self.mti = mti;
     }
 
@@ -211,6 +218,7 @@ impl Message {
             // with the rest.
             self.arena.extend(&other.arena);
             self.slots = other.slots;
+            self.origin.copy(&other.origin, copied);
             self.present = copied;
         } else {
             let length = copied.iter().map(|element| usize::from(other.slot_of(element).length)).sum();
@@ -240,7 +248,7 @@ impl Message {
         let (over, behind) = frame.split_at(self.arena.len().min(frame.len()));
         self.arena.copy_from_slice(over);
         self.arena.extend(behind);
-        self.frame = u16::try_from(frame.len()).unwrap_or(u16::MAX);
+        self.origin.begin(frame.len());
         (self.mti, self.present, self.checked) = (mti, Bitmap::EMPTY, Bitmap::EMPTY);
     }
 
@@ -252,9 +260,24 @@ impl Message {
         }
     }
 
-    /// Says which elements are present, all of them checked against `forms`.
-    pub(super) fn present_are(&mut self, present: Bitmap, forms: u64) {
-        (self.present, self.checked, self.forms) = (present, present, forms);
+    /// Notes where the element, its length before it, begins in the frame.
+    #[inline]
+    pub(super) fn starts_at(&mut self, element: DataElement, at: usize) {
+        self.origin.starts_at(element, at);
+    }
+
+    /// Says which elements are present, all of them as the dialect wants them.
+    pub(super) fn present_are(&mut self, present: Bitmap, dialect: &Dialect) {
+        (self.present, self.checked, self.forms) = (present, present, dialect.forms());
+    }
+
+    /// Says that nothing follows them: the frame has been read to its end.
+    pub(super) fn is_whole(&mut self, dialect: &Dialect) {
+        self.origin.came(self.present, dialect.wire());
+    }
+
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// The elements whose values need not be checked against `forms`.
@@ -284,7 +307,7 @@ impl Message {
     pub(super) fn fault(&self, element: DataElement, kind: DecodeErrorKind) -> DecodeError {
         let offset = self
             .slot(element)
-            .filter(|slot| slot.range().end <= usize::from(self.frame))
+            .filter(|slot| slot.range().end <= usize::from(self.origin.length))
             .map(|slot| usize::from(slot.at));
         DecodeError { path: element.into(), offset, kind }
     }
@@ -322,7 +345,7 @@ impl Message {
         }
         self.slots = slots;
         self.arena = moved;
-        self.frame = 0;
+        self.origin.forget();
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ mod layout;
 mod leak_scan;
 mod length;
 mod message;
+mod origin;
 mod padding;
 mod reader;
 mod response_codes;
