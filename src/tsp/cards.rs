@@ -4,6 +4,7 @@
 use crate::stdx::clock::Now;
 use crate::stdx::maps::Map;
 use crate::stdx::random::Entropy;
+use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{Pan, Par, TokenReferenceId, YearMonth, luhn_valid};
 
 use super::command::{CardNews, CardRequest, MappingView, ParQuery};
@@ -35,7 +36,7 @@ impl Cards {
 
     pub(super) fn note(&mut self, change: &CardChange) {
         let standing = change.event.standing();
-        if standing.is_some() || change.event.clears() {
+        if (standing.is_some() || change.event.clears()) && !sabotaged("lost-card-forgotten") {
             self.set(change.blind_index, standing);
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::crypto::Sealed;
 use crate::stdx::clock::Wall;
+use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{Digits, Expiry, Par, Text, TokenAssuranceMethod, TokenRequestorId, WordError};
 
 use super::error::ProvisioningRefusal;
@@ -393,7 +394,9 @@ impl Change {
                 step(record, *lifecycle, at)
             }
             Self::Controlled { lifecycle, controls, .. } => {
-                record.own.clone_from(controls);
+                if !sabotaged("controls-dropped") {
+                    record.own.clone_from(controls);
+                }
                 step(record, *lifecycle, at)
             }
             Self::Card(change) => change.alter(record, at),
@@ -408,7 +411,9 @@ impl CardChange {
         if record.blind_index != self.blind_index {
             return Err("the token is not of this card");
         }
-        if let (Some(successor), Some(sealed)) = (&self.successor, token.sealed) {
+        if let (Some(successor), Some(sealed)) = (&self.successor, token.sealed)
+            && !sabotaged("old-card-kept")
+        {
             if successor.blind_index != record.blind_index {
                 record.keep_mapping(at);
             }

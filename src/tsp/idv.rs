@@ -7,6 +7,7 @@
 use crate::crypto::BlindIndexer;
 use crate::stdx::clock::Now;
 use crate::stdx::random::Entropy;
+use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{Contacts, EnquiryId, Recommendation, RiskHints, TokenAssuranceMethod, YearMonth};
 
 use super::approval::{Enquiry, IssuerWord};
@@ -76,6 +77,7 @@ fn verdict(rule: ApprovalRule, hints: RiskHints, word: IssuerWord) -> Option<Ver
         || doubtful(hints.device_score)
         || doubtful(hints.account_score);
     Some(match word {
+        IssuerWord::Silent if sabotaged("silence-is-yes") => Verdict::Green,
         IssuerWord::Silent => return None,
         IssuerWord::Declined => Verdict::Red,
         _ if hints.recommendation == Some(Recommendation::Decline) => Verdict::Red,

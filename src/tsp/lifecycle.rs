@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::stdx::sabotage::sabotaged;
+
 /// Where a token stands. Expired is no status: it follows from the token's expiry and the day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -275,11 +277,14 @@ impl Lifecycle {
         };
         let row = MOVES.iter().find(|(status, _)| *status == self.status);
         let effect = row.and_then(|(_, cells)| cells.get(column)).copied().unwrap_or(Effect::Refuse);
+        let revived = asked == Move::Activate && sabotaged("unlinked-comes-back");
+        let effect = if revived { Effect::Become(TokenStatus::Active) } else { effect };
         let (status, suspenders) = match (effect, suspender) {
             (Effect::Become(status), _) => (status, Suspenders::default()),
             (Effect::AddSuspender, Some(by)) => (TokenStatus::Suspended, self.suspenders.with(by)),
             (Effect::RemoveSuspender, Some(by)) => {
                 let left = self.suspenders.without(by);
+                let left = if sabotaged("anybody-resumes") { Suspenders::default() } else { left };
                 (if left.is_empty() { TokenStatus::Active } else { TokenStatus::Suspended }, left)
             }
             (Effect::Nothing, _) => return Moved::Already,

@@ -13,6 +13,7 @@ use crate::stdx::bounded::BoundedMap;
 use crate::stdx::clock::{Now, Wall};
 use crate::stdx::maps::{Map, Set};
 use crate::stdx::random::Entropy;
+use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{Expiry, Token, TokenAssuranceMethod, TokenReferenceId, TokenRequestorId, YearMonth};
 
 use super::cards::Cards;
@@ -315,7 +316,9 @@ impl Tsp {
     /// # Errors
     /// `Event`, as `replay_event`.
     pub fn replay(&mut self, entry: &Entry) -> Result<(), TspError> {
-        self.velocity.replay(entry);
+        if !sabotaged("velocity-forgotten-at-restart") {
+            self.velocity.replay(entry);
+        }
         match &entry.body {
             Body::Token(bytes) => self.replay_event(entry.number.0, entry.wall_time, bytes),
             Body::Transaction(TransactionEntry::Request(request)) => {
@@ -340,6 +343,9 @@ impl Tsp {
                 self.look_ahead(&event, now.wall);
                 actions.push(Action::Append { at: now.wall, event: event.encode() });
                 self.waiting.push_back(Waiting { call, event: *event, at: now.wall, code: None });
+                if sabotaged("token-before-durable") {
+                    self.made_durable(1, now, actions);
+                }
             }
             // Only a provisioning asks, and sees to it itself.
             Ok(Decision::Ask(_)) => {}
@@ -362,7 +368,7 @@ impl Tsp {
             let in_flight = ProvisioningRefusal::RequestInFlight;
             return Err(if same { in_flight } else { ProvisioningRefusal::RequestIdReused });
         }
-        match self.remembered.get(&cause.key()) {
+        match self.remembered.get(&cause.key()).filter(|_| !sabotaged("token-made-twice")) {
             None => Ok(None),
             Some(before) if before.body_digest != cause.body_digest => {
                 Err(ProvisioningRefusal::RequestIdReused)

@@ -128,6 +128,7 @@ impl<L: TokenLog> Writer<L> {
         let mut actions = Vec::new();
         let room = self.log.has_room();
         for Call { question, reply } in batch.drain(..) {
+            step("asked");
             if !room && matches!(question, Question::Provision(_)) {
                 let _ = reply.send(Err(ProvisioningRefusal::Overloaded));
                 continue;
@@ -197,7 +198,10 @@ impl<L: TokenLog> Writer<L> {
     fn submit(&mut self, at: Wall, events: Vec<Vec<u8>>) {
         let count = events.len();
         match self.log.submit(at, events) {
-            Ok(positions) => self.submitted.extend(positions),
+            Ok(positions) => {
+                step("submitted");
+                self.submitted.extend(positions);
+            }
             Err(LogRefusal::Full) => self.apply(Command::Refused { events: count }),
             Err(LogRefusal::Closed) => {
                 self.submitted.clear();
@@ -208,8 +212,10 @@ impl<L: TokenLog> Writer<L> {
 
     fn answer(&mut self, call: CallId, answer: Answer) {
         if let Some(reply) = self.replies.remove(&call) {
+            step("applied");
             // Whoever asked may have gone; a repeat of the request gets the same answer.
             let _ = reply.send(answer);
+            step("told");
         }
     }
 }

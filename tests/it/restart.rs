@@ -310,7 +310,7 @@ impl World {
 
     /// Every token is still there under its reference, and its request still brings it. A request that the kill
     /// left unanswered brings one now.
-    async fn ask_for_every_token_again(&self, life: &Life) {
+    pub(crate) async fn ask_for_every_token_again(&self, life: &Life) {
         let count = self.asked.borrow().len();
         for at in 0..count {
             let (again, get) = {

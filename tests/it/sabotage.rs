@@ -7,16 +7,29 @@ use crate::players::{LOOK, PATIENCE, change, in_one_thread};
 use crate::restart::World;
 
 /// Each with how often it is passed before: the daemon must come to be ready first.
-const STEPS: [(&str, u32); 13] = [
+const STEPS: [(&str, u32); 22] = [
+    // A tap, in the order of its life.
     ("received", 60),
+    ("looked-up", 60),
+    ("verified", 60),
+    ("counter-taken", 40),
     ("journaled", 60),
+    ("durable", 60),
     ("forwarding", 40),
     ("issuer-answered", 60),
     ("answering", 40),
+    ("returned", 40),
+    // A reversal.
     ("stored", 6),
     ("delivering", 6),
     ("acknowledged", 6),
+    // A provisioning.
+    ("asked", 5),
+    ("submitted", 5),
     ("vault", 5),
+    ("applied", 5),
+    ("told", 5),
+    // The journal and its checkpoint.
     ("segment-prepared", 1),
     ("segment-begun", 1),
     ("checkpoint", 1),
@@ -46,6 +59,7 @@ fn nothing_is_lost_when_the_daemon_dies_at_any_named_step() {
             assert!(life.daemon.has_ended(), "{step} is never reached");
             world.kill(life, asking).await;
             let life = world.start().await;
+            world.ask_for_every_token_again(&life).await;
             world.agrees(before).await;
             println!("died at {step} after {} payments, and lost nothing", world.payments() - before);
             world.stop(life).await;

@@ -9,6 +9,7 @@ use crate::link::{
     PoolAction, Session, SessionAction,
 };
 use crate::stdx::clock::Now;
+use crate::stdx::sabotage;
 use crate::vocab::{
     LinkId, MessageClass, MessageFunction, Mti, NetworkCode, Refusal, SentAt, Stan, TransactionId,
 };
@@ -37,7 +38,10 @@ impl Node {
                 }
                 LinkEvent::Written { connection, total } => {
                     if let Some(connection) = self.connections.get_mut(connection) {
-                        let given = connection.took(*total).map(|transaction| Event::Given { transaction });
+                        let given = connection.took(*total).map(|transaction| {
+                            sabotage::step("returned");
+                            Event::Given { transaction }
+                        });
                         self.events.extend(given);
                     }
                 }

@@ -379,6 +379,7 @@ impl Node {
             last = self.tickets.pop_front().map(|(_, ticket)| ticket);
         }
         if let Some(ticket) = last {
+            step("durable");
             self.events.push_back(Event::Durable(ticket));
             self.settle(now, out);
         }
