@@ -21,11 +21,12 @@ use crate::journal::{
     RealDisk,
 };
 use crate::link::PoolConfig;
-use crate::stdx::clock::{Clock, Wall};
+use crate::stdx::clock::{Clock, Now, Wall};
 use crate::stdx::random::{Entropy, NoEntropy};
 use crate::switch::{
     Action, Cards, DurableSignal, Enquiries, HistoryLine, NodeParts, Recovered, Recovery, RecoveryError,
-    Reload, Switch, SwitchConfig, SwitchCore, SwitchError, SwitchParts, SwitchStatus, Wire, enquiry_line,
+    Reload, Switch, SwitchCore, SwitchError, SwitchFold, SwitchParts, SwitchStatus, Unfinished, Wire,
+    enquiry_line,
 };
 use crate::tls::{TlsClient, TlsError, TlsServer};
 use crate::tsp::{
@@ -39,6 +40,9 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 
 /// How far behind the history stays while nobody asks it: what is younger is in memory, as a rule.
 const HISTORY_BEHIND: Duration = Duration::from_secs(30);
+
+/// How many entries a start reads before it says again how far it is.
+const ENTRIES_PER_LOOK: u64 = 4_096;
 
 /// Why the daemon does not start, or did not stop in order.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +71,15 @@ pub enum AppError {
     TlsFile { key: &'static str, source: std::io::Error },
     #[error("api.tls: {0}")]
     Tls(#[from] TlsError),
+}
+
+/// How far a start is with reading the journal.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// Entries read.
+    pub entries: u64,
+    /// And to be read.
+    pub of: u64,
 }
 
 /// What was found on disk at the start.
@@ -108,11 +121,16 @@ struct Recalled {
 pub struct App;
 
 impl App {
-    /// Opens what is on disk, reads it back, and opens the sockets last.
+    /// Opens what is on disk, reads it back, and opens the sockets last. `progress` hears now and then how far the
+    /// reading is.
     ///
     /// # Errors
     /// The first part that cannot start; nothing listens then.
-    pub fn start(config: &Config, clock: Clock) -> Result<RunningApp, AppError> {
+    pub fn start(
+        config: &Config,
+        clock: Clock,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<RunningApp, AppError> {
         let keys = config.security.journal_keys();
         let api_tls = config.api_tls.clone().map(ApiTls::open).transpose()?;
         let (kind, place) = (config.journal.checkpoint, directory(&config.node.checkpoint_directory())?);
@@ -124,7 +142,7 @@ impl App {
         let switch_config = config.switch();
         let mut entropy = Entropy::system();
         let cards = Cards::new(config.security.data_sealer(), u64::from_le_bytes(entropy.bytes()?));
-        let recalled = recall(config, &switch_config, &journal, &checkpoint, &cards, &clock)?;
+        let recalled = recall(config, (&journal, &checkpoint), &cards, clock.now(), progress)?;
         note_keys(config, &recalled.keys, &journal.appender(), clock.now().wall)?;
         let keeper = keeper(config, &journal, checkpoint)?;
         let (history, history_line) = history(config, &journal, past, &durable)?;
@@ -423,30 +441,38 @@ fn tell(durable: Arc<DurableSignal>, notifier: LogNotifier) -> impl Fn(Durabilit
     }
 }
 
-/// One pass over the journal, each entry to both: the vault takes those after the checkpoint, the switch all.
+/// What the checkpoint knows, then one pass over the journal's entries since, each to both: the switch also takes those
+/// before that hold answers which it remembers.
 fn recall(
     config: &Config,
-    switch_config: &SwitchConfig,
-    journal: &Journal,
-    checkpoint: &Checkpoint,
+    (journal, checkpoint): (&Journal, &Checkpoint),
     cards: &Cards,
-    clock: &Clock,
+    now: Now,
+    progress: &mut dyn FnMut(Progress),
 ) -> Result<Recalled, AppError> {
     let security = &config.security;
     let mut tsp = Tsp::new(config.tsp.clone(), security)?;
     tsp.restore(checkpoint)?;
-    let now = clock.now();
-    let mut recovery = Recovery::new(switch_config.clone(), switch_config.window(now.wall), cards);
-    let (mut entries, mut keys) = (0, Vec::new());
-    for entry in journal.reader(EntryNumber(1))? {
+    let known = checkpoint.entry_number();
+    let unfinished = Unfinished::restore(config.limits, checkpoint)?;
+    let mut keys: Vec<_> = unfinished.keys().collect();
+    let from = unfinished.answers_from().min(known.next());
+    let switch = config.switch();
+    let window = switch.window(now.wall);
+    let mut recovery = Recovery::resume(switch, window, cards, (known, unfinished));
+    let (mut entries, of) = (0, journal.durable().next().0.saturating_sub(from.0));
+    for entry in journal.reader(from)? {
         let entry = entry?;
-        if entry.number > checkpoint.entry_number() {
+        if entries % ENTRIES_PER_LOOK == 0 {
+            progress(Progress { entries, of });
+        }
+        if entry.number > known {
             tsp.replay(&entry)?;
+            if let Body::Operator(bytes) = &entry.body {
+                keys.extend(KeyEvent::decode(bytes).map(|event| event.key));
+            }
         }
         recovery.observe(&entry)?;
-        if let Body::Operator(bytes) = &entry.body {
-            keys.extend(KeyEvent::decode(bytes).map(|event| event.key));
-        }
         entries += 1;
     }
     for requestor in tsp.differing_requestors() {
@@ -470,9 +496,10 @@ fn keeper(
     checkpoint: Arc<Checkpoint>,
 ) -> Result<CheckpointKeeper, AppError> {
     let reader = journal.reader(checkpoint.entry_number().next())?;
-    let fold = TspFold::new(&config.tsp);
+    let vault = TspFold::new(&config.tsp);
+    let switch = SwitchFold::resume(config.limits, &checkpoint)?;
     let pace = Pace { every: CHECKPOINT_EVERY, behind: Duration::ZERO };
-    Ok(CheckpointKeeper::start(checkpoint, reader, vec![Box::new(fold)], pace)?)
+    Ok(CheckpointKeeper::start(checkpoint, reader, vec![Box::new(vault), Box::new(switch)], pace)?)
 }
 
 /// The history on disk, kept up with the journal by a thread of its own, and the line on which the switch asks it.

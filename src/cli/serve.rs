@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, say};
-use crate::app::{App, RunningApp};
+use crate::app::{App, Progress, RunningApp};
 use crate::config::Config;
 use crate::stdx::clock::Clock;
 
@@ -30,7 +31,7 @@ pub(super) fn run(arguments: &Serve) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format!("no runtime can be started: {error}")))?;
-    let mut app = App::start(&config, Clock::system()).map_err(|error| Failure::new(error.to_string()))?;
+    let mut app = start(&config)?;
     let ended_by_itself = runtime.block_on(until_signal(&mut app, &mut config, &arguments.config))?;
     if ended_by_itself {
         tracing::error!("the switch ended by itself");
@@ -38,6 +39,20 @@ pub(super) fn run(arguments: &Serve) -> Result<(), Failure> {
         tracing::info!("draining");
     }
     app.stop().map_err(|error| Failure::new(error.to_string()))
+}
+
+/// On a terminal it shows how far it is with reading the journal.
+fn start(config: &Config) -> Result<RunningApp, Failure> {
+    let bar = ProgressBar::new(0).with_style(
+        ProgressStyle::with_template("{bar:40} {pos}/{len} journal entries read, {per_sec}, {eta} left")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+    let started = App::start(config, Clock::system(), &mut |Progress { entries, of }| {
+        bar.set_length(of);
+        bar.set_position(entries);
+    });
+    bar.finish_and_clear();
+    started.map_err(|error| Failure::new(error.to_string()))
 }
 
 /// How often certificate files are looked at: who renews certificates need not tell us.

@@ -130,6 +130,12 @@ impl Journal {
         self.appender.clone()
     }
 
+    /// The last entry that is on disk.
+    #[must_use]
+    pub fn durable(&self) -> EntryNumber {
+        self.appender.durable()
+    }
+
     /// Shows in `registry` what waits for the disk, what is on it, and how long a group takes.
     pub fn register(&self, registry: &mut Registry) {
         self.shared.metrics.register(registry);

@@ -1,6 +1,8 @@
 //! What has been answered, for repeats and reversals; and the index by which requests, in flight or answered, are
 //! found again.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
@@ -267,6 +269,11 @@ impl AnsweredTable {
         }
     }
 
+    /// What was forgotten before a restart: the newest DE 7 of it on each link.
+    pub(super) fn recall_forgotten(&mut self, newest: &BTreeMap<LinkId, SentAt>) {
+        self.forgotten.extend(newest);
+    }
+
     /// An approval was given or undone: it is forgotten if it only stayed for that.
     pub(super) fn settled(&mut self, transaction: TransactionId, index: &mut RequestIndex) {
         if self.owed.get(&transaction).is_some_and(|answered| !answered.must_arrive())
@@ -318,11 +325,17 @@ pub(super) struct OriginalKey {
 
 /// Requests by what names them. Several may share a place here, by name or by chance: who asks compares. Peers choose
 /// the names, so nobody outside can know the places.
-#[derive(Debug)]
 pub(super) struct RequestIndex {
     guard: Guard,
     by_key: HashIndex,
     by_original: HashIndex,
+}
+
+impl fmt::Debug for RequestIndex {
+    /// Its places are another run's chance.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestIndex").finish_non_exhaustive()
+    }
 }
 
 impl RequestIndex {

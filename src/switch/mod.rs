@@ -2,6 +2,7 @@
 
 mod answered;
 mod cards;
+mod checkpoint;
 mod chip;
 mod config;
 mod core;
@@ -19,9 +20,11 @@ mod stand_in;
 mod status;
 mod store_forward;
 mod transaction;
+mod unfinished;
 
 pub use answered::{Answered, Share, ShareKind};
 pub use cards::Cards;
+pub use checkpoint::SwitchFold;
 pub use config::{
     AcquirerConfig, Identifiers, IssuerConfig, Limits, StoreForwardConfig, SwitchConfig, TrackTwo,
 };
@@ -40,3 +43,4 @@ pub use stand_in::StandInTerms;
 pub use status::{Counts, LinkStatus, NodeCounts, Picture, Suspense, SwitchStatus};
 pub use store_forward::Standing;
 pub use transaction::{Original, Parent, Routed, Transaction};
+pub use unfinished::Unfinished;

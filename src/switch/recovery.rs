@@ -6,26 +6,22 @@ use std::sync::Arc;
 
 use crate::codec::DataElement;
 use crate::journal::{
-    AcquirerLeg, Body, CardRef, DeliveredEntry, DeliveryEnd, Elements, Entry, EntryNumber, Family, KeyEvent,
-    OutcomeEntry, PastTransaction, RequestEntry, StoredEntry, StoredKind, TombstoneEntry, TransactionEntry,
+    AcquirerLeg, Body, CardRef, Elements, Entry, EntryNumber, Family, OutcomeEntry, PastTransaction,
+    RequestEntry, StoredEntry, StoredKind, TransactionEntry,
 };
 use crate::link::ConnectionId;
-use crate::stdx::clock::{Now, Wall};
-use crate::stdx::maps::Map;
+use crate::stdx::clock::Now;
 use crate::stdx::sabotage::sabotaged;
-use crate::vocab::{
-    Amount, LinkId, MessageClass, Outcome, ProcessingCode, Refusal, ResponseCode, SettlementWindow, Stan,
-    TransactionId,
-};
+use crate::vocab::{Amount, MessageClass, Outcome, ProcessingCode, Refusal, SettlementWindow, TransactionId};
 
 use super::answered::{Answered, ShareKind};
 use super::cards::Cards;
 use super::config::SwitchConfig;
 use super::core::SwitchCore;
 use super::event::{Account, Action, AnswerKind, CardMark, Past};
-use super::operator::{Decision, OperatorAct};
 use super::request::{Compared, Request, RequestKind};
 use super::transaction::{Original, Routed};
+use super::unfinished::Unfinished;
 
 /// Why the journal does not lead back to a state.
 #[derive(Debug, thiserror::Error)]
@@ -42,15 +38,9 @@ pub enum RecoveryError {
 pub struct Recovery<'a> {
     core: SwitchCore,
     cards: &'a Cards,
-    open: BTreeMap<TransactionId, RequestEntry>,
-    /// Each with since when it is owed.
-    stored: BTreeMap<TransactionId, (StoredEntry, Wall)>,
-    /// What issuers will never take, each also with what they said.
-    parked: BTreeMap<TransactionId, (StoredEntry, Wall, ResponseCode)>,
-    /// Originals, each with its reversal.
-    reversed: Map<TransactionId, TransactionId>,
-    last_number: Map<LinkId, Stan>,
-    last_transaction: u64,
+    unfinished: Unfinished,
+    /// What all entries up to this one left, when that is known already: they only bring their answers back.
+    known: Option<(EntryNumber, Unfinished)>,
 }
 
 /// What was found, for the log.
@@ -65,18 +55,28 @@ pub struct Recovered {
 }
 
 impl<'a> Recovery<'a> {
+    /// Takes the journal's entries from the first on.
     #[must_use]
     pub fn new(config: SwitchConfig, window: SettlementWindow, cards: &'a Cards) -> Self {
-        Self {
-            core: SwitchCore::new(config, window),
-            cards,
-            open: BTreeMap::new(),
-            stored: BTreeMap::new(),
-            parked: BTreeMap::new(),
-            reversed: Map::default(),
-            last_number: Map::default(),
-            last_transaction: 0,
+        let unfinished = Unfinished::new(config.limits);
+        Self { core: SwitchCore::new(config, window), cards, unfinished, known: None }
+    }
+
+    /// Goes on from what all entries up to `number` left unfinished. Takes the entries from `Unfinished::answers_from`
+    /// on.
+    #[must_use]
+    pub fn resume(
+        config: SwitchConfig,
+        window: SettlementWindow,
+        cards: &'a Cards,
+        (number, unfinished): (EntryNumber, Unfinished),
+    ) -> Self {
+        let mut recovery = Self::new(config, window, cards);
+        if let Some(milestone) = unfinished.answers.milestones.front() {
+            recovery.core.recall_forgotten(&milestone.newest);
         }
+        recovery.known = Some((number, unfinished));
+        recovery
     }
 
     /// Takes the next entry.
@@ -84,115 +84,32 @@ impl<'a> Recovery<'a> {
     /// # Errors
     /// The entry is authentic and yet cannot be used: nothing may start on it.
     pub fn observe(&mut self, entry: &Entry) -> Result<(), RecoveryError> {
-        match &entry.body {
-            Body::Transaction(transaction) => self.transaction(transaction, entry.wall_time),
-            Body::CutOver(window) => {
-                self.core.recall_window(*window);
-                Ok(())
-            }
-            Body::WindowClosed(window) => {
-                self.core.recall_closed(*window);
-                Ok(())
-            }
-            Body::Operator(bytes) => self.operated(bytes, entry.number),
-            Body::Token(_) => Ok(()),
+        if let Some((_, unfinished)) = self.known.take_if(|(number, _)| entry.number > *number) {
+            self.unfinished = unfinished;
         }
-    }
-
-    fn transaction(&mut self, entry: &TransactionEntry, at: Wall) -> Result<(), RecoveryError> {
-        match entry {
-            TransactionEntry::Request(request) => {
-                self.seen(request.transaction, request.issuer.link, request.issuer.stan);
-                self.core.recall_window(request.window);
-                self.core.recall_asked(request);
-                self.open.insert(request.transaction, (**request).clone());
-                Ok(())
+        let ended = self.unfinished.take(entry)?;
+        match (&entry.body, ended) {
+            (Body::Transaction(TransactionEntry::Request(request)), _) => self.core.recall_asked(request),
+            (Body::Transaction(TransactionEntry::Outcome(outcome)), Some(ended)) => {
+                let mut answered = answered(&ended.request, outcome, self.cards)?;
+                answered.reversed |= ended.reversed;
+                self.core.recall(outcome.transaction, answered);
             }
-            TransactionEntry::Outcome(outcome) => self.outcome(outcome, at),
-            TransactionEntry::Stored(stored) => self.stored(stored, at),
-            TransactionEntry::Delivered(delivered) => {
-                self.delivered(delivered);
-                Ok(())
-            }
-            TransactionEntry::Tombstone(tombstone) => self.tombstone(tombstone),
-            TransactionEntry::Late(_) => Ok(()),
-            TransactionEntry::Enquiry(enquiry) => {
-                self.seen(enquiry.transaction, enquiry.issuer.link, enquiry.issuer.stan);
-                Ok(())
-            }
-        }
-    }
-
-    fn delivered(&mut self, delivered: &DeliveredEntry) {
-        let stored = self.stored.remove(&delivered.stored);
-        if let DeliveryEnd::Parked(code) = delivered.end {
-            self.core.count_parked();
-            if let Some((entry, since)) = stored {
-                self.parked.insert(delivered.stored, (entry, since, code));
-            }
-        }
-    }
-
-    /// What a person decided about a message that did not arrive.
-    fn operated(&mut self, bytes: &[u8], number: EntryNumber) -> Result<(), RecoveryError> {
-        if KeyEvent::decode(bytes).is_some() {
-            return Ok(());
-        }
-        let act = OperatorAct::decode(bytes).ok_or(RecoveryError::UnknownAct(number))?;
-        let parked = self.parked.remove(&act.stored);
-        match (act.decision, parked) {
-            (Decision::Retry, Some((entry, since, _))) => {
-                self.stored.insert(act.stored, (entry, since));
-            }
-            (Decision::Retry, None) => {}
-            (Decision::Close, _) => {
-                self.stored.remove(&act.stored);
-            }
+            (Body::Transaction(TransactionEntry::Stored(stored)), _) => self.stored(stored)?,
+            _ => {}
         }
         Ok(())
     }
 
-    fn outcome(&mut self, outcome: &OutcomeEntry, at: Wall) -> Result<(), RecoveryError> {
-        for owed in outcome.reversal.iter().chain(&outcome.advice) {
-            self.seen(owed.transaction, owed.issuer.link, owed.issuer.stan);
-            self.stored.insert(owed.transaction, (owed.clone(), at));
-        }
-        let Some(request) = self.open.remove(&outcome.transaction) else { return Ok(()) };
-        let mut answered = answered(&request, outcome, self.cards)?;
-        answered.reversed |= self.reversed.contains_key(&outcome.transaction);
-        if let (Some(advice), Some(routed)) = (&outcome.advice, &answered.routed) {
-            self.core.recall_stood_in(advice.issuer.link, routed.mark, at);
-        }
-        self.core.recall(outcome.transaction, answered);
-        Ok(())
-    }
-
-    fn stored(&mut self, stored: &StoredEntry, at: Wall) -> Result<(), RecoveryError> {
-        self.core.recall_window(stored.window);
-        self.seen(stored.transaction, stored.issuer.link, stored.issuer.stan);
+    fn stored(&mut self, stored: &StoredEntry) -> Result<(), RecoveryError> {
         if let Some(original) = stored.original.filter(|_| stored.is_reversal()) {
-            if stored.takes_all_back() {
-                self.reversed.insert(original, stored.transaction);
-            }
             self.core.recall_reversed(original, stored);
         }
         if let Some(leg) = stored.acquirer {
             let answered = taken_over(stored, leg, mark(self.cards, &stored.card, stored.sealed_for())?);
             self.core.recall(stored.transaction, answered);
         }
-        self.stored.insert(stored.transaction, (stored.clone(), at));
         Ok(())
-    }
-
-    fn tombstone(&mut self, tombstone: &TombstoneEntry) -> Result<(), RecoveryError> {
-        self.last_transaction = self.last_transaction.max(tombstone.transaction.0);
-        self.core.recall_tombstone(tombstone);
-        Ok(())
-    }
-
-    fn seen(&mut self, id: TransactionId, link: LinkId, stan: Stan) {
-        self.last_transaction = self.last_transaction.max(id.0);
-        self.last_number.insert(link, stan);
     }
 
     /// The core, with what it must do first: every request without an outcome is closed, and reversed if it could
@@ -201,39 +118,46 @@ impl<'a> Recovery<'a> {
     /// # Errors
     /// As `observe`.
     pub fn finish(
-        mut self,
+        self,
         now: Now,
         actions: &mut Vec<Action>,
     ) -> Result<(SwitchCore, Recovered), RecoveryError> {
+        let Self { mut core, cards, unfinished, known } = self;
+        let unfinished = known.map_or(unfinished, |(_, unfinished)| unfinished);
         let recovered = Recovered {
-            without_outcome: self.open.len(),
-            to_deliver: self.stored.len(),
-            answered: self.core.answered(),
+            without_outcome: unfinished.open.len(),
+            to_deliver: unfinished.stored.len(),
+            answered: core.answered(),
         };
-        self.core.continue_after(TransactionId(self.last_transaction), &self.last_number);
-        for (stored, since, code) in std::mem::take(&mut self.parked).into_values() {
-            let mark = mark(self.cards, &stored.card, stored.sealed_for())?;
-            self.core.restore_parked(stored, (mark, since), code);
+        core.continue_after(TransactionId(unfinished.last_transaction), &unfinished.last_number);
+        core.recall_parked(unfinished.ever_parked);
+        unfinished.windows.iter().for_each(|window| core.recall_window(*window));
+        unfinished.tombstones.values().for_each(|(_, tombstone)| core.recall_tombstone(tombstone));
+        for (at, advice) in unfinished.stood_in.values().flat_map(BTreeMap::values) {
+            let mark = mark(cards, &advice.card, advice.sealed_for())?;
+            core.recall_stood_in(advice.issuer.link, mark, *at);
         }
-        if sabotaged("owed-and-forgotten-at-restart") {
-            self.stored.clear();
+        let is_open = |original: TransactionId| unfinished.open.contains_key(&original);
+        let owed =
+            if sabotaged("owed-and-forgotten-at-restart") { BTreeMap::new() } else { unfinished.stored };
+        for (stored, since, code) in unfinished.parked.into_values() {
+            let mark = mark(cards, &stored.card, stored.sealed_for())?;
+            core.restore_parked(stored, (mark, since), code);
         }
-        for (stored, since) in std::mem::take(&mut self.stored).into_values() {
-            let mark = mark(self.cards, &stored.card, stored.sealed_for())?;
-            let original = stored.original.filter(|_| stored.is_reversal());
-            let held = original.is_some_and(|original| self.open.contains_key(&original));
-            self.core.restore_stored(stored, (mark, since), held, now);
+        for (stored, since) in owed.into_values() {
+            let mark = mark(cards, &stored.card, stored.sealed_for())?;
+            let held = stored.original.filter(|_| stored.is_reversal()).is_some_and(is_open);
+            core.restore_stored(stored, (mark, since), held, now);
         }
-        let open = std::mem::take(&mut self.open);
         // All of them, before the end of the first one could close a window that others still hold open.
-        open.values().for_each(|request| self.core.recall_open(request.window));
-        for (id, request) in open {
-            let mark = mark(self.cards, &request.card, id)?;
+        unfinished.open.values().for_each(|(_, _, request)| core.recall_open(request.window));
+        for (id, (_, _, request)) in unfinished.open {
+            let mark = mark(cards, &request.card, id)?;
             let compared = compared(&request.card, mark, &request.elements);
-            let (routed, reversal) = (routed(&request, mark), self.reversed.get(&id).copied());
-            self.core.close_unfinished(&request, routed, compared, reversal, now, actions);
+            let (routed, reversal) = (routed(&request, mark), unfinished.reversed.get(&id).copied());
+            core.close_unfinished(&request, routed, compared, reversal, now, actions);
         }
-        Ok((self.core, recovered))
+        Ok((core, recovered))
     }
 }
 

@@ -90,6 +90,9 @@ fn what_left_memory_is_found_on_disk() {
 
         std::fs::remove_file(config.node.checkpoint_directory().join("history.redb")).unwrap();
         let daemon = started(&path).await;
+        let (_, found) = daemon.found.split_once(": ").unwrap();
+        let read: u64 = found.split_once(' ').unwrap().0.parse().unwrap();
+        assert!((1..=8).contains(&read), "two answers are remembered, and no more is read: {found}");
         let mut acquirer = Acquirer::connect(&daemon, begun).await;
         assert_eq!(acquirer.refund(21, 41, 1).await, "57", "also over a restart, without the history");
         assert_eq!(acquirer.refund(22, 40, 1).await, "00");

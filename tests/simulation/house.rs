@@ -13,7 +13,8 @@ use tokenswitch::link::{Inbox, Outbox};
 use tokenswitch::stdx::clock::Now;
 use tokenswitch::stdx::random::Entropy;
 use tokenswitch::switch::{
-    Cards, EntryLog, Happened, History, LogFault, Node, NodeParts, Recovered, Recovery, SwitchConfig,
+    Cards, EntryLog, Happened, History, Limits, LogFault, Node, NodeParts, Recovered, Recovery, SwitchConfig,
+    Unfinished,
 };
 use tokenswitch::tsp::{Action, Answer, CallId, Command, Tsp};
 use tokenswitch::vocab::{BusinessDate, SettlementWindow, ShardId};
@@ -121,6 +122,37 @@ impl History for Remembered {
     }
 }
 
+/// The switch's state as of all `entries`: out of a checkpoint at `checkpointed`, and of the entries that it leaves to be
+/// read.
+pub(crate) fn recovery<'a>(
+    config: &SwitchConfig,
+    window: SettlementWindow,
+    cards: &'a Cards,
+    entries: &[Entry],
+    checkpointed: EntryNumber,
+) -> Recovery<'a> {
+    let mut folded = Unfinished::new(config.limits);
+    for entry in entries.iter().filter(|entry| entry.number <= checkpointed) {
+        folded.observe(entry).expect("the checkpoint takes the switch's entries");
+    }
+    let kept = Unfinished::from_records(config.limits, folded.records()).expect("a checkpoint reads back");
+    let from = kept.answers_from().min(checkpointed.next());
+    let mut recovery = Recovery::resume(config.clone(), window, cards, (checkpointed, kept));
+    for entry in entries.iter().filter(|entry| entry.number >= from) {
+        recovery.observe(entry).expect("the switch takes its own entries");
+    }
+    recovery
+}
+
+/// All that a core knows and does first, a line each, in an order that does not tell how it came to know it.
+fn state(recovery: Recovery<'_>, now: Now) -> Vec<String> {
+    let mut first = Vec::new();
+    let known = recovery.finish(now, &mut first).expect("what was open opens");
+    let mut lines: Vec<_> = format!("{known:#?}\n{first:#?}").lines().map(str::to_owned).collect();
+    lines.sort_unstable();
+    lines
+}
+
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Crash {
@@ -184,13 +216,20 @@ impl House {
         let cards = Cards::new(module.data_sealer(), seed ^ 2);
         let window = SettlementWindow { date: BusinessDate::of(now.wall), sequence: 1 };
         let history = Remembered::new();
-        let mut recovery = Recovery::new(config.clone(), window, &cards);
-        for entry in journal.reader(EntryNumber(1))? {
-            let entry = entry?;
-            history.note(&entry);
-            tsp.replay(&entry).expect("the vault takes its own events");
-            recovery.observe(&entry).expect("the switch takes its own entries");
+        let entries = journal.reader(EntryNumber(1))?.collect::<Result<Vec<_>, _>>()?;
+        for entry in &entries {
+            history.note(entry);
+            tsp.replay(entry).expect("the vault takes its own events");
         }
+        let mut drawn = Entropy::seeded(seed ^ 5);
+        let checkpointed = EntryNumber(drawn.below(found.last.0 + 1).expect("it is seeded"));
+        let few = Limits { answered: drawn.below(8).expect("it is seeded") as usize + 1, ..config.limits };
+        for limits in [config.limits, few] {
+            let config = SwitchConfig { limits, ..config.clone() };
+            let state = |checkpointed| state(recovery(&config, window, &cards, &entries, checkpointed), now);
+            assert_eq!(state(checkpointed), state(EntryNumber(0)), "from a checkpoint at {checkpointed}");
+        }
+        let recovery = recovery(&config, window, &cards, &entries, checkpointed);
         let mut first = Vec::new();
         let (core, recovered) = recovery.finish(now, &mut first).expect("what was open opens");
         let appended = Arc::new(AtomicU64::new(found.last.0));

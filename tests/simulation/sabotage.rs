@@ -11,7 +11,7 @@ use crate::plan;
 use crate::world::run;
 
 /// Each as the program names it.
-const FAULTS: [&str; 15] = [
+const FAULTS: [&str; 17] = [
     "durable-too-early",
     "silence-not-reversed",
     "lost-link-not-reversed",
@@ -19,6 +19,8 @@ const FAULTS: [&str; 15] = [
     "repeats-not-known",
     "left-open-at-restart",
     "owed-and-forgotten-at-restart",
+    "owed-left-out-of-the-checkpoint",
+    "answers-read-from-too-late",
     "amounts-not-compared",
     "reversal-overtakes",
     "unknown-means-undone",

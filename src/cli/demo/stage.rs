@@ -86,7 +86,8 @@ impl Stage {
             .zip([first, second])
             .map(|(party, listener)| start_issuer(party, listener, &clock, &doubted))
             .collect();
-        let app = App::start(&config, clock.clone()).map_err(|error| Failure::new(error.to_string()))?;
+        let app = App::start(&config, clock.clone(), &mut |_| {})
+            .map_err(|error| Failure::new(error.to_string()))?;
         let provisioner = provisioner(&directory, &config)?;
         let http = HttpClient::new(app.api_address(), Duration::from_secs(10))?;
         let keys = TokenKeys::resolve(&config.tsp, &config.security)

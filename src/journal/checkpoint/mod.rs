@@ -120,7 +120,8 @@ struct State {
 
 /// The key of the record that holds `State`. Every other key begins with a part's length, which is not 0.
 const STATE_KEY: [u8; 1] = [0];
-const STATE_VERSION: u8 = 1;
+/// With version 2 the switch's part came.
+const STATE_VERSION: u8 = 2;
 /// Bytes of a record's seal.
 const SEAL: usize = 16;
 

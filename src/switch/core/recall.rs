@@ -1,12 +1,12 @@
 //! The core's state put back from the journal, entry by entry, before the first event.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::journal::{RequestEntry, StoredEntry, TombstoneEntry};
 use crate::stdx::clock::{Now, Wall};
-use crate::stdx::maps::Map;
 use crate::stdx::sabotage::sabotaged;
-use crate::vocab::{Amount, LinkId, Outcome, ResponseCode, ReversalReason, Stan, TransactionId};
+use crate::vocab::{Amount, LinkId, Outcome, ResponseCode, ReversalReason, SentAt, Stan, TransactionId};
 
 use super::super::answered::{Answered, OriginalKey};
 use super::super::event::{Action, CardMark};
@@ -17,8 +17,14 @@ use super::super::transaction::{Conclusion, Routed, Transaction, TransactionStat
 use super::{Outstanding, SwitchCore};
 
 impl SwitchCore {
-    pub(in super::super) fn count_parked(&mut self) {
-        self.counts.parked += 1;
+    /// So many messages were ever parked.
+    pub(in super::super) fn recall_parked(&mut self, ever: u64) {
+        self.counts.parked = ever;
+    }
+
+    /// Answers up to these were forgotten before.
+    pub(in super::super) fn recall_forgotten(&mut self, newest: &BTreeMap<LinkId, SentAt>) {
+        self.answered.recall_forgotten(newest);
     }
 
     /// Something that was answered before.
@@ -59,7 +65,7 @@ impl SwitchCore {
     }
 
     /// Numbers go on where the journal ends.
-    pub(in super::super) fn continue_after(&mut self, last: TransactionId, numbers: &Map<LinkId, Stan>) {
+    pub(in super::super) fn continue_after(&mut self, last: TransactionId, numbers: &BTreeMap<LinkId, Stan>) {
         self.next_transaction = last.0 + 1;
         let rest = self.config.longest_timeout().saturating_mul(2);
         for (link, stan) in numbers {

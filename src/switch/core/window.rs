@@ -67,11 +67,6 @@ impl Windows {
         }
     }
 
-    /// It was closed before a restart.
-    fn closed(&mut self, window: SettlementWindow) {
-        self.older.remove(&window);
-    }
-
     /// The oldest, if it can be closed: it is, then.
     fn close_next(&mut self) -> Option<SettlementWindow> {
         let (window, open) = self.older.first_key_value()?;
@@ -98,7 +93,7 @@ impl SwitchCore {
         }
     }
 
-    /// What the journal says in its order: windows go on and never back, whatever an entry of an older one says.
+    /// Begun before a restart and not closed; the oldest comes first.
     pub(in super::super) fn recall_window(&mut self, window: SettlementWindow) {
         let is_next = !self.windows.begun || window > self.windows.current();
         if is_next && !sabotaged("window-opens-again") {
@@ -109,10 +104,6 @@ impl SwitchCore {
     /// A request of it has no outcome.
     pub(in super::super) fn recall_open(&mut self, window: SettlementWindow) {
         self.windows.stamped(window);
-    }
-
-    pub(in super::super) fn recall_closed(&mut self, window: SettlementWindow) {
-        self.windows.closed(window);
     }
 }
 
