@@ -217,7 +217,8 @@ fn start_vault(
     let (line, enquiries) = enquiry_line(config.tsp.limits.waiting_enquiries);
     let (code_line, codes) = code_line(&config.tsp.receivers);
     let keys = config.security.receiver_keys();
-    let ports = Ports { issuers: Box::new(line), codes: Box::new(code_line), keys };
+    let messages = config.security.message_keys().overlapping(config.keys.message_overlap);
+    let ports = Ports { issuers: Box::new(line), codes: Box::new(code_line), keys, messages };
     let (tokens, thread) = TokenService::start(tsp, log, clock.clone(), Entropy::system(), ports)?;
     Ok(Vault { tokens, thread, detokenizer, enquiries, codes })
 }

@@ -171,6 +171,9 @@ impl From<ProvisioningRefusal> for Problem {
             R::NothingToProve | R::CodesExhausted | R::NoCode | R::ProofFailed => {
                 (StatusCode::CONFLICT, None)
             }
+            R::EncryptionNotValid | R::EncryptionKeyUnknown | R::EncryptionNotOpened => {
+                (StatusCode::UNPROCESSABLE_ENTITY, Some("pan"))
+            }
             R::UnknownContact => (StatusCode::UNPROCESSABLE_ENTITY, Some("contact")),
             R::CodeWrong => (StatusCode::UNPROCESSABLE_ENTITY, Some("code")),
             R::TokenRangeFull | R::VaultFull => (StatusCode::INSUFFICIENT_STORAGE, None),

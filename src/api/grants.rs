@@ -77,6 +77,8 @@ operations! {
     SeeRequestor = "see-requestor", [Operator];
     /// What happened to a card.
     ReportCard = "report-card", [Issuer, Operator];
+    /// The key for which card numbers may be encrypted.
+    SeeKeys = "see-keys", [Wallet, Issuer, Operator];
     /// A payment account reference.
     SeePar = "see-par", [Wallet, Issuer, Operator];
     /// The cards to which a token led.

@@ -1,4 +1,4 @@
-//! `keys`: make a key store, show check values, add chip keys, rotate the data key, hand out receivers' keys.
+//! `keys`: make a key store, show check values, add chip keys, rotate the keys that have versions, hand out receivers' keys.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,8 +41,8 @@ enum KeysCommand {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Add a chip key: one that is drawn here, or one that somebody else made. A label that is there already gets its
-    /// next version, which is the derivation key index of the cards made from it.
+    /// Add a chip key, or a key that others encrypt for: one that is drawn here, or one that somebody else made. A label
+    /// that is there already gets its next version, which of a chip key is the derivation key index of the cards made from it.
     Add {
         /// The daemon's configuration; its `[keys]` names the store.
         #[arg(long, value_name = "FILE")]
@@ -50,7 +50,8 @@ enum KeysCommand {
         /// What the configuration calls the key.
         #[arg(long)]
         label: String,
-        /// What it is for: token-cryptogram-aes, -3des or -sm4; issuer-master-aes, -3des or -sm4.
+        /// What it is for: token-cryptogram-aes, -3des or -sm4; issuer-master-aes, -3des or -sm4;
+        /// message-encryption.
         #[arg(long)]
         usage: String,
         /// A file with the key in clear hex; compare the check value shown, then destroy it.
@@ -70,11 +71,15 @@ enum KeysCommand {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Add a new version of the data key. It seals from the daemon's next start on; older versions go on opening.
+    /// Add a new version of a key that has versions. It does the work from the daemon's next start on; older ones go on
+    /// opening: of the data key for ever, of the messages' key for as long as `keys.message_overlap` says.
     Rotate {
         /// The daemon's configuration; its `[keys]` names the store.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// data-sealing or message-encryption.
+        #[arg(long, default_value = "data-sealing")]
+        usage: String,
         #[command(flatten)]
         maker: Maker,
     },
@@ -104,21 +109,25 @@ pub(super) fn run(arguments: &Keys) -> Result<(), Failure> {
         }
         KeysCommand::Add { config, label, usage, clear_key, maker } => {
             let label = KeyLabel::parse(label)?;
-            let usage = chip_usage(usage)?;
+            let usage = named(usage, |it| it.chip_cipher().is_some() || it == KeyUsage::MessageEncryption)?;
             add(&Config::load(config)?.keys, (label, usage), clear_key.as_deref(), maker.now()?)
         }
         KeysCommand::Receiver { config, receiver, out } => {
             receiver_key(&Config::load(config)?, receiver, out)
         }
-        KeysCommand::Rotate { config, maker } => rotate(&Config::load(config)?.keys, maker.now()?),
+        KeysCommand::Rotate { config, usage, maker } => {
+            let versions = [KeyUsage::DataSealing, KeyUsage::MessageEncryption];
+            let usage = named(usage, |it| versions.contains(&it))?;
+            rotate(&Config::load(config)?.keys, usage, maker.now()?)
+        }
     }
 }
 
-/// The usage of that name, of those that chip keys have.
-fn chip_usage(name: &str) -> Result<KeyUsage, Failure> {
-    let chips = || KeyUsage::ALL.into_iter().filter(|usage| usage.chip_cipher().is_some());
-    chips().find(|usage| usage.name() == name).ok_or_else(|| {
-        let names: Vec<&str> = chips().map(KeyUsage::name).collect();
+/// The usage of that name, of those that fit.
+fn named(name: &str, fits: impl Fn(KeyUsage) -> bool) -> Result<KeyUsage, Failure> {
+    let fitting = || KeyUsage::ALL.into_iter().filter(|usage| fits(*usage));
+    fitting().find(|usage| usage.name() == name).ok_or_else(|| {
+        let names: Vec<&str> = fitting().map(KeyUsage::name).collect();
         Failure::new(format!("--usage: must be one of {}", names.join(", ")))
     })
 }
@@ -157,11 +166,11 @@ fn receiver_key(config: &Config, name: &str, out: &Path) -> Result<(), Failure> 
     Ok(())
 }
 
-fn rotate(keys: &KeysSection, maker: KeyMaker) -> Result<(), Failure> {
+fn rotate(keys: &KeysSection, usage: KeyUsage, maker: KeyMaker) -> Result<(), Failure> {
     replace(keys, |old, master, policy, entropy| {
-        SecurityModule::rotate_data_key(old, master, policy, maker, entropy)
+        SecurityModule::rotate(old, master, policy, usage, maker, entropy)
     })?;
-    say("Restart the daemon to seal under the new version.");
+    say("Restart the daemon to use the new version.");
     Ok(())
 }
 
@@ -220,6 +229,7 @@ fn failed(error: CryptoError) -> Failure {
 mod tests {
     use super::*;
     use crate::cli::init;
+    use crate::stdx::clock::Wall;
 
     fn maker() -> KeyMaker {
         Maker { who: Some("alice".to_owned()) }.now().unwrap()
@@ -234,7 +244,8 @@ mod tests {
         init::write(kept.path(), addresses, &mut Entropy::system()).unwrap();
         let file = kept.path().join(init::CONFIG_FILE);
         for version in 2..=3 {
-            rotate(&Config::load(&file).unwrap().keys, maker()).unwrap();
+            let usage = KeyUsage::DataSealing;
+            rotate(&Config::load(&file).unwrap().keys, usage, maker()).unwrap();
             let sealer = Config::load(&file).unwrap().security.data_sealer();
             assert_eq!(sealer.newest_version(), version);
         }
@@ -251,8 +262,9 @@ mod tests {
         init::write(&directory, addresses, &mut Entropy::system()).unwrap();
         let file = directory.join(init::CONFIG_FILE);
         let clear = kept.path().join("clear");
-        let named = |label| (KeyLabel::parse(label).unwrap(), chip_usage("issuer-master-3des").unwrap());
-        assert!(chip_usage("data-sealing").unwrap_err().to_string().contains("token-cryptogram-sm4"));
+        let chip = |name| super::named(name, |it| it.chip_cipher().is_some());
+        let named = |label| (KeyLabel::parse(label).unwrap(), chip("issuer-master-3des").unwrap());
+        assert!(chip("data-sealing").unwrap_err().to_string().contains("token-cryptogram-sm4"));
         let add = |label, text: Option<&str>| {
             let path = text.map(|text| fs::write(&clear, text).map(|()| clear.as_path()).unwrap());
             add(&Config::load(&file).unwrap().keys, named(label), path, maker())
@@ -268,6 +280,32 @@ mod tests {
             add("issuer-2", Some(refused)).unwrap_err();
         }
         assert_eq!(Config::load(&file).unwrap().security.keys().count(), config.security.keys().count());
+    }
+
+    #[test]
+    fn the_key_for_messages_has_versions_that_overlap() {
+        let kept = tempfile::tempdir().unwrap();
+        let any = "127.0.0.1:1".parse().unwrap();
+        let api = "127.0.0.1:0".parse().unwrap();
+        let addresses = init::Addresses { acquirer: api, issuer_1: any, issuer_2: any, api, admin: any };
+        let directory = kept.path().join("switch");
+        init::write(&directory, addresses, &mut Entropy::system()).unwrap();
+        let file = directory.join(init::CONFIG_FILE);
+        let keys = || Config::load(&file).unwrap().security.message_keys();
+        let message = keys().newest().unwrap().wrap(b"x", &mut Entropy::system()).unwrap();
+        let maker = maker();
+        rotate(&Config::load(&file).unwrap().keys, KeyUsage::MessageEncryption, maker).unwrap();
+        let keys = keys().overlapping(std::time::Duration::from_secs(60));
+        assert!(keys.open(&message, Wall(maker.at.0 + 59_999)).is_ok());
+        assert!(keys.open(&message, Wall(maker.at.0 + 60_000)).is_err());
+        // A number that is none of the curve's private keys is refused, and the store stays as it was.
+        let clear = kept.path().join("clear");
+        fs::write(&clear, "ff".repeat(32)).unwrap();
+        let named = (KeyLabel::parse("messages").unwrap(), KeyUsage::MessageEncryption);
+        let before = Config::load(&file).unwrap();
+        let refused = add(&before.keys, named, Some(&clear), maker).unwrap_err();
+        assert!(refused.to_string().contains("no private key"), "{refused}");
+        assert_eq!(Config::load(&file).unwrap().security.keys().count(), before.security.keys().count());
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub struct KeysSection {
     pub store: PathBuf,
     pub master_key: PathBuf,
     pub development: bool,
+    /// For how long a replaced key still opens what was encrypted for it.
+    pub message_overlap: Duration,
 }
 
 /// When a settlement window ends.
@@ -128,8 +130,10 @@ pub(super) fn keys(mut section: Section<'_>, base: &Path) -> Option<KeysSection>
     let store = section.need("store", text);
     let master_key = section.need("master_key", text);
     let development = section.or("development", false, boolean);
+    let message_overlap = section.or("message_overlap", Duration::from_secs(30 * 86_400), duration);
     section.finish();
-    Some(KeysSection { store: base.join(store?), master_key: base.join(master_key?), development })
+    let (store, master_key) = (base.join(store?), base.join(master_key?));
+    Some(KeysSection { store, master_key, development, message_overlap })
 }
 
 pub(super) fn limits(mut section: Section<'_>) -> (Limits, InboxLimits) {

@@ -26,6 +26,8 @@ pub enum CryptoError {
     OtherUsage { label: KeyLabel, usage: KeyUsage },
     #[error("a key for {usage} has {} bytes, not {length}", usage.key_length())]
     KeyLength { usage: KeyUsage, length: usize },
+    #[error("key {label} version {version} is no private key of P-256")]
+    NoPrivateKey { label: KeyLabel, version: u16 },
     #[error("master key: {0}")]
     MasterKey(KeyFault),
     #[error("key store, line {line}: {fault}")]

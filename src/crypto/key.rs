@@ -71,6 +71,8 @@ pub enum KeyUsage {
     TokenCryptogram(BlockCipher),
     /// An issuer's issuer master key: the card keys of its PANs come from it (EMV Book 2, annex A1.4).
     IssuerMaster(BlockCipher),
+    /// What others encrypt for us: a private key of P-256 (RFC 7518, 6.2.2).
+    MessageEncryption,
     /// PIN blocks between two parties (ISO 9564).
     PinZone,
     /// DE 64 and DE 128 between two parties.
@@ -78,7 +80,7 @@ pub enum KeyUsage {
 }
 
 impl KeyUsage {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::DataSealing,
         Self::BlindIndex,
         Self::Journal,
@@ -89,6 +91,7 @@ impl KeyUsage {
         Self::IssuerMaster(BlockCipher::Aes),
         Self::IssuerMaster(BlockCipher::TripleDes),
         Self::IssuerMaster(BlockCipher::Sm4),
+        Self::MessageEncryption,
         Self::PinZone,
         Self::MacZone,
     ];
@@ -107,6 +110,7 @@ impl KeyUsage {
             Self::IssuerMaster(BlockCipher::Aes) => "issuer-master-aes",
             Self::IssuerMaster(BlockCipher::TripleDes) => "issuer-master-3des",
             Self::IssuerMaster(BlockCipher::Sm4) => "issuer-master-sm4",
+            Self::MessageEncryption => "message-encryption",
             Self::PinZone => "pin-zone",
             Self::MacZone => "mac-zone",
         }
@@ -127,6 +131,7 @@ impl KeyUsage {
             | Self::BlindIndex
             | Self::Journal
             | Self::KeyWrapping
+            | Self::MessageEncryption
             | Self::PinZone
             | Self::MacZone => None,
         }

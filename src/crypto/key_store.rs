@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 
 use super::emv::BlockCipher;
 use super::error::{CryptoError, StoreFault};
+use super::jwe::is_private_key;
 use super::key::{Key, KeyCheckValue, KeyLabel, KeyUsage, MasterKey};
 use crate::stdx::clock::Wall;
 use crate::stdx::random::Entropy;
@@ -33,12 +34,13 @@ const FIRST_LINE: &str = "tokenswitch-keys 1";
 const NONCE_LENGTH: usize = 12;
 const TAG_LENGTH: usize = 16;
 
-/// The keys that the daemon needs, with the labels they get.
-const NEEDED: [(&str, KeyUsage); 4] = [
+/// The keys that a store begins with, with their labels.
+const FIRST: [(&str, KeyUsage); 5] = [
     ("vault-data", KeyUsage::DataSealing),
     ("vault-index", KeyUsage::BlindIndex),
     ("journal", KeyUsage::Journal),
     ("token-master", KeyUsage::TokenCryptogram(BlockCipher::Aes)),
+    ("messages", KeyUsage::MessageEncryption),
 ];
 
 /// Check values of the keys in `keys-sample/`, the master key's first.
@@ -108,8 +110,8 @@ pub(super) struct KeyStore {
 
 impl KeyStore {
     pub(super) fn create(entropy: &mut Entropy, purpose: StorePurpose) -> Result<Self, CryptoError> {
-        let mut store = Self { purpose, keys: Vec::with_capacity(NEEDED.len()), made: Vec::new() };
-        for (label, usage) in NEEDED {
+        let mut store = Self { purpose, keys: Vec::with_capacity(FIRST.len()), made: Vec::new() };
+        for (label, usage) in FIRST {
             let label = KeyLabel::parse(label).map_err(|_| CryptoError::KeyMissing { usage })?;
             store.keys.push(fresh(label, usage, 1, entropy)?);
         }
@@ -244,11 +246,12 @@ impl KeyStore {
     }
 }
 
-/// A new key that is none of the samples, not even by check value.
+/// A new key that is none of the samples, not even by check value, and that can be used.
 fn fresh(label: KeyLabel, usage: KeyUsage, version: u16, entropy: &mut Entropy) -> Result<Key, CryptoError> {
     loop {
         let key = Key::generate(label, usage, version, entropy)?;
-        if !SAMPLE_CHECK_VALUES.contains(&key.description().check) {
+        let usable = usage != KeyUsage::MessageEncryption || is_private_key(key.material());
+        if usable && !SAMPLE_CHECK_VALUES.contains(&key.description().check) {
             return Ok(key);
         }
     }
@@ -441,7 +444,7 @@ mod tests {
         let (text, master) = made();
         let store = KeyStore::parse(&text, &master, KeyPolicy::DEVELOPMENT).unwrap();
         let labels: Vec<&str> = store.keys().iter().map(|key| key.description().label.as_str()).collect();
-        assert_eq!(labels, ["vault-data", "vault-index", "journal", "token-master"]);
+        assert_eq!(labels, ["vault-data", "vault-index", "journal", "token-master", "messages"]);
         let again = store.to_text(&mut Entropy::seeded(9), &master).unwrap();
         assert_ne!(again, text, "wrapped anew");
         let store_again = KeyStore::parse(&again, &master, KeyPolicy::DEVELOPMENT).unwrap();

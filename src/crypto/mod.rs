@@ -7,6 +7,7 @@ mod credential;
 mod emv;
 mod error;
 mod journal_keys;
+mod jwe;
 mod key;
 mod key_store;
 mod receiver_keys;
@@ -19,6 +20,7 @@ pub use emv::{
 };
 pub use error::{CryptoError, KeyFault, StoreFault};
 pub use journal_keys::{JournalKeys, SegmentKey};
+pub use jwe::{MessageFault, MessageKey, MessageKeys};
 pub use key::{KeyCheckValue, KeyDescription, KeyLabel, KeyUsage, MasterKey};
 pub use key_store::{KeyMade, KeyMaker, KeyPolicy, StorePurpose};
 pub use receiver_keys::{ReceiverKey, ReceiverKeys};
@@ -43,6 +45,7 @@ pub struct SecurityModule {
     index: BlindIndexer,
     journal: JournalKeys,
     receivers: ReceiverKeys,
+    messages: MessageKeys,
     /// Issuer master keys, of tokens and of PANs.
     chip: Vec<Key>,
 }
@@ -63,6 +66,7 @@ impl SecurityModule {
             sealer: DataSealer::new(of(KeyUsage::DataSealing))?,
             index: BlindIndexer::new(only(of(KeyUsage::BlindIndex), KeyUsage::BlindIndex)?),
             receivers: ReceiverKeys::new(only(of(KeyUsage::BlindIndex), KeyUsage::BlindIndex)?),
+            messages: MessageKeys::new(of(KeyUsage::MessageEncryption), store.made())?,
             journal: JournalKeys::new(only(of(KeyUsage::Journal), KeyUsage::Journal)?),
             chip: store.into_chip_keys(),
         })
@@ -80,20 +84,21 @@ impl SecurityModule {
         KeyStore::create(entropy, purpose)?.to_text(entropy, master)
     }
 
-    /// The text of the same store with a new version of the data sealing key: it seals from the next start on, and
-    /// the older versions go on opening what they sealed.
+    /// The text of the same store with a new version of the key for this usage, which must be one with versions: it does
+    /// the work from the next start on, and the older versions go on opening what they sealed.
     ///
     /// # Errors
     /// As `open`, and `NoEntropy`.
-    pub fn rotate_data_key(
+    pub fn rotate(
         store_text: &str,
         master: &MasterKey,
         policy: KeyPolicy,
+        usage: KeyUsage,
         maker: KeyMaker,
         entropy: &mut Entropy,
     ) -> Result<String, CryptoError> {
         let mut store = KeyStore::parse(store_text, master, policy)?;
-        store.add_version(KeyUsage::DataSealing, maker, entropy)?;
+        store.add_version(usage, maker, entropy)?;
         store.to_text(entropy, master)
     }
 
@@ -158,6 +163,12 @@ impl SecurityModule {
     #[must_use]
     pub fn receiver_keys(&self) -> ReceiverKeys {
         self.receivers.clone()
+    }
+
+    /// Opens messages that were encrypted for us.
+    #[must_use]
+    pub fn message_keys(&self) -> MessageKeys {
+        self.messages.clone()
     }
 
     /// Checks and answers the cryptograms of tokens whose card keys come from this key.
@@ -227,7 +238,9 @@ mod tests {
         let sealed = before.data_sealer().seal(&mut entropy, b"place", b"card").unwrap();
 
         let maker = KeyMaker { by: crate::vocab::Text::default(), at: crate::stdx::clock::Wall(1) };
-        let rotated = SecurityModule::rotate_data_key(&text, &master, policy, maker, &mut entropy).unwrap();
+        let rotated =
+            SecurityModule::rotate(&text, &master, policy, KeyUsage::DataSealing, maker, &mut entropy)
+                .unwrap();
         let after = SecurityModule::open(&rotated, &master, policy).unwrap();
         assert_eq!(after.keys().count(), before.keys().count() + 1);
         assert_eq!(**after.data_sealer().open(b"place", &sealed).unwrap(), *b"card");

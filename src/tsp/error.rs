@@ -40,6 +40,11 @@ refusals! {
     TokenExpired = "token-expired", false, "the token has expired";
     /// The token was changed since the version that the request names.
     VersionDiffers = "version-differs", false, "the token has another version";
+    /// No JWE, or not encrypted as it must be.
+    EncryptionNotValid = "encryption-not-valid", false, "must be a JWE by ECDH-ES on P-256 and A256GCM";
+    EncryptionKeyUnknown = "encryption-key-unknown", false, "the key it was encrypted for is not in use";
+    /// Altered, or with something else in it: one answer for all, which tells nobody of the text.
+    EncryptionNotOpened = "encryption-not-opened", false, "it does not open, or holds no card number";
     CardNotValid = "card-not-valid", false, "the card number is not valid";
     /// Its BIN is in no range that this TSP serves.
     CardNotEligible = "card-not-eligible", false, "cards of this range get no tokens here";

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::crypto::{ReceiverKey, ReceiverKeys, SecurityModule};
+use crate::crypto::{MessageFault, MessageKey, MessageKeys, ReceiverKey, ReceiverKeys, SecurityModule};
 use crate::stdx::clock::Clock;
 use crate::stdx::maps::Map;
 use crate::stdx::random::Entropy;
-use crate::vocab::{Par, TokenReferenceId, TokenRequestorId};
+use crate::vocab::{Pan, Par, TokenReferenceId, TokenRequestorId};
 
 use super::approval::{IssuerApproval, NoIssuers};
 use super::command::{
@@ -55,13 +55,16 @@ pub struct Ports {
     pub codes: Box<dyn CodeDelivering>,
     /// By which receivers know who tells them.
     pub keys: ReceiverKeys,
+    /// For what callers encrypt.
+    pub messages: MessageKeys,
 }
 
 impl Ports {
     /// Of a vault that reaches nobody.
     #[must_use]
     pub fn none(security: &SecurityModule) -> Self {
-        Self { issuers: Box::new(NoIssuers), codes: Box::new(NoCodes), keys: security.receiver_keys() }
+        let (keys, messages) = (security.receiver_keys(), security.message_keys());
+        Self { issuers: Box::new(NoIssuers), codes: Box::new(NoCodes), keys, messages }
     }
 }
 
@@ -73,6 +76,8 @@ pub struct TokenService {
     outbox: Outbox,
     news: watch::Receiver<u64>,
     signers: Arc<Map<Receiver, ReceiverKey>>,
+    messages: MessageKeys,
+    clock: Clock,
 }
 
 impl TokenService {
@@ -93,18 +98,41 @@ impl TokenService {
             signers.insert(*receiver, ports.keys.key(&receiver.name())?);
         }
         let (outbox, signers) = (tsp.outbox(), Arc::new(signers));
+        let (messages, own_clock) = (ports.messages.clone(), clock.clone());
         let (telling, news) = watch::channel(0);
         let (calls, receiver) = mpsc::channel(limits.waiting_calls);
         let metrics = Metrics::new(limits);
         metrics.filled(tsp.fill());
         let told = (ports, telling);
         let thread = Writer::new(tsp, log, clock, entropy, receiver, metrics.clone(), told).spawn()?;
-        Ok((Self { calls, metrics, outbox, news, signers }, thread))
+        let service = Self { calls, metrics, outbox, news, signers, messages, clock: own_clock };
+        Ok((service, thread))
     }
 
     /// Shows in `registry`, under `tsp_`, how full the vault is and how calls are answered.
     pub fn register(&self, registry: &mut Registry) {
         self.metrics.register(registry);
+    }
+
+    /// The key for which callers may encrypt card numbers; none where the key store has none.
+    #[must_use]
+    pub fn message_key(&self) -> Option<&MessageKey> {
+        self.messages.newest()
+    }
+
+    /// The card number in a JWE for one of the keys that are, or lately were, published.
+    ///
+    /// # Errors
+    /// `EncryptionNotValid`, `EncryptionKeyUnknown`, `EncryptionNotOpened`.
+    pub fn encrypted_pan(&self, message: &str) -> Result<Pan, ProvisioningRefusal> {
+        let clear = self.messages.open(message, self.clock.now().wall).map_err(|fault| match fault {
+            MessageFault::Form | MessageFault::Header | MessageFault::Algorithm => {
+                ProvisioningRefusal::EncryptionNotValid
+            }
+            MessageFault::UnknownKey => ProvisioningRefusal::EncryptionKeyUnknown,
+            MessageFault::NotOpened => ProvisioningRefusal::EncryptionNotOpened,
+        })?;
+        Pan::parse(&clear).map_err(|_| ProvisioningRefusal::EncryptionNotOpened)
     }
 
     /// A token for a card. The answer comes once the token is durable.

@@ -38,6 +38,7 @@ const ROWS: &[(&str, &str, [bool; 3])] = &[
     ("GET",  "/v1/requestors/{id}",             [false, false, true]),
     ("POST", "/v1/requestors/{id}/close",       [false, false, true]),
     ("POST", "/v1/cards/events",                [false, true, true]),
+    ("GET",  "/v1/keys",                        [true, true, true]),
     ("POST", "/v1/par",                         [true, true, true]),
 ];
 

@@ -22,6 +22,7 @@ mod history;
 mod journal_book;
 mod leaks;
 mod manual;
+mod messages;
 mod metrics;
 mod notifications;
 mod openapi;

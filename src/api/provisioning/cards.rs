@@ -8,22 +8,22 @@ use utoipa::ToSchema;
 
 use super::body::{Body, body};
 use super::tokens::{OfToken, parsed};
-use super::words::{Words, time};
+use super::words::{SentPan, Words, time};
 use crate::api::access::{Caller, Named};
 use crate::api::error::Problem;
 use crate::tsp::{
     Asker, CardEvent, CardNews, CardRequest, MappingView, ParQuery, Reason, RequestId, TokenService,
 };
-use crate::vocab::{Expiry, Pan, PanSequenceNumber, Par, Token, TokenReferenceId};
+use crate::vocab::{Expiry, PanSequenceNumber, Par, Token, TokenReferenceId};
 
 body! {
     /// Something that happened to a card
     struct CardEventBody {
-        /// The card's number until now
-        pan = "pan": must Pan,
+        /// The card's number until now, or a JWE of it as for `issue-token`
+        pan = "pan": must SentPan,
         event = "event": must CardEvent,
         /// Of `new-pan`: the number that takes its place
-        new_pan = "newPan": may Pan,
+        new_pan = "newPan": may SentPan,
         /// Of `new-pan` and `new-expiry`: YYMM
         new_expiry = "newExpiry": may Expiry,
         /// Of `new-pan` and `new-expiry`: without it, as it was, if the number is the same
@@ -45,7 +45,7 @@ body! {
         token_reference = "tokenReference": may TokenReferenceId,
         token = "token": may Token,
         /// Only for the card's issuer and for operators
-        pan = "pan": may Pan,
+        pan = "pan": may SentPan,
     }
 }
 
@@ -105,12 +105,17 @@ pub(super) async fn report(
     Named(request_id): Named,
     Body(body): Body<CardEventBody>,
 ) -> Result<Json<DoneBody>, Problem> {
-    let tokens_changed = service.card(body.request(&caller, request_id)?).await?;
+    let tokens_changed = service.card(body.request(&service, &caller, request_id)?).await?;
     Ok(Json(DoneBody { tokens_changed }))
 }
 
 impl CardEventBody {
-    fn request(self, caller: &Caller, request_id: RequestId) -> Result<CardRequest, Problem> {
+    fn request(
+        self,
+        service: &TokenService,
+        caller: &Caller,
+        request_id: RequestId,
+    ) -> Result<CardRequest, Problem> {
         let (reason, reason_code) = (Words::said(self.reason), self.reason_code.unwrap_or(Reason::Unstated));
         let asker = Asker { reason, reason_code, ..caller.asker(request_id) };
         let another = self.event == CardEvent::NewPan;
@@ -131,7 +136,7 @@ impl CardEventBody {
         let news = match self.event {
             CardEvent::NewExpiry => CardNews::NewExpiry { expiry: expiry()?, sequence },
             CardEvent::NewPan => CardNews::NewPan {
-                pan: self.new_pan.ok_or_else(|| Problem::missing("newPan"))?,
+                pan: self.new_pan.ok_or_else(|| Problem::missing("newPan"))?.read_by(service, "newPan")?,
                 expiry: expiry()?,
                 sequence,
                 keep_par: self.keep_par,
@@ -142,7 +147,7 @@ impl CardEventBody {
             CardEvent::Found => CardNews::Found,
             CardEvent::Closed => CardNews::Closed,
         };
-        Ok(CardRequest { asker, pan: self.pan, news })
+        Ok(CardRequest { asker, pan: self.pan.read_by(service, "pan")?, news })
     }
 }
 
@@ -163,7 +168,7 @@ pub(super) async fn par(
     let query = match (body.token_reference, body.token, body.pan) {
         (Some(reference), None, None) => ParQuery::Reference(reference),
         (None, Some(token), None) => ParQuery::Token(token),
-        (None, None, Some(pan)) => ParQuery::Pan(pan),
+        (None, None, Some(pan)) => ParQuery::Pan(pan.read_by(&service, "pan")?),
         (None, None, None) => return Err(Problem::missing("tokenReference").well_formed()),
         _ => {
             let reason = "one of tokenReference, token and pan is enough";

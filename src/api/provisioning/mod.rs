@@ -4,6 +4,7 @@
 mod body;
 mod cards;
 mod controls;
+mod keys;
 mod requestors;
 mod step_up;
 mod tokens;
@@ -33,6 +34,7 @@ pub(super) fn routes() -> Routes {
         .open(Operation::CloseRequestor, routes!(requestors::close))
         .open(Operation::SeeRequestor, routes!(requestors::see))
         .open(Operation::ReportCard, routes!(cards::report))
+        .open(Operation::SeeKeys, routes!(keys::see))
         .open(Operation::SeePar, routes!(cards::par))
         .open(Operation::SeeCards, routes!(cards::mappings))
 }

@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::body::{Body, body};
 use super::controls::ControlsBody;
 use super::step_up::StepUpBody;
-use super::words::{CausedBy, Words, digits, time};
+use super::words::{CausedBy, SentPan, Words, digits, time};
 use crate::api::access::{Caller, Named};
 use crate::api::error::Problem;
 use crate::api::grants::Role;
@@ -20,7 +20,7 @@ use crate::tsp::{
     TokenService, TokenView, UpdateRequest,
 };
 use crate::vocab::{
-    Expiry, Pan, PanSequenceNumber, PanSource, Par, Recommendation, RiskHints, Text, TokenAssuranceMethod,
+    Expiry, PanSequenceNumber, PanSource, Par, Recommendation, RiskHints, Text, TokenAssuranceMethod,
     TokenLocation, TokenReferenceId, TrustScore,
 };
 
@@ -39,8 +39,8 @@ pub(super) struct OfToken {
 body! {
     /// A card that a token is wanted for
     struct IssueBody {
-        /// The card's number
-        pan = "pan": must Pan,
+        /// The card's number; or a JWE (RFC 7516, compact) of its digits for the key of `see-keys`, by ECDH-ES and A256GCM
+        pan = "pan": must SentPan,
         /// The card's own expiry, YYMM
         pan_expiry = "panExpiry": must Expiry,
         pan_sequence_number = "panSequenceNumber": may PanSequenceNumber,
@@ -172,19 +172,25 @@ pub(super) async fn issue(
     Named(request_id): Named,
     Body(body): Body<IssueBody>,
 ) -> Result<Response, Problem> {
-    rates.card(&body.pan)?;
-    if let Some(device) = &body.device {
+    let request = body.request(&service, &caller, request_id)?;
+    rates.card(&request.pan)?;
+    if let Some(device) = &request.device {
         rates.device(caller.client(), device.as_bytes())?;
     }
-    let token = service.provision(body.request(&caller, request_id)).await?;
+    let token = service.provision(request).await?;
     let place = [(header::LOCATION, format!("/v1/tokens/{}", token.reference))];
     Ok((StatusCode::CREATED, place, Json(TokenBody::from(&token))).into_response())
 }
 
 impl IssueBody {
-    fn request(self, caller: &Caller, request_id: RequestId) -> ProvisionRequest {
-        ProvisionRequest {
-            pan: self.pan,
+    fn request(
+        self,
+        service: &TokenService,
+        caller: &Caller,
+        request_id: RequestId,
+    ) -> Result<ProvisionRequest, Problem> {
+        Ok(ProvisionRequest {
+            pan: self.pan.read_by(service, "pan")?,
             pan_expiry: self.pan_expiry,
             sequence: self.pan_sequence_number,
             assurance: self.assurance_method,
@@ -199,7 +205,7 @@ impl IssueBody {
             device: self.device,
             controls: self.controls.map(|controls| Box::new(controls.into())),
             asker: Asker { reason: Words::said(self.reason), ..caller.asker(request_id) },
-        }
+        })
     }
 }
 

@@ -2,11 +2,12 @@
 
 use axum::http::StatusCode;
 use utoipa::openapi::{ArrayBuilder, KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, Type};
+use zeroize::Zeroizing;
 
 use super::body::{Json, Member};
 use crate::api::error::Problem;
 use crate::stdx::clock::Wall;
-use crate::tsp::{CardEvent, Reason, StepUpCode, Suspender};
+use crate::tsp::{CardEvent, Reason, StepUpCode, Suspender, TokenService};
 use crate::vocab::{
     Country, Currency, EntryMode, Expiry, MerchantCategory, MerchantId, Pan, PanSequenceNumber, PanSource,
     Par, Recommendation, Text, Token, TokenAssuranceMethod, TokenLocation, TokenReferenceId,
@@ -30,7 +31,6 @@ macro_rules! words {
 }
 
 words! {
-    Pan, Self::parse, "^[0-9]{12,19}$", "A card's number";
     Expiry, Self::parse, "^[0-9]{2}(0[1-9]|1[0-2])$", "YYMM";
     PanSequenceNumber, Self::parse, "^0[0-9]{2}$", "Tells cards with one number apart";
     TokenAssuranceMethod, Self::parse, "^[0-9]{2}$", "How the cardholder was identified (EMVCo)";
@@ -137,13 +137,20 @@ impl Member for bool {
     }
 }
 
+/// Up to here every implementation of JSON counts alike (RFC 8259, 6).
+const NUMBER_MOST: u64 = (1 << 53) - 1;
+
 impl Member for u64 {
     fn read(json: Json) -> Result<Self, Problem> {
-        if let Json::Number(value) = json { Ok(value) } else { Err(Problem::wrong("must be a whole number")) }
+        match json {
+            Json::Number(value) if value <= NUMBER_MOST => Ok(value),
+            _ => Err(Problem::wrong("must be a whole number")),
+        }
     }
 
     fn schema() -> RefOr<Schema> {
-        ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).build().into()
+        let object = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+        object.maximum(Some(NUMBER_MOST)).build().into()
     }
 }
 
@@ -257,6 +264,40 @@ pub(super) fn about(schema: RefOr<Schema>, words: &str) -> RefOr<Schema> {
             array.into()
         }
         other => other,
+    }
+}
+
+/// A card's number as it was sent: in the clear, or encrypted for us.
+pub(super) enum SentPan {
+    Clear(Pan),
+    /// A JWE, which has dots where a number has none.
+    Encrypted(Zeroizing<String>),
+}
+
+impl SentPan {
+    /// The number, which stood in `field`.
+    pub(super) fn read_by(self, service: &TokenService, field: &str) -> Result<Pan, Problem> {
+        match self {
+            Self::Clear(pan) => Ok(pan),
+            Self::Encrypted(message) => {
+                service.encrypted_pan(&message).map_err(|refusal| Problem::from(refusal).at(field))
+            }
+        }
+    }
+}
+
+impl Member for SentPan {
+    fn read(json: Json) -> Result<Self, Problem> {
+        let text = json.text()?;
+        if text.contains('.') {
+            return Ok(Self::Encrypted(text));
+        }
+        Pan::parse(text.as_bytes()).map(Self::Clear).map_err(|error| Problem::wrong(error.fault))
+    }
+
+    fn schema() -> RefOr<Schema> {
+        let jwe = "[A-Za-z0-9_-]+[.][.][A-Za-z0-9_-]{16}[.][A-Za-z0-9_-]+[.][A-Za-z0-9_-]{22}";
+        text(&format!("^([0-9]{{12,19}}|{jwe})$")).description(Some("A card's number")).build().into()
     }
 }
 
