@@ -255,6 +255,7 @@ struct Findings {
 }
 
 impl Findings {
+    #[inline]
     fn note(&mut self, service: Service, found: Result<VerdictResult, Refusal>) -> Result<(), Refusal> {
         match found {
             Ok(result) => self.verdicts.note(service, result),

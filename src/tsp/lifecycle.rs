@@ -262,6 +262,11 @@ impl Lifecycle {
         self.next(self.status, self.suspenders)
     }
 
+    /// As it is, one version on if something was `changed`.
+    pub(super) fn touched_if(self, changed: bool) -> Self {
+        if changed { self.touched() } else { self }
+    }
+
     fn next(self, status: TokenStatus, suspenders: Suspenders) -> Self {
         Self { status, suspenders, version: self.version.saturating_add(1) }
     }

@@ -59,28 +59,21 @@ impl Tsp {
         request: &UpdateRequest,
         now: Now,
     ) -> Result<Decision, ProvisioningRefusal> {
-        let (cause, today) = (request.cause(), YearMonth::of(now.wall));
-        if let Some(decided) = self.repeated(&cause, today)? {
-            return Ok(decided);
-        }
-        let found = self.to_be_changed(cause.principal, request.reference, request.version)?;
-        let before = found.lifecycle;
-        if before.status == TokenStatus::Deactivated {
-            return Err(ProvisioningRefusal::StatusDoesNotAllow);
-        }
-        if let (Principal::Requestor(id), Some(method)) = (cause.principal, request.assurance) {
-            let requestor = self.requestors.get(id).ok_or(ProvisioningRefusal::UnknownRequestor)?;
-            requestor.assurance(Some(method))?;
-        }
-        let range = self.config.token_ranges.iter().find(|range| range.covers(found.token.as_bytes()));
-        let renewed = range.filter(|_| request.renew).and_then(|range| expiry(range, today));
-        let expiry = renewed.unwrap_or(found.expiry);
-        let assurance = request.assurance.unwrap_or(found.assurance);
-        let same = (expiry, assurance) == (found.expiry, found.assurance);
-        let lifecycle = if same { before } else { before.touched() };
-        let change = Change::Updated { record: found.record, before, lifecycle, expiry, assurance };
-        let cause = Cause { requestor: Some(found.requestor), ..cause };
-        Ok(Decision::New(Box::new(TokenEvent { cause, change })))
+        let cause = request.cause();
+        let principal = cause.principal;
+        self.decide_change(cause, (request.reference, request.version), now, |found, today| {
+            if let (Principal::Requestor(id), Some(method)) = (principal, request.assurance) {
+                let requestor = self.requestors.get(id).ok_or(ProvisioningRefusal::UnknownRequestor)?;
+                requestor.assurance(Some(method))?;
+            }
+            let range = self.config.token_ranges.iter().find(|range| range.covers(found.token.as_bytes()));
+            let renewed = range.filter(|_| request.renew).and_then(|range| expiry(range, today));
+            let expiry = renewed.unwrap_or(found.expiry);
+            let assurance = request.assurance.unwrap_or(found.assurance);
+            let (record, before) = (found.record, found.lifecycle);
+            let lifecycle = before.touched_if((expiry, assurance) != (found.expiry, found.assurance));
+            Ok(Change::Updated { record, before, lifecycle, expiry, assurance })
+        })
     }
 
     /// A token's own controls, in place of those it has. Its issuer and the operator may narrow it, too.
@@ -89,20 +82,31 @@ impl Tsp {
         request: &ControlRequest,
         now: Now,
     ) -> Result<Decision, ProvisioningRefusal> {
-        let (cause, today) = (request.cause(), YearMonth::of(now.wall));
+        self.decide_change(request.cause(), (request.reference, request.version), now, |found, _| {
+            self.check_own_controls(request.controls.as_deref(), found.own.is_some())?;
+            let (record, before, controls) = (found.record, found.lifecycle, request.controls.clone());
+            let lifecycle = before.touched_if(controls != found.own);
+            Ok(Change::Controlled { record, before, lifecycle, controls })
+        })
+    }
+
+    /// A change of what a token is, not of its status: of one that is still there, for one who may change it.
+    fn decide_change(
+        &self,
+        cause: Cause,
+        (reference, version): (TokenReferenceId, Option<u32>),
+        now: Now,
+        change: impl FnOnce(&VaultRecord, YearMonth) -> Result<Change, ProvisioningRefusal>,
+    ) -> Result<Decision, ProvisioningRefusal> {
+        let today = YearMonth::of(now.wall);
         if let Some(decided) = self.repeated(&cause, today)? {
             return Ok(decided);
         }
-        let found = self.to_be_changed(cause.principal, request.reference, request.version)?;
-        let before = found.lifecycle;
-        if before.status == TokenStatus::Deactivated {
+        let found = self.to_be_changed(cause.principal, reference, version)?;
+        if found.lifecycle.status == TokenStatus::Deactivated {
             return Err(ProvisioningRefusal::StatusDoesNotAllow);
         }
-        self.check_own_controls(request.controls.as_deref(), found.own.is_some())?;
-        let same = request.controls == found.own;
-        let lifecycle = if same { before } else { before.touched() };
-        let (record, controls) = (found.record, request.controls.clone());
-        let change = Change::Controlled { record, before, lifecycle, controls };
+        let change = change(&found, today)?;
         let cause = Cause { requestor: Some(found.requestor), ..cause };
         Ok(Decision::New(Box::new(TokenEvent { cause, change })))
     }

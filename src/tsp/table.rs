@@ -562,7 +562,7 @@ fn unpack_par(words: [u64; 4]) -> Option<Par> {
         place.copy_from_slice(&word.to_le_bytes());
     }
     let [par @ .., _, _, _] = bytes;
-    if par.starts_with(&[0]) { None } else { Par::parse(&par).ok() }
+    if par.starts_with(&[0]) { None } else { Par::kept(&par) }
 }
 
 fn split(bytes: [u8; 16]) -> [u64; 2] {

@@ -51,33 +51,35 @@ pub struct Verdict {
     pub result: VerdictResult,
 }
 
-/// The findings of one transaction: at most one a service, in the order they were made.
+/// The findings of one transaction: at most one a service, in the order of `Service::ALL`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Verdicts {
-    list: [Option<Verdict>; 10],
+    results: [Option<VerdictResult>; Service::ALL.len()],
 }
 
 impl Verdicts {
     /// Notes a finding; a later one on the same service takes the earlier one's place.
+    #[inline]
     pub fn note(&mut self, service: Service, result: VerdictResult) {
-        let place = self.list.iter_mut().find(|v| v.is_none_or(|v| v.service == service));
-        if let Some(place) = place {
-            *place = Some(Verdict { service, result });
+        if let Some(place) = self.results.get_mut(service.place()) {
+            *place = Some(result);
         }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Verdict> {
-        self.list.iter().flatten().copied()
+        let found = Service::ALL.into_iter().zip(self.results);
+        found.filter_map(|(service, result)| Some(Verdict { service, result: result? }))
     }
 
     #[must_use]
+    #[inline]
     pub fn of(&self, service: Service) -> Option<VerdictResult> {
-        self.iter().find(|v| v.service == service).map(|v| v.result)
+        self.results.get(service.place()).copied().flatten()
     }
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.list.first().is_none_or(Option::is_none)
+        self.results.iter().all(Option::is_none)
     }
 
     /// Two letters a finding, as the token data carries them: `MVEVSV`.
@@ -89,7 +91,7 @@ impl Verdicts {
     #[must_use]
     pub fn from_letters(letters: &[u8]) -> Option<Self> {
         let mut verdicts = Self::default();
-        if !letters.len().is_multiple_of(2) || letters.len() > 20 {
+        if !letters.len().is_multiple_of(2) || letters.len() > 2 * Service::ALL.len() {
             return None;
         }
         for pair in letters.chunks_exact(2) {
@@ -101,22 +103,39 @@ impl Verdicts {
 }
 
 impl Service {
+    /// All of them, in the order in which they are looked at.
+    pub const ALL: [Self; 10] = [
+        Self::Mapping,
+        Self::Requestor,
+        Self::Domain,
+        Self::OwnControls,
+        Self::Status,
+        Self::Expiry,
+        Self::Cryptogram,
+        Self::ChipAmount,
+        Self::Velocity,
+        Self::VerificationValue,
+    ];
+
     #[must_use]
     pub fn from_letter(letter: u8) -> Option<Self> {
-        [
-            Self::Mapping,
-            Self::Expiry,
-            Self::Status,
-            Self::Requestor,
-            Self::Domain,
-            Self::Cryptogram,
-            Self::ChipAmount,
-            Self::VerificationValue,
-            Self::OwnControls,
-            Self::Velocity,
-        ]
-        .into_iter()
-        .find(|service| *service as u8 == letter)
+        Self::ALL.into_iter().find(|service| *service as u8 == letter)
+    }
+
+    /// Where it stands in `ALL`.
+    const fn place(self) -> usize {
+        match self {
+            Self::Mapping => 0,
+            Self::Requestor => 1,
+            Self::Domain => 2,
+            Self::OwnControls => 3,
+            Self::Status => 4,
+            Self::Expiry => 5,
+            Self::Cryptogram => 6,
+            Self::ChipAmount => 7,
+            Self::Velocity => 8,
+            Self::VerificationValue => 9,
+        }
     }
 }
 
@@ -161,5 +180,12 @@ mod tests {
         assert_eq!(Verdicts::from_letters(b"MVCU"), Some(verdicts));
         assert_eq!(Verdicts::from_letters(b"MV?U"), None);
         assert_eq!(Verdicts::from_letters(b"MVC"), None);
+    }
+
+    #[test]
+    fn every_service_has_its_place_and_its_letter() {
+        for (place, service) in Service::ALL.into_iter().enumerate() {
+            assert_eq!((service.place(), Service::from_letter(service as u8)), (place, Some(service)));
+        }
     }
 }
