@@ -1,4 +1,4 @@
-//! What the process asks of its host: no core dumps, and as many open files as the host allows.
+//! What the process asks of its host: no core dumps, as many open files as the host allows, and who runs it.
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 
@@ -23,7 +23,17 @@ pub(super) fn raise_file_limit() {
     }
 }
 
-/// Who runs this: the user that the environment names, or else the user's number.
-pub(super) fn user() -> String {
-    std::env::var("USER").unwrap_or_else(|_| format!("user {}", rustix::process::getuid().as_raw()))
+/// Who does what others will ask about later.
+#[derive(Debug, clap::Args)]
+pub(super) struct Person {
+    /// Who does this; without it the user that the environment names, or the user's number.
+    #[arg(long, value_name = "NAME")]
+    pub(super) who: Option<String>,
+}
+
+impl Person {
+    pub(super) fn name(&self) -> String {
+        let user = || format!("user {}", rustix::process::getuid().as_raw());
+        self.who.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_else(user)
+    }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::host::user;
+use super::host::Person;
 use super::init::create;
 use super::{Failure, say};
 use crate::config::{Config, KeysSection};
@@ -58,7 +58,7 @@ enum KeysCommand {
         #[arg(long, value_name = "FILE")]
         clear_key: Option<PathBuf>,
         #[command(flatten)]
-        maker: Maker,
+        person: Person,
     },
     /// Write the key by which a receiver of notifications knows them: for that receiver alone.
     Receiver {
@@ -81,23 +81,13 @@ enum KeysCommand {
         #[arg(long, default_value = "data-sealing")]
         usage: String,
         #[command(flatten)]
-        maker: Maker,
+        person: Person,
     },
 }
 
-/// Who has a key made. It stands in the store, and in the journal from the daemon's next start on.
-#[derive(Debug, clap::Args)]
-struct Maker {
-    /// Who does this; without it the user that the environment names, or the user's number.
-    #[arg(long, value_name = "NAME")]
-    who: Option<String>,
-}
-
-impl Maker {
-    fn now(&self) -> Result<KeyMaker, Failure> {
-        let named = self.who.clone().unwrap_or_else(user);
-        Ok(KeyMaker { by: Text::parse("who", named.as_bytes())?, at: Clock::system().now().wall })
-    }
+/// Who has a key made, and when. It stands in the store, and in the journal from the daemon's next start on.
+fn maker(person: &Person) -> Result<KeyMaker, Failure> {
+    Ok(KeyMaker { by: Text::parse("who", person.name().as_bytes())?, at: Clock::system().now().wall })
 }
 
 pub(super) fn run(arguments: &Keys) -> Result<(), Failure> {
@@ -107,18 +97,18 @@ pub(super) fn run(arguments: &Keys) -> Result<(), Failure> {
             list(&Config::load(config)?.security);
             Ok(())
         }
-        KeysCommand::Add { config, label, usage, clear_key, maker } => {
+        KeysCommand::Add { config, label, usage, clear_key, person } => {
             let label = KeyLabel::parse(label)?;
             let usage = named(usage, |it| it.chip_cipher().is_some() || it == KeyUsage::MessageEncryption)?;
-            add(&Config::load(config)?.keys, (label, usage), clear_key.as_deref(), maker.now()?)
+            add(&Config::load(config)?.keys, (label, usage), clear_key.as_deref(), maker(person)?)
         }
         KeysCommand::Receiver { config, receiver, out } => {
             receiver_key(&Config::load(config)?, receiver, out)
         }
-        KeysCommand::Rotate { config, usage, maker } => {
+        KeysCommand::Rotate { config, usage, person } => {
             let versions = [KeyUsage::DataSealing, KeyUsage::MessageEncryption];
             let usage = named(usage, |it| versions.contains(&it))?;
-            rotate(&Config::load(config)?.keys, usage, maker.now()?)
+            rotate(&Config::load(config)?.keys, usage, maker(person)?)
         }
     }
 }
@@ -231,8 +221,8 @@ mod tests {
     use crate::cli::init;
     use crate::stdx::clock::Wall;
 
-    fn maker() -> KeyMaker {
-        Maker { who: Some("alice".to_owned()) }.now().unwrap()
+    fn alice() -> KeyMaker {
+        maker(&Person { who: Some("alice".to_owned()) }).unwrap()
     }
 
     #[test]
@@ -245,7 +235,7 @@ mod tests {
         let file = kept.path().join(init::CONFIG_FILE);
         for version in 2..=3 {
             let usage = KeyUsage::DataSealing;
-            rotate(&Config::load(&file).unwrap().keys, usage, maker()).unwrap();
+            rotate(&Config::load(&file).unwrap().keys, usage, alice()).unwrap();
             let sealer = Config::load(&file).unwrap().security.data_sealer();
             assert_eq!(sealer.newest_version(), version);
         }
@@ -267,7 +257,7 @@ mod tests {
         assert!(chip("data-sealing").unwrap_err().to_string().contains("token-cryptogram-sm4"));
         let add = |label, text: Option<&str>| {
             let path = text.map(|text| fs::write(&clear, text).map(|()| clear.as_path()).unwrap());
-            add(&Config::load(&file).unwrap().keys, named(label), path, maker())
+            add(&Config::load(&file).unwrap().keys, named(label), path, alice())
         };
         add("issuer-1", Some("11111111111111111111111111111111\n")).unwrap();
         add("issuer-1", None).unwrap();
@@ -293,7 +283,7 @@ mod tests {
         let file = directory.join(init::CONFIG_FILE);
         let keys = || Config::load(&file).unwrap().security.message_keys();
         let message = keys().newest().unwrap().wrap(b"x", &mut Entropy::system()).unwrap();
-        let maker = maker();
+        let maker = alice();
         rotate(&Config::load(&file).unwrap().keys, KeyUsage::MessageEncryption, maker).unwrap();
         let keys = keys().overlapping(std::time::Duration::from_secs(60));
         assert!(keys.open(&message, Wall(maker.at.0 + 59_999)).is_ok());

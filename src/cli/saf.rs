@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::host::user;
+use super::host::Person;
 use super::{Failure, HttpClient, say};
 use crate::config::Config;
 use crate::sim::{ApiCall, ApiMethod};
@@ -59,19 +59,6 @@ struct Daemon {
     /// Where the daemon's admin listener is, if not where the configuration says.
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<SocketAddr>,
-}
-
-#[derive(Debug, clap::Args)]
-struct Person {
-    /// Who decides; without it the user that the environment names, or the user's number.
-    #[arg(long, value_name = "NAME")]
-    who: Option<String>,
-}
-
-impl Person {
-    fn name(&self) -> String {
-        self.who.clone().unwrap_or_else(user)
-    }
 }
 
 pub(super) fn run(arguments: &Saf) -> Result<(), Failure> {
