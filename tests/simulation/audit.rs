@@ -51,6 +51,8 @@ pub(crate) struct Audit {
     to_issuers: BTreeMap<Place, TransactionId>,
     /// How often a byte of a request left as an original.
     originals: BTreeMap<TransactionId, u32>,
+    /// What issuers are asked about cards, and whether it has left.
+    enquiries: BTreeMap<TransactionId, bool>,
     approvals: BTreeMap<Name, Vec<u8>>,
     last_window: Option<SettlementWindow>,
     closed: BTreeSet<SettlementWindow>,
@@ -171,9 +173,13 @@ impl Audit {
                 self.tombstones.push((**tombstone).clone());
                 Ok(())
             }
-            Body::Transaction(TransactionEntry::Late(_) | TransactionEntry::Enquiry(_))
-            | Body::Token(_)
-            | Body::Operator(_) => Ok(()),
+            Body::Transaction(TransactionEntry::Enquiry(enquiry)) => {
+                let place = place_of(&enquiry.issuer, &Elements::default());
+                self.enquiries.insert(enquiry.transaction, false);
+                let before = self.to_issuers.insert(place, enquiry.transaction);
+                ensure(before.is_none(), "P3", || format!("{place:?} is used twice"))
+            }
+            Body::Transaction(TransactionEntry::Late(_)) | Body::Token(_) | Body::Operator(_) => Ok(()),
             Body::CutOver(window) => self.window(*window),
             Body::WindowClosed(window) => self.window_closed(*window),
         }
@@ -264,6 +270,10 @@ impl Audit {
         let Some(id) = self.to_issuers.get(&place).copied() else {
             return Err(format!("P1: {mti} {:?} leaves for an issuer and is in no durable entry", name.stan));
         };
+        if let Some(left) = self.enquiries.get_mut(&id) {
+            let again = std::mem::replace(left, true);
+            return ensure(!again, "P2", || format!("the enquiry {id} leaves twice")).map(|()| None);
+        }
         let day = message.settlement_date().ok().flatten();
         if mti.function == MessageFunction::Request {
             let request = self.requests.get(&id).ok_or(format!("P1: {id} leaves and is no request"))?;

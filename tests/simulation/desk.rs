@@ -11,7 +11,9 @@ use tokenswitch::link::{CloseReason, ConnectionId, Inbox, LinkCommand, LinkEvent
 use tokenswitch::sim::TestCard;
 use tokenswitch::stdx::clock::{Moment, Now, Wall};
 use tokenswitch::switch::{Decision, Exception, Limits, OperatorAct, SwitchConfig};
-use tokenswitch::tsp::{Asker, CallId, Command, Move, MoveRequest, ProvisionRequest, RequestId, TokenView};
+use tokenswitch::tsp::{
+    Answer, Asker, CallId, Command, Move, MoveRequest, ProvisionRequest, RequestId, TokenView,
+};
 use tokenswitch::vocab::{ChipPayment, InstitutionId, LinkId, Mti, Refusal, SentAt, TransactionId};
 
 use crate::house::{Crash, House};
@@ -146,8 +148,13 @@ impl Desk {
         let link = self.links[&connection];
         let mut bytes = Vec::new();
         encode(&dialect_of(link), message, &mut bytes).expect("the dialect can say it");
-        let header = vec![0x60; framing_of(link).header_length()];
-        self.inbox.push_frame(connection, &header, &bytes);
+        self.push_bytes(connection, &bytes);
+    }
+
+    /// A message that nobody's encoder would write.
+    pub(crate) fn push_bytes(&mut self, connection: ConnectionId, message: &[u8]) {
+        let header = vec![0x60; framing_of(self.links[&connection]).header_length()];
+        self.inbox.push_frame(connection, &header, message);
     }
 
     pub(crate) fn send(&mut self, connection: ConnectionId, message: &Message) {
@@ -401,13 +408,30 @@ impl Desk {
         ])
     }
 
+    /// One request to the vault, to its end.
+    pub(crate) fn vault(&mut self, command: Command) -> Option<Answer> {
+        let at_once = self.house.ask_vault(command, self.now).pop();
+        self.house.sync().expect("a good disk");
+        let durable = self.house.vault_durable(self.now).pop();
+        durable.or(at_once).map(|(_, answer)| answer)
+    }
+
+    /// The connections to issuers.
+    pub(crate) fn issuer_connections(&self) -> Vec<ConnectionId> {
+        self.links.keys().copied().filter(|connection| connection.is_dialled()).collect()
+    }
+
     /// The token's status changes.
     pub(crate) fn move_token(&mut self, asked: Move) {
-        let request =
-            MoveRequest { asker: asker(b"m"), reference: self.token.reference, asked, version: None };
-        self.house.ask_vault(Command::Move { call: CallId(2), request }, self.now);
-        self.house.sync().expect("a good disk");
-        self.house.vault_durable(self.now).remove(0).1.expect("it may be moved so");
+        let name = format!("{asked:?}");
+        let request = MoveRequest {
+            asker: asker(name.as_bytes()),
+            reference: self.token.reference,
+            asked,
+            version: None,
+        };
+        let told = self.vault(Command::Move { call: CallId(2), request });
+        told.expect("it is answered").expect("it may be moved so");
     }
 
     /// What the phone signs.

@@ -13,13 +13,19 @@ use tokenswitch::link::{Inbox, Outbox};
 use tokenswitch::stdx::clock::Now;
 use tokenswitch::stdx::random::Entropy;
 use tokenswitch::switch::{
-    Cards, EntryLog, Happened, History, Limits, LogFault, Node, NodeParts, Recovered, Recovery, SwitchConfig,
-    Unfinished,
+    AskedEnquiry, Cards, EntryLog, Happened, History, Limits, LogFault, Node, NodeParts, Recovered, Recovery,
+    SwitchConfig, Unfinished,
 };
-use tokenswitch::tsp::{Action, Answer, CallId, Command, Tsp};
+use tokenswitch::tsp::{
+    Action, Answer, CallId, CodeDelivery, Command, Detokenizer, EnquiryReply, IssuerWord, Tsp,
+};
 use tokenswitch::vocab::{BusinessDate, SettlementWindow, ShardId};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::setting::{ACQUIRERS, ISSUERS, issuer_keys, pool_of, tsp_config, wire_of};
+
+/// So many enquiries may be outstanding.
+const ENQUIRIES: usize = 256;
 
 /// A running switch, without threads, sockets or clock.
 pub(crate) struct House {
@@ -33,6 +39,11 @@ pub(crate) struct House {
     entropy: Entropy,
     /// Numbers of the vault's entries that are not durable yet.
     vault_waits: Vec<EntryNumber>,
+    /// What issuers say about cards that are to have tokens, on its way to the vault.
+    words_to: Sender<(CallId, IssuerWord)>,
+    words: Receiver<(CallId, IssuerWord)>,
+    /// Codes on their way to cardholders.
+    pub(crate) codes: Vec<CodeDelivery>,
     appended: Arc<AtomicU64>,
     pub(crate) watermark: EntryNumber,
     pub(crate) recovered: Recovered,
@@ -246,6 +257,7 @@ impl House {
             entropy: Entropy::seeded(seed ^ 3),
             first,
         });
+        let (words_to, words) = channel(ENQUIRIES);
         Ok(Self {
             reader: journal.reader(EntryNumber(1))?,
             journal,
@@ -255,6 +267,9 @@ impl House {
             tsp,
             entropy: Entropy::seeded(seed ^ 4),
             vault_waits: Vec::new(),
+            words_to,
+            words,
+            codes: Vec::new(),
             appended,
             watermark: found.last,
             recovered,
@@ -313,10 +328,28 @@ impl House {
                     self.vault_waits.push(number);
                 }
                 Action::Answer { call, answer } => answers.push((call, answer)),
-                Action::AskIssuer { .. } | Action::SendCode(_) => panic!("no issuer has agreed to be asked"),
+                Action::AskIssuer { call, enquiry } => {
+                    let reply = EnquiryReply::new(call, self.words_to.clone());
+                    self.node.enquire(AskedEnquiry { enquiry: *enquiry, reply });
+                }
+                Action::SendCode(code) => self.codes.push(*code),
             }
         }
         answers
+    }
+
+    /// What an issuer said, if one did.
+    pub(crate) fn issuers_word(&mut self) -> Option<(CallId, IssuerWord)> {
+        self.words.try_recv().ok()
+    }
+
+    /// How many tokens there are.
+    pub(crate) fn tokens(&self) -> usize {
+        self.tsp.tokens()
+    }
+
+    pub(crate) fn detokenizer(&self) -> Detokenizer {
+        self.tsp.detokenizer()
     }
 
     /// Applies and answers what is durable of the vault's.

@@ -21,6 +21,7 @@ mod setting;
 mod stand_in;
 mod taps;
 mod trouble;
+mod vault;
 mod windows;
 mod world;
 

@@ -11,7 +11,7 @@ use crate::plan;
 use crate::world::run;
 
 /// Each as the program names it.
-const FAULTS: [&str; 17] = [
+const FAULTS: [&str; 28] = [
     "durable-too-early",
     "silence-not-reversed",
     "lost-link-not-reversed",
@@ -29,9 +29,20 @@ const FAULTS: [&str; 17] = [
     "window-opens-again",
     "sync-left-out",
     "pan-in-answer",
+    "token-before-durable",
+    "token-made-twice",
+    "anybody-resumes",
+    "unlinked-comes-back",
+    "status-not-looked-at",
+    "old-card-kept",
+    "lost-card-forgotten",
+    "silence-is-yes",
+    "wrong-codes-free",
+    "controls-dropped",
+    "velocity-forgotten-at-restart",
 ];
 /// By then the slowest has been found many times over.
-const SEEDS_MOST: u64 = 3_000;
+const SEEDS_MOST: u64 = 6_000;
 
 /// The first seed that finds the fault, and what it says.
 fn found(fault: &'static str) -> Option<(u64, String)> {

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use tokenswitch::codec::{DataElement, LeakScan, Message};
+use tokenswitch::codec::{DataElement, LeakScan, Message, encode};
 use tokenswitch::journal::JournalConfig;
 use tokenswitch::link::ConnectionId;
+use tokenswitch::tsp::{Move, Suspender};
 
 use crate::desk::{Desk, FIRST, PARTIAL, SECOND, answer_to, get, repeat, reversal, set, with_mti};
 use crate::house::Crash;
-use crate::setting::{ACQUIRERS, GRACE, ISSUER_TIMEOUT, switch_config};
+use crate::setting::{ACQUIRERS, GRACE, ISSUER_TIMEOUT, dialect_of, switch_config};
 
 type Change = fn(&mut Message);
 
@@ -623,6 +624,52 @@ fn the_pan_in_an_answer_is_left_out() {
     assert!(!answer.has(DataElement::new(54).unwrap()));
     assert!(LeakScan::new(&desk.behind.pan).find(frame).is_none());
     assert!(desk.sent_to_issuers().is_empty(), "the answer could stand without it");
+}
+
+#[test]
+fn a_refusal_is_said_again_while_the_process_lives_and_unknown_after_it() {
+    let mut desk = Desk::open();
+    let request = desk.token_purchase(1);
+    desk.move_token(Move::Suspend(Suspender::Cardholder));
+    desk.send(FIRST, &request);
+    let refused = desk.answer();
+    assert_ne!(get(&refused, 39), "00");
+    desk.move_token(Move::Resume(Suspender::Cardholder));
+    desk.send(FIRST, &repeat(&request));
+    assert_eq!(get(&desk.answer(), 39), get(&refused, 39));
+    assert!(desk.sent_to_issuers().is_empty());
+    // Nothing was written down: to the next process it is unknown, and so the original.
+    let mut desk = desk.restart(Crash::Unsynced);
+    desk.sent_to_issuers();
+    desk.send(FIRST, &repeat(&request));
+    let (connection, asked) = desk.asked();
+    desk.send(connection, &answer_to(&asked, "00"));
+    assert_eq!(get(&desk.answer(), 39), "00");
+}
+
+#[test]
+fn a_balance_is_given_and_an_answer_with_a_malformed_one_is_an_unknown_outcome() {
+    for good in [true, false] {
+        let Forwarded { mut desk, connection, asked, .. } = forwarded(false);
+        let mut answer = answer_to(&asked, "00");
+        set(&mut answer, &[(54, "0002978C000000004250")]);
+        let mut bytes = Vec::new();
+        encode(&dialect_of(desk.link(connection).unwrap()), &answer, &mut bytes).unwrap();
+        let sign = bytes.windows(4).position(|four| four == b"978C").unwrap() + 3;
+        // Neither credit nor debit.
+        bytes[sign] = if good { b'C' } else { b'X' };
+        desk.push_bytes(connection, &bytes);
+        desk.settle();
+        let given = desk.answer();
+        if good {
+            assert_eq!((get(&given, 39).as_str(), get(&given, 54).as_str()), ("00", "0002978C000000004250"));
+            assert!(desk.sent_to_issuers().is_empty());
+        } else {
+            assert_eq!(get(&given, 39), "96");
+            assert!(!given.has(DataElement::new(54).unwrap()));
+            assert_eq!(desk.asked().1.mti().to_string(), "0420");
+        }
+    }
 }
 
 #[test]

@@ -6,15 +6,15 @@ use std::time::Duration;
 use tokenswitch::codec::{Dialect, FrameFormat};
 use tokenswitch::crypto::{CardKey, CryptogramKeys, CryptogramProfile, KeyLabel, SecurityModule};
 use tokenswitch::link::{Backoff, PoolConfig, SessionConfig, SignOn};
-use tokenswitch::sim::{TestCard, TestMerchant, test_cards, test_merchants};
+use tokenswitch::sim::{EnquiryAnswer, EnquiryRule, TestCard, TestMerchant, test_cards, test_merchants};
 use tokenswitch::stdx::clock::Wall;
 use tokenswitch::switch::{
     AcquirerConfig, Identifiers, IssuerConfig, Limits, RouteTable, StoreForwardConfig, SwitchConfig,
     TrackTwo, Wire,
 };
 use tokenswitch::tsp::{
-    Activation, CounterWindow, CryptogramChoice, DomainControls, PanRange, RequestorLimits, StepUpLimits,
-    TokenKeys, TokenRange, TokenRequestor, TspConfig, TspLimits,
+    Activation, ApprovalRule, CounterWindow, CryptogramChoice, DomainControls, IssuerRule, PanRange,
+    RequestorLimits, StepUpLimits, TokenKeys, TokenRange, TokenRequestor, TspConfig, TspLimits,
 };
 use tokenswitch::vocab::{
     Amount, Bin, Currency, EntryMode, InstitutionId, LinkId, Text, Token, TokenAssuranceMethod,
@@ -46,6 +46,8 @@ pub(crate) const REPEAT_WINDOW: Duration = Duration::from_secs(48 * 3600);
 pub(crate) const START: Wall = Wall(1_795_391_980_000);
 
 const ISSUER_BINS: [&[u8]; 2] = [b"476173", b"622848"];
+/// Cards whose issuers are asked whether they may have tokens.
+const ASKED_BINS: [&[u8]; 2] = [b"476199", b"622899"];
 const INSTITUTIONS: [&[u8]; 2] = [b"00012345678", b"87654321"];
 
 pub(crate) fn dialect_of(link: LinkId) -> Arc<Dialect> {
@@ -124,7 +126,8 @@ pub(crate) fn switch_config() -> SwitchConfig {
         };
         (*link, config)
     };
-    let routes: Vec<(Bin, LinkId)> = ISSUER_BINS.iter().map(|digits| bin(digits)).zip(ISSUERS).collect();
+    let bins = ISSUER_BINS.iter().zip(ISSUERS).chain(ASKED_BINS.iter().zip(ISSUERS));
+    let routes: Vec<(Bin, LinkId)> = bins.map(|(digits, link)| (bin(digits), link)).collect();
     SwitchConfig {
         institution: InstitutionId::parse(b"990001").expect("digits"),
         acquirers: ACQUIRERS.iter().enumerate().map(acquirer).collect(),
@@ -150,6 +153,7 @@ pub(crate) fn requestor_id() -> TokenRequestorId {
 
 pub(crate) fn tsp_config() -> TspConfig {
     let text = |bytes: &[u8]| Text::parse("product", bytes).expect("short");
+    let asked = Some(text(b"asked"));
     let modes = [b"07", b"10", b"05"].map(|mode| EntryMode::parse(mode).expect("digits"));
     let cryptograms = Some(CryptogramChoice {
         profile: CryptogramProfile::named("ccd-aes").expect("it is there"),
@@ -175,6 +179,8 @@ pub(crate) fn tsp_config() -> TspConfig {
         pan_ranges: vec![
             PanRange { bin: bin(ISSUER_BINS[0]), product: text(b"credit"), controlled: true, issuer: None },
             PanRange { bin: bin(ISSUER_BINS[1]), product: text(b"debit"), controlled: false, issuer: None },
+            PanRange { bin: bin(ASKED_BINS[0]), product: text(b"credit"), controlled: true, issuer: asked },
+            PanRange { bin: bin(ASKED_BINS[1]), product: text(b"debit"), controlled: false, issuer: asked },
         ],
         requestors: vec![TokenRequestor {
             id: requestor_id(),
@@ -201,7 +207,7 @@ pub(crate) fn tsp_config() -> TspConfig {
         counter_window: CounterWindow { behind: 32, ahead: 1_000 },
         resubmit_window: RESUBMIT_WINDOW,
         amount_tolerance: 0,
-        approvals: Vec::new(),
+        approvals: vec![IssuerRule { issuer: text(b"asked"), approval: ApprovalRule::Ask }],
         step_up: StepUpLimits::DEFAULT,
         receivers: Vec::new(),
         limits: TspLimits {
@@ -231,6 +237,41 @@ pub(crate) fn card_key(token: &Token) -> CardKey {
 pub(crate) fn cards(seed: u64, count: usize) -> Vec<TestCard> {
     let bins: Vec<Bin> = ISSUER_BINS.iter().map(|digits| bin(digits)).collect();
     test_cards(seed, &bins, 16, YearMonth { year: 2026, month: 11 }, count)
+}
+
+/// A card that may come to have tokens in a run.
+pub(crate) struct VaultCard {
+    pub(crate) card: TestCard,
+    /// The place of the card that may take its place.
+    pub(crate) successor: Option<usize>,
+    /// What its issuer says when it is asked; none where it is not.
+    pub(crate) issuer_says: Option<EnquiryAnswer>,
+}
+
+/// First `behind`, then as many without tokens, the successors of both, and cards whose issuers are asked.
+pub(crate) fn vault_cards(seed: u64, behind: &[TestCard]) -> Vec<VaultCard> {
+    let bins: Vec<Bin> = ASKED_BINS.iter().map(|digits| bin(digits)).collect();
+    let asked = test_cards(seed, &bins, 16, YearMonth { year: 2026, month: 11 }, 12);
+    let others = cards(seed, 30).split_off(12);
+    let plain = |(at, card): (usize, TestCard)| {
+        let successor = (at < 2 * behind.len()).then_some(at + 2 * behind.len());
+        VaultCard { card, successor, issuer_says: None }
+    };
+    let says = |card: TestCard| {
+        let rules = enquiry_rules();
+        let fits = |rule: &&EnquiryRule| card.pan.expose_digits().ends_with(rule.ends.as_bytes());
+        let answer = rules.iter().find(fits).map_or(EnquiryAnswer::Approve, |rule| rule.answer);
+        VaultCard { card, successor: None, issuer_says: Some(answer) }
+    };
+    let all = behind.iter().cloned().chain(others).enumerate().map(plain);
+    all.chain(asked.into_iter().map(says)).collect()
+}
+
+/// What issuers say when they are asked, by the last digit of the card.
+pub(crate) fn enquiry_rules() -> Vec<EnquiryRule> {
+    use EnquiryAnswer::{Decline, Silent, StepUp};
+    let rules = [("1", Decline), ("2", Silent), ("3", StepUp), ("4", StepUp), ("5", StepUp), ("6", StepUp)];
+    rules.map(|(ends, answer)| EnquiryRule { ends: ends.to_owned(), answer }).to_vec()
 }
 
 pub(crate) fn merchants(seed: u64) -> Vec<TestMerchant> {

@@ -4,29 +4,31 @@
 mod network;
 mod peers;
 mod trouble;
+mod vault;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::ErrorKind;
 
 use tokenswitch::codec::{DataElement, FrameReader, decode};
-use tokenswitch::journal::{JournalError, MemoryDisk};
+use tokenswitch::journal::{Body, JournalError, MemoryDisk};
 use tokenswitch::link::{CloseReason, ConnectionId, Inbox, LinkCommand, Outbox};
-use tokenswitch::sim::{self, AcquirerSimulator, IssuerSimulator, Phone, PresentedCard, reconcile};
+use tokenswitch::sim::{self, AcquirerSimulator, IssuerSimulator, Phone, PresentedCard, Record, reconcile};
 use tokenswitch::stdx::clock::{Moment, Now};
 use tokenswitch::switch::{LogFault, SwitchConfig};
-use tokenswitch::tsp::{CallId, Command, ProvisionRequest};
-use tokenswitch::vocab::{LinkId, TokenReferenceId};
+use tokenswitch::vocab::{LinkId, Pan};
 
-use self::peers::{acquirer, asker, issuer};
+use self::peers::{acquirer, issuer};
+use self::vault::issue;
 use crate::audit::{Audit, Broken};
 use crate::house::{Crash, House};
 use crate::line::Line;
 use crate::setting::{
     ACQUIRERS, ISSUERS, START, card_key, cards, dialect_of, framing_of, is_issuer, passing_config,
-    requestor_id, switch_config,
+    requestor_id, switch_config, vault_cards,
 };
 use crate::trouble::{Met, Trouble, Troubles};
+use crate::vault::{Asked, VaultBook};
 
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLI;
@@ -108,7 +110,7 @@ enum Happening {
     Cut,
     Crash(Crash),
     Restart,
-    /// A token is suspended or resumed.
+    /// Something is asked of the vault.
     Vault,
     DiskFull,
     DiskFreed,
@@ -192,7 +194,14 @@ pub(crate) struct World {
     accepted: u64,
     acquirers: Vec<Acquirer>,
     issuers: Vec<Issuer>,
-    tokens: Vec<TokenReferenceId>,
+    /// For what is asked of the vault.
+    vault_random: fastrand::Rng,
+    /// Cards that pay with their tokens may come to have other numbers. Nobody then completes holds: the simulated
+    /// acquirers name them by DE 37 alone, and what cannot be found goes to the card of the day.
+    renumbers: bool,
+    book: VaultBook,
+    /// Everything that was asked of it.
+    asked: Vec<(String, Asked)>,
     calls: u64,
     audit: Audit,
     trace: Trace,
@@ -234,31 +243,24 @@ pub(crate) fn run(plan: Plan, in_words: bool) -> Result<Summary, Failure> {
 impl World {
     fn new(plan: Plan, in_words: bool) -> Self {
         let mut random = fastrand::Rng::with_seed(plan.seed);
+        let mut vault_random = fastrand::Rng::with_seed(plan.seed ^ 0x7A_17);
+        let renumbers = vault_random.u32(0..4) == 0;
         let disk = MemoryDisk::new();
         let started = Now { moment: Moment(0), wall: START };
         let mut house =
             House::open(&disk, plan.seed, started, config_of(plan), QUEUE_BYTES).expect("an empty disk");
         let all = cards(plan.seed, 12);
         let (plain, behind) = all.split_at(6);
-        let (mut tokens, mut presented, mut secrets) = (Vec::new(), Vec::<PresentedCard>::new(), Vec::new());
-        presented.extend(plain.iter().map(PresentedCard::card));
+        let mut presented: Vec<PresentedCard> = plain.iter().map(PresentedCard::card).collect();
+        let mut book = VaultBook::new(vault_cards(plan.seed, behind));
         for (at, card) in behind.iter().enumerate() {
-            let request = ProvisionRequest {
-                sequence: card.sequence,
-                ..ProvisionRequest::of(asker(&format!("p{at}")), card.pan.clone(), card.expiry)
-            };
-            let call = CallId(at as u64);
-            house.ask_vault(Command::Provision { call, request: Box::new(request) }, started);
-            house.sync().expect("a good disk");
-            let (_, answer) = house.vault_durable(started).pop().expect("it is durable");
-            let view = answer.expect("there is room").token().expect("a token");
-            tokens.push(view.reference);
-            secrets.push(card.pan.clone());
+            let view = issue(&mut house, &mut book, at, started).expect("there is room");
             let requestor = random.bool().then(requestor_id);
             let token =
                 PresentedCard::token(view.token, Some(view.expiry), requestor, Some(card.pan.clone()));
             presented.push(token.in_phone(Phone::new(card_key(&view.token), 0)));
         }
+        let secrets: Vec<Pan> = book.cards().iter().map(|card| card.card.pan.clone()).collect();
         let mut audit = Audit::new(&secrets);
         let entries = tokenswitch::journal::Reader::offline(
             Box::new(disk.clone()),
@@ -267,6 +269,7 @@ impl World {
         );
         let entries: Vec<_> = entries.expect("it reads").0.map(|entry| entry.expect("it reads")).collect();
         audit.read_back(&entries).expect("nothing was there before");
+        book.read_back(&entries).expect("nobody has paid");
         let acquirers =
             (0..ACQUIRERS.len()).map(|at| acquirer(at, plan.seed, &presented, &mut random)).collect();
         let issuers = (0..ISSUERS.len()).map(|at| issuer(at, plan.seed, &mut random)).collect();
@@ -287,7 +290,10 @@ impl World {
             accepted: 0,
             acquirers,
             issuers,
-            tokens,
+            vault_random,
+            renumbers,
+            book,
+            asked: Vec::new(),
             calls: 1_000,
             audit,
             trace: Trace { hash: 0xCBF2_9CE4_8422_2325, words: in_words.then(String::new) },
@@ -357,8 +363,8 @@ impl World {
             let wait = self.random.u64(0..span.max(1));
             self.later(wait, Happening::Cut);
         }
-        for _ in 0..self.random.u32(0..4) {
-            let wait = self.random.u64(0..span.max(1));
+        for _ in 0..self.vault_random.u32(0..12) {
+            let wait = self.vault_random.u64(0..span.max(1));
             self.later(wait, Happening::Vault);
         }
         self.schedule_troubles(span);
@@ -383,7 +389,7 @@ impl World {
         });
         let waits = self.acquirers.iter().any(|acquirer| acquirer.brain.outstanding() > 0);
         let to_come = self.queue.values().any(|what| !what.may_be_missed());
-        idle && self.payments_left == 0 && !waits && !to_come && self.grace_is_over()
+        idle && self.book.is_idle() && self.payments_left == 0 && !waits && !to_come && self.grace_is_over()
     }
 
     /// Approvals that were not given are reversed only after their grace.
@@ -402,9 +408,16 @@ impl World {
     /// The end of the run: book against ledger, and what the journal says.
     fn judge(&mut self) -> Step {
         self.note("at rest");
+        let now = self.house_now();
+        if let Some(house) = &mut self.house {
+            vault::compare(house, &mut self.book, now)?;
+        }
         self.audit.at_rest()?;
         let book = self.acquirers.iter().flat_map(|acquirer| acquirer.brain.records());
-        let ledger = || self.issuers.iter().flat_map(|issuer| issuer.brain.ledger().records());
+        let ledger = || {
+            let all = self.issuers.iter().flat_map(|issuer| issuer.brain.ledger().records());
+            all.map(|record| Record { pan: record.pan.map(|pan| self.book.account(pan)), ..record })
+        };
         let differences = reconcile(book, ledger());
         if let Some(first) = differences.first() {
             return Err(format!("P3: book and ledger differ, {} in all: {first}", differences.len()));
@@ -463,7 +476,7 @@ impl World {
             Happening::Cut => self.cut(),
             Happening::Crash(how) => self.crash(how),
             Happening::Restart => self.restart()?,
-            Happening::Vault => self.move_token(),
+            Happening::Vault => self.ask_something()?,
             Happening::DiskFull => self.disk_full(),
             Happening::DiskFreed => self.disk_freed(),
             Happening::DiskStuck => self.disk_stuck(),
@@ -488,10 +501,10 @@ impl World {
 
     fn step(&mut self) -> Step {
         self.stepping = false;
+        self.hear_vault()?;
         let now = self.house_now();
         let Some(house) = self.house.as_mut() else { return Ok(()) };
         let inbox = std::mem::take(&mut self.inbox);
-        house.vault_durable(now);
         let stepped = house.step(&inbox, now, &mut self.outbox);
         self.after_step(stepped)
     }
@@ -521,6 +534,7 @@ impl World {
             self.later(0, Happening::Crash(how));
         }
         self.carry_out()?;
+        self.hear_issuers()?;
         if unsynced && !self.syncing {
             self.syncing = true;
             let wait = match self.random.u32(0..200) {
@@ -550,6 +564,7 @@ impl World {
         };
         let (watermark, more) = (house.watermark, house.has_unsynced());
         self.audit.group(&entries)?;
+        self.book.durable(&entries)?;
         self.note(&format!("durable up to {}", watermark.0));
         if more {
             self.syncing = true;
@@ -658,9 +673,14 @@ impl World {
         };
         let entries = house.read_new();
         self.audit.read_back(&entries)?;
+        self.book.read_back(&entries)?;
+        let events = entries.iter().filter(|entry| matches!(entry.body, Body::Token(_))).count();
+        let unanswered = self.book.restarted(events, house.appended())?;
+        vault::compare(&mut house, &mut self.book, now)?;
         self.note(&format!("restart: {:?}", house.recovered));
         self.house = Some(house);
         self.wake();
-        Ok(())
+        // Whoever has heard nothing asks again.
+        unanswered.into_iter().try_for_each(|(id, asked)| self.ask(id, asked))
     }
 }

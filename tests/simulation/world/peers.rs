@@ -11,14 +11,13 @@ use tokenswitch::sim::{
     RuledAnswer, Standing,
 };
 use tokenswitch::stdx::clock::Moment;
-use tokenswitch::tsp::{Asker, CallId, Command, Move, MoveRequest, RequestId, Suspender};
 use tokenswitch::vocab::{
     Amount, Currency, LinkId, MessageClass, MessageFunction, Mti, PosEntryMode, ProcessingCode, ResponseCode,
 };
 
 use super::{Acquirer, Happening, Issuer, MILLI, Step, World};
 use crate::setting::{
-    ACQUIRERS, ISSUERS, dialect_of, framing_of, institution_of, is_issuer, merchants, requestor_id,
+    ACQUIRERS, ISSUERS, dialect_of, enquiry_rules, framing_of, institution_of, is_issuer, merchants,
 };
 use crate::trouble::Trouble;
 
@@ -116,13 +115,14 @@ impl World {
                 2 => changed(link, &mut answer, DataElement::RRN, b"000000000000"),
                 3 => changed(link, &mut answer, DataElement::TERMINAL, b"NOBODYS1"),
                 4 => changed(link, &mut answer, DataElement::AMOUNT, b"000099999999"),
-                5 => {
+                // Nothing but its number says which card an enquiry's answer is about.
+                5 if !is_enquiry(&answer) => {
                     // Another one's number, which may well be waited for.
                     let stan = answer.stan().ok().flatten().map_or(1, |stan| stan.get());
                     let other = format!("{:06}", stan % 999_999 + 1);
                     changed(link, &mut answer, DataElement::STAN, other.as_bytes())
                 }
-                6 => changed(link, &mut answer, DataElement::CURRENCY, b"999"),
+                5 | 6 => changed(link, &mut answer, DataElement::CURRENCY, b"999"),
                 7 => Some((0..message.len()).map(|_| self.random.u8(..)).collect()),
                 _ => {
                     answer.remove(DataElement::RESPONSE_CODE);
@@ -149,7 +149,8 @@ impl World {
         self.payments_left -= 1;
         let now = self.now();
         let at = self.random.usize(..self.acquirers.len());
-        let payment = match self.open_hold(at).filter(|_| self.random.bool()) {
+        let hold = self.open_hold(at).filter(|_| !self.renumbers);
+        let payment = match hold.filter(|_| self.random.bool()) {
             Some(hold) => self.completion(at, hold),
             None => self.payment(),
         };
@@ -261,26 +262,11 @@ impl World {
             self.note(&said);
         }
     }
+}
 
-    pub(super) fn move_token(&mut self) {
-        let now = self.house_now();
-        self.calls += 1;
-        let call = CallId(self.calls);
-        let reference = self.tokens[self.random.usize(..self.tokens.len())];
-        let asked = if self.random.bool() {
-            Move::Suspend(Suspender::Cardholder)
-        } else {
-            Move::Resume(Suspender::Cardholder)
-        };
-        let request = MoveRequest { asker: asker(&format!("m{call:?}")), reference, asked, version: None };
-        let Some(house) = self.house.as_mut() else { return };
-        house.ask_vault(Command::Move { call, request }, now);
-        self.note(&format!("vault: {asked:?}"));
-        if !self.syncing {
-            self.syncing = true;
-            self.later(MILLI, Happening::Sync);
-        }
-    }
+/// Whether it is about a card that is to have a token (DE 3 = 33).
+fn is_enquiry(answer: &Message) -> bool {
+    answer.get(DataElement::PROCESSING_CODE).is_some_and(|code| code.starts_with(b"33"))
 }
 
 /// The message with another value in it; `None` when the dialect has no such value.
@@ -295,10 +281,6 @@ pub(super) fn encoded(link: LinkId, message: &Message) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode(&dialect_of(link), message, &mut bytes).expect("it was decoded");
     bytes
-}
-
-pub(super) fn asker(id: &str) -> Asker {
-    Asker::requestor(requestor_id(), RequestId::parse(id.as_bytes()).expect("short"))
 }
 
 pub(super) fn plan_of(seed: u64, rules: &[(&str, Fault)]) -> FaultPlan {
@@ -375,7 +357,7 @@ pub(super) fn issuer(at: usize, seed: u64, random: &mut fastrand::Rng) -> Issuer
         header: vec![0x60; framing_of(link).header_length()],
         signs_on: false,
         rules: [("ends=1", "51"), ("ends=12", "10"), ("ends=13", "Z9"), ("ends=3", "91")].map(rule).to_vec(),
-        enquiries: Vec::new(),
+        enquiries: enquiry_rules(),
         faults: plan_of(random.u64(..), faults),
         // One in eight issuers is as slow as may be.
         think: Duration::from_millis(if random.u32(0..8) == 0 {

@@ -1,0 +1,643 @@
+//! `VaultBook`: what requestors, issuers and operators know of the vault by its answers alone, kept by the smallest
+//! model of a token's life that says the same. It foretells every answer, and is compared with the vault after every
+//! restart and at the end. It knows nothing of how the vault decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokenswitch::journal::{
+    Body, Entry, OutcomeEntry, RequestEntry, StoredEntry, StoredKind, TransactionEntry,
+};
+use tokenswitch::sim::EnquiryAnswer;
+use tokenswitch::stdx::clock::Wall;
+use tokenswitch::tsp::{
+    Answer, CallId, CardEvent, IssuerWord, Move, ProvisioningRefusal as Refusal, Suspender, TokenStatus,
+    TokenView, Told,
+};
+use tokenswitch::vocab::{
+    MessageClass, MessageFunction, Outcome, Pan, TokenReferenceId, TransactionId, TransactionKind,
+};
+
+use crate::audit::Broken;
+use crate::setting::VaultCard;
+
+/// What is asked of the vault. Tokens and cards by their place in the order of issue and in the setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Token { card: usize },
+    Move { token: usize, to: Move },
+    Assurance { token: usize, method: [u8; 2] },
+    Narrow { token: usize, to: Option<Narrowing> },
+    Card { card: usize, event: CardEvent },
+    Code { token: usize },
+    Proof { token: usize, code: [u8; 6] },
+}
+
+/// What a token is narrowed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Narrowing {
+    /// Contactless chip only.
+    Tap,
+    /// Up to `SMALL` at a time.
+    Small,
+    /// So many payments in twenty-four hours.
+    Seldom(u16),
+}
+
+/// The most that a token narrowed so may pay at a time, in minor units.
+pub(crate) const SMALL: u64 = 5_000;
+/// How long codes are good, how many there are, and how often one may be wrong.
+const CODE_MILLIS: u64 = 600_000;
+const CODES: u8 = 3;
+const TRIES: u8 = 3;
+const DAY: u64 = 86_400_000;
+
+/// What its holder knows of a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Holding {
+    pub(crate) card: usize,
+    pub(crate) status: TokenStatus,
+    pub(crate) held_by: BTreeSet<Suspender>,
+    /// Held by the issuer because its card is lost, and for no other reason.
+    with_card: bool,
+    version: u32,
+    assurance: [u8; 2],
+    pub(crate) narrowed: Option<Narrowing>,
+    /// The card has its second expiry date.
+    pub(crate) new_expiry: bool,
+    proof: Option<Proof>,
+}
+
+/// What its cardholder has to prove.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Proof {
+    sent: u8,
+    wrong: u8,
+    until: u64,
+    /// As it came to the cardholder, if it did.
+    code: Option<[u8; 6]>,
+}
+
+/// What an answer says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Heard {
+    Token {
+        token: usize,
+        status: TokenStatus,
+        held_by: BTreeSet<Suspender>,
+        version: u32,
+        assurance: [u8; 2],
+    },
+    Changed(u32),
+    /// A refusal that is remembered.
+    No(Refusal),
+}
+
+/// All tokens, and the cards that are not as any.
+#[derive(Debug, Clone, Default)]
+struct Standing {
+    tokens: Vec<Holding>,
+    /// Whether they are closed for good.
+    blocked: BTreeMap<usize, bool>,
+}
+
+/// A request that is not answered.
+#[derive(Debug, Clone)]
+struct Open {
+    call: CallId,
+    id: String,
+    asked: Asked,
+    word: Option<EnquiryAnswer>,
+    at: Wall,
+}
+
+/// What a token may be used for from an entry on.
+type Since = (u64, TokenStatus, Option<Narrowing>);
+
+pub(crate) struct VaultBook {
+    cards: Vec<VaultCard>,
+    standing: Standing,
+    /// As their holders were told: number, reference, expiry.
+    views: Vec<Option<TokenView>>,
+    answered: BTreeMap<String, (Asked, Heard)>,
+    /// Written down, in this order, and not answered.
+    written: Vec<Open>,
+    /// Waiting for an issuer.
+    enquired: Vec<Open>,
+    /// How many events of the vault's were answered or found.
+    events: usize,
+    history: Vec<Vec<Since>>,
+    /// Payments that count, by token: entry, time, transaction.
+    uses: BTreeMap<u64, Vec<(u64, Wall, TransactionId)>>,
+    /// How many entries were looked at.
+    entries: usize,
+}
+
+type Step = Result<(), Broken>;
+
+fn ensure(holds: bool, promise: &str, what: impl FnOnce() -> String) -> Step {
+    if holds { Ok(()) } else { Err(format!("{promise}: {}", what())) }
+}
+
+impl Holding {
+    fn issued(card: usize, status: TokenStatus, assurance: &[u8; 2]) -> Self {
+        Self {
+            card,
+            status,
+            held_by: BTreeSet::new(),
+            with_card: false,
+            version: 1,
+            assurance: *assurance,
+            narrowed: None,
+            new_expiry: false,
+            proof: (status == TokenStatus::Inactive).then(Proof::default),
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.status == TokenStatus::Deactivated
+    }
+
+    fn unlink(&mut self) {
+        self.status = TokenStatus::Deactivated;
+        self.held_by.clear();
+        self.with_card = false;
+    }
+
+    fn free_of(&mut self, by: Suspender) {
+        self.held_by.remove(&by);
+        self.with_card &= by != Suspender::Issuer;
+        self.status = if self.held_by.is_empty() { TokenStatus::Active } else { TokenStatus::Suspended };
+    }
+
+    fn hold(&mut self, by: Suspender) {
+        self.held_by.insert(by);
+        self.with_card &= by != Suspender::Issuer;
+        self.status = TokenStatus::Suspended;
+    }
+
+    fn moves(&mut self, to: Move, blocked: bool) -> Result<(), Refusal> {
+        let waits = self.status == TokenStatus::Inactive;
+        match to {
+            Move::Unlink => self.unlink(),
+            // What its cardholder has to prove, its requestor cannot say.
+            Move::Activate if waits => return Err(Refusal::StatusDoesNotAllow),
+            Move::Activate if blocked => return Err(Refusal::CardBlocked),
+            _ if waits || self.is_gone() => return Err(Refusal::StatusDoesNotAllow),
+            Move::Activate if self.status == TokenStatus::Suspended => {
+                return Err(Refusal::StatusDoesNotAllow);
+            }
+            Move::Activate => {}
+            Move::Suspend(by) => self.hold(by),
+            Move::Resume(by) => self.free_of(by),
+        }
+        Ok(())
+    }
+
+    /// What happens to its card; whether that changes it.
+    fn card(&mut self, event: CardEvent, successor: Option<usize>) -> bool {
+        let before = self.clone();
+        let usable = matches!(self.status, TokenStatus::Active | TokenStatus::Suspended);
+        match event {
+            CardEvent::NewExpiry => self.new_expiry = true,
+            CardEvent::NewPan => (self.card, self.new_expiry) = (successor.unwrap_or(self.card), false),
+            CardEvent::Lost | CardEvent::Stolen => {
+                if usable && !self.held_by.contains(&Suspender::Issuer) {
+                    self.hold(Suspender::Issuer);
+                    self.with_card = true;
+                }
+            }
+            CardEvent::Found if self.with_card => self.free_of(Suspender::Issuer),
+            CardEvent::Found => {}
+            CardEvent::Closed => self.unlink(),
+        }
+        let always = matches!(event, CardEvent::NewExpiry | CardEvent::NewPan);
+        let changes = always || *self != before;
+        self.version += u32::from(changes);
+        changes
+    }
+}
+
+impl Standing {
+    /// What becomes of a request; a refusal changes nothing.
+    fn apply(&mut self, cards: &[VaultCard], open: &Open) -> Result<Heard, Refusal> {
+        match &open.asked {
+            Asked::Token { card } => self.provision(*card, open.word),
+            Asked::Card { card, event } => self.card(*card, cards[*card].successor, *event),
+            Asked::Code { token } => {
+                let proof = self.tokens[*token].proof.as_mut().ok_or(Refusal::NothingToProve)?;
+                if proof.sent == CODES {
+                    return Err(Refusal::CodesExhausted);
+                }
+                *proof = Proof { sent: proof.sent + 1, until: open.at.0 + CODE_MILLIS, code: None, ..*proof };
+                Ok(self.heard(*token))
+            }
+            Asked::Proof { token, code } => self.prove(*token, *code, open.at),
+            Asked::Move { token, .. } | Asked::Assurance { token, .. } | Asked::Narrow { token, .. } => {
+                self.change(*token, &open.asked)?;
+                Ok(self.heard(*token))
+            }
+        }
+    }
+
+    fn change(&mut self, token: usize, asked: &Asked) -> Result<(), Refusal> {
+        let blocked = self.blocked.contains_key(&self.tokens[token].card);
+        let token = &mut self.tokens[token];
+        let before = token.clone();
+        match asked {
+            Asked::Move { to, .. } => token.moves(*to, blocked)?,
+            _ if token.is_gone() => return Err(Refusal::StatusDoesNotAllow),
+            Asked::Assurance { method, .. } => token.assurance = *method,
+            Asked::Narrow { to, .. } => token.narrowed = *to,
+            _ => {}
+        }
+        token.version += u32::from(*token != before);
+        if token.status != TokenStatus::Inactive {
+            token.proof = None;
+        }
+        Ok(())
+    }
+
+    fn provision(&mut self, card: usize, word: Option<EnquiryAnswer>) -> Result<Heard, Refusal> {
+        if self.blocked.contains_key(&card) {
+            return Err(Refusal::CardBlocked);
+        }
+        let (status, assurance) = match word {
+            None => (TokenStatus::Active, b"00"),
+            Some(EnquiryAnswer::Approve) => (TokenStatus::Active, b"10"),
+            Some(EnquiryAnswer::StepUp) => (TokenStatus::Inactive, b"00"),
+            Some(EnquiryAnswer::Decline) => return Ok(Heard::No(Refusal::DeclinedByIssuer)),
+            Some(EnquiryAnswer::Silent) => return Err(Refusal::NoAnswerFromIssuer),
+        };
+        self.tokens.push(Holding::issued(card, status, assurance));
+        Ok(self.heard(self.tokens.len() - 1))
+    }
+
+    fn prove(&mut self, token: usize, code: [u8; 6], at: Wall) -> Result<Heard, Refusal> {
+        let holding = &mut self.tokens[token];
+        let proof = holding.proof.as_mut().ok_or(Refusal::NothingToProve)?;
+        if proof.sent == 0 || at.0 >= proof.until {
+            return Err(Refusal::NoCode);
+        }
+        if proof.code == Some(code) {
+            holding.proof = None;
+            (holding.status, holding.assurance) = (TokenStatus::Active, *b"11");
+            holding.version += 1;
+            return Ok(self.heard(token));
+        }
+        proof.wrong += 1;
+        if proof.wrong < TRIES {
+            return Ok(Heard::No(Refusal::CodeWrong));
+        }
+        holding.proof = None;
+        holding.unlink();
+        holding.version += 1;
+        Ok(Heard::No(Refusal::ProofFailed))
+    }
+
+    fn card(&mut self, card: usize, successor: Option<usize>, event: CardEvent) -> Result<Heard, Refusal> {
+        if !self.tokens.iter().any(|token| token.card == card) {
+            return Err(Refusal::UnknownCard);
+        }
+        if self.blocked.get(&card) == Some(&true) && event != CardEvent::Closed {
+            return Err(Refusal::CardBlocked);
+        }
+        if event == CardEvent::NewPan && successor.is_none_or(|next| self.blocked.contains_key(&next)) {
+            return Err(if successor.is_none() { Refusal::CardNotEligible } else { Refusal::CardBlocked });
+        }
+        let of_card = self.tokens.iter_mut().filter(|token| token.card == card);
+        let changed = of_card.map(|token| u32::from(token.card(event, successor))).sum();
+        for token in &mut self.tokens {
+            if token.is_gone() {
+                token.proof = None;
+            }
+        }
+        match event {
+            CardEvent::Found => drop(self.blocked.remove(&card)),
+            CardEvent::NewExpiry => {}
+            _ => drop(self.blocked.insert(card, event == CardEvent::Closed)),
+        }
+        Ok(Heard::Changed(changed))
+    }
+
+    fn heard(&self, token: usize) -> Heard {
+        let Holding { status, held_by, version, assurance, .. } = self.tokens[token].clone();
+        Heard::Token { token, status, held_by, version, assurance }
+    }
+}
+
+impl VaultBook {
+    pub(crate) fn new(cards: Vec<VaultCard>) -> Self {
+        Self {
+            cards,
+            standing: Standing::default(),
+            views: Vec::new(),
+            answered: BTreeMap::new(),
+            written: Vec::new(),
+            enquired: Vec::new(),
+            events: 0,
+            history: Vec::new(),
+            uses: BTreeMap::new(),
+            entries: 0,
+        }
+    }
+
+    pub(crate) fn cards(&self) -> &[VaultCard] {
+        &self.cards
+    }
+
+    /// The first card of the account: one that took a card's place is the same to whoever paid.
+    pub(crate) fn account(&self, pan: Pan) -> Pan {
+        let place = self.cards.iter().position(|it| it.card.pan == pan);
+        let first = self.cards.iter().find(|it| it.successor.is_some() && it.successor == place);
+        first.map_or(pan, |first| first.card.pan.clone())
+    }
+
+    /// Whether every request is answered.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.written.is_empty() && self.enquired.is_empty()
+    }
+
+    /// Tokens whose holders know them, with what they know.
+    pub(crate) fn known(&self) -> impl Iterator<Item = (usize, &TokenView, &Holding)> {
+        let both = self.views.iter().zip(&self.standing.tokens).enumerate();
+        both.filter_map(|(at, (view, holding))| Some((at, view.as_ref()?, holding)))
+    }
+
+    /// How a token is asked for by its holder.
+    pub(crate) fn reference(&self, token: usize) -> Option<TokenReferenceId> {
+        Some(self.views.get(token)?.as_ref()?.reference)
+    }
+
+    pub(crate) fn tokens(&self) -> usize {
+        self.standing.tokens.len()
+    }
+
+    /// Every request that was answered for good.
+    pub(crate) fn answered_requests(&self) -> impl Iterator<Item = (&str, &Asked)> {
+        self.answered.iter().map(|(id, (asked, _))| (id.as_str(), asked))
+    }
+
+    /// The code with which a token's cardholder may prove itself: none when none was sent, and nothing can be said
+    /// while another is on its way or was lost.
+    pub(crate) fn code_of(&self, token: usize) -> Option<Option<[u8; 6]>> {
+        let about = |open: &&Open| matches!(open.asked, Asked::Code { token: it } | Asked::Proof { token: it, .. } if it == token);
+        let proof = self.standing.tokens[token].proof.as_ref()?;
+        let quiet = self.written.iter().find(about).is_none() && (proof.sent == 0 || proof.code.is_some());
+        quiet.then_some(proof.code)
+    }
+
+    /// As it will be once all that is written down is applied.
+    fn ahead(&self) -> Standing {
+        let mut ahead = self.standing.clone();
+        for open in &self.written {
+            let _ = ahead.apply(&self.cards, open);
+        }
+        ahead
+    }
+
+    /// Something was asked; `told` is what was answered at once.
+    pub(crate) fn asks(
+        &mut self,
+        call: CallId,
+        id: &str,
+        asked: &Asked,
+        at: Wall,
+        told: Option<&Answer>,
+    ) -> Step {
+        let in_flight = self.written.iter().chain(&self.enquired).find(|open| open.id == id);
+        if let Some(first) = in_flight {
+            let same = first.asked == *asked;
+            let refusal = if same { Refusal::RequestInFlight } else { Refusal::RequestIdReused };
+            return self.same(id, Some(&Err(refusal)), told);
+        }
+        if let Some((first, heard)) = self.answered.get(id) {
+            let (same, heard) = (first == asked, heard.clone());
+            return if same {
+                let told = told.ok_or_else(|| format!("P2: the repeat of {id} {asked:?} waits"))?;
+                self.hears(id, &heard, told)
+            } else {
+                self.same(id, Some(&Err(Refusal::RequestIdReused)), told)
+            };
+        }
+        let open = Open { call, id: id.to_owned(), asked: asked.clone(), word: None, at };
+        let mut ahead = self.ahead();
+        if let Asked::Token { card } = asked
+            && self.cards[*card].issuer_says.is_some()
+            && !ahead.blocked.contains_key(card)
+        {
+            self.enquired.push(open);
+            return self.same(id, None, told);
+        }
+        let foretold = ahead.apply(&self.cards, &open).err().map(Err);
+        if foretold.is_none() {
+            self.written.push(open);
+        }
+        self.same(id, foretold.as_ref(), told)
+    }
+
+    /// An issuer's word about a request, and what was answered at once upon it.
+    pub(crate) fn issuer_said(
+        &mut self,
+        call: CallId,
+        said: &IssuerWord,
+        at: Wall,
+        told: Option<&Answer>,
+    ) -> Step {
+        let place = self.enquired.iter().position(|open| open.call == call);
+        let place = place.ok_or_else(|| format!("P2: {call:?} hears of its issuer twice"))?;
+        let word = match said {
+            IssuerWord::Approved(_) => EnquiryAnswer::Approve,
+            IssuerWord::StepUp(_) => EnquiryAnswer::StepUp,
+            IssuerWord::Declined => EnquiryAnswer::Decline,
+            IssuerWord::Silent => EnquiryAnswer::Silent,
+        };
+        let open = Open { word: Some(word), at, ..self.enquired.remove(place) };
+        let Asked::Token { card } = open.asked else {
+            return Err(format!("P6: an issuer is asked of {open:?}"));
+        };
+        let its = self.cards[card].issuer_says;
+        ensure(word == EnquiryAnswer::Silent || Some(word) == its, "P6", || {
+            format!("the issuer says {its:?} of {}, and {word:?} is heard", open.id)
+        })?;
+        let foretold = self.ahead().apply(&self.cards, &open).err().map(Err);
+        let id = open.id.clone();
+        if foretold.is_none() {
+            self.written.push(open);
+        }
+        self.same(&id, foretold.as_ref(), told)
+    }
+
+    /// The answer to what is durable. `appended`: the entry after which payments are held to it.
+    pub(crate) fn answers(&mut self, call: CallId, answer: &Answer, appended: u64) -> Step {
+        let first = self.written.first().filter(|open| open.call == call);
+        ensure(first.is_some(), "P1", || format!("{call:?} is answered out of turn: {answer:?}"))?;
+        let open = self.written.remove(0);
+        let heard = self.take(open.clone(), appended)?;
+        self.hears(&open.id, &heard, answer)
+    }
+
+    /// What is durable is so from now on.
+    fn take(&mut self, open: Open, appended: u64) -> Result<Heard, Broken> {
+        self.events += 1;
+        let heard = self.standing.apply(&self.cards, &open);
+        let heard = heard.map_err(|refusal| format!("P8: {} became {refusal} meanwhile", open.id))?;
+        self.views.resize(self.standing.tokens.len(), None);
+        self.history.resize(self.standing.tokens.len(), Vec::new());
+        for (of_token, token) in self.history.iter_mut().zip(&self.standing.tokens) {
+            let now = (appended, token.status, token.narrowed);
+            if of_token.last().is_none_or(|last| (last.1, last.2) != (now.1, now.2)) {
+                of_token.push(now);
+            }
+        }
+        self.answered.insert(open.id, (open.asked, heard.clone()));
+        Ok(heard)
+    }
+
+    /// A code came to the cardholder.
+    pub(crate) fn code_came(&mut self, reference: TokenReferenceId, code: [u8; 6]) {
+        let token = self.views.iter().position(|view| view.is_some_and(|view| view.reference == reference));
+        let token = token.and_then(|token| self.standing.tokens.get_mut(token));
+        if let Some(proof) = token.and_then(|token| token.proof.as_mut()) {
+            proof.code = Some(code);
+        }
+    }
+
+    /// The process died, and another one found so many events of the vault's. Gives what was asked and not answered.
+    pub(crate) fn restarted(&mut self, events: usize, appended: u64) -> Result<Vec<(String, Asked)>, Broken> {
+        let written = std::mem::take(&mut self.written);
+        let kept = events.checked_sub(self.events).filter(|kept| *kept <= written.len());
+        let kept = kept.ok_or_else(|| {
+            format!("P8: {} events were answered, {} waited, {events} are there", self.events, written.len())
+        })?;
+        let lost = std::mem::take(&mut self.enquired);
+        let unanswered =
+            written.iter().chain(&lost).map(|open| (open.id.clone(), open.asked.clone())).collect();
+        for open in written.into_iter().take(kept) {
+            self.take(open, appended)?;
+        }
+        Ok(unanswered)
+    }
+
+    /// What a holder sees of a token is what it knows.
+    pub(crate) fn sees(&mut self, token: usize, told: &Answer) -> Step {
+        let heard = self.standing.heard(token);
+        let proof = self.standing.tokens[token].proof.as_ref();
+        let left = proof.map(|proof| (CODES - proof.sent, TRIES - proof.wrong));
+        let shown = told.as_ref().ok().and_then(|told| told.clone().token()).and_then(|view| view.step_up);
+        let shown = shown.map(|it| (it.codes_left, it.tries_left));
+        ensure(left == shown, "P8", || {
+            format!("token {token} has {left:?} codes and tries left, not {shown:?}")
+        })?;
+        self.hears("a look", &heard, told)
+    }
+
+    fn same(&self, id: &str, foretold: Option<&Answer>, told: Option<&Answer>) -> Step {
+        ensure(foretold == told, "P8", || {
+            format!("{id} should hear {foretold:?} at once, and hears {told:?}")
+        })
+    }
+
+    fn hears(&mut self, id: &str, heard: &Heard, told: &Answer) -> Step {
+        let wrong = || Err(format!("P8: {id} should hear {heard:?}, and hears {told:?}"));
+        match (heard, told) {
+            (Heard::No(refusal), Err(other)) if refusal == other => Ok(()),
+            (Heard::Changed(count), Ok(Told::Card { changed })) if count == changed => Ok(()),
+            (Heard::Token { token, status, held_by, version, assurance }, Ok(Told::Token(view))) => {
+                let lifecycle = view.lifecycle;
+                let agrees = lifecycle.status == *status
+                    && lifecycle.version == *version
+                    && lifecycle.suspenders.iter().collect::<BTreeSet<_>>() == *held_by
+                    && view.assurance.digits() == *assurance;
+                if agrees { self.learn(*token, view) } else { wrong() }
+            }
+            _ => wrong(),
+        }
+    }
+
+    /// A token's number and reference never change, and are nobody else's.
+    fn learn(&mut self, token: usize, view: &TokenView) -> Step {
+        if let Some(known) = &self.views[token] {
+            let same = (known.token, known.reference, known.expiry, known.par)
+                == (view.token, view.reference, view.expiry, view.par);
+            // A payment account reference goes with the account, and may differ once the card is another one.
+            let same = same || (known.token, known.reference) == (view.token, view.reference);
+            return ensure(same, "P8", || format!("token {token} is another one now"));
+        }
+        let others = self.views.iter().flatten();
+        let taken = others.into_iter().any(|it| it.token == view.token || it.reference == view.reference);
+        self.views[token] = Some(*view);
+        ensure(!taken, "P8", || format!("the number of token {token} was given before"))
+    }
+
+    /// Entries became durable: what was forwarded with a token was allowed when it was looked up.
+    pub(crate) fn durable(&mut self, entries: &[Entry]) -> Step {
+        self.entries += entries.len();
+        for entry in entries {
+            match &entry.body {
+                Body::Transaction(TransactionEntry::Request(request)) => self.forwards(entry, request)?,
+                Body::Transaction(TransactionEntry::Outcome(outcome)) => self.ended(outcome),
+                Body::Transaction(TransactionEntry::Stored(stored)) => self.taken_back(stored),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// All entries, read back after a restart.
+    pub(crate) fn read_back(&mut self, entries: &[Entry]) -> Step {
+        let new = entries.get(self.entries..).unwrap_or_default();
+        self.durable(new)
+    }
+
+    fn forwards(&mut self, entry: &Entry, request: &RequestEntry) -> Step {
+        let Some(token) = &request.card.token else { return Ok(()) };
+        let (mti, id, record) = (request.acquirer.mti, request.transaction, token.record);
+        let asks = mti.function == MessageFunction::Request
+            && matches!(mti.class, MessageClass::Authorization | MessageClass::Financial);
+        if !asks || request.original.is_some() {
+            return Ok(());
+        }
+        let history = usize::try_from(record).ok().and_then(|record| self.history.get(record));
+        let since = history.and_then(|history| history.iter().rev().find(|since| since.0 < entry.number.0));
+        let Some((from, status, narrowed)) = since.copied() else {
+            return Err(format!("P6: {id} pays with a token that nobody was told of"));
+        };
+        ensure(status == TokenStatus::Active, "P6", || format!("{id} pays with a token that is {status:?}"))?;
+        let minor = request.elements.amount().map_or(0, |amount| amount.minor());
+        let tapped = request.elements.get(22).is_some_and(|mode| mode.starts_with(b"07"));
+        let processing = request.elements.get(3).map(tokenswitch::vocab::ProcessingCode::parse);
+        let debit =
+            processing.is_some_and(|code| code.is_ok_and(|code| code.kind() == TransactionKind::Debit));
+        let uses = self.uses.entry(record).or_default();
+        let day = Wall((entry.wall_time.0 + 1).saturating_sub(DAY));
+        let before = uses.iter().filter(|(number, at, _)| *number > from && *at >= day).count();
+        let allowed = match narrowed {
+            None => true,
+            Some(Narrowing::Tap) => tapped,
+            Some(Narrowing::Small) => minor <= SMALL,
+            Some(Narrowing::Seldom(most)) => !debit || before < usize::from(most),
+        };
+        if debit {
+            uses.push((entry.number.0, entry.wall_time, id));
+        }
+        ensure(allowed, "P6", || format!("{id} over {minor}, {before} before, is outside {narrowed:?}"))
+    }
+
+    fn ended(&mut self, outcome: &OutcomeEntry) {
+        let stands = matches!(outcome.outcome, Outcome::Approved | Outcome::ApprovedPartly);
+        if !stands || outcome.reversal.is_some() {
+            self.counts_no_more(outcome.transaction);
+        }
+    }
+
+    fn taken_back(&mut self, stored: &StoredEntry) {
+        let reverses = matches!(stored.kind, StoredKind::AcquirerReversal | StoredKind::OwnReversal(_));
+        if let Some(original) = stored.original.filter(|_| reverses) {
+            self.counts_no_more(original);
+        }
+    }
+
+    fn counts_no_more(&mut self, id: TransactionId) {
+        self.uses.values_mut().for_each(|uses| uses.retain(|(_, _, other)| *other != id));
+    }
+}

@@ -1,0 +1,354 @@
+//! What requestors, issuers, operators and cardholders ask of the vault in a run, and what they hear.
+
+use tokenswitch::stdx::clock::Now;
+use tokenswitch::tsp::{
+    Actor, Answer, Asker, CallId, CardEvent, CardNews, CardRequest, CodeRequest, CodeSubmission, Command,
+    ControlRequest, DetokenizeRequest, EntryModes, Move, MoveRequest, Principal, ProvisionRequest, Purpose,
+    RequestId, StepUpCode, Suspender, TokenControls, TokenStatus, TokenView, Told, UpdateRequest,
+    VelocityRule, VelocityWindow,
+};
+use tokenswitch::vocab::{Amount, Currency, EntryMode, Expiry, Text, TokenAssuranceMethod, TransactionId};
+
+use super::{Happening, MILLI, Step, World};
+use crate::audit::Broken;
+use crate::house::House;
+use crate::setting::{ACQUIRERS, requestor_id};
+use crate::vault::{Asked, Narrowing, SMALL, VaultBook};
+
+/// The first cards are those behind the tokens that pay.
+const PAYING: usize = 6;
+/// The second expiry date of every card.
+const NEW_EXPIRY: &[u8] = b"3012";
+
+/// Who asks for it.
+fn principal(asked: &Asked) -> Principal {
+    let name = |bytes: &[u8]| Text::parse("name", bytes).expect("short");
+    match asked {
+        Asked::Card { .. } => Principal::Operator(name(b"desk")),
+        Asked::Assurance { method, .. } if method != b"01" => Principal::Operator(name(b"desk")),
+        Asked::Move { to: Move::Suspend(by) | Move::Resume(by), .. } => match by {
+            Suspender::Operator => Principal::Operator(name(b"desk")),
+            Suspender::Issuer => Principal::Service,
+            Suspender::TokenRequestor | Suspender::Cardholder | Suspender::MobilePinLocked => {
+                Principal::Requestor(requestor_id())
+            }
+        },
+        _ => Principal::Requestor(requestor_id()),
+    }
+}
+
+fn asker(id: &str, asked: &Asked) -> Asker {
+    let principal = principal(asked);
+    let actor = match principal {
+        Principal::Requestor(_) => Actor::TokenRequestor,
+        Principal::Issuer(_) => Actor::Issuer,
+        Principal::Operator(_) => Actor::Operator,
+        Principal::Service => Actor::Service,
+    };
+    Asker::new(principal, actor, RequestId::parse(id.as_bytes()).expect("short"))
+}
+
+fn controls(narrowing: Narrowing) -> TokenControls {
+    let none = TokenControls::default();
+    let euros = |minor| Amount::new(minor, Currency::from_letters("EUR").expect("known"));
+    match narrowing {
+        Narrowing::Tap => {
+            let modes = EntryModes::default().with(EntryMode::CONTACTLESS_CHIP);
+            TokenControls { entry_modes: Some(modes), ..none }
+        }
+        Narrowing::Small => TokenControls { most_amount: Some(euros(SMALL)), ..none },
+        Narrowing::Seldom(most) => {
+            let window = VelocityWindow::Hours(24);
+            let rule = VelocityRule { window, most_payments: Some(most), most_amount: None };
+            TokenControls { velocity: vec![rule], ..none }
+        }
+    }
+}
+
+/// The request as the vault takes it.
+pub(super) fn command(book: &VaultBook, call: CallId, id: &str, asked: &Asked) -> Command {
+    let asker = asker(id, asked);
+    let reference = |token: usize| book.reference(token).expect("only its holder asks about a token");
+    match asked {
+        Asked::Token { card } => {
+            let card = &book.cards()[*card].card;
+            let request = ProvisionRequest::of(asker, card.pan.clone(), card.expiry);
+            Command::Provision {
+                call,
+                request: Box::new(ProvisionRequest { sequence: card.sequence, ..request }),
+            }
+        }
+        Asked::Move { token, to } => {
+            let request = MoveRequest { asker, reference: reference(*token), asked: *to, version: None };
+            Command::Move { call, request }
+        }
+        Asked::Assurance { token, method } => {
+            let assurance = TokenAssuranceMethod::parse(method).ok();
+            let reference = reference(*token);
+            let request = UpdateRequest { asker, reference, version: None, renew: false, assurance };
+            Command::Update { call, request }
+        }
+        Asked::Narrow { token, to } => {
+            let controls = to.map(|to| Box::new(controls(to)));
+            let request = ControlRequest { asker, reference: reference(*token), version: None, controls };
+            Command::Control { call, request: Box::new(request) }
+        }
+        Asked::Card { card, event } => {
+            let expiry = Expiry::parse(NEW_EXPIRY).expect("digits");
+            let this = &book.cards()[*card];
+            let news = match event {
+                CardEvent::NewExpiry => CardNews::NewExpiry { expiry, sequence: None },
+                CardEvent::NewPan => {
+                    let next = &book.cards()[this.successor.expect("it has one")].card;
+                    CardNews::NewPan {
+                        pan: next.pan.clone(),
+                        expiry: next.expiry,
+                        sequence: next.sequence,
+                        keep_par: None,
+                        par: None,
+                    }
+                }
+                CardEvent::Lost => CardNews::Lost,
+                CardEvent::Stolen => CardNews::Stolen,
+                CardEvent::Found => CardNews::Found,
+                CardEvent::Closed => CardNews::Closed,
+            };
+            let request = CardRequest { asker, pan: this.card.pan.clone(), news };
+            Command::Card { call, request: Box::new(request) }
+        }
+        Asked::Code { token } => {
+            let request = CodeRequest { asker, reference: reference(*token), contact: 1 };
+            Command::RequestCode { call, request }
+        }
+        Asked::Proof { token, code } => {
+            let (reference, code) = (reference(*token), StepUpCode::parse(code).expect("six digits"));
+            let request = CodeSubmission { asker, reference, code, device: None };
+            Command::SubmitCode { call, request: Box::new(request) }
+        }
+    }
+}
+
+/// The vault is what its holders know of it: each token as it is seen, where it leads, whether it would pay, and the
+/// answer that each request gets again.
+pub(super) fn compare(house: &mut House, book: &mut VaultBook, now: Now) -> Step {
+    if house.tokens() != book.tokens() {
+        return Err(format!("P8: {} tokens are known, {} are there", book.tokens(), house.tokens()));
+    }
+    let detokenizer = house.detokenizer();
+    let call = CallId(u64::MAX);
+    let known: Vec<_> = book.known().map(|(at, view, holding)| (at, *view, holding.clone())).collect();
+    for (token, view, holding) in known {
+        let look =
+            Command::Get { call, principal: Principal::Requestor(requestor_id()), reference: view.reference };
+        let (_, seen) = house.ask_vault(look, now).pop().ok_or("P8: nobody answers a look")?;
+        book.sees(token, &seen)?;
+        let card = &book.cards()[holding.card].card;
+        let refund = DetokenizeRequest {
+            token: view.token,
+            expiry: Some(view.expiry),
+            requestor: None,
+            entry_mode: EntryMode::parse(b"10").ok(),
+            acquirer: ACQUIRERS[0],
+            merchant: None,
+            category: None,
+            country: None,
+            transaction: TransactionId(u64::MAX),
+            terminal: None,
+            amount: Some(Amount::new(2 * SMALL, Currency::from_letters("EUR").expect("known"))),
+            chip: None,
+            purpose: Purpose::Refund,
+        };
+        let past = DetokenizeRequest { purpose: Purpose::PastEvent, ..refund.clone() };
+        let mut answers = Vec::new();
+        detokenizer.detokenize_batch(now, &[past, refund], &mut answers);
+        let (pays, led) = (answers.pop(), answers.pop());
+        let (Some(Ok(led)), Some(pays)) = (led, pays) else {
+            return Err(format!("P8: token {token} leads nowhere"));
+        };
+        let expiry = if holding.new_expiry { Expiry::parse(NEW_EXPIRY).ok() } else { Some(card.expiry) };
+        if led.card.pan != card.pan || led.card.expiry != expiry {
+            return Err(format!("P8: token {token} leads to another card"));
+        }
+        let may = holding.status == TokenStatus::Active
+            && !matches!(holding.narrowed, Some(Narrowing::Tap | Narrowing::Small));
+        if pays.is_ok() != may {
+            return Err(format!("P6: token {token}, {holding:?}: {:?}", pays.err()));
+        }
+    }
+    let requests: Vec<(String, Asked)> =
+        book.answered_requests().map(|(id, asked)| (id.to_owned(), asked.clone())).collect();
+    for (id, asked) in requests {
+        // Whoever never heard of a token cannot ask about it.
+        let command = command(book, call, &id, &asked);
+        let told = house.ask_vault(command, now).pop().map(|(_, answer)| answer);
+        book.asks(call, &id, &asked, now.wall, told.as_ref())?;
+    }
+    Ok(())
+}
+
+/// A token for a card before the run begins.
+pub(super) fn issue(
+    house: &mut House,
+    book: &mut VaultBook,
+    card: usize,
+    now: Now,
+) -> Result<TokenView, Broken> {
+    let (call, id, asked) = (CallId(card as u64), format!("p{card}"), Asked::Token { card });
+    let told = house.ask_vault(command(book, call, &id, &asked), now).pop();
+    book.asks(call, &id, &asked, now.wall, told.map(|(_, answer)| answer).as_ref())?;
+    house.sync()?;
+    let (_, answer) = house.vault_durable(now).pop().ok_or("P1: nobody answers")?;
+    book.answers(call, &answer, house.appended())?;
+    let view = answer.ok().and_then(Told::token);
+    view.ok_or_else(|| "P8: no token".to_owned())
+}
+
+impl World {
+    /// Somebody asks something of the vault, for the first time or again.
+    pub(super) fn ask_something(&mut self) -> Step {
+        for _ in 0..self.vault_random.u32(1..4) {
+            let again = self.vault_random.u32(0..4) == 0;
+            let (id, asked) = match self.vault_random.choice(&self.asked).cloned().filter(|_| again) {
+                Some((id, asked)) => (id, self.maybe_altered(asked)),
+                None => {
+                    let Some(asked) = self.wish() else { continue };
+                    (format!("v{}", self.asked.len()), asked)
+                }
+            };
+            self.ask(id, asked)?;
+        }
+        Ok(())
+    }
+
+    /// One request, and what is heard at once.
+    pub(super) fn ask(&mut self, id: String, asked: Asked) -> Step {
+        let now = self.house_now();
+        self.calls += 1;
+        let call = CallId(self.calls);
+        self.note(&format!("vault: {id} {asked:?}"));
+        let Some(house) = self.house.as_mut() else { return Ok(()) };
+        let command = command(&self.book, call, &id, &asked);
+        let told = house.ask_vault(command, now).pop().map(|(_, answer)| answer);
+        self.book.asks(call, &id, &asked, now.wall, told.as_ref())?;
+        self.asked.push((id, asked));
+        self.have_it_synced();
+        Ok(())
+    }
+
+    fn have_it_synced(&mut self) {
+        if !self.syncing {
+            self.syncing = true;
+            self.later(MILLI, Happening::Sync);
+        }
+        // An issuer may be to be asked.
+        self.wake();
+    }
+
+    /// What issuers said, as the vault hears it.
+    pub(super) fn hear_issuers(&mut self) -> Step {
+        let now = self.house_now();
+        let Some(house) = self.house.as_mut() else { return Ok(()) };
+        let mut heard = false;
+        while let Some((call, word)) = house.issuers_word() {
+            let told = house.ask_vault(Command::IssuerAnswered { call, word }, now).pop();
+            self.book.issuer_said(call, &word, now.wall, told.map(|(_, answer)| answer).as_ref())?;
+            heard = true;
+        }
+        if heard {
+            self.have_it_synced();
+        }
+        Ok(())
+    }
+
+    /// What is durable of the vault's is applied and answered.
+    pub(super) fn hear_vault(&mut self) -> Step {
+        let now = self.house_now();
+        let Some(house) = self.house.as_mut() else { return Ok(()) };
+        let answers: Vec<(CallId, Answer)> = house.vault_durable(now);
+        let (appended, codes) = (house.appended(), std::mem::take(&mut house.codes));
+        for (call, answer) in answers {
+            self.book.answers(call, &answer, appended)?;
+            self.note(&format!("vault: {call:?} is answered"));
+        }
+        for delivery in codes {
+            self.book.code_came(delivery.reference, *delivery.code.expose_code());
+        }
+        Ok(())
+    }
+
+    /// The same request, or another under its name.
+    fn maybe_altered(&mut self, asked: Asked) -> Asked {
+        if self.vault_random.u32(0..4) > 0 {
+            return asked;
+        }
+        let other = self.wish().unwrap_or_else(|| asked.clone());
+        if principal(&other) == principal(&asked) { other } else { asked }
+    }
+
+    /// Something new to ask; none when there is nothing of the kind.
+    fn wish(&mut self) -> Option<Asked> {
+        use Suspender::{Cardholder, Issuer, MobilePinLocked, Operator, TokenRequestor};
+        let random = &mut self.vault_random;
+        let cards = self.book.cards().len();
+        let kind = random.u32(0..28);
+        if kind < 5 {
+            return Some(Asked::Token { card: random.usize(0..cards) });
+        }
+        if kind < 9 {
+            const EVENTS: [CardEvent; 8] = [
+                CardEvent::NewExpiry,
+                CardEvent::NewPan,
+                CardEvent::Lost,
+                CardEvent::Stolen,
+                CardEvent::Found,
+                CardEvent::Found,
+                CardEvent::Found,
+                CardEvent::Closed,
+            ];
+            let event = *random.choice(&EVENTS)?;
+            // Of all cards, those that have tokens are the first ones.
+            let card = if random.bool() { random.usize(0..PAYING) } else { random.usize(0..cards) };
+            let replaced = event == CardEvent::NewPan && self.book.cards()[card].successor.is_none();
+            let pays = card < PAYING && !self.renumbers && event == CardEvent::NewPan;
+            return (!replaced && !pays).then_some(Asked::Card { card, event });
+        }
+        let known: Vec<(usize, TokenStatus)> =
+            self.book.known().map(|(at, _, holding)| (at, holding.status)).collect();
+        let unproven = known.iter().find(|(_, status)| *status == TokenStatus::Inactive);
+        let (token, status) = *unproven.filter(|_| random.bool()).or(random.choice(&known))?;
+        if status == TokenStatus::Inactive && kind < 20 {
+            return self.proof_of(token);
+        }
+        let random = &mut self.vault_random;
+        let by = *random.choice(&[Cardholder, TokenRequestor, MobilePinLocked, Operator, Issuer])?;
+        Some(match kind {
+            9..12 => Asked::Move { token, to: Move::Suspend(by) },
+            12..16 => Asked::Move { token, to: Move::Resume(by) },
+            16 => Asked::Move { token, to: Move::Activate },
+            17 => Asked::Move { token, to: Move::Unlink },
+            18..20 => Asked::Assurance { token, method: **random.choice(&[b"01", b"11", b"13", b"14"])? },
+            _ => {
+                let token = if random.bool() { random.usize(0..PAYING) } else { token };
+                let seldom = Some(Narrowing::Seldom(random.u16(1..3)));
+                let all = [None, Some(Narrowing::Tap), Some(Narrowing::Small), seldom, seldom, seldom];
+                Asked::Narrow { token, to: *random.choice(&all)? }
+            }
+        })
+    }
+
+    /// A code is wanted, or typed: the right one or another.
+    fn proof_of(&mut self, token: usize) -> Option<Asked> {
+        let code = self.book.code_of(token);
+        match code.flatten() {
+            Some(code) if self.vault_random.u32(0..3) > 0 => {
+                let wrong = self.vault_random.bool();
+                let first = b'0' + (code[0] - b'0' + u8::from(wrong)) % 10;
+                Some(Asked::Proof { token, code: [first, code[1], code[2], code[3], code[4], code[5]] })
+            }
+            _ if code == Some(None) && self.vault_random.bool() => {
+                Some(Asked::Proof { token, code: *b"000000" })
+            }
+            _ => Some(Asked::Code { token }),
+        }
+    }
+}
