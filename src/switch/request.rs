@@ -268,6 +268,10 @@ impl Request {
         self.original = parts.original.map(Box::new);
         let processing = parts.processing.ok_or(Refusal::FormatError)?;
         let amount = parts.amount.ok_or(Refusal::FormatError)?;
+        // What has happened is taken whatever it was.
+        if self.kind == RequestKind::Payment && processing.kind() == TransactionKind::Other {
+            return Err(Refusal::UnsupportedProcessing);
+        }
         self.moves_money = amount.minor() > 0 && processing.kind() != TransactionKind::Inquiry;
         let source = match given {
             Given::Token(token) => {

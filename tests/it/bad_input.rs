@@ -256,7 +256,7 @@ fn a_request_with_a_fault_is_answered_and_its_connection_stays() {
             "format-error",
             "30",
         ),
-        ("an unknown processing code", with(&[(3, "990000")]), "no-route", "92"),
+        ("an unknown processing code", with(&[(3, "990000")]), "unsupported-processing", "40"),
     ];
     in_one_thread(async {
         let kept = tempfile::tempdir().unwrap();

@@ -46,6 +46,9 @@ fn the_demo_leaves_no_card_number_behind() {
         .unwrap();
     let shown = std::fs::read_to_string(&out).unwrap();
     assert!(status.success(), "{shown}");
+    // Of what stands side by side, no name is cut.
+    let label = |line: &str| line.chars().take(23).collect::<String>();
+    assert!(shown.lines().all(|line| !label(line).contains('…')), "{shown}");
 
     let bins = ["476173", "622848"].map(|bin| Bin::parse(bin.as_bytes()).unwrap());
     let from = YearMonth::of(Clock::system().now().wall);
@@ -389,4 +392,18 @@ fn receive(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let mut frame = vec![0; usize::from(u16::from_be_bytes(length))];
     stream.read_exact(&mut frame).ok()?;
     Some(frame)
+}
+
+#[test]
+fn the_daemon_leaves_no_core_dump_where_its_host_would_take_one() {
+    let kept = tempfile::tempdir().unwrap();
+    let config = init(kept.path(), ["127.0.0.1:1", "127.0.0.1:2"]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -S -c \"$(ulimit -H -c)\"; exec \"$@\"", "sh", PROGRAM]);
+    let daemon = Daemon::start_by(command, &config);
+    let limits = format!("/proc/{}/limits", daemon.pid().as_raw_nonzero());
+    let limits = std::fs::read_to_string(limits).unwrap();
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().collect::<Vec<_>>(), ["0", "0", "bytes"]);
+    daemon.stop();
 }

@@ -14,8 +14,8 @@ use crate::daemon::{Daemon, PROGRAM, init};
 use crate::parts::peers_python;
 use crate::source::root;
 
-/// The second acquirer, beside the one that `init` writes.
-const ACQUIRER_IN_BCD: &str = r#"
+/// Acquirers beside the one that `init` writes, and a third issuer with its cards.
+const OTHERS: &str = r#"
 [[acquirer]]
 id = 2
 name = "acquirer-2"
@@ -23,6 +23,33 @@ listen = "127.0.0.1:0"
 dialect = "iso87-bcd"
 framing = "binary-2"
 timeout = "30s"
+
+[[acquirer]]
+id = 3
+name = "acquirer-3"
+listen = "127.0.0.1:0"
+dialect = "iso87-ascii-binary-bitmap"
+framing = "binary-2"
+timeout = "30s"
+
+[[issuer]]
+id = 103
+name = "issuer-3"
+dial = ["{issuer_3}"]
+connections = 2
+dialect = "iso87-ascii-binary-bitmap"
+framing = "binary-2"
+timeout = "10s"
+
+[[route]]
+bin = "510510"
+issuer = 103
+
+[[tsp.pan_range]]
+bin = "510510"
+product = "credit"
+controlled = true
+issuer = "issuer-3"
 "#;
 
 /// The issuer master key of both token ranges.
@@ -47,7 +74,7 @@ fn add_token_key(config: &Path) {
 }
 
 #[test]
-fn another_implementation_pays_and_is_asked_in_both_dialects() {
+fn another_implementation_pays_and_is_asked_in_every_dialect() {
     let Some(python) = peers_python() else { return };
     let mut peer = Command::new(python)
         .arg(root().join("tests/peers/play.py"))
@@ -67,7 +94,7 @@ fn another_implementation_pays_and_is_asked_in_both_dialects() {
     let directory = kept.path().join("switch");
     let config = init(&directory, [issuer("iso87-ascii"), issuer("iso87-bcd")]);
     let mut text = std::fs::read_to_string(&config).unwrap();
-    text.push_str(ACQUIRER_IN_BCD);
+    text.push_str(&OTHERS.replace("{issuer_3}", issuer("iso87-ascii-binary-bitmap")));
     add_token_key(&config);
     let text = text.replace("\"ccd-aes\"", "\"visa-cvn-18\"").replace("\"token-master\"", "\"peers\"");
     std::fs::write(&config, text).unwrap();
@@ -78,6 +105,7 @@ fn another_implementation_pays_and_is_asked_in_both_dialects() {
         "acquirers": {
             "iso87-ascii": daemon.addresses["acquirer-1"],
             "iso87-bcd": daemon.addresses["acquirer-2"],
+            "iso87-ascii-binary-bitmap": daemon.addresses["acquirer-3"],
         },
         "api": daemon.addresses["api"],
         "credential": credential.trim_end(),
@@ -95,6 +123,6 @@ fn another_implementation_pays_and_is_asked_in_both_dialects() {
         "{}\nafter {played:?}\nthe daemon's log:\n{log}",
         String::from_utf8_lossy(&output.stderr),
     );
-    assert_eq!(played.len(), 4, "each acquirer with each issuer: {played:?}");
+    assert_eq!(played.len(), 9, "each acquirer with each issuer: {played:?}");
     daemon.stop();
 }

@@ -1,4 +1,4 @@
-"""The independent peer against the daemon, in both dialects, as acquirer and as issuer.
+"""The independent peer against the daemon, in every dialect, as acquirer and as issuer.
 
 Prints the issuers' addresses as one line of JSON; reads one line of JSON with the daemon's addresses and the
 requestor's credential; plays; ends with 0 when everything came out as told."""
@@ -13,8 +13,13 @@ from pyemv import cvn
 from issuer import DECLINED_AMOUNT, Issuer
 from wire import token_items
 
-CARDS = [("4761730000000011", "2912", "iso87-ascii"), ("6228480000000000", "3006", "iso87-bcd")]
 TPDU = bytes.fromhex("6000010002")
+CARDS = [
+    ("4761730000000011", "2912", "iso87-ascii"),
+    ("6228480000000000", "3006", "iso87-bcd"),
+    ("5105100000000000", "2908", "iso87-ascii-binary-bitmap"),
+]
+HEADERS = {"iso87-bcd": TPDU}
 
 
 def with_check_digit(digits):
@@ -126,7 +131,7 @@ def play(issuers, told):
 
 
 def main():
-    issuers = {"iso87-ascii": Issuer("iso87-ascii"), "iso87-bcd": Issuer("iso87-bcd", TPDU)}
+    issuers = {name: Issuer(name, HEADERS.get(name, b"")) for _, _, name in CARDS}
     print(json.dumps({name: issuer.address for name, issuer in issuers.items()}), flush=True)
     play(issuers, json.loads(sys.stdin.readline()))
     faults = [fault for issuer in issuers.values() for fault in issuer.faults]

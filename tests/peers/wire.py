@@ -1,4 +1,4 @@
-"""ISO 8583 as pyiso8583 speaks it: the two dialects written down a second time, from the standard and not from the
+"""ISO 8583 as pyiso8583 speaks it: the three dialects written down a second time, from the standard and not from the
 daemon's own files, and frames on a socket."""
 
 import copy
@@ -65,7 +65,11 @@ for _number in NUMERIC_LL:
 for _number in ("54", "55", "63"):
     BCD[_number] = {**BCD[_number], "len_enc": "bcd", "len_type": 2}
 
-DIALECTS = {"iso87-ascii": ASCII, "iso87-bcd": BCD}
+BINARY_BITMAP = copy.deepcopy(ASCII)
+for _name in ("p", "1"):
+    BINARY_BITMAP[_name] = {**BINARY_BITMAP[_name], "data_enc": "b", "max_len": 8}
+
+DIALECTS = {"iso87-ascii": ASCII, "iso87-ascii-binary-bitmap": BINARY_BITMAP, "iso87-bcd": BCD}
 
 
 class Wire:

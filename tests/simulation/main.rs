@@ -4,6 +4,7 @@
 //! prints its seed and what happened before it.
 
 mod audit;
+mod declines;
 mod desk;
 mod enquiries;
 mod exceptions;

@@ -72,9 +72,13 @@ impl Page {
         let head = format!("   {:LABEL$}{:SIDE$}  {}", "", cut(headings.0, SIDE), cut(headings.1, SIDE));
         self.line(&self.look(Look::Dim, head.trim_end()));
         for (label, left, right) in rows {
-            let row =
-                format!("   {:LABEL$}{:SIDE$}  {}", cut(label, LABEL - 1), cut(left, SIDE), cut(right, SIDE));
-            self.line(row.trim_end());
+            let mut sides = (cut(left, SIDE), cut(right, SIDE));
+            // A long name goes on in the next line.
+            for (at, part) in wrapped(label, LABEL - 3).into_iter().enumerate() {
+                let (left, right) = std::mem::take(&mut sides);
+                let part = if at == 0 { part } else { format!("  {part}") };
+                self.line(format!("   {:LABEL$}{left:SIDE$}  {right}", cut(&part, LABEL - 1)).trim_end());
+            }
         }
     }
 
