@@ -120,7 +120,8 @@ pub(super) async fn permit(
     next: Next,
 ) -> Response {
     let client = &caller.client;
-    let granted = client.operations.as_ref().is_none_or(|granted| granted.contains(&operation));
+    let by_name = client.operations.as_ref().map(|granted| granted.contains(&operation));
+    let granted = by_name.unwrap_or(operation.comes_with_role());
     if granted && operation.roles().contains(&client.role) {
         request.extensions_mut().insert(caller);
         return next.run(request).await;

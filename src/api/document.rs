@@ -116,7 +116,8 @@ fn frame() -> OpenApi {
 fn complete(described: &mut path::Operation, operation: Operation) {
     let roles: Vec<&str> = operation.roles().iter().map(|role| role.name()).collect();
     // One alone: several would stand in no particular order.
-    let note = json!({ "name": operation.name(), "roles": roles });
+    let by_name = !operation.comes_with_role();
+    let note = json!({ "name": operation.name(), "roles": roles, "grantedByNameOnly": by_name });
     let note = ExtensionsBuilder::new().add("x-operation", note).build();
     described.operation_id = Some(operation.name().to_owned());
     described.extensions.get_or_insert_default().merge(note);

@@ -155,6 +155,8 @@ impl From<ProvisioningRefusal> for Problem {
             R::UnknownToken | R::UnknownCard => (StatusCode::NOT_FOUND, None),
             R::CardBlocked => (StatusCode::CONFLICT, Some("pan")),
             R::StatusDoesNotAllow | R::TokenExpired | R::VersionDiffers => (StatusCode::CONFLICT, None),
+            R::DetokenizationNotAllowed => (StatusCode::FORBIDDEN, None),
+            R::DetokenizationsExhausted => (StatusCode::TOO_MANY_REQUESTS, None),
             R::NotYours => (StatusCode::FORBIDDEN, None),
             R::CardNotValid | R::CardNotEligible => (StatusCode::UNPROCESSABLE_ENTITY, Some("pan")),
             R::CardExpired => (StatusCode::UNPROCESSABLE_ENTITY, Some("panExpiry")),

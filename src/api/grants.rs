@@ -57,6 +57,8 @@ macro_rules! operations {
 operations! {
     /// A token for a card.
     IssueToken = "issue-token", [Wallet];
+    /// A token for the card behind another one.
+    DeriveToken = "derive-token", [Wallet];
     /// What is known of a token.
     SeeToken = "see-token", [Wallet, Issuer, Operator];
     ActivateToken = "activate-token", [Wallet, Issuer, Operator];
@@ -71,6 +73,8 @@ operations! {
     UpdateToken = "update-token", [Wallet, Issuer, Operator];
     /// Its own controls.
     ControlToken = "control-token", [Wallet, Issuer, Operator];
+    /// The card's number outside of a payment; only for clients to whom it is granted by name.
+    DetokenizeToken = "detokenize-token", [Wallet, Issuer, Operator];
     /// The registry of requestors.
     SetRequestor = "set-requestor", [Operator];
     CloseRequestor = "close-requestor", [Operator];
@@ -86,6 +90,12 @@ operations! {
 }
 
 impl Operation {
+    /// Whether it comes with its roles; if not, a client must have it among its `operations`.
+    #[must_use]
+    pub fn comes_with_role(self) -> bool {
+        self != Self::DetokenizeToken
+    }
+
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|operation| operation.name() == name)

@@ -21,7 +21,7 @@ use prometheus_client::registry::Registry;
 use super::error::Problem;
 use crate::stdx::clock::Clock;
 use crate::stdx::maps::Guard;
-use crate::vocab::{Pan, Text};
+use crate::vocab::Text;
 
 /// How much may be asked for. A burst may be as long as what is allowed in the unit of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,12 +105,12 @@ impl Rates {
         self.0.clients.take(&name)
     }
 
-    /// One request for a token of this card.
+    /// One request for a token of this card, named by its number or by a token.
     ///
     /// # Errors
     /// As `client`.
-    pub(super) fn card(&self, pan: &Pan) -> Result<(), Problem> {
-        self.0.cards.take(&self.0.guard.hash_one(pan))
+    pub(super) fn card(&self, card: &impl Hash) -> Result<(), Problem> {
+        self.0.cards.take(&self.0.guard.hash_one(card))
     }
 
     /// One request for a token on this device, which is the client's own name for it.
@@ -150,6 +150,7 @@ impl<K: Hash + Eq + Clone> Keyed<K> {
 mod tests {
     use super::*;
     use crate::stdx::clock::{ManualClock, Wall};
+    use crate::vocab::Pan;
 
     fn rates(remembered: usize) -> (Rates, ManualClock) {
         let clock = ManualClock::at(Wall(0));

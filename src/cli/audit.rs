@@ -105,7 +105,7 @@ impl Trail {
                     || Failure::new(format!("entry {number}: a token event that cannot be read"));
                 let event = TokenEvent::decode(bytes).ok_or_else(unreadable)?;
                 let audited = event.audited();
-                let who = who(&event.cause);
+                let who = who(&event.cause, self.named(event.cause.source));
                 if audited.steps.is_empty() {
                     return Ok(vec![(format!("{head} what={} {who}", audited.what), None)]);
                 }
@@ -126,6 +126,12 @@ impl Trail {
             }
             Body::Transaction(_) | Body::CutOver(_) | Body::WindowClosed(_) => Ok(Vec::new()),
         }
+    }
+
+    /// How a record's token is called.
+    fn named(&self, record: Option<u64>) -> Option<String> {
+        let known = |record| self.tokens.get(&record).and_then(|(reference, _)| *reference);
+        record.map(|record| known(record).map_or_else(|| format!("record-{record}"), |it| it.to_string()))
     }
 
     /// The token's reference, and how it stood before and after.
@@ -165,7 +171,7 @@ fn standing(lifecycle: Lifecycle) -> String {
     text
 }
 
-fn who(cause: &Cause) -> String {
+fn who(cause: &Cause, source: Option<String>) -> String {
     let principal = match cause.principal {
         Principal::Requestor(id) => format!("token-requestor:{}", id.as_str()),
         Principal::Issuer(name) => format!("issuer:{name}"),
@@ -179,6 +185,9 @@ fn who(cause: &Cause) -> String {
     }
     if let Some(requestor) = cause.requestor {
         let _ = write!(text, " requestor={}", requestor.as_str());
+    }
+    if let Some(source) = source {
+        let _ = write!(text, " from={source}");
     }
     let _ = write!(text, " request={}", shown(cause.request_id.as_str()));
     if cause.reason_code != Reason::Unstated {

@@ -271,9 +271,15 @@ fn requestor(
         location: section.or("location", TokenLocation::Unspecified, choice(LOCATIONS)),
         assurances: section.list("assurances", word(TokenAssuranceMethod::parse)),
         activation: section.or("activation", Activation::AtIssue, activation),
-        locations: Vec::new(),
+        locations: section.list("locations", choice(LOCATIONS)),
         notification_url: Text::default(),
-        limits: RequestorLimits::default(),
+        limits: RequestorLimits {
+            tokens: section.may("tokens", number_u32),
+            tokens_per_pan: section.may("tokens_per_pan", most_tokens),
+            tokens_per_device: section.may("tokens_per_device", most_tokens),
+            detokenizations_per_day: section.may("detokenizations_per_day", number_u32),
+        },
+        shares_with: section.list("shares_with", word(TokenRequestorId::parse)),
     };
     section.finish();
     Some(requestor)

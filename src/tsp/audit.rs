@@ -1,6 +1,6 @@
 //! What a token event means to somebody who audits: what was done, and each token's status before and after.
 
-use super::event::{Change, TokenAfter, TokenEvent};
+use super::event::{Change, DisclosurePurpose, TokenAfter, TokenEvent};
 use super::lifecycle::{Lifecycle, Move};
 use super::record::VaultRecord;
 use crate::vocab::TokenReferenceId;
@@ -54,6 +54,17 @@ impl TokenEvent {
             }
             Change::Controlled { record, before, lifecycle, .. } => {
                 one("control", AuditedStep::of(*record, Some(*before), Some(*lifecycle)))
+            }
+            Change::Disclosed(disclosure) => {
+                let what = match disclosure.purpose {
+                    DisclosurePurpose::Dispute => "detokenize-for-dispute",
+                    DisclosurePurpose::Refund => "detokenize-for-refund",
+                    DisclosurePurpose::FraudInvestigation => "detokenize-for-fraud-investigation",
+                    DisclosurePurpose::LegalOrder => "detokenize-for-legal-order",
+                    DisclosurePurpose::CardholderService => "detokenize-for-cardholder-service",
+                    DisclosurePurpose::Migration => "detokenize-for-migration",
+                };
+                one(what, AuditedStep::of(disclosure.record, None, None))
             }
             Change::Registered(_) => none("register-requestor"),
             Change::Updated { record, before, lifecycle, .. } => {

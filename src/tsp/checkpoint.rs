@@ -10,18 +10,21 @@ use crate::vocab::{CounterTaken, Expiry, TokenAssuranceMethod, TokenRequestorId,
 
 use super::config::TspConfig;
 use super::counters::TokenCounters;
+use super::disclosure::ToldToday;
 use super::error::ProvisioningRefusal;
 use super::error::TspError;
 use super::event::{Actor, CardStanding, Change, Principal, Reason, RequestId, RequestKey, TokenEvent};
 use super::layout::{
-    decode_record, decode_registration, encode_record, encode_registration, put_principal, put_receiver,
-    put_step_up, read_lifecycle, take_principal, take_receiver, take_step_up, write_lifecycle,
+    decode_record, decode_registration, encode_record, encode_registration, put_disclosure, put_principal,
+    put_receiver, put_step_up, read_lifecycle, take_disclosure, take_principal, take_receiver, take_step_up,
+    write_lifecycle,
 };
 use super::lifecycle::TokenStatus;
 use super::outbox::{Happening, Noted};
 use super::registry::Registration;
+use super::remembered::{Recalled, Remembered};
 use super::step_up::StepUp;
-use super::tsp::{Recalled, Remembered, Tsp};
+use super::tsp::Tsp;
 use super::velocity::{Meaning, Takes, meaning};
 use super::wire::{Reader, Writer};
 
@@ -39,6 +42,8 @@ const VELOCITY: &str = "token-velocity";
 const OPEN: &str = "token-velocity-open";
 /// By id.
 const REQUESTORS: &str = "token-requestor";
+/// By requestor: how many card numbers were told on which day.
+const DISCLOSURES: &str = "token-disclosure";
 /// By record number.
 const COUNTERS: &str = "token-counter";
 /// How many token events there were; one record.
@@ -148,6 +153,12 @@ impl TspFold {
             let id = registration.requestor.id;
             let kept = Registration { changed_at: Some(entry.wall_time), ..(**registration).clone() };
             changes.put(REQUESTORS, id.as_bytes(), encode_registration(&kept))?;
+        }
+        if let (Change::Disclosed(_), Some(requestor)) = (&event.change, cause.requestor) {
+            let kept = changes.get(DISCLOSURES, requestor.as_bytes())?;
+            let told = kept.map_or(Some(ToldToday::default()), |kept| decode_told_today(&kept));
+            let told = told.ok_or_else(damaged)?.and_one(entry.wall_time);
+            changes.put(DISCLOSURES, requestor.as_bytes(), encode_told_today(told))?;
         }
         let told = Recalled::of(&event.change, last.as_ref());
         let told = told.ok_or(CheckpointError::Damaged("an event about nothing"))?;
@@ -281,6 +292,12 @@ impl Tsp {
             self.requestors.put(decode_registration(value).ok_or(unread)?);
             Ok(())
         })?;
+        read(checkpoint, DISCLOSURES, |key, value| {
+            let requestor = TokenRequestorId::parse(key).ok();
+            let (requestor, told) = requestor.zip(decode_told_today(value)).ok_or(unread)?;
+            self.disclosures.put(requestor, told);
+            Ok(())
+        })?;
         read(checkpoint, CARDS, |key, value| {
             let standing = value.first().and_then(|code| CardStanding::from_code(*code));
             let (card, standing) = key.try_into().ok().zip(standing).ok_or(unread)?;
@@ -364,6 +381,18 @@ fn decode_step_up(bytes: &[u8]) -> Option<StepUp> {
     let mut from = Reader::here(bytes);
     let step_up = take_step_up(&mut from)?;
     from.is_empty().then_some(step_up)
+}
+
+fn encode_told_today(told: ToldToday) -> Vec<u8> {
+    let mut out = Writer(told.day.to_le_bytes().to_vec());
+    out.bytes(&told.count.to_le_bytes());
+    out.0
+}
+
+fn decode_told_today(bytes: &[u8]) -> Option<ToldToday> {
+    let mut from = Reader::here(bytes);
+    let told = ToldToday { day: from.number()?, count: u32::from_le_bytes(from.array()?) };
+    from.is_empty().then_some(told)
 }
 
 fn encode_noted(noted: &Noted) -> Vec<u8> {
@@ -450,6 +479,10 @@ fn encode_request(number: u64, (principal, request_id): &RequestKey, remembered:
             out.byte(2);
             out.bytes(&changed.to_le_bytes());
         }
+        Recalled::Disclosed(disclosure) => {
+            out.byte(5);
+            put_disclosure(&mut out, &disclosure);
+        }
         Recalled::Refused(refusal) => {
             let number = REFUSALS.iter().find(|(_, listed)| *listed == refusal).map_or(0, |(code, _)| *code);
             out.bytes(&[64, number]);
@@ -486,6 +519,7 @@ fn decode_request(bytes: &[u8]) -> Option<(u64, RequestKey, Remembered)> {
             })?,
         },
         3 => Recalled::Requestor(TokenRequestorId::parse(from.take(11)?).ok()?),
+        5 => Recalled::Disclosed(take_disclosure(&mut from)?),
         2 => Recalled::Card { changed: u32::from_le_bytes(from.array()?) },
         64 => {
             let number = from.byte()?;

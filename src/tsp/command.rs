@@ -11,6 +11,7 @@ use crate::vocab::{
 
 use super::approval::{Enquiry, IssuerWord};
 use super::controls_layout::encode_controls;
+use super::disclosure::{DisclosureRequest, DisclosureView};
 use super::error::ProvisioningRefusal;
 use super::event::{Actor, CardEvent, Cause, Principal, Reason, RequestId};
 use super::layout::encode_requestor;
@@ -20,6 +21,7 @@ use super::own_controls::TokenControls;
 use super::record::VaultRecord;
 use super::registry::Registration;
 use super::requestor::TokenRequestor;
+use super::sourced::{Source, SourcedRequest};
 use super::step_up::{CodeDelivery, CodeRequest, CodeSubmission};
 
 /// Whose answer it is: given by the caller, given back with the answer.
@@ -58,6 +60,8 @@ pub struct ProvisionRequest {
     pub hints: RiskHints,
     /// What the token is narrowed to from its first day.
     pub controls: Option<Box<TokenControls>>,
+    /// The token that the request named in the card's place, if it did.
+    pub source: Option<Source>,
 }
 
 impl ProvisionRequest {
@@ -75,6 +79,7 @@ impl ProvisionRequest {
             device: None,
             hints: RiskHints::default(),
             controls: None,
+            source: None,
         }
     }
 }
@@ -229,6 +234,10 @@ pub enum Command {
         call: CallId,
         request: Box<ProvisionRequest>,
     },
+    ProvisionFrom {
+        call: CallId,
+        request: Box<SourcedRequest>,
+    },
     Move {
         call: CallId,
         request: MoveRequest,
@@ -240,6 +249,10 @@ pub enum Command {
     Control {
         call: CallId,
         request: Box<ControlRequest>,
+    },
+    Disclose {
+        call: CallId,
+        request: Box<DisclosureRequest>,
     },
     Card {
         call: CallId,
@@ -340,6 +353,7 @@ pub enum Told {
         changed: u32,
     },
     Par(Option<Par>),
+    Disclosed(Box<DisclosureView>),
     Requestor(Box<Registration>),
     /// The oldest first.
     Mappings(Vec<MappingView>),
@@ -351,7 +365,11 @@ impl Told {
     pub fn token(self) -> Option<TokenView> {
         match self {
             Self::Token(view) => Some(view),
-            Self::Card { .. } | Self::Par(_) | Self::Mappings(_) | Self::Requestor(_) => None,
+            Self::Card { .. }
+            | Self::Par(_)
+            | Self::Disclosed(_)
+            | Self::Mappings(_)
+            | Self::Requestor(_) => None,
         }
     }
 }
@@ -388,10 +406,20 @@ impl ProvisionRequest {
     /// The cause of what follows from this request. The PAN goes into the digest as its blind index: a plain hash
     /// of a request would tell the PAN to whoever tries them all.
     pub(super) fn cause(&self, indexer: &BlindIndexer) -> Cause {
-        let mut said = vec![1];
-        said.extend_from_slice(&indexer.index(&self.pan));
-        said.extend_from_slice(&self.pan_expiry.digits());
-        said.push(self.sequence.map_or(u8::MAX, PanSequenceNumber::get));
+        let mut said = Vec::new();
+        // The card behind a token may have another number by the time the request comes again.
+        match &self.source {
+            Some(source) => {
+                said.push(9);
+                said.extend(source.named.said());
+            }
+            None => {
+                said.push(1);
+                said.extend_from_slice(&indexer.index(&self.pan));
+                said.extend_from_slice(&self.pan_expiry.digits());
+                said.push(self.sequence.map_or(u8::MAX, PanSequenceNumber::get));
+            }
+        }
         said.extend_from_slice(&self.assurance.map_or(*b"--", TokenAssuranceMethod::digits));
         said.push(self.location.map_or(u8::MAX, TokenLocation::code));
         said.extend(self.par.iter().flat_map(|par| par.as_bytes().to_vec()));
@@ -414,7 +442,7 @@ impl ProvisionRequest {
             said.push(b'c');
             said.extend_from_slice(&encode_controls(controls));
         }
-        self.asker.cause(&said)
+        Cause { source: self.source.map(|source| source.record), ..self.asker.cause(&said) }
     }
 }
 
@@ -550,6 +578,7 @@ impl Asker {
             body_digest,
             reason_code: self.reason_code,
             reason: self.reason,
+            source: None,
         }
     }
 }

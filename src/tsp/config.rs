@@ -275,6 +275,7 @@ pub(crate) fn sample() -> TspConfig {
         locations: Vec::new(),
         notification_url: Text::default(),
         limits: RequestorLimits::default(),
+        shares_with: Vec::new(),
     };
     let cryptograms = Some(CryptogramChoice {
         profile: CryptogramProfile::named("ccd-aes").unwrap(),

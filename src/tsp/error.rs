@@ -67,6 +67,9 @@ refusals! {
     CodeWrong = "code-wrong", false, "this is not the code that was sent";
     /// The last try was wrong, too: the token is deactivated.
     ProofFailed = "proof-failed", false, "too many wrong codes: the token is deactivated";
+    /// Its requestor's registration gives no number of detokenizations a day.
+    DetokenizationNotAllowed = "detokenization-not-allowed", false, "card numbers of this requestor's tokens are not told";
+    DetokenizationsExhausted = "detokenizations-exhausted", true, "no more card numbers of this requestor's tokens are told today";
     /// The same request id came with another body.
     RequestIdReused = "request-id-reused", false, "this request id was used for a different request";
     /// The same request is being worked on.

@@ -68,6 +68,8 @@ pub struct Cause {
     pub reason_code: Reason,
     /// In the caller's words; may be empty.
     pub reason: Text<32>,
+    /// The record of the token that a token request named in a card's place.
+    pub source: Option<u64>,
 }
 
 impl Cause {
@@ -156,6 +158,28 @@ coded! {
     }
 }
 
+coded! {
+    /// For what a card's number is wanted outside of a payment.
+    DisclosurePurpose {
+        Dispute = 1, "dispute";
+        Refund = 2, "refund";
+        FraudInvestigation = 3, "fraud-investigation";
+        LegalOrder = 4, "legal-order";
+        CardholderService = 5, "cardholder-service";
+        /// The account goes to another provider.
+        Migration = 6, "migration";
+    }
+}
+
+/// A card's number was told outside of a payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disclosure {
+    pub record: u64,
+    /// Of the card that the token led to.
+    pub mapping_version: u32,
+    pub purpose: DisclosurePurpose,
+}
+
 /// Something that happened in the vault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenEvent {
@@ -190,6 +214,8 @@ pub enum Change {
         lifecycle: Lifecycle,
         controls: Option<Box<TokenControls>>,
     },
+    /// The card's number was told outside of a payment.
+    Disclosed(Disclosure),
     /// A requestor was registered, changed or closed.
     Registered(Box<Registration>),
     /// Something happened to a card.
@@ -315,6 +341,7 @@ impl Change {
             | Self::Updated { record, .. }
             | Self::Controlled { record, .. }
             | Self::Proven { record, .. } => Some(*record),
+            Self::Disclosed(disclosure) => Some(disclosure.record),
             Self::Card(_) | Self::Registered(_) | Self::Declined | Self::Notified { .. } => None,
         }
     }
@@ -326,6 +353,7 @@ impl Change {
             Self::Moved { .. }
             | Self::Updated { .. }
             | Self::Controlled { .. }
+            | Self::Disclosed(_)
             | Self::Registered(_)
             | Self::Card(_)
             | Self::Declined
@@ -348,6 +376,7 @@ impl Change {
             | Self::Moved { .. }
             | Self::Updated { .. }
             | Self::Controlled { .. }
+            | Self::Disclosed(_)
             | Self::Registered(_)
             | Self::Card(_)
             | Self::IssuedForProof { .. }
@@ -361,6 +390,7 @@ impl Change {
     pub(super) fn altered(&self) -> Vec<u64> {
         match self {
             Self::Issued(_)
+            | Self::Disclosed(_)
             | Self::Registered(_)
             | Self::IssuedForProof { .. }
             | Self::Declined
@@ -379,6 +409,7 @@ impl Change {
     pub(super) fn alter(&self, record: &mut VaultRecord, at: Wall) -> Result<(), CannotFollow> {
         match self {
             Self::Issued(_)
+            | Self::Disclosed(_)
             | Self::Registered(_)
             | Self::IssuedForProof { .. }
             | Self::Declined

@@ -1,9 +1,10 @@
 //! How token events and vault records are laid out in the journal and the checkpoint. Nobody else reads or writes
 //! these bytes.
 //!
-//! Version 3: numbers little-endian; texts with one byte of length in front; an optional value with 0 or 1 in front;
+//! Version 4: numbers little-endian; texts with one byte of length in front; an optional value with 0 or 1 in front;
 //! a list with two bytes of count. Version 1 had no `cryptogram_required`; version 2 had only requestors as
-//! principals, no reason codes, no status before a move, and no further properties of a record. Once written, a
+//! principals, no reason codes, no status before a move, and no further properties of a record; version 3 had no
+//! source of a request, and of a requestor no detokenizations a day and none with whom it shares. Once written, a
 //! number here never changes its meaning; what must change gets a new version.
 
 use crate::stdx::clock::Wall;
@@ -14,8 +15,8 @@ use crate::vocab::{
 
 use super::controls_layout::{put_controls, put_own_controls, take_controls, take_own_controls};
 use super::event::{
-    Actor, CardChange, CardEvent, Cause, Change, Principal, Reason, RequestId, Successor, TokenAfter,
-    TokenEvent,
+    Actor, CardChange, CardEvent, Cause, Change, Disclosure, DisclosurePurpose, Principal, Reason, RequestId,
+    Successor, TokenAfter, TokenEvent,
 };
 use super::lifecycle::{Lifecycle, Move, Suspenders, TokenStatus};
 use super::outbox::Receiver;
@@ -61,6 +62,10 @@ impl TokenEvent {
             Change::Registered(registration) => {
                 out.byte(6);
                 put_registration(&mut out, registration);
+            }
+            Change::Disclosed(disclosure) => {
+                out.byte(8);
+                put_disclosure(&mut out, disclosure);
             }
             Change::Card(change) => {
                 out.byte(4);
@@ -127,6 +132,7 @@ impl TokenEvent {
                 controls: from.optional(take_own_controls)?.map(Box::new),
             },
             6 => Change::Registered(Box::new(take_registration(&mut from)?)),
+            8 => Change::Disclosed(take_disclosure(&mut from)?),
             4 => Change::Card(Box::new(take_card_change(&mut from)?)),
             64 => Change::IssuedForProof {
                 record: Box::new(take_record(&mut from)?),
@@ -148,6 +154,21 @@ impl TokenEvent {
         };
         from.is_empty().then_some(Self { cause, change })
     }
+}
+
+/// Also for the checkpoint, which remembers what was told.
+pub(super) fn put_disclosure(out: &mut Writer, disclosure: &Disclosure) {
+    out.bytes(&disclosure.record.to_le_bytes());
+    out.bytes(&disclosure.mapping_version.to_le_bytes());
+    out.byte(disclosure.purpose.code());
+}
+
+pub(super) fn take_disclosure(from: &mut Reader<'_>) -> Option<Disclosure> {
+    Some(Disclosure {
+        record: from.number()?,
+        mapping_version: u32::from_le_bytes(from.array()?),
+        purpose: DisclosurePurpose::from_code(from.byte()?)?,
+    })
 }
 
 fn put_card_change(out: &mut Writer, change: &CardChange) {
@@ -237,10 +258,12 @@ fn put_requestor(out: &mut Writer, requestor: &TokenRequestor) {
     });
     out.list(&requestor.locations, |out, location| out.byte(location.code()));
     out.text(requestor.notification_url.as_bytes());
-    let RequestorLimits { tokens, tokens_per_pan, tokens_per_device } = requestor.limits;
-    for limit in [tokens, tokens_per_pan, tokens_per_device] {
+    let RequestorLimits { tokens, tokens_per_pan, tokens_per_device, detokenizations_per_day } =
+        requestor.limits;
+    for limit in [tokens, tokens_per_pan, tokens_per_device, detokenizations_per_day] {
         out.optional(limit.as_ref(), |out, most| out.bytes(&most.to_le_bytes()));
     }
+    out.list(&requestor.shares_with, |out, id| out.bytes(id.as_bytes()));
 }
 
 fn take_requestor(from: &mut Reader<'_>) -> Option<TokenRequestor> {
@@ -264,6 +287,11 @@ fn take_requestor(from: &mut Reader<'_>) -> Option<TokenRequestor> {
             tokens: from.optional(limit)?,
             tokens_per_pan: from.optional(limit)?,
             tokens_per_device: from.optional(limit)?,
+            detokenizations_per_day: if from.version < 4 { None } else { from.optional(limit)? },
+        },
+        shares_with: match from.version {
+            1..=3 => Vec::new(),
+            _ => from.list(|from| TokenRequestorId::parse(from.take(11)?).ok())?,
         },
     })
 }
@@ -277,6 +305,7 @@ fn put_cause(out: &mut Writer, cause: &Cause) {
     out.bytes(&cause.body_digest);
     out.byte(cause.reason_code.code());
     out.text(cause.reason.as_bytes());
+    out.optional(cause.source.as_ref(), |out, source| out.bytes(&source.to_le_bytes()));
 }
 
 fn take_cause(from: &mut Reader<'_>) -> Option<Cause> {
@@ -292,6 +321,7 @@ fn take_cause(from: &mut Reader<'_>) -> Option<Cause> {
             body_digest: from.array()?,
             reason_code: Reason::Unstated,
             reason: Text::parse("reason", from.text()?).ok()?,
+            source: None,
         });
     }
     Some(Cause {
@@ -303,6 +333,7 @@ fn take_cause(from: &mut Reader<'_>) -> Option<Cause> {
         body_digest: from.array()?,
         reason_code: Reason::from_code(from.byte()?)?,
         reason: Text::parse("reason", from.text()?).ok()?,
+        source: if from.version < 4 { None } else { from.optional(Reader::number)? },
     })
 }
 
@@ -586,6 +617,7 @@ pub(crate) mod tests {
             body_digest: [5; 32],
             reason_code: Reason::Unstated,
             reason: Text::parse("reason", b"device lost").unwrap(),
+            source: None,
         };
         TokenEvent { cause, change }
     }
@@ -663,6 +695,11 @@ pub(crate) mod tests {
         let requestor = TokenRequestorId::parse(b"00000000002").unwrap();
         list.extend(
             [
+                Change::Disclosed(Disclosure {
+                    record: 8,
+                    mapping_version: 2,
+                    purpose: DisclosurePurpose::Refund,
+                }),
                 Change::Declined,
                 Change::CodeSent { record: 8, code },
                 Change::CodeWrong { record: 8, lifecycle: held },
@@ -707,8 +744,10 @@ pub(crate) mod tests {
         let reason = "0b646576696365206c6f7374";
         let moved = "0207000000000000000204";
         let (before, after) = ("01010001000000", "030109000000");
-        let newest = format!("03{head}{request}00{reason}{moved}{before}{after}");
+        let newest = format!("04{head}{request}00{reason}00{moved}{before}{after}");
         assert_eq!(hex::encode(event.encode()), newest);
+        let third = format!("03{head}{request}00{reason}{moved}{before}{after}");
+        assert_eq!(TokenEvent::decode(&hex::decode(third).unwrap()).as_ref(), Some(&event));
         if let Change::Moved { before, .. } = &mut event.change {
             *before = None;
         }

@@ -12,6 +12,7 @@ mod controls_layout;
 mod counters;
 mod credential;
 mod detokenize;
+mod disclosure;
 mod error;
 mod event;
 mod generate;
@@ -26,8 +27,10 @@ mod outbox;
 mod own_controls;
 mod record;
 mod registry;
+mod remembered;
 mod requestor;
 mod service;
+mod sourced;
 mod step_up;
 mod table;
 #[allow(clippy::module_inception, reason = "the state machine is what the module is named after")]
@@ -49,10 +52,11 @@ pub use controls::{DomainContext, DomainControls, EntryModes, Merchant};
 pub use counters::{CounterWindow, Presentation};
 pub use credential::CredentialDigest;
 pub use detokenize::{DetokenizeRequest, Detokenized, Detokenizer, Purpose};
+pub use disclosure::{DisclosureOf, DisclosureRequest, DisclosureView};
 pub use error::{ProvisioningRefusal, TspError};
 pub use event::{
-    Actor, CardChange, CardEvent, CardStanding, Cause, Change, PartyName, Principal, Reason, RequestId,
-    RequestKey, Successor, TokenAfter, TokenEvent,
+    Actor, CardChange, CardEvent, CardStanding, Cause, Change, Disclosure, DisclosurePurpose, PartyName,
+    Principal, Reason, RequestId, RequestKey, Successor, TokenAfter, TokenEvent,
 };
 pub use idv::{ApprovalRule, IssuerRule};
 pub use lifecycle::{Lifecycle, Move, Moved, Suspender, Suspenders, TokenStatus};
@@ -63,6 +67,7 @@ pub use record::{CardAad, CardData, PastMapping, VaultRecord, open_card, seal_ca
 pub use registry::Registration;
 pub use requestor::{Activation, RequestorLimits, TokenRequestor};
 pub use service::{Ports, TokenService};
+pub use sourced::{Source, SourceToken, SourcedRequest};
 pub use step_up::{
     CodeDelivering, CodeDelivery, CodeRequest, CodeSubmission, NoCodes, SentCode, StepUp, StepUpCode,
     StepUpLimits,

@@ -24,6 +24,8 @@ pub struct TokenRequestor {
     /// Where it wants to hear what becomes of its tokens; empty: nowhere.
     pub notification_url: Text<128>,
     pub limits: RequestorLimits,
+    /// Requestors that may have tokens made for the cards behind its tokens.
+    pub shares_with: Vec<TokenRequestorId>,
 }
 
 /// What a requestor's tokens may come to in number, deactivated ones apart; none: as everybody's.
@@ -33,6 +35,8 @@ pub struct RequestorLimits {
     pub tokens: Option<u32>,
     pub tokens_per_pan: Option<u32>,
     pub tokens_per_device: Option<u32>,
+    /// How many of their cards' numbers may be told in a day (UTC) outside of payments; none: not one.
+    pub detokenizations_per_day: Option<u32>,
 }
 
 /// When a token begins to be good.
@@ -52,10 +56,11 @@ impl TokenRequestor {
     #[must_use]
     pub fn valid(&self) -> bool {
         let DomainControls { entry_modes, merchants, categories, .. } = &self.controls;
-        let lists = [merchants.len(), categories.len(), self.assurances.len(), self.locations.len()];
+        let own = [self.assurances.len(), self.locations.len(), self.shares_with.len()];
+        let mut lists = own.into_iter().chain([merchants.len(), categories.len()]);
         let url = self.notification_url.as_bytes();
         !entry_modes.is_empty()
-            && lists.iter().all(|length| *length <= Self::LIST_MOST)
+            && lists.all(|length| length <= Self::LIST_MOST)
             && self.may_keep_in(self.location)
             && (url.is_empty() || url.starts_with(b"https://"))
     }

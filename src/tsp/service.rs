@@ -17,12 +17,14 @@ use super::command::{
     Answer, CardRequest, ControlRequest, MappingView, MoveRequest, ParQuery, ProvisionRequest,
     RegistryRequest, TokenView, Told, UpdateRequest,
 };
+use super::disclosure::{DisclosureRequest, DisclosureView};
 use super::error::{ProvisioningRefusal, TspError};
 use super::event::Principal;
 use super::log::TokenLog;
 use super::metrics::Metrics;
 use super::outbox::{Outbox, Receiver};
 use super::registry::Registration;
+use super::sourced::SourcedRequest;
 use super::step_up::{CodeDelivering, CodeRequest, CodeSubmission, NoCodes};
 use super::tsp::Tsp;
 use super::writer::{Writer, WriterThread};
@@ -35,9 +37,11 @@ pub(super) struct Call {
 
 pub(super) enum Question {
     Provision(Box<ProvisionRequest>),
+    ProvisionFrom(Box<SourcedRequest>),
     Move(MoveRequest),
     Update(UpdateRequest),
     Control(Box<ControlRequest>),
+    Disclose(Box<DisclosureRequest>),
     Card(Box<CardRequest>),
     Registry(Box<RegistryRequest>),
     Requestor(Principal, TokenRequestorId),
@@ -143,6 +147,15 @@ impl TokenService {
         self.token(Question::Provision(Box::new(request))).await
     }
 
+    /// A token for the card behind another one.
+    ///
+    /// # Errors
+    /// As `provision`, and `UnknownToken` for a token that is not, or is not shared with this requestor,
+    /// `StatusDoesNotAllow` and `TokenExpired` for one that is not good itself.
+    pub async fn provision_from(&self, request: SourcedRequest) -> Result<TokenView, ProvisioningRefusal> {
+        self.token(Question::ProvisionFrom(Box::new(request))).await
+    }
+
     /// Another status for a token. The answer comes once it is durable and every payment sees it.
     ///
     /// # Errors
@@ -189,6 +202,17 @@ impl TokenService {
         let told = self.ask(Question::Card(Box::new(request))).await?;
         let Told::Card { changed } = told else { return Err(ProvisioningRefusal::Unavailable) };
         Ok(changed)
+    }
+
+    /// The number of the card behind a token, outside of any payment. The answer comes once it is durable that it was told.
+    ///
+    /// # Errors
+    /// `UnknownToken`, `DetokenizationNotAllowed`, `DetokenizationsExhausted`, `RequestIdReused`, `RequestInFlight`,
+    /// `Overloaded`, `Unavailable`.
+    pub async fn disclose(&self, request: DisclosureRequest) -> Result<DisclosureView, ProvisioningRefusal> {
+        let told = self.ask(Question::Disclose(Box::new(request))).await?;
+        let Told::Disclosed(view) = told else { return Err(ProvisioningRefusal::Unavailable) };
+        Ok(*view)
     }
 
     /// A requestor is registered, changed or closed. The answer comes once that is durable.

@@ -14,81 +14,27 @@ use crate::stdx::clock::{Now, Wall};
 use crate::stdx::maps::{Map, Set};
 use crate::stdx::random::Entropy;
 use crate::stdx::sabotage::sabotaged;
-use crate::vocab::{Expiry, Token, TokenAssuranceMethod, TokenReferenceId, TokenRequestorId, YearMonth};
+use crate::vocab::{Token, TokenReferenceId, TokenRequestorId, YearMonth};
 
 use super::cards::Cards;
 use super::command::{Action, Answer, CallId, Command, TokenView, Told};
 use super::config::{TspConfig, TspLimits};
 use super::counters::Counters;
 use super::detokenize::Detokenizer;
+use super::disclosure::Disclosures;
 use super::error::{ProvisioningRefusal, TspError};
 use super::event::{CannotFollow, CardStanding, Cause, Change, Principal, RequestKey, TokenEvent};
 use super::idv::{ApprovalRule, AskedFor};
-use super::lifecycle::{Lifecycle, TokenStatus};
+use super::lifecycle::TokenStatus;
 use super::metrics::Fill;
 use super::outbox::Outbox;
 use super::record::VaultRecord;
 use super::registry::Requestors;
+use super::remembered::{Recalled, Remembered};
 use super::step_up::{CodeDelivery, StepUp};
 use super::table::{TableFault, TableWriter};
 use super::velocity::Velocity;
 use super::verify::TokenKeys;
-
-/// What a request came to: enough to give the very same answer again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Remembered {
-    pub(super) body_digest: [u8; 32],
-    pub(super) told: Recalled,
-}
-
-/// What was told then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Recalled {
-    Token {
-        record: u64,
-        lifecycle: Lifecycle,
-        changed_at: Wall,
-        /// None in what older versions remembered: as they are now.
-        attributes: Option<(Expiry, TokenAssuranceMethod)>,
-    },
-    Card {
-        changed: u32,
-    },
-    /// It was refused, and that changed something.
-    Refused(ProvisioningRefusal),
-    /// As it is now: its version says whether it is the one of then.
-    Requestor(TokenRequestorId),
-}
-
-impl Recalled {
-    /// What is told of a change; `left` is the record of the one token that it is about, as it is after it.
-    pub(super) fn of(change: &Change, left: Option<&VaultRecord>) -> Option<Self> {
-        match change {
-            Change::Card(change) => {
-                Some(Self::Card { changed: u32::try_from(change.tokens.len()).unwrap_or(u32::MAX) })
-            }
-            Change::Declined | Change::CodeWrong { .. } => change.refusal().map(Self::Refused),
-            Change::Notified { .. } => None,
-            Change::Issued(_)
-            | Change::Moved { .. }
-            | Change::Updated { .. }
-            | Change::Controlled { .. }
-            | Change::IssuedForProof { .. }
-            | Change::CodeSent { .. }
-            | Change::Proven { .. } => left.map(Self::token),
-            Change::Registered(registration) => Some(Self::Requestor(registration.requestor.id)),
-        }
-    }
-
-    fn token(record: &VaultRecord) -> Self {
-        Self::Token {
-            record: record.record,
-            lifecycle: record.lifecycle,
-            changed_at: record.changed_at,
-            attributes: Some((record.expiry, record.assurance)),
-        }
-    }
-}
 
 /// The vault's single writer.
 pub struct Tsp {
@@ -102,6 +48,8 @@ pub struct Tsp {
     pub(super) velocity: Arc<Velocity>,
     /// How cards stand that are not as any.
     pub(super) cards: Cards,
+    /// How many card numbers were told lately.
+    pub(super) disclosures: Disclosures,
     pub(super) remembered: BoundedMap<RequestKey, Remembered>,
     /// How many tokens each token range has given.
     pub(super) issued: Vec<u64>,
@@ -188,6 +136,7 @@ impl Tsp {
             keys: TokenKeys::resolve(&config, security)?,
             table: TableWriter::new(limits.capacity, limits.control_sets),
             cards: Cards::default(),
+            disclosures: Disclosures::default(),
             velocity: Arc::new(Velocity::new()),
             counters: Arc::new(Counters::new(config.counter_window, config.resubmit_window)),
             remembered: BoundedMap::with_capacity(limits.remembered_requests),
@@ -240,6 +189,9 @@ impl Tsp {
             Command::Provision { call, request } => {
                 return self.begin(call, request, now, entropy, actions);
             }
+            Command::ProvisionFrom { call, request } => {
+                return self.begin_from(call, *request, now, entropy, actions);
+            }
             Command::IssuerAnswered { call, word } => match self.issuer_answered(call, word, now, entropy) {
                 Some(decided) => (call, decided),
                 None => return,
@@ -255,6 +207,7 @@ impl Tsp {
             Command::Move { call, request } => (call, self.decide_move(&request, now)),
             Command::Update { call, request } => (call, self.decide_update(&request, now)),
             Command::Control { call, request } => (call, self.decide_controls(&request, now)),
+            Command::Disclose { call, request } => (call, self.decide_disclosure(&request, now)),
             Command::Card { call, request } => (call, self.decide_card(&request, now, entropy)),
             Command::Registry { call, request } => (call, self.decide_registry(&request, now)),
             Command::Get { call, principal, reference } => (call, self.see(principal, reference, now)),
@@ -386,6 +339,7 @@ impl Tsp {
                 Ok(Told::Token(self.view(&then, today)))
             }
             Recalled::Card { changed } => Ok(Told::Card { changed }),
+            Recalled::Disclosed(disclosure) => self.disclosed(&disclosure),
             Recalled::Refused(refusal) => Err(refusal),
             Recalled::Requestor(id) => {
                 let found = self.requestors.registration(id).ok_or(ProvisioningRefusal::Unavailable)?;
@@ -400,6 +354,11 @@ impl Tsp {
         let step_up = self.step_ups.get(&record.record).filter(|_| waits);
         let step_up = step_up.map(|step_up| step_up.view(&self.config.step_up));
         TokenView { step_up, ..TokenView::of(record, today) }
+    }
+
+    /// What was decided and is not durable yet, the oldest first.
+    pub(super) fn events_ahead(&self) -> impl Iterator<Item = &TokenEvent> {
+        self.waiting.iter().map(|waiting| &waiting.event)
     }
 
     /// A record as it will be once everything that waits is applied.
@@ -559,6 +518,9 @@ impl Tsp {
         }
         if let Change::IssuedForProof { record, step_up } = &event.change {
             self.step_ups.insert(record.record, **step_up);
+        }
+        if let (Change::Disclosed(_), Some(requestor)) = (&event.change, event.cause.requestor) {
+            self.disclosures.note(requestor, at);
         }
         if let Change::Registered(registration) = &event.change {
             self.requestors.note(registration, at)?;

@@ -129,7 +129,7 @@ impl<L: TokenLog> Writer<L> {
         let room = self.log.has_room();
         for Call { question, reply } in batch.drain(..) {
             step("asked");
-            if !room && matches!(question, Question::Provision(_)) {
+            if !room && matches!(question, Question::Provision(_) | Question::ProvisionFrom(_)) {
                 let _ = reply.send(Err(ProvisioningRefusal::Overloaded));
                 continue;
             }
@@ -138,9 +138,11 @@ impl<L: TokenLog> Writer<L> {
             self.replies.insert(call, reply);
             let command = match question {
                 Question::Provision(request) => Command::Provision { call, request },
+                Question::ProvisionFrom(request) => Command::ProvisionFrom { call, request },
                 Question::Move(request) => Command::Move { call, request },
                 Question::Update(request) => Command::Update { call, request },
                 Question::Control(request) => Command::Control { call, request },
+                Question::Disclose(request) => Command::Disclose { call, request },
                 Question::Card(request) => Command::Card { call, request },
                 Question::Registry(request) => Command::Registry { call, request },
                 Question::Requestor(principal, id) => Command::Requestor { call, principal, id },

@@ -24,6 +24,7 @@ use crate::provisioning::{CREDENTIALS, PAN, Provider, Reply, api, config, exchan
 #[rustfmt::skip]
 const ROWS: &[(&str, &str, [bool; 3])] = &[
     ("POST", "/v1/tokens",                      [true, false, false]),
+    ("POST", "/v1/tokens/from-token",           [true, false, false]),
     ("GET",  "/v1/tokens/{reference}",          [true, true, true]),
     ("POST", "/v1/tokens/{reference}/activate", [true, true, true]),
     ("POST", "/v1/tokens/{reference}/codes",    [true, false, false]),
@@ -38,6 +39,8 @@ const ROWS: &[(&str, &str, [bool; 3])] = &[
     ("GET",  "/v1/requestors/{id}",             [false, false, true]),
     ("POST", "/v1/requestors/{id}/close",       [false, false, true]),
     ("POST", "/v1/cards/events",                [false, true, true]),
+    // To nobody as part of a role.
+    ("POST", "/v1/detokenizations",             [false, false, false]),
     ("GET",  "/v1/keys",                        [true, true, true]),
     ("POST", "/v1/par",                         [true, true, true]),
 ];
@@ -119,6 +122,62 @@ fn a_grant_narrows_a_role_and_widens_none() {
         ("issuer", "POST", "/v1/tokens", 403),
     ] {
         assert_eq!(provider.send_as(who, method, path, "2", &card).status, status, "{who} {method} {path}");
+    }
+    provider.stop();
+}
+
+#[test]
+fn a_card_s_number_is_told_only_where_that_is_granted_by_name_and_so_often_a_day() {
+    let directory = tempfile::tempdir().unwrap();
+    let granted = |name, role| Client {
+        operations: Some(vec![Operation::DetokenizeToken, Operation::SetRequestor]),
+        ..client(name, role)
+    };
+    let other = Client { issuer: Text::parse("issuer", b"other").unwrap(), ..granted("other", Role::Issuer) };
+    let clients = vec![
+        granted("wallet", Role::Wallet),
+        granted("bank", Role::Issuer),
+        other,
+        granted("desk", Role::Operator),
+        client("operator", Role::Operator),
+    ];
+    let provider = Provider::limited(directory.path(), with(clients));
+    let token = provider.provision("1");
+    let by_reference = json!({ "tokenReference": token["tokenReference"], "purpose": "dispute" });
+    let ask = |who: &str, id: &str, body: &Value| {
+        let reply = provider.send_as(who, "POST", "/v1/detokenizations", id, body);
+        let told = reply.body["pan"].as_str().map(str::to_owned);
+        (reply.status, told.unwrap_or_else(|| reply.problem().1.to_owned()))
+    };
+    let told = |code: &str, status: u16| (status, code.to_owned());
+    assert_eq!(ask("operator", "1", &by_reference), told("operation-not-allowed", 403));
+    assert_eq!(ask(CREDENTIALS[0], "1", &by_reference), told("operation-not-allowed", 403));
+    assert_eq!(ask("desk", "1", &by_reference), told("detokenization-not-allowed", 403), "off by default");
+    let registered = json!({
+        "tokenRequestorId": token["tokenRequestorId"], "name": "wallet", "entryModes": ["07"],
+        "tokenLocation": "02", "detokenizationsPerDay": 3,
+    });
+    assert_eq!(provider.send_as("desk", "POST", "/v1/requestors", "2", &registered).status, 200);
+    let pan = told(PAN, 200);
+    assert_eq!(ask("desk", "3", &by_reference), pan);
+    assert_eq!(ask("desk", "3", &by_reference), pan, "a repeat is told again, and counts once");
+    assert_eq!(ask("other", "3", &by_reference), told("unknown-token", 404), "not its card");
+    let by_token = |expiry: &Value| json!({ "token": token["token"], "tokenExpiry": expiry, "purpose": "legal-order", "reason": "file 7" });
+    assert_eq!(ask("bank", "4", &by_token(&json!("2001"))), told("unknown-token", 404));
+    assert_eq!(ask("bank", "4", &by_token(&token["tokenExpiry"])), pan);
+    assert_eq!(ask("wallet", "4", &by_reference), pan);
+    assert_eq!(ask("wallet", "5", &by_reference), told("detokenizations-exhausted", 429));
+    for (body, expected) in [
+        (json!({ "tokenReference": token["tokenReference"] }), (400, "missing-field", Some("purpose"))),
+        (
+            json!({ "token": token["token"], "purpose": "refund" }),
+            (422, "missing-field", Some("tokenExpiry")),
+        ),
+        (json!({ "purpose": "refund" }), (422, "missing-field", Some("tokenReference"))),
+        (json!({ "purpose": "curiosity" }), (400, "invalid-field", Some("purpose"))),
+    ] {
+        let reply = provider.send_as("desk", "POST", "/v1/detokenizations", "6", &body);
+        assert_eq!(reply.problem(), expected, "{body}");
     }
     provider.stop();
 }

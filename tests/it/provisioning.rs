@@ -49,6 +49,7 @@ pub(crate) fn config() -> TspConfig {
         locations: vec![],
         notification_url: Text::default(),
         limits: RequestorLimits::default(),
+        shares_with: Vec::new(),
     };
     TspConfig {
         token_ranges: vec![TokenRange {

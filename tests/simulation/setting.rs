@@ -201,6 +201,7 @@ pub(crate) fn tsp_config() -> TspConfig {
             locations: Vec::new(),
             notification_url: Text::default(),
             limits: RequestorLimits::default(),
+            shares_with: Vec::new(),
         }],
         bin_controller: Some(Text::parse("id", b"Q001").expect("four")),
         par_follows_account: true,

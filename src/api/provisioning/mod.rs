@@ -4,6 +4,7 @@
 mod body;
 mod cards;
 mod controls;
+mod detokenizations;
 mod keys;
 mod requestors;
 mod step_up;
@@ -21,6 +22,7 @@ use super::grants::Operation;
 pub(super) fn routes() -> Routes {
     Routes::new()
         .open(Operation::IssueToken, routes!(tokens::issue))
+        .open(Operation::DeriveToken, routes!(tokens::derive))
         .open(Operation::SeeToken, routes!(tokens::see))
         .open(Operation::ActivateToken, routes!(tokens::activate))
         .open(Operation::SuspendToken, routes!(tokens::suspend))
@@ -34,6 +36,7 @@ pub(super) fn routes() -> Routes {
         .open(Operation::CloseRequestor, routes!(requestors::close))
         .open(Operation::SeeRequestor, routes!(requestors::see))
         .open(Operation::ReportCard, routes!(cards::report))
+        .open(Operation::DetokenizeToken, routes!(detokenizations::tell))
         .open(Operation::SeeKeys, routes!(keys::see))
         .open(Operation::SeePar, routes!(cards::par))
         .open(Operation::SeeCards, routes!(cards::mappings))

@@ -51,6 +51,10 @@ body! {
         tokens_most = "tokensMost": may u32,
         tokens_per_pan = "tokensPerPan": may u32,
         tokens_per_device = "tokensPerDevice": may u32,
+        /// How many of their cards' numbers may be told in a day outside of payments; left out: not one
+        detokenizations_per_day = "detokenizationsPerDay": may u32,
+        /// Requestors that may have tokens made for the cards behind its tokens
+        shares_with = "sharesWith": may Vec<TokenRequestorId>,
         /// The version that the caller has seen, 0 for a new one: another one refuses. Without it, whatever it is
         version = "version": may u32,
         /// In the caller's words
@@ -136,7 +140,9 @@ impl From<RequestorBody> for TokenRequestor {
                 tokens: body.tokens_most,
                 tokens_per_pan: body.tokens_per_pan,
                 tokens_per_device: body.tokens_per_device,
+                detokenizations_per_day: body.detokenizations_per_day,
             },
+            shares_with: body.shares_with.unwrap_or_default(),
         }
     }
 }

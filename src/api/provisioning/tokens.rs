@@ -16,11 +16,11 @@ use crate::api::error::Problem;
 use crate::api::grants::Role;
 use crate::api::rates::Rates;
 use crate::tsp::{
-    Actor, Asker, Move, MoveRequest, ProvisionRequest, ProvisioningRefusal, Reason, RequestId, Suspender,
-    TokenService, TokenView, UpdateRequest,
+    Actor, Asker, Move, MoveRequest, ProvisionRequest, ProvisioningRefusal, Reason, RequestId, SourceToken,
+    SourcedRequest, Suspender, TokenService, TokenView, UpdateRequest,
 };
 use crate::vocab::{
-    Expiry, PanSequenceNumber, PanSource, Par, Recommendation, RiskHints, Text, TokenAssuranceMethod,
+    Expiry, PanSequenceNumber, PanSource, Par, Recommendation, RiskHints, Text, Token, TokenAssuranceMethod,
     TokenLocation, TokenReferenceId, TrustScore,
 };
 
@@ -60,6 +60,32 @@ body! {
         account_score = "accountScore": may TrustScore,
         /// Where it has the card's number from
         pan_source = "panSource": may PanSource,
+        /// What the token is narrowed to from its first day
+        controls = "controls": may ControlsBody,
+        /// In the caller's words
+        reason = "reason": may Words,
+    }
+}
+
+body! {
+    /// A token, `sourceReference`, or `sourceToken` with `sourceTokenExpiry`, for whose card another one is wanted
+    struct DeriveBody {
+        source_reference = "sourceReference": may TokenReferenceId,
+        source_token = "sourceToken": may Token,
+        /// That token's own expiry, YYMM
+        source_token_expiry = "sourceTokenExpiry": may Expiry,
+        /// How the requestor identified the cardholder, as far as it may claim that
+        assurance_method = "assuranceMethod": may TokenAssuranceMethod,
+        /// Where the token will be kept; without it, where the requestor keeps tokens as a rule
+        token_location = "tokenLocation": may TokenLocation,
+        /// The device that will hold the token, in the requestor's own name for it
+        device = "device": may Text<64>,
+        /// What the requestor would do
+        recommendation = "recommendation": may Recommendation,
+        /// How much it trusts the device, 1 (least) to 5
+        device_score = "deviceScore": may TrustScore,
+        /// How much it trusts the account, 1 (least) to 5
+        account_score = "accountScore": may TrustScore,
         /// What the token is narrowed to from its first day
         controls = "controls": may ControlsBody,
         /// In the caller's words
@@ -177,9 +203,65 @@ pub(super) async fn issue(
     if let Some(device) = &request.device {
         rates.device(caller.client(), device.as_bytes())?;
     }
-    let token = service.provision(request).await?;
+    Ok(issued(&service.provision(request).await?))
+}
+
+fn issued(token: &TokenView) -> Response {
     let place = [(header::LOCATION, format!("/v1/tokens/{}", token.reference))];
-    Ok((StatusCode::CREATED, place, Json(TokenBody::from(&token))).into_response())
+    (StatusCode::CREATED, place, Json(TokenBody::from(token))).into_response()
+}
+
+/// A token for the card behind another token: one of the requestor's own, or of one that shares its tokens with it.
+#[utoipa::path(
+    post,
+    path = "/v1/tokens/from-token",
+    tag = "tokens",
+    request_body = DeriveBody,
+    responses((status = 201, description = "Issued, and durable", body = TokenBody,
+        headers(("Location" = String, description = "Where the token is seen"))))
+)]
+pub(super) async fn derive(
+    State(service): State<TokenService>,
+    State(rates): State<Rates>,
+    caller: Caller,
+    Named(request_id): Named,
+    Body(body): Body<DeriveBody>,
+) -> Result<Response, Problem> {
+    let request = body.request(&caller, request_id)?;
+    rates.card(&request.source)?;
+    if let Some(device) = &request.device {
+        rates.device(caller.client(), device.as_bytes())?;
+    }
+    Ok(issued(&service.provision_from(request).await?))
+}
+
+impl DeriveBody {
+    fn request(self, caller: &Caller, request_id: RequestId) -> Result<SourcedRequest, Problem> {
+        let source = match (self.source_reference, self.source_token, self.source_token_expiry) {
+            (Some(reference), None, None) => SourceToken::Reference(reference),
+            (None, Some(token), Some(expiry)) => SourceToken::Token(token, expiry),
+            (None, Some(_), None) => return Err(Problem::missing("sourceTokenExpiry").well_formed()),
+            (None, None, _) => return Err(Problem::missing("sourceReference").well_formed()),
+            (Some(_), _, _) => {
+                let reason = "goes without sourceToken and sourceTokenExpiry";
+                return Err(Problem::invalid("sourceReference", reason).well_formed());
+            }
+        };
+        Ok(SourcedRequest {
+            asker: Asker { reason: Words::said(self.reason), ..caller.asker(request_id) },
+            source,
+            assurance: self.assurance_method,
+            location: self.token_location,
+            device: self.device,
+            hints: RiskHints {
+                recommendation: self.recommendation,
+                device_score: self.device_score,
+                account_score: self.account_score,
+                source: None,
+            },
+            controls: self.controls.map(|controls| Box::new(controls.into())),
+        })
+    }
 }
 
 impl IssueBody {
@@ -205,6 +287,7 @@ impl IssueBody {
             device: self.device,
             controls: self.controls.map(|controls| Box::new(controls.into())),
             asker: Asker { reason: Words::said(self.reason), ..caller.asker(request_id) },
+            source: None,
         })
     }
 }

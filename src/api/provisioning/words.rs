@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::body::{Json, Member};
 use crate::api::error::Problem;
 use crate::stdx::clock::Wall;
-use crate::tsp::{CardEvent, Reason, StepUpCode, Suspender, TokenService};
+use crate::tsp::{CardEvent, DisclosurePurpose, Reason, StepUpCode, Suspender, TokenService};
 use crate::vocab::{
     Country, Currency, EntryMode, Expiry, MerchantCategory, MerchantId, Pan, PanSequenceNumber, PanSource,
     Par, Recommendation, Text, Token, TokenAssuranceMethod, TokenLocation, TokenReferenceId,
@@ -230,6 +230,16 @@ impl Member for CardEvent {
 
     fn schema() -> RefOr<Schema> {
         one_of(Self::ALL.iter().map(|event| event.name()))
+    }
+}
+
+impl Member for DisclosurePurpose {
+    fn read(json: Json) -> Result<Self, Problem> {
+        Self::from_name(&json.text()?).ok_or_else(|| Problem::wrong("must be a purpose that is known here"))
+    }
+
+    fn schema() -> RefOr<Schema> {
+        one_of(Self::ALL.iter().map(|purpose| purpose.name()))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod cards;
 mod checkpoint;
+mod disclosure;
 mod idv;
 mod model;
 mod own_controls;
@@ -9,6 +10,7 @@ mod payments;
 mod provisioning;
 mod registry;
 mod service;
+mod sourced;
 
 use crate::crypto::SecurityModule;
 use crate::stdx::clock::{Now, Wall};

@@ -95,7 +95,12 @@ fn the_configuration_counts_until_the_registry_has_the_requestor() {
 #[test]
 fn a_requestor_s_limits_count_what_waits_and_not_what_is_gone() {
     let mut bench = Bench::new();
-    let limits = RequestorLimits { tokens: Some(3), tokens_per_pan: Some(2), tokens_per_device: Some(1) };
+    let limits = RequestorLimits {
+        tokens: Some(3),
+        tokens_per_pan: Some(2),
+        tokens_per_device: Some(1),
+        ..RequestorLimits::default()
+    };
     bench.set("1", TokenRequestor { limits, ..requestor(NEW) }).unwrap();
     let on = |id: &str, pan: &[u8], device: Option<&str>| ProvisionRequest {
         device: device.and_then(|name| Text::parse("device", name.as_bytes()).ok()),

@@ -1,0 +1,181 @@
+//! Detokenization without verification (EMVCo 8.3): the card's number told outside of any payment, to one who was granted
+//! that by name, of a token whose requestor allows it so often a day. It says for what, and that stays in the journal.
+
+use crate::crypto::Sealed;
+use crate::stdx::clock::{Now, Wall};
+use crate::stdx::maps::Map;
+use crate::vocab::{
+    Expiry, Pan, PanSequenceNumber, Par, Token, TokenReferenceId, TokenRequestorId, YearMonth,
+};
+
+use super::command::{Answer, Asker, Told};
+use super::error::ProvisioningRefusal;
+use super::event::{Cause, Change, Disclosure, DisclosurePurpose, TokenEvent};
+use super::record::{CardAad, VaultRecord, open_card};
+use super::tsp::{Decision, Tsp};
+
+/// A card's number is wanted, by what stands for it.
+#[derive(Debug, Clone)]
+pub struct DisclosureRequest {
+    pub asker: Asker,
+    pub of: DisclosureOf,
+    pub purpose: DisclosurePurpose,
+}
+
+/// By what a token is named. Its status and its expiry date do not matter: disputes outlive both.
+#[derive(Debug, Clone)]
+pub enum DisclosureOf {
+    Reference(TokenReferenceId),
+    /// With the token's own expiry: a number alone may have been guessed.
+    Token(Token, Expiry),
+}
+
+/// What is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DisclosureView {
+    pub reference: TokenReferenceId,
+    pub requestor: TokenRequestorId,
+    pub pan: Pan,
+    /// The card's own.
+    pub pan_expiry: Option<Expiry>,
+    pub sequence: Option<PanSequenceNumber>,
+    pub par: Option<Par>,
+}
+
+/// How many card numbers of a requestor's tokens were told on a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct ToldToday {
+    /// Since 1970, UTC.
+    pub(super) day: u64,
+    pub(super) count: u32,
+}
+
+impl ToldToday {
+    /// After one more at `at`. Time that goes back counts as the day that was reached.
+    pub(super) fn and_one(self, at: Wall) -> Self {
+        let day = day(at);
+        let count = if day > self.day { 0 } else { self.count };
+        Self { day: day.max(self.day), count: count.saturating_add(1) }
+    }
+
+    fn on(self, at: Wall) -> u32 {
+        if day(at) > self.day { 0 } else { self.count }
+    }
+}
+
+fn day(at: Wall) -> u64 {
+    at.0 / 86_400_000
+}
+
+/// All that was told lately, by requestor.
+#[derive(Debug, Default)]
+pub(super) struct Disclosures {
+    told: Map<TokenRequestorId, ToldToday>,
+}
+
+impl Disclosures {
+    pub(super) fn put(&mut self, requestor: TokenRequestorId, told: ToldToday) {
+        self.told.insert(requestor, told);
+    }
+
+    /// Counts one that is durable.
+    pub(super) fn note(&mut self, requestor: TokenRequestorId, at: Wall) {
+        let told = self.told.entry(requestor).or_default();
+        *told = told.and_one(at);
+    }
+
+    fn on(&self, requestor: TokenRequestorId, at: Wall) -> u32 {
+        self.told.get(&requestor).map_or(0, |told| told.on(at))
+    }
+}
+
+impl Tsp {
+    /// Whether a card's number is told. That it was is on disk before it is.
+    pub(super) fn decide_disclosure(
+        &self,
+        request: &DisclosureRequest,
+        now: Now,
+    ) -> Result<Decision, ProvisioningRefusal> {
+        let cause = request.cause();
+        if let Some(decided) = self.repeated(&cause, YearMonth::of(now.wall))? {
+            return Ok(decided);
+        }
+        let named = match &request.of {
+            DisclosureOf::Reference(reference) => self.table.by_reference(*reference),
+            DisclosureOf::Token(token, _) => self.table.by_token(token),
+        };
+        let record = named.and_then(|record| self.table.record(record));
+        let record = record.filter(|record| match request.of {
+            DisclosureOf::Reference(_) => true,
+            DisclosureOf::Token(_, expiry) => record.expiry == expiry,
+        });
+        let record = record.filter(|record| self.owned(cause.principal, record.reference).is_some());
+        let record = record.ok_or(ProvisioningRefusal::UnknownToken)?;
+        let requestor = record.requestor;
+        let most = self.requestors.registration(requestor);
+        let most = most.and_then(|found| found.requestor.limits.detokenizations_per_day);
+        let most = most.ok_or(ProvisioningRefusal::DetokenizationNotAllowed)?;
+        let told = self.disclosures.on(requestor, now.wall).saturating_add(self.disclosures_ahead(requestor));
+        if told >= most {
+            return Err(ProvisioningRefusal::DetokenizationsExhausted);
+        }
+        let (record, mapping_version) = (record.record, record.mapping_version);
+        let disclosure = Disclosure { record, mapping_version, purpose: request.purpose };
+        // What cannot be told is not counted.
+        self.disclosed(&disclosure)?;
+        let cause = Cause { requestor: Some(requestor), ..cause };
+        Ok(Decision::New(Box::new(TokenEvent { cause, change: Change::Disclosed(disclosure) })))
+    }
+
+    /// How many of a requestor's wait to become durable.
+    fn disclosures_ahead(&self, requestor: TokenRequestorId) -> u32 {
+        let is_one = |event: &&TokenEvent| {
+            matches!(event.change, Change::Disclosed(_)) && event.cause.requestor == Some(requestor)
+        };
+        u32::try_from(self.events_ahead().filter(is_one).count()).unwrap_or(u32::MAX)
+    }
+
+    /// What is told of a token, as it was when that was decided: also to a repeat after another card took its place.
+    pub(super) fn disclosed(&self, disclosure: &Disclosure) -> Answer {
+        let unavailable = ProvisioningRefusal::Unavailable;
+        let record = self.table.record(disclosure.record).ok_or(unavailable)?;
+        let sealed = record.sealed_in(disclosure.mapping_version).ok_or(unavailable)?;
+        let aad = CardAad::vault(&record.token, record.record, disclosure.mapping_version);
+        let card = open_card(&self.sealer, &aad, &sealed).map_err(|_| unavailable)?;
+        Ok(Told::Disclosed(Box::new(DisclosureView {
+            reference: record.reference,
+            requestor: record.requestor,
+            pan: card.pan,
+            pan_expiry: card.expiry,
+            sequence: card.sequence,
+            par: record.par,
+        })))
+    }
+}
+
+impl VaultRecord {
+    /// The card's envelope of a mapping version, if it is still remembered.
+    fn sealed_in(&self, mapping_version: u32) -> Option<Sealed> {
+        let past = self.past.iter().map(|past| (past.mapping_version, past.sealed));
+        let mut all = past.chain([(self.mapping_version, self.sealed)]);
+        all.find(|(version, _)| *version == mapping_version).map(|(_, sealed)| sealed)
+    }
+}
+
+impl DisclosureRequest {
+    fn cause(&self) -> Cause {
+        let mut said = vec![8, self.purpose.code()];
+        match &self.of {
+            DisclosureOf::Reference(reference) => {
+                said.push(1);
+                said.extend_from_slice(&reference.to_bytes());
+            }
+            DisclosureOf::Token(token, expiry) => {
+                said.push(2);
+                said.extend_from_slice(token.as_bytes());
+                said.extend_from_slice(&expiry.digits());
+            }
+        }
+        self.asker.cause(&said)
+    }
+}

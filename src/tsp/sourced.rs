@@ -1,0 +1,132 @@
+//! Token requests that name a token in a card's place (EMVCo 8.1.1.2): one of the same requestor, or of another one whose
+//! registration shares its tokens with this one. The new token is for the card behind it, which is identified and
+//! verified as if its number had been sent.
+
+use crate::stdx::clock::Now;
+use crate::stdx::random::Entropy;
+use crate::vocab::{
+    Expiry, RiskHints, Text, Token, TokenAssuranceMethod, TokenLocation, TokenReferenceId, TokenRequestorId,
+    YearMonth,
+};
+
+use super::command::{Action, Asker, CallId, ProvisionRequest};
+use super::error::ProvisioningRefusal;
+use super::lifecycle::TokenStatus;
+use super::own_controls::TokenControls;
+use super::record::{CardAad, VaultRecord, open_card};
+use super::tsp::Tsp;
+
+/// The token that is named in a card's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SourceToken {
+    Reference(TokenReferenceId),
+    /// With the token's own expiry.
+    Token(Token, Expiry),
+}
+
+/// A token is wanted for the card behind another one.
+#[derive(Debug, Clone)]
+pub struct SourcedRequest {
+    pub asker: Asker,
+    pub source: SourceToken,
+    /// The others are as in `ProvisionRequest`.
+    pub assurance: Option<TokenAssuranceMethod>,
+    pub location: Option<TokenLocation>,
+    pub device: Option<Text<64>>,
+    pub hints: RiskHints,
+    pub controls: Option<Box<TokenControls>>,
+}
+
+/// The token that a request named, as it was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source {
+    pub named: SourceToken,
+    pub record: u64,
+}
+
+impl SourceToken {
+    /// For a request's digest.
+    pub(super) fn said(&self) -> Vec<u8> {
+        match self {
+            Self::Reference(reference) => [&[1], reference.to_bytes().as_slice()].concat(),
+            Self::Token(token, expiry) => [&[2], token.as_bytes(), &expiry.digits()].concat(),
+        }
+    }
+}
+
+impl Tsp {
+    /// Decides about a request once the card that it means is known.
+    pub(super) fn begin_from(
+        &mut self,
+        call: CallId,
+        request: SourcedRequest,
+        now: Now,
+        entropy: &mut Entropy,
+        actions: &mut Vec<Action>,
+    ) {
+        match self.with_card(request, now) {
+            Ok(request) => self.begin(call, Box::new(request), now, entropy, actions),
+            Err(refusal) => actions.push(Action::Answer { call, answer: Err(refusal) }),
+        }
+    }
+
+    /// The same request, of the card behind the token. Whether that token may be used so is not asked again of a request
+    /// that was decided before: it gets its answer.
+    fn with_card(&self, request: SourcedRequest, now: Now) -> Result<ProvisionRequest, ProvisioningRefusal> {
+        let SourcedRequest { asker, source: named, assurance, location, device, hints, controls } = request;
+        let record = self.source(named).ok_or(ProvisioningRefusal::UnknownToken)?;
+        let aad = CardAad::vault(&record.token, record.record, record.mapping_version);
+        let card =
+            open_card(&self.sealer, &aad, &record.sealed).map_err(|_| ProvisioningRefusal::Unavailable)?;
+        let pan_expiry = card.expiry.ok_or(ProvisioningRefusal::CardNotValid)?;
+        let request = ProvisionRequest {
+            asker,
+            pan: card.pan,
+            pan_expiry,
+            sequence: card.sequence,
+            assurance,
+            location,
+            par: None,
+            device,
+            hints,
+            controls,
+            source: Some(Source { named, record: record.record }),
+        };
+        let today = YearMonth::of(now.wall);
+        if self.repeated(&request.cause(&self.indexer), today)?.is_none() {
+            let asking = asker.for_requestor().ok_or(ProvisioningRefusal::UnknownRequestor)?;
+            self.may_be_source(asking, &record, today)?;
+        }
+        Ok(request)
+    }
+
+    fn source(&self, named: SourceToken) -> Option<VaultRecord> {
+        let record = match named {
+            SourceToken::Reference(reference) => self.table.by_reference(reference)?,
+            SourceToken::Token(token, _) => self.table.by_token(&token)?,
+        };
+        self.record_ahead(record).filter(|record| match named {
+            SourceToken::Reference(_) => true,
+            SourceToken::Token(_, expiry) => record.expiry == expiry,
+        })
+    }
+
+    /// Somebody else's token that is not shared is as unknown as none, whatever its status.
+    fn may_be_source(
+        &self,
+        asking: TokenRequestorId,
+        record: &VaultRecord,
+        today: YearMonth,
+    ) -> Result<(), ProvisioningRefusal> {
+        let owner = self.requestors.registration(record.requestor);
+        let shared = owner.is_some_and(|owner| owner.requestor.shares_with.contains(&asking));
+        if record.requestor != asking && !shared {
+            return Err(ProvisioningRefusal::UnknownToken);
+        }
+        if record.expiry.is_past(today) {
+            return Err(ProvisioningRefusal::TokenExpired);
+        }
+        let active = record.lifecycle.status == TokenStatus::Active;
+        active.then_some(()).ok_or(ProvisioningRefusal::StatusDoesNotAllow)
+    }
+}
