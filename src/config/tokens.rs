@@ -260,7 +260,10 @@ fn requestor(
     };
     let activation = choice(&[("at-issue", Activation::AtIssue), ("confirmed", Activation::Confirmed)]);
     let nobody = TokenRequestorId::parse(b"99999999999").ok();
-    if let Some((endpoint, id)) = section.may("notify", endpoint).zip(id) {
+    let told_at = section.may("notify", |value| Ok((endpoint(value)?, text(value)?)));
+    let notification_url = told_at.as_ref().and_then(|(_, url)| Text::parse("URL", url.as_bytes()).ok());
+    let notification_url = notification_url.unwrap_or_default();
+    if let Some(((endpoint, _), id)) = told_at.zip(id) {
         receivers.push((Receiver::Requestor(id), endpoint));
     }
     let requestor = TokenRequestor {
@@ -272,7 +275,7 @@ fn requestor(
         assurances: section.list("assurances", word(TokenAssuranceMethod::parse)),
         activation: section.or("activation", Activation::AtIssue, activation),
         locations: section.list("locations", choice(LOCATIONS)),
-        notification_url: Text::default(),
+        notification_url,
         limits: RequestorLimits {
             tokens: section.may("tokens", number_u32),
             tokens_per_pan: section.may("tokens_per_pan", most_tokens),

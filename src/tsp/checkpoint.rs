@@ -155,10 +155,7 @@ impl TspFold {
             changes.put(REQUESTORS, id.as_bytes(), encode_registration(&kept))?;
         }
         if let (Change::Disclosed(_), Some(requestor)) = (&event.change, cause.requestor) {
-            let kept = changes.get(DISCLOSURES, requestor.as_bytes())?;
-            let told = kept.map_or(Some(ToldToday::default()), |kept| decode_told_today(&kept));
-            let told = told.ok_or_else(damaged)?.and_one(entry.wall_time);
-            changes.put(DISCLOSURES, requestor.as_bytes(), encode_told_today(told))?;
+            fold_disclosure(requestor, entry.wall_time, changes)?;
         }
         let told = Recalled::of(&event.change, last.as_ref());
         let told = told.ok_or(CheckpointError::Damaged("an event about nothing"))?;
@@ -381,6 +378,18 @@ fn decode_step_up(bytes: &[u8]) -> Option<StepUp> {
     let mut from = Reader::here(bytes);
     let step_up = take_step_up(&mut from)?;
     from.is_empty().then_some(step_up)
+}
+
+/// One more card number was told.
+fn fold_disclosure(
+    requestor: TokenRequestorId,
+    at: Wall,
+    changes: &mut Pending<'_>,
+) -> Result<(), CheckpointError> {
+    let kept = changes.get(DISCLOSURES, requestor.as_bytes())?;
+    let told = kept.map_or(Some(ToldToday::default()), |kept| decode_told_today(&kept));
+    let told = told.ok_or(CheckpointError::Damaged("how many card numbers were told cannot be read"))?;
+    changes.put(DISCLOSURES, requestor.as_bytes(), encode_told_today(told.and_one(at)))
 }
 
 fn encode_told_today(told: ToldToday) -> Vec<u8> {

@@ -37,24 +37,21 @@ impl TokenEvent {
                 put_record(&mut out, record);
             }
             Change::Moved { record, asked, before, lifecycle } => {
-                out.byte(2);
-                out.bytes(&record.to_le_bytes());
+                out.kind_of(2, *record);
                 let (kind, by) = asked.code();
                 out.bytes(&[kind, by]);
                 out.optional(before.as_ref(), |out, before| out.bytes(&write_lifecycle(before)));
                 out.bytes(&write_lifecycle(lifecycle));
             }
             Change::Updated { record, before, lifecycle, expiry, assurance } => {
-                out.byte(3);
-                out.bytes(&record.to_le_bytes());
+                out.kind_of(3, *record);
                 out.bytes(&write_lifecycle(before));
                 out.bytes(&write_lifecycle(lifecycle));
                 out.bytes(&expiry.digits());
                 out.bytes(&assurance.digits());
             }
             Change::Controlled { record, before, lifecycle, controls } => {
-                out.byte(5);
-                out.bytes(&record.to_le_bytes());
+                out.kind_of(5, *record);
                 out.bytes(&write_lifecycle(before));
                 out.bytes(&write_lifecycle(lifecycle));
                 out.optional(controls.as_deref(), put_own_controls);
@@ -78,18 +75,15 @@ impl TokenEvent {
             }
             Change::Declined => out.byte(65),
             Change::CodeSent { record, code } => {
-                out.byte(66);
-                out.bytes(&record.to_le_bytes());
+                out.kind_of(66, *record);
                 put_code(&mut out, code);
             }
             Change::CodeWrong { record, lifecycle } => {
-                out.byte(67);
-                out.bytes(&record.to_le_bytes());
+                out.kind_of(67, *record);
                 out.bytes(&write_lifecycle(lifecycle));
             }
             Change::Proven { record, lifecycle, assurance } => {
-                out.byte(68);
-                out.bytes(&record.to_le_bytes());
+                out.kind_of(68, *record);
                 out.bytes(&write_lifecycle(lifecycle));
                 out.bytes(&assurance.digits());
             }

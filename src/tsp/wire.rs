@@ -16,6 +16,12 @@ impl Writer {
         self.0.extend_from_slice(bytes);
     }
 
+    /// What kind of change it is, and of which record.
+    pub(super) fn kind_of(&mut self, kind: u8, record: u64) {
+        self.byte(kind);
+        self.bytes(&record.to_le_bytes());
+    }
+
     /// A word of `vocab`, none of which is longer than 255 bytes.
     pub(super) fn text(&mut self, text: &[u8]) {
         self.byte(u8::try_from(text.len()).unwrap_or(u8::MAX));
