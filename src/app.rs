@@ -16,9 +16,9 @@ use crate::api::{
 use crate::config::{Config, TlsFiles, TlsMaterial};
 use crate::crypto::{CryptoError, CryptogramKeys, JournalKeys, KeyDescription};
 use crate::journal::{
-    Appender, Body, Checkpoint, CheckpointError, CheckpointKeeper, Durability, EntryNumber, HistoryDesk,
-    HistoryFold, Journal, JournalError, JournalSetup, KeyEvent, OlderHistory, OpenedCheckpoint, Pace,
-    RealDisk,
+    Appender, Base, Bases, Body, Checkpoint, CheckpointError, CheckpointKeeper, Durability, EntryNumber,
+    Fold, HistoryDesk, HistoryFold, Journal, JournalError, JournalSetup, KeyEvent, OlderHistory,
+    OpenedCheckpoint, Pace, RealDisk, Records,
 };
 use crate::link::PoolConfig;
 use crate::stdx::clock::{Clock, Now, Wall};
@@ -38,8 +38,9 @@ use crate::vocab::{LinkId, ShardId};
 /// How often the checkpoint catches up with the journal.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 
-/// How far behind the history stays while nobody asks it: what is younger is in memory, as a rule.
-const HISTORY_BEHIND: Duration = Duration::from_secs(30);
+/// How far behind the history stays while nobody asks it: most of what is about a payment comes within this time, and is
+/// then written as one record.
+const HISTORY_BEHIND: Duration = Duration::from_secs(5);
 
 /// How many entries a start reads before it says again how far it is.
 const ENTRIES_PER_LOOK: u64 = 4_096;
@@ -138,13 +139,18 @@ impl App {
         let past = sound(Checkpoint::open_history(kind, &place, &keys)?);
         let durable = Arc::new(DurableSignal::default());
         let (notifier, watch) = log_watch();
-        let journal = journal(config, keys, checkpoint.entry_number(), tell(Arc::clone(&durable), notifier))?;
+        let on_durable = tell(Arc::clone(&durable), notifier);
+        let journal = journal(config, keys.clone(), checkpoint.entry_number(), on_durable)?;
+        let bases = journal.bases(config.journal.bases, Arc::clone(&past))?;
+        let (checkpoint, base) =
+            newest(checkpoint, bases.newest(), || Checkpoint::open_anew(kind, &place, &keys))?;
+        let known: &dyn Records = base.as_ref().map_or(&*checkpoint, |base| base);
         let switch_config = config.switch();
         let mut entropy = Entropy::system();
         let cards = Cards::new(config.security.data_sealer(), u64::from_le_bytes(entropy.bytes()?));
-        let recalled = recall(config, (&journal, &checkpoint), &cards, clock.now(), progress)?;
+        let recalled = recall(config, (&journal, known), &cards, clock.now(), progress)?;
         note_keys(config, &recalled.keys, &journal.appender(), clock.now().wall)?;
-        let keeper = keeper(config, &journal, checkpoint)?;
+        let keeper = keeper(config, &journal, known, Arc::clone(&checkpoint), bases)?;
         let (history, history_line) = history(config, &journal, past, &durable)?;
         let Vault { tokens, thread: vault, detokenizer, enquiries, codes } =
             start_vault(config, recalled.tsp, (&journal, watch), &clock)?;
@@ -442,11 +448,11 @@ fn tell(durable: Arc<DurableSignal>, notifier: LogNotifier) -> impl Fn(Durabilit
     }
 }
 
-/// What the checkpoint knows, then one pass over the journal's entries since, each to both: the switch also takes those
+/// What the checkpoint or the base knows, then one pass over the journal's entries since, each to both: the switch also takes those
 /// before that hold answers which it remembers.
 fn recall(
     config: &Config,
-    (journal, checkpoint): (&Journal, &Checkpoint),
+    (journal, checkpoint): (&Journal, &dyn Records),
     cards: &Cards,
     now: Now,
     progress: &mut dyn FnMut(Progress),
@@ -455,7 +461,8 @@ fn recall(
     let mut tsp = Tsp::new(config.tsp.clone(), security)?;
     tsp.restore(checkpoint)?;
     let known = checkpoint.entry_number();
-    let unfinished = Unfinished::restore(config.limits, checkpoint)?;
+    let mut unfinished = Unfinished::restore(config.limits, checkpoint)?;
+    unfinished.forget_before(journal.first_entry());
     let mut keys: Vec<_> = unfinished.keys().collect();
     let from = unfinished.answers_from().min(known.next());
     let switch = config.switch();
@@ -491,16 +498,42 @@ fn watched(switch: &Switch, registry: &Arc<Mutex<Registry>>, clock: Clock) -> Wa
     Watched { status, operators, registry: Arc::clone(registry), clock }
 }
 
+/// The checkpoint, and the base where that knows more: then the checkpoint is empty, to be filled from it.
+fn newest(
+    checkpoint: Arc<Checkpoint>,
+    base: Option<&Base>,
+    anew: impl FnOnce() -> Result<Checkpoint, CheckpointError>,
+) -> Result<(Arc<Checkpoint>, Option<Base>), AppError> {
+    let Some(base) = base.filter(|base| base.entry_number() > checkpoint.entry_number()) else {
+        return Ok((checkpoint, None));
+    };
+    let checkpoint = if checkpoint.is_blank() {
+        checkpoint
+    } else {
+        drop(checkpoint);
+        Arc::new(anew()?)
+    };
+    tracing::info!(
+        base = base.number(),
+        entry = base.entry_number().0,
+        "the checkpoint is filled from a base"
+    );
+    Ok((checkpoint, Some(base.clone())))
+}
+
+/// Keeps the checkpoint up with the journal, from where `known` stands on.
 fn keeper(
     config: &Config,
     journal: &Journal,
+    known: &dyn Records,
     checkpoint: Arc<Checkpoint>,
+    bases: Bases,
 ) -> Result<CheckpointKeeper, AppError> {
-    let reader = journal.reader(checkpoint.entry_number().next())?;
-    let vault = TspFold::new(&config.tsp);
-    let switch = SwitchFold::resume(config.limits, &checkpoint)?;
+    let reader = journal.reader(known.entry_number().next())?;
+    let switch = SwitchFold::resume(config.limits, known)?;
+    let folds: Vec<Box<dyn Fold>> = vec![Box::new(TspFold::new(&config.tsp)), Box::new(switch)];
     let pace = Pace { every: CHECKPOINT_EVERY, behind: Duration::ZERO };
-    Ok(CheckpointKeeper::start(checkpoint, reader, vec![Box::new(vault), Box::new(switch)], pace)?)
+    Ok(CheckpointKeeper::start(checkpoint, reader, folds, pace, Some(bases))?)
 }
 
 /// The history on disk, kept up with the journal by a thread of its own, and the line on which the switch asks it.
@@ -513,7 +546,7 @@ fn history(
     let reader = journal.reader(past.entry_number().next())?;
     let fold = HistoryFold::keeping(config.journal.history);
     let pace = Pace { every: CHECKPOINT_EVERY, behind: HISTORY_BEHIND };
-    let keeper = CheckpointKeeper::start(Arc::clone(&past), reader, vec![Box::new(fold)], pace)?;
+    let keeper = CheckpointKeeper::start(Arc::clone(&past), reader, vec![Box::new(fold)], pace, None)?;
     let (told, answers) = std::sync::mpsc::channel();
     let durable = Arc::clone(durable);
     let answer = move |answer| {

@@ -59,14 +59,17 @@ fn list(config: &Config, token: Option<&str>) -> Result<(), Failure> {
 
 fn verify(config: &Config) -> Result<(), Failure> {
     let reader = watch(config).map_err(|failure| broken(config, &failure))?;
-    let (mut trail, mut last, mut events) = (Trail::default(), 0, 0_u64);
+    let first = reader.base().map_or(1, |base| base.first_entry().0);
+    let (mut trail, mut last, mut events) = (Trail::default(), first.saturating_sub(1), 0_u64);
     for entry in reader {
         let entry = entry.map_err(|error| broken(config, &failed(error)))?;
         last = entry.number.0;
         events += u64::from(!trail.take(&entry)?.is_empty());
     }
+    let entries = last.saturating_sub(first.saturating_sub(1));
+    let since = if first > 1 { format!(" from entry {first} on") } else { String::new() };
     say(&format!(
-        "The audit trail is whole: {last} entries in one chain, {events} of them of tokens, keys and decisions."
+        "The audit trail is whole: {entries} entries in one chain{since}, {events} of them of tokens, keys and decisions."
     ));
     Ok(())
 }

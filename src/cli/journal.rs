@@ -10,7 +10,7 @@ use super::{Failure, say};
 use crate::config::Config;
 use crate::journal::{
     AcquirerLeg, Body, CardRef, DeliveryEnd, Entry, IssuerLeg, JournalError, KeyEvent, Reader, RealDisk,
-    Recovered, StoredKind, TransactionEntry,
+    Records, Recovered, StoredKind, TransactionEntry,
 };
 use crate::stdx::clock::Wall;
 use crate::switch::OperatorAct;
@@ -86,6 +86,16 @@ fn read(config: &Config, disk: RealDisk) -> Result<(Reader, Recovered), Failure>
 
 fn verify(config: &Config) -> Result<(), Failure> {
     let (reader, recovered) = open(config)?;
+    if let Some(base) = reader.base() {
+        base.verify().map_err(|error| Failure::new(error.to_string()))?;
+        say(&format!(
+            "Base {} is whole: {} records, as of entry {}. The journal begins with entry {}.",
+            base.number(),
+            base.records(),
+            base.entry_number(),
+            base.first_entry(),
+        ));
+    }
     let mut counts = Counts::default();
     for entry in reader {
         counts.add(&entry.map_err(failed)?);

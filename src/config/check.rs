@@ -25,6 +25,14 @@ pub(super) fn across(sections: &Sections, notes: &Notes) {
     for (key, reason) in sections.tsp.faults() {
         notes.note(&key, reason);
     }
+    let kept =
+        [("journal.history", sections.journal.history), ("node.repeat_window", sections.node.repeat_window)];
+    for (key, kept) in kept.into_iter().filter(|(_, kept)| *kept > sections.journal.bases.retention) {
+        notes.note(
+            "journal.retention",
+            format!("must not be shorter than {key}, {kept:?}: what that needs would go"),
+        );
+    }
     if let Err(error) = sections.journal.journal.check() {
         notes.note("journal", error);
     }

@@ -5,10 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::file::{Section, address, boolean, bytes, choice, count, duration, size, text, time_of_day, word};
+use super::file::{
+    Section, address, boolean, bytes, choice, count, duration, number, size, text, time_of_day, word,
+};
 use crate::api::{AdminConfig, Endpoint, NotifierConfig};
 use crate::codec::MOST_FRAME;
-use crate::journal::{CheckpointKind, JournalConfig};
+use crate::journal::{BasesConfig, CheckpointKind, JournalConfig};
 use crate::link::InboxLimits;
 use crate::switch::{Limits, StoreForwardConfig};
 use crate::tsp::Receiver;
@@ -52,6 +54,7 @@ pub struct JournalSection {
     pub checkpoint: CheckpointKind,
     /// For how long finished transactions can be looked up.
     pub history: Duration,
+    pub bases: BasesConfig,
 }
 
 /// Where the keys are, and whether they may be development keys.
@@ -79,7 +82,7 @@ pub(super) struct NodeDraft {
     drain_limit: Duration,
     pub(super) timeout_margin: Duration,
     undelivered_grace: Duration,
-    repeat_window: Duration,
+    pub(super) repeat_window: Duration,
 }
 
 impl NodeDraft {
@@ -122,8 +125,12 @@ pub(super) fn journal(mut section: Section<'_>) -> JournalSection {
     let kinds = choice(&[("redb", CheckpointKind::Redb), ("sled", CheckpointKind::Sled)]);
     let checkpoint = section.or("checkpoint", CheckpointKind::Redb, kinds);
     let history = section.or("history", Duration::from_secs(180 * 86_400), duration);
+    let bases = BasesConfig {
+        fold_every: section.or("fold_every", 64, number(1, 1_000_000)),
+        retention: section.or("retention", Duration::from_secs(400 * 86_400), duration),
+    };
     section.finish();
-    JournalSection { journal, checkpoint, history }
+    JournalSection { journal, checkpoint, history, bases }
 }
 
 pub(super) fn keys(mut section: Section<'_>, base: &Path) -> Option<KeysSection> {

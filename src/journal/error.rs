@@ -16,6 +16,9 @@ pub enum JournalError {
     Damaged { segment: u64, offset: u64, reason: Damage },
     #[error("the journal's mark of its last durable entry is damaged; its file is {file}")]
     MarkDamaged { file: &'static str },
+    /// What stands in the place of segments that are gone is not as it was written.
+    #[error("{file} is damaged at byte {offset}; it stands for what the journal's first segments said")]
+    BaseDamaged { file: String, offset: u64 },
     /// A write or sync failed: whether the entries since then are on disk cannot be known, so none is acknowledged.
     #[error("the journal has stopped: {reason}")]
     Failed { reason: String },
@@ -35,6 +38,11 @@ pub enum JournalError {
 }
 
 impl JournalError {
+    /// A segment that must be there is not.
+    pub(super) fn missing(segment: u64) -> Self {
+        Self::Damaged { segment, offset: 0, reason: Damage::Missing }
+    }
+
     /// For `map_err`: what was tried, with which file.
     pub(super) fn disk(action: &'static str, file: &str) -> impl FnOnce(io::Error) -> Self {
         let file = file.to_owned();

@@ -1,7 +1,7 @@
 //! What became of earlier transactions, found by the names that a reversal, a completion or a refund gives them: on
 //! disk, and for the simulation in memory. A view: the journal has it all.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,18 +14,16 @@ use crate::stdx::bounded::BoundedMap;
 use crate::stdx::maps::GuardedMap;
 use crate::vocab::{LinkId, Rrn, SentAt, Stan, TransactionId};
 
-/// Key: transaction, entry number. Value: the entry.
+/// Key: transaction, number of the first entry. Value: entries, each with its length in front.
 const ENTRIES: &str = "history";
 /// Key: name, transaction.
 const NAMES: &str = "history-names";
-/// Key: day, transaction.
+/// Key: day. Value: the highest transaction that was known by its end.
 const DAYS: &str = "history-days";
-/// The day up to which nothing is left.
-const FORGOTTEN: &str = "history-forgotten";
 
-/// How many expired transactions are looked up at once, and how many leave with each entry that comes in: a
-/// transaction has at least two entries, so that forgetting keeps up, and no day is forgotten in one piece.
-const LOOKED_UP: usize = 1_000;
+/// How many expired records are looked up at once, and how many leave with each entry that comes in: none has less than
+/// one entry, so that forgetting keeps up, and no day is forgotten in one piece.
+const LOOKED_UP: usize = 50_000;
 const FORGOTTEN_PER_ENTRY: usize = 2;
 
 const DAY: u64 = 86_400;
@@ -62,7 +60,7 @@ impl HistoryName {
     fn key(&self) -> Vec<u8> {
         match self {
             Self::Leg { link, stan, sent_at } => {
-                [&[1][..], &link.0.to_be_bytes(), &stan.get().to_be_bytes(), &sent_at.0.to_be_bytes()]
+                [&[1][..], &link.0.to_be_bytes(), &sent_at.0.to_be_bytes(), &stan.get().to_be_bytes()]
                     .concat()
             }
             Self::Rrn { link, rrn } => {
@@ -334,29 +332,46 @@ impl OlderHistory {
     pub fn get(&self, transaction: TransactionId) -> Result<Option<PastTransaction>, CheckpointError> {
         let mut entries = Vec::new();
         self.checkpoint.scan(ENTRIES, &transaction.0.to_be_bytes(), |_, value| {
-            let (number, entry) = decoded(value)?;
-            entries.push((number, entry));
+            entries.extend(decoded(value)?);
             Ok(())
         })?;
         Ok((!entries.is_empty()).then_some(PastTransaction { transaction, entries }))
     }
 }
 
-fn decoded(value: &[u8]) -> Result<(EntryNumber, TransactionEntry), CheckpointError> {
-    match Entry::decode(value) {
-        Ok(Entry { number, body: Body::Transaction(entry), .. }) => Ok((number, entry)),
-        Ok(_) | Err(_) => Err(CheckpointError::Damaged("a transaction of the history cannot be read")),
+fn decoded(mut value: &[u8]) -> Result<Vec<(EntryNumber, TransactionEntry)>, CheckpointError> {
+    let damaged = || CheckpointError::Damaged("a transaction of the history cannot be read");
+    let mut entries = Vec::new();
+    while !value.is_empty() {
+        let (length, rest) = value.split_first_chunk().ok_or_else(damaged)?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| damaged())?;
+        let (entry, rest) = rest.split_at_checked(length).ok_or_else(damaged)?;
+        value = rest;
+        match Entry::decode(entry) {
+            Ok(Entry { number, body: Body::Transaction(entry), .. }) => entries.push((number, entry)),
+            Ok(_) | Err(_) => return Err(damaged()),
+        }
     }
+    Ok(entries)
+}
+
+fn first_number(key: &[u8]) -> Option<u64> {
+    key.first_chunk().map(|number| u64::from_be_bytes(*number))
 }
 
 fn last_number(key: &[u8]) -> Option<u64> {
     key.last_chunk().map(|number| u64::from_be_bytes(*number))
 }
 
-/// Folds transactions into the checkpoint, and those older than `keep` out of it.
+/// Folds transactions into the checkpoint, and those older than `keep` out of it. What a batch says of a transaction is one
+/// record, and names are in the order of time: nothing is read to be written, and what is written lies together.
 pub struct HistoryFold {
     keep_days: u64,
-    /// Expired transactions that still stand in the checkpoint.
+    /// What this batch says of each transaction, with the number of the first entry of it.
+    gathered: BTreeMap<u64, (EntryNumber, Vec<u8>)>,
+    /// The latest day and the highest transaction so far, once looked up: the clock may go back, and days do not.
+    latest: Option<(u64, u64)>,
+    /// Expired records that still stand in the checkpoint.
     leaving: VecDeque<Vec<u8>>,
     /// The day up to which nothing is left, once looked up.
     forgotten: Option<u64>,
@@ -366,7 +381,23 @@ impl HistoryFold {
     /// Keeps each transaction for at least `keep`, counted in whole days.
     #[must_use]
     pub fn keeping(keep: Duration) -> Self {
-        Self { keep_days: keep.as_secs().div_ceil(DAY), leaving: VecDeque::new(), forgotten: None }
+        Self {
+            keep_days: keep.as_secs().div_ceil(DAY),
+            gathered: BTreeMap::new(),
+            latest: None,
+            leaving: VecDeque::new(),
+            forgotten: None,
+        }
+    }
+
+    /// Notes that a transaction was known on that day.
+    fn date(&mut self, day: u64, id: u64, pending: &Pending<'_>) -> Result<(), CheckpointError> {
+        let (latest, highest) = match self.latest {
+            Some(latest) => latest,
+            None => days(pending)?.last().copied().unwrap_or_default(),
+        };
+        self.latest = Some((latest.max(day), highest.max(id)));
+        Ok(())
     }
 
     fn forget_old(&mut self, today: u64, pending: &mut Pending<'_>) -> Result<(), CheckpointError> {
@@ -382,39 +413,46 @@ impl HistoryFold {
         Ok(())
     }
 
-    /// Finds more transactions to forget; false when there are none.
+    /// Finds more records to forget; false when there are none.
     fn look_up(&mut self, oldest_kept: u64, pending: &mut Pending<'_>) -> Result<bool, CheckpointError> {
         if self.forgotten.is_some_and(|day| day >= oldest_kept) {
             return Ok(false);
         }
-        let done = pending.get(FORGOTTEN, &[])?.and_then(|day| last_number(&day));
-        let mut day = done.unwrap_or(oldest_kept);
-        while day < oldest_kept {
-            let expired = pending.keys(DAYS, &day.to_be_bytes(), LOOKED_UP)?;
-            if !expired.is_empty() {
-                self.leaving.extend(expired);
-                return Ok(true);
-            }
-            day += 1;
+        let expired: Vec<_> = days(pending)?.into_iter().filter(|(day, _)| *day < oldest_kept).collect();
+        if let Some(highest) = expired.iter().map(|(_, highest)| *highest).max() {
+            let oldest = pending.keys(ENTRIES, &[], LOOKED_UP)?.into_iter();
+            let is_expired = |key: &Vec<u8>| first_number(key).is_some_and(|id| id <= highest);
+            self.leaving.extend(oldest.take_while(is_expired));
         }
-        pending.put(FORGOTTEN, &[], day.to_be_bytes().to_vec())?;
-        self.forgotten = Some(day);
+        if !self.leaving.is_empty() {
+            return Ok(true);
+        }
+        for (day, _) in expired {
+            pending.remove(DAYS, &day.to_be_bytes())?;
+        }
+        self.forgotten = Some(oldest_kept);
         Ok(false)
     }
 }
 
-fn forget(day_key: &[u8], pending: &mut Pending<'_>) -> Result<(), CheckpointError> {
-    pending.remove(DAYS, day_key)?;
-    let Some(transaction) = last_number(day_key) else { return Ok(()) };
-    for key in pending.keys(ENTRIES, &transaction.to_be_bytes(), usize::MAX)? {
-        if let Some(value) = pending.get(ENTRIES, &key)? {
-            for name in names(TransactionId(transaction), &decoded(&value)?.1) {
-                pending.remove(NAMES, &name_key(&name, transaction))?;
-            }
-        }
-        pending.remove(ENTRIES, &key)?;
+/// Each day with the highest transaction that was known by its end.
+fn days(pending: &Pending<'_>) -> Result<Vec<(u64, u64)>, CheckpointError> {
+    let mut days = Vec::new();
+    for key in pending.keys(DAYS, &[], usize::MAX)? {
+        let highest = pending.get(DAYS, &key)?.and_then(|highest| first_number(&highest));
+        days.extend(first_number(&key).zip(highest));
     }
-    Ok(())
+    Ok(days)
+}
+
+fn forget(key: &[u8], pending: &mut Pending<'_>) -> Result<(), CheckpointError> {
+    let (Some(id), Some(value)) = (first_number(key), pending.get(ENTRIES, key)?) else { return Ok(()) };
+    for (_, entry) in decoded(&value)? {
+        for name in names(TransactionId(id), &entry) {
+            pending.remove(NAMES, &name_key(&name, id))?;
+        }
+    }
+    pending.remove(ENTRIES, key)
 }
 
 fn name_key(name: &HistoryName, transaction: u64) -> Vec<u8> {
@@ -429,14 +467,27 @@ impl Fold for HistoryFold {
             for name in names(TransactionId(id), &said) {
                 pending.put(NAMES, &name_key(&name, id), Vec::new())?;
             }
-            let said = Entry { body: Body::Transaction(said), ..*entry };
-            let mut bytes = Vec::new();
-            said.encode(&mut bytes);
-            let key = [id.to_be_bytes(), entry.number.0.to_be_bytes()].concat();
-            pending.put(ENTRIES, &key, bytes)?;
-            pending.put(DAYS, &[day.to_be_bytes(), id.to_be_bytes()].concat(), Vec::new())?;
+            self.date(day, id, pending)?;
+            let (_, entries) = self.gathered.entry(id).or_insert_with(|| (entry.number, Vec::new()));
+            let at = entries.len();
+            entries.extend_from_slice(&[0; 4]);
+            Entry { body: Body::Transaction(said), ..*entry }.encode(entries);
+            let length = u32::try_from(entries.len() - at - 4).unwrap_or(u32::MAX);
+            if let Some(place) = entries.get_mut(at..at + 4) {
+                place.copy_from_slice(&length.to_le_bytes());
+            }
         }
         self.forget_old(day, pending)
+    }
+
+    fn settle(&mut self, pending: &mut Pending<'_>) -> Result<(), CheckpointError> {
+        for (id, (number, entries)) in std::mem::take(&mut self.gathered) {
+            pending.put(ENTRIES, &[id.to_be_bytes(), number.0.to_be_bytes()].concat(), entries)?;
+        }
+        match self.latest {
+            Some((day, highest)) => pending.put(DAYS, &day.to_be_bytes(), highest.to_be_bytes().to_vec()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -592,6 +643,7 @@ mod tests {
             };
             fold.fold(&entry, &mut pending).unwrap();
         }
+        fold.settle(&mut pending).unwrap();
         pending.write(EntryNumber(from + entries.len() as u64)).unwrap();
     }
 
@@ -671,8 +723,8 @@ mod tests {
             let name = HistoryName::of(&leg(u32::try_from(id).unwrap()));
             assert_eq!(older.find(&name).unwrap().len(), usize::from(kept), "transaction {id}");
         }
-        assert_eq!(checkpoint.count(ENTRIES), 120 * 2);
+        assert_eq!(checkpoint.count(ENTRIES), 120, "one record a transaction");
         assert_eq!(checkpoint.count(NAMES), 120 * 2);
-        assert_eq!(checkpoint.count(DAYS), 120);
+        assert_eq!(checkpoint.count(DAYS), 3);
     }
 }

@@ -19,6 +19,9 @@ pub(super) struct Metrics {
     durable: Gauge<u64, AtomicU64>,
     groups: Counter,
     group_seconds: Histogram,
+    base_entry: Gauge<u64, AtomicU64>,
+    segments: Gauge,
+    base_failures: Counter,
 }
 
 impl Metrics {
@@ -31,6 +34,9 @@ impl Metrics {
             room: Gauge::default(),
             durable: Gauge::default(),
             groups: Counter::default(),
+            base_entry: Gauge::default(),
+            segments: Gauge::default(),
+            base_failures: Counter::default(),
             // 50 µs to 1.6 s: from a disk with its own memory to one that is ill.
             group_seconds: Histogram::new(exponential_buckets(50e-6, 2.0, 16)),
         }
@@ -43,6 +49,14 @@ impl Metrics {
         registry.register("queue_limit_bytes", "How much may wait", self.queue_limit.clone());
         registry.register("disk_has_room", "1 when the disk has room for new work", self.room.clone());
         registry.register("durable_entry", "The last entry that is on disk", self.durable.clone());
+        let base_entry = self.base_entry.clone();
+        registry.register("base_entry", "The last entry that is in the newest base", base_entry);
+        registry.register(
+            "segments",
+            "Segments that there were when that was written",
+            self.segments.clone(),
+        );
+        registry.register("base_failures", "Bases that could not be written", self.base_failures.clone());
         registry.register("groups", "Groups of entries written and synced", self.groups.clone());
         registry.register(
             "group_seconds",
@@ -62,6 +76,15 @@ impl Metrics {
     pub(super) fn durable(&self, last: EntryNumber) {
         self.durable.inner().store(last.0, Ordering::Relaxed);
         self.groups.inc();
+    }
+
+    pub(super) fn base(&self, entry: EntryNumber, segments: usize) {
+        self.base_entry.inner().store(entry.0, Ordering::Relaxed);
+        self.segments.set(wide(segments));
+    }
+
+    pub(super) fn base_failed(&self) {
+        self.base_failures.inc();
     }
 
     pub(super) fn wrote(&self, took: Duration) {

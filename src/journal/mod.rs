@@ -4,6 +4,8 @@
 //! them back, each block checked against the chain. A `Checkpoint` is a view folded from the entries, and may be
 //! thrown away at any time.
 
+mod base;
+mod bases;
 mod checkpoint;
 mod config;
 mod disk;
@@ -28,9 +30,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+pub use base::Base;
+pub use bases::{Bases, BasesConfig};
 pub use checkpoint::{
-    CatchUp, Changes, Checkpoint, CheckpointError, CheckpointKeeper, CheckpointKind, Fold, OpenedCheckpoint,
-    Pace, Pending, catch_up,
+    CatchUp, Changes, Checkpoint, CheckpointError, CheckpointKeeper, CheckpointKind, EachRecord, Fold,
+    OpenedCheckpoint, Pace, Pending, Records, catch_up,
 };
 pub use config::JournalConfig;
 pub use disk::{Disk, RealDisk};
@@ -81,7 +85,7 @@ impl Journal {
     /// with `Failed` should the disk fail; it must not wait for anything.
     ///
     /// # Errors
-    /// `Config`, `Disk`, `Damaged`, `MarkDamaged`, `Keys`. Nothing was changed on disk when damage is found.
+    /// `Config`, `Disk`, `Damaged`, `MarkDamaged`, `BaseDamaged`, `Keys`. Nothing was changed on disk when damage is found.
     pub fn start(
         setup: JournalSetup,
         on_durable: impl Fn(Durability) + Send + 'static,
@@ -112,8 +116,9 @@ impl Journal {
     fn open(setup: JournalSetup, background: bool) -> Result<(Self, Writer, Recovered), JournalError> {
         let JournalSetup { disk, keys, config, at_least, entropy } = setup;
         config.check()?;
-        let place = Place { disk: Arc::from(disk), keys, stream: config.stream.clone() };
-        let tail = recover(&place, at_least)?;
+        let mut place = Place::new(disk, keys, &config.stream);
+        let tail = recover(&mut place, at_least)?;
+        bases::remove_before(&place, place.first())?;
         let end = tail.map_or(Position::BEGINNING, |tail| tail.position);
         let (writer, appender) = Writer::start(place.clone(), &config, end, entropy, background)?;
         if let Some(tail) = tail {
@@ -128,6 +133,20 @@ impl Journal {
     #[must_use]
     pub fn appender(&self) -> Appender {
         self.appender.clone()
+    }
+
+    /// The first entry that there is; what those before it said is in the base.
+    #[must_use]
+    pub fn first_entry(&self) -> EntryNumber {
+        self.place.base.as_ref().map_or(EntryNumber(1), Base::first_entry)
+    }
+
+    /// What writes bases and removes what they make needless. `history` is a view that must have what goes.
+    ///
+    /// # Errors
+    /// `Disk`, or `Damaged` for a segment's header.
+    pub fn bases(&self, config: BasesConfig, history: Arc<Checkpoint>) -> Result<Bases, JournalError> {
+        Bases::open(self.place.clone(), Arc::clone(&self.shared), config, history)
     }
 
     /// The last entry that is on disk.

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::base::Base;
+use super::checkpoint::Records;
 use super::disk::Disk;
 use super::entry::{Entry, EntryNumber};
 use super::error::{Damage, JournalError};
@@ -21,6 +23,25 @@ pub(super) struct Place {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) keys: JournalKeys,
     pub(super) stream: String,
+    /// What stands for the segments that are gone.
+    pub(super) base: Option<Base>,
+}
+
+impl Place {
+    pub(super) fn new(disk: Box<dyn Disk>, keys: JournalKeys, stream: &str) -> Self {
+        Self { disk: Arc::from(disk), keys, stream: stream.to_owned(), base: None }
+    }
+
+    /// The segment that must be there first.
+    pub(super) fn first(&self) -> u64 {
+        self.base.as_ref().map_or(1, |base| base.first.id)
+    }
+
+    /// Those from the first on, in order; what is left of older ones is as good as gone.
+    fn segments(&self) -> Result<Vec<u64>, JournalError> {
+        let first = self.first();
+        Ok(list(self.disk.as_ref())?.into_iter().filter(|id| *id >= first).collect())
+    }
 }
 
 /// What was found at start.
@@ -39,19 +60,22 @@ pub struct TornTail {
     pub offset: u64,
 }
 
-/// Finds the journal's end and sees to it that it is no earlier than it was. Changes nothing.
+/// Finds the journal's base and its end, and sees to it that it ends no earlier than it did. Changes nothing on disk.
 ///
 /// # Errors
-/// `Disk`, `MarkDamaged`, `Damaged`.
-pub(super) fn recover(place: &Place, at_least: EntryNumber) -> Result<Option<Tail>, JournalError> {
+/// `Disk`, `MarkDamaged`, `BaseDamaged`, `Damaged`.
+pub(super) fn recover(place: &mut Place, at_least: EntryNumber) -> Result<Option<Tail>, JournalError> {
+    place.base = Base::newest(place)?;
+    let place = &*place;
     let disk = place.disk.as_ref();
+    let at_least = at_least.max(place.base.as_ref().map_or(EntryNumber(0), Records::entry_number));
     let mark = Mark::read(disk, &place.keys, &place.stream)?;
     let at_least = at_least.max(mark.map_or(EntryNumber(0), |mark| mark.last));
-    let ids = list(disk)?;
+    let ids = place.segments()?;
     let Some(last) = ids.last().copied() else {
         return match at_least {
             EntryNumber(0) => Ok(None),
-            _ => Err(JournalError::Damaged { segment: 1, offset: 0, reason: Damage::Missing }),
+            _ => Err(JournalError::missing(place.first())),
         };
     };
     let header = check_headers(place, &ids)?;
@@ -71,22 +95,23 @@ pub(super) fn recover(place: &Place, at_least: EntryNumber) -> Result<Option<Tai
 
 /// Sees to it that no segment is missing; gives the last one's header.
 fn check_headers(place: &Place, ids: &[u64]) -> Result<SegmentHeader, JournalError> {
-    let missing = |segment| JournalError::Damaged { segment, offset: 0, reason: Damage::Missing };
     let mut before: Option<SegmentHeader> = None;
     for id in ids {
         let header = SegmentHeader::read(place.disk.as_ref(), *id, &place.stream)?;
         let expected = match &before {
             Some(before) => before.id.saturating_add(1),
-            // What came before the first segment is in its base.
-            None if header.base.is_some() => header.id,
-            None => 1,
+            None => place.first(),
         };
         if header.id != expected {
-            return Err(missing(expected));
+            return Err(JournalError::missing(expected));
+        }
+        let follows = |base: &Base| before.is_some() || base.first.previous == header.previous;
+        if !place.base.as_ref().is_none_or(follows) {
+            return Err(JournalError::Damaged { segment: *id, offset: 0, reason: Damage::Chain });
         }
         before = Some(header);
     }
-    before.ok_or(missing(1))
+    before.ok_or(JournalError::missing(place.first()))
 }
 
 fn tail_of(place: &Place, id: u64, header: &SegmentHeader) -> Result<Tail, JournalError> {
@@ -140,8 +165,8 @@ impl Reader {
         keys: JournalKeys,
         stream: &str,
     ) -> Result<(Self, Recovered), JournalError> {
-        let place = Place { disk: Arc::from(disk), keys, stream: stream.to_owned() };
-        let tail = recover(&place, EntryNumber(0))?;
+        let mut place = Place::new(disk, keys, stream);
+        let tail = recover(&mut place, EntryNumber(0))?;
         let recovered = Recovered::of(tail);
         let durable = Arc::new(AtomicU64::new(recovered.last.0));
         Ok((Self::open(place, durable, EntryNumber(1))?, recovered))
@@ -156,7 +181,8 @@ impl Reader {
         keys: JournalKeys,
         stream: &str,
     ) -> Result<Self, JournalError> {
-        let place = Place { disk: Arc::from(disk), keys, stream: stream.to_owned() };
+        let mut place = Place::new(disk, keys, stream);
+        place.base = Base::newest(&place).unwrap_or_default();
         Self::open(place, Arc::new(AtomicU64::new(u64::MAX)), EntryNumber(1))
     }
 
@@ -166,9 +192,8 @@ impl Reader {
         durable: Arc<AtomicU64>,
         from: EntryNumber,
     ) -> Result<Self, JournalError> {
-        let missing = JournalError::Damaged { segment: 1, offset: 0, reason: Damage::Missing };
-        let mut found = Err(missing);
-        for id in list(place.disk.as_ref())?.into_iter().rev() {
+        let mut found = Err(JournalError::missing(place.first()));
+        for id in place.segments()?.into_iter().rev() {
             let header = SegmentHeader::read(place.disk.as_ref(), id, &place.stream)?;
             let early_enough = header.first_entry <= from;
             found = Ok(header);
@@ -189,6 +214,12 @@ impl Reader {
             ready: VecDeque::new(),
             broken: false,
         })
+    }
+
+    /// What stands for the entries before the first that there is.
+    #[must_use]
+    pub fn base(&self) -> Option<&Base> {
+        self.place.base.as_ref()
     }
 
     /// The number of the entry that comes next.

@@ -19,11 +19,11 @@ const SPARE: &str = "spare";
 /// How much is written at once while filling.
 const FILL: usize = 256 << 10;
 
-/// The state that older segments were folded into: what stands in front of this journal's first segment.
+/// The base that was the newest when a segment was begun by a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BaseRef {
     pub(super) number: u64,
-    /// The chain's value after the last segment that went into it.
+    /// The chain's value at the end of the last segment that was gone by then.
     pub(super) chain: ChainValue,
 }
 

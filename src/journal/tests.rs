@@ -468,3 +468,178 @@ fn the_thread_says_once_that_the_disk_failed() {
     let said = said.lock().unwrap();
     assert!(matches!(said.as_slice(), [Durability::Failed(_)]), "{said:?}");
 }
+
+/// Remembers how many entries there were, and which was the last.
+struct Tally;
+
+impl Fold for Tally {
+    fn fold(&mut self, entry: &Entry, pending: &mut Pending<'_>) -> Result<(), CheckpointError> {
+        let place = entry.number.0 % 40;
+        pending.put("tally", &place.to_be_bytes(), entry.number.0.to_be_bytes().to_vec())?;
+        pending.put("last", &[], entry.number.0.to_be_bytes().to_vec())
+    }
+}
+
+fn records(from: &dyn Records) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut all = Vec::new();
+    for part in ["last", "nothing", "tally"] {
+        from.scan_part(part, &mut |key, value| {
+            all.push((key.to_vec(), value.to_vec()));
+            Ok(())
+        })
+        .unwrap();
+    }
+    all
+}
+
+/// Several segments, and a checkpoint of all of them.
+fn folded(directory: &std::path::Path) -> (MemoryDisk, Arc<Checkpoint>) {
+    let disk = filled(&[60; 10]);
+    let checkpoint = Checkpoint::open(CheckpointKind::Redb, directory, &keys()).unwrap().checkpoint;
+    let run = Run::open(&disk);
+    let mut reader = run.journal.reader(EntryNumber(1)).unwrap();
+    catch_up(&checkpoint, &mut reader, &mut [Box::new(Tally)]).unwrap();
+    assert_eq!(checkpoint.entry_number(), EntryNumber(600));
+    drop(run);
+    (disk, Arc::new(checkpoint))
+}
+
+/// Writes a base when `fold_every` segments are new, `age` milliseconds after every entry was written. They stay for 5.
+fn fold(run: &mut Run, checkpoint: &Arc<Checkpoint>, fold_every: u64, age: u64) {
+    let config = BasesConfig { fold_every, retention: std::time::Duration::from_millis(5) };
+    let mut bases = run.journal.bases(config, Arc::clone(checkpoint)).unwrap();
+    bases.after_round(checkpoint, Wall(9 + age));
+}
+
+#[test]
+fn a_base_stands_for_segments_that_are_gone_whenever_the_power_goes() {
+    let directory = tempfile::tempdir().unwrap();
+    let (before, checkpoint) = folded(directory.path());
+    let (mut whole, mut with_base) = (0, 0);
+    for operations in 0.. {
+        let disk = before.copy();
+        let mut run = Run::open(&disk);
+        let start = disk.operations();
+        disk.fail_after(operations);
+        fold(&mut run, &checkpoint, 4, 5);
+        let done = disk.operations() - start <= operations;
+        drop(run);
+        let disk = disk.after_power_loss(operations);
+        let again = Run::open(&disk);
+        let first = again.journal.first_entry().0;
+        assert_eq!(again.read(1), (first..=600).collect::<Vec<_>>(), "after {operations} operations");
+        let (reader, _) = Reader::offline(Box::new(disk.copy()), keys(), "transactions").unwrap();
+        match reader.base() {
+            None => {
+                assert_eq!(first, 1);
+                whole += 1;
+            }
+            Some(base) => {
+                base.verify().unwrap();
+                assert_eq!((base.number(), base.entry_number()), (1, EntryNumber(600)));
+                assert_eq!(records(base), records(checkpoint.as_ref()));
+                assert!(first > 1);
+                with_base += 1;
+            }
+        }
+        if done {
+            break;
+        }
+    }
+    assert!(whole > 3 && with_base > 3, "{whole} {with_base}");
+}
+
+#[test]
+fn a_checkpoint_is_filled_from_a_base_and_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let (disk, checkpoint) = folded(directory.path());
+    let mut run = Run::open(&disk);
+    fold(&mut run, &checkpoint, 1, 5);
+    run.append(30);
+    run.write();
+    let mut run = Run::open(&disk);
+    let config = BasesConfig { fold_every: 1, retention: std::time::Duration::ZERO };
+    let bases = run.journal.bases(config, Arc::clone(&checkpoint)).unwrap();
+    let fresh = tempfile::tempdir().unwrap();
+    let filled = Checkpoint::open(CheckpointKind::Redb, fresh.path(), &keys()).unwrap().checkpoint;
+    assert!(filled.is_blank());
+    bases.fill(&filled).unwrap();
+    assert!(!filled.is_blank());
+    filled.verify().unwrap();
+    assert_eq!(records(&filled), records(checkpoint.as_ref()));
+    let mut reader = run.journal.reader(filled.entry_number().next()).unwrap();
+    assert_eq!(catch_up(&filled, &mut reader, &mut [Box::new(Tally)]).unwrap(), EntryNumber(630));
+    // The next base takes the first one's place, and the one after that removes it.
+    let filled = Arc::new(filled);
+    for number in 2..=4_u64 {
+        run.append(60);
+        run.write();
+        run = Run::open(&disk);
+        let mut reader = run.journal.reader(filled.entry_number().next()).unwrap();
+        catch_up(&filled, &mut reader, &mut [Box::new(Tally)]).unwrap();
+        fold(&mut run, &filled, 1, 5);
+        let bases: Vec<_> =
+            disk.list().unwrap().into_iter().filter(|name| name.starts_with("base-")).collect();
+        assert_eq!(bases, [number - 1, number].map(|number| format!("base-{number:020}")));
+    }
+    assert_eq!(Run::open(&disk).read(1).last(), Some(&810));
+}
+
+#[test]
+fn what_is_young_or_not_folded_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let (disk, checkpoint) = folded(directory.path());
+    for (age, is_gone) in [(4, false), (5, true)] {
+        let disk = disk.copy();
+        let mut run = Run::open(&disk);
+        fold(&mut run, &checkpoint, 1, age);
+        drop(run);
+        assert_eq!(Run::open(&disk).journal.first_entry() > EntryNumber(1), is_gone, "{age}");
+    }
+    let behind = tempfile::tempdir().unwrap();
+    let behind = Checkpoint::open(CheckpointKind::Redb, behind.path(), &keys()).unwrap().checkpoint;
+    let run = Run::open(&disk);
+    let config = BasesConfig { fold_every: 1, retention: std::time::Duration::ZERO };
+    let mut bases = run.journal.bases(config, Arc::new(behind)).unwrap();
+    bases.after_round(&checkpoint, Wall(1_000));
+    assert_eq!(
+        bases.newest().map(Base::first_entry),
+        Some(EntryNumber(1)),
+        "the history has nothing of it yet"
+    );
+}
+
+#[test]
+fn a_base_that_is_damaged_or_gone_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let (disk, checkpoint) = folded(directory.path());
+    let mut run = Run::open(&disk);
+    fold(&mut run, &checkpoint, 1, 5);
+    drop(run);
+    let base = "base-00000000000000000001";
+    let length = disk.bytes(base).unwrap().len();
+    for at in (0..length).step_by(61) {
+        let bad = disk.copy();
+        assert!(bad.flip(base, at, 4));
+        match Reader::offline(Box::new(bad), keys(), "transactions") {
+            Err(JournalError::BaseDamaged { offset: 0, .. }) => assert!(at < 4_096, "byte {at}"),
+            Ok((reader, _)) => {
+                let found = reader.base().unwrap().verify();
+                assert!(matches!(found, Err(CheckpointError::Journal(_))), "byte {at}: {found:?}");
+            }
+            Err(other) => panic!("byte {at}: {other}"),
+        }
+    }
+    let cut = disk.copy();
+    cut.truncate(base, length as u64 - 1).unwrap();
+    assert!(matches!(Run::try_open(&cut, 0).map(|_| ()), Err(JournalError::BaseDamaged { .. })));
+    let without = disk.copy();
+    without.remove(base).unwrap();
+    let missing = |found: Result<Run, _>| {
+        matches!(found.map(|_| ()), Err(JournalError::Damaged { reason: Damage::Missing, .. }))
+    };
+    assert!(missing(Run::try_open(&without, 0)), "segments are gone, and nothing stands for them");
+    let shortened = disk.copy();
+    shortened.remove(&segments(&disk)[0]).unwrap();
+    assert!(missing(Run::try_open(&shortened, 0)), "the base says with which segment the journal begins");
+}

@@ -16,7 +16,7 @@ use super::group::{GroupWriter, Position, Queue};
 use super::mark::Mark;
 use super::metrics::Metrics;
 use super::reader::Place;
-use super::segment::{self, HEADER_BYTES, SegmentHeader, file_name};
+use super::segment::{self, BaseRef, HEADER_BYTES, SegmentHeader, file_name};
 use crate::crypto::CryptoError;
 use crate::stdx::clock::{SystemClock, Wall};
 use crate::stdx::random::Entropy;
@@ -476,7 +476,8 @@ impl Drop for Log {
 
 fn begin_segment(place: &Place, end: Position, entropy: &mut Entropy) -> Result<GroupWriter, JournalError> {
     let salt = entropy.bytes().map_err(CryptoError::from)?;
-    let header = SegmentHeader::after(end, &place.stream, salt, None);
+    let base = place.base.as_ref().map(|base| BaseRef { number: base.number(), chain: base.first.previous });
+    let header = SegmentHeader::after(end, &place.stream, salt, base);
     segment::begin(place.disk.as_ref(), &header)?;
     let (key, position) = header.open(&place.keys)?;
     Ok(GroupWriter::new(key, position))

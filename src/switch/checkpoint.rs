@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::journal::{
-    Body, Checkpoint, CheckpointError, Entry, EntryNumber, Fold, KeyEvent, Pending, RequestEntry,
-    StoredEntry, TombstoneEntry, TransactionEntry,
+    Body, CheckpointError, Entry, EntryNumber, Fold, KeyEvent, Pending, Records, RequestEntry, StoredEntry,
+    TombstoneEntry, TransactionEntry,
 };
 use crate::stdx::clock::Wall;
 use crate::stdx::sabotage::sabotaged;
@@ -37,16 +37,16 @@ fn key_of((kind, id): Name) -> Vec<u8> {
 }
 
 impl Unfinished {
-    /// What the checkpoint knows; as before the first entry when that is empty.
+    /// What a checkpoint or a base knows; as before the first entry when that is empty.
     ///
     /// # Errors
     /// `Damaged` for what cannot be read, `Store`.
-    pub fn restore(limits: Limits, checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
+    pub fn restore(limits: Limits, checkpoint: &dyn Records) -> Result<Self, CheckpointError> {
         if checkpoint.entry_number() == EntryNumber(0) {
             return Ok(Self::new(limits));
         }
         let mut records = Vec::new();
-        checkpoint.scan(PART, &[], |key, value| {
+        checkpoint.scan_part(PART, &mut |key, value| {
             records.push((key.to_vec(), value.to_vec()));
             Ok(())
         })?;
@@ -164,7 +164,7 @@ impl Unfinished {
     }
 
     fn numbers(&self) -> Vec<u8> {
-        let mut out = vec![VERSION, self.last_transaction, self.ever_parked, self.answers.count];
+        let mut out = vec![VERSION, self.last_transaction, self.ever_parked, self.day, self.answers.count];
         put_all(&mut out, &self.last_number, |(link, stan)| [u64::from(link.0), u64::from(stan.get())]);
         put_all(&mut out, &self.reversed, |(original, reversal)| [original.0, reversal.0]);
         put_all(&mut out, &self.windows, |window| {
@@ -186,7 +186,7 @@ impl Unfinished {
         if from.next()? != VERSION {
             return None;
         }
-        (self.last_transaction, self.ever_parked) = (from.next()?, from.next()?);
+        (self.last_transaction, self.ever_parked, self.day) = (from.next()?, from.next()?, from.next()?);
         let count = from.next()?;
         let link = |number: u64| u16::try_from(number).ok().map(LinkId);
         let answered = |[name, sent_at]: [u64; 2]| Some((link(name)?, SentAt(sent_at)));
@@ -274,7 +274,7 @@ impl SwitchFold {
     ///
     /// # Errors
     /// As `Unfinished::restore`.
-    pub fn resume(limits: Limits, checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
+    pub fn resume(limits: Limits, checkpoint: &dyn Records) -> Result<Self, CheckpointError> {
         let unfinished = Unfinished::restore(limits, checkpoint)?;
         let written = unfinished.names().collect();
         Ok(Self { unfinished, written })

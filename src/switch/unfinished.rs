@@ -17,7 +17,7 @@ use super::operator::{Decision, OperatorAct};
 use super::recovery::RecoveryError;
 
 /// Places, among the answers that are remembered, from which a start could read: so much more than it needs it reads
-/// at most, as a fraction of them.
+/// at most, as a fraction of them. There is one a day besides, so that old segments can go where payments are few.
 const MILESTONES: u64 = 32;
 
 /// What a restart must know of all entries so far, the answers apart.
@@ -44,6 +44,8 @@ pub struct Unfinished {
     pub(super) last_transaction: u64,
     /// Messages that were ever parked.
     pub(super) ever_parked: u64,
+    /// The latest day, counted since 1970.
+    pub(super) day: u64,
     pub(super) answers: Answers,
 }
 
@@ -91,6 +93,7 @@ impl Unfinished {
             last_number: BTreeMap::new(),
             last_transaction: 0,
             ever_parked: 0,
+            day: 0,
             answers: Answers { count: 0, newest: BTreeMap::new(), milestones: VecDeque::from([first]) },
         }
     }
@@ -122,6 +125,17 @@ impl Unfinished {
     /// Which keys came into use, each once for each time it was noted.
     pub fn keys(&self) -> impl Iterator<Item = KeyDescription> {
         self.keys.values().map(|(_, event)| event.key)
+    }
+
+    /// The journal begins with entry `first` by now: what was answered before is not to be read back.
+    pub fn forget_before(&mut self, first: EntryNumber) {
+        let Answers { count, newest, milestones } = &mut self.answers;
+        while milestones.len() > 1 && milestones.front().is_some_and(|milestone| milestone.from < first) {
+            milestones.pop_front();
+        }
+        if let Some(milestone) = milestones.front_mut().filter(|milestone| milestone.from < first) {
+            *milestone = Milestone { from: first, count: *count, newest: newest.clone() };
+        }
     }
 
     /// The entry from which on every answer that is still to be remembered can be read.
@@ -170,7 +184,7 @@ impl Unfinished {
                 of_issuer.pop_first();
             }
         }
-        self.answered(request.acquirer.link, request.acquirer.sent_at, entry.number);
+        self.answered(request.acquirer.link, request.acquirer.sent_at, entry);
         Some(Ended { request, reversed })
     }
 
@@ -183,7 +197,7 @@ impl Unfinished {
         }
         self.stored.insert(stored.transaction, (stored.clone(), entry.wall_time));
         if let Some(leg) = stored.acquirer {
-            self.answered(leg.link, leg.sent_at, entry.number);
+            self.answered(leg.link, leg.sent_at, entry);
         }
     }
 
@@ -229,15 +243,18 @@ impl Unfinished {
         self.last_number.insert(link, stan);
     }
 
-    fn answered(&mut self, link: LinkId, sent_at: SentAt, number: EntryNumber) {
+    fn answered(&mut self, link: LinkId, sent_at: SentAt, entry: &Entry) {
+        let day = entry.wall_time.seconds() / 86_400;
+        let is_new_day = day > self.day;
+        self.day = self.day.max(day);
         let remembered = u64::try_from(self.limits.answered).unwrap_or(u64::MAX);
         let answers = &mut self.answers;
         answers.count += 1;
         let newest = answers.newest.entry(link).or_insert(sent_at);
         *newest = (*newest).max(sent_at);
-        if answers.count.is_multiple_of((remembered / MILESTONES).max(1)) {
+        if is_new_day || answers.count.is_multiple_of((remembered / MILESTONES).max(1)) {
             let oldest_open = self.open.values().map(|(number, _, _)| *number).min();
-            let from = oldest_open.unwrap_or(number.next());
+            let from = oldest_open.unwrap_or(entry.number.next());
             let (count, newest) = (answers.count, answers.newest.clone());
             answers.milestones.push_back(Milestone { from, count, newest });
         }

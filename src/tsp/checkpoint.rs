@@ -3,7 +3,7 @@
 
 use std::collections::hash_map;
 
-use crate::journal::{Body, Checkpoint, CheckpointError, Entry, Fold, Pending, TransactionEntry};
+use crate::journal::{Body, CheckpointError, Entry, Fold, Pending, Records, TransactionEntry};
 use crate::stdx::clock::Wall;
 use crate::stdx::maps::Map;
 use crate::vocab::{CounterTaken, Expiry, TokenAssuranceMethod, TokenRequestorId, TransactionId};
@@ -272,11 +272,11 @@ impl Fold for TspFold {
 }
 
 impl Tsp {
-    /// Fills an empty vault with what a checkpoint has; the journal's entries after it are for `replay`.
+    /// Fills an empty vault with what a checkpoint or a base has; the journal's entries after it are for `replay`.
     ///
     /// # Errors
     /// `Checkpoint` for what cannot be read, or does not fit this configuration. The vault is then of no use.
-    pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), TspError> {
+    pub fn restore(&mut self, checkpoint: &dyn Records) -> Result<(), TspError> {
         let unread = "a record cannot be read";
         let number = |key: &[u8]| key.try_into().map(u64::from_be_bytes).ok();
         read(checkpoint, TOKENS, |_, value| self.add(&decode_record(value).ok_or(unread)?))?;
@@ -327,25 +327,25 @@ impl Tsp {
 
 impl Tsp {
     /// What tokens wait for, and what receivers are still to be told.
-    fn restore_told(&mut self, checkpoint: &Checkpoint) -> Result<(), TspError> {
+    fn restore_told(&mut self, checkpoint: &dyn Records) -> Result<(), TspError> {
         let damaged = || CheckpointError::Damaged("what tokens wait for, or who was told, cannot be read");
-        checkpoint.scan(EVENTS, &[], |_, value| {
+        checkpoint.scan_part(EVENTS, &mut |_, value| {
             self.events = value.try_into().map(u64::from_be_bytes).map_err(|_| damaged())?;
             Ok(())
         })?;
-        checkpoint.scan(STEP_UPS, &[], |key, value| {
+        checkpoint.scan_part(STEP_UPS, &mut |key, value| {
             let record = key.try_into().map(u64::from_be_bytes).map_err(|_| damaged())?;
             self.step_ups.insert(record, decode_step_up(value).ok_or_else(damaged)?);
             Ok(())
         })?;
-        checkpoint.scan(TOLD, &[], |key, value| {
+        checkpoint.scan_part(TOLD, &mut |key, value| {
             let receiver = take_receiver(&mut Reader::here(key)).ok_or_else(damaged)?;
             let up_to = value.try_into().map(u64::from_be_bytes).map_err(|_| damaged())?;
             self.outbox.told(receiver, up_to);
             Ok(())
         })?;
         let mut noted = Vec::new();
-        checkpoint.scan(NOTED, &[], |_, value| {
+        checkpoint.scan_part(NOTED, &mut |_, value| {
             noted.push(decode_noted(value).ok_or_else(damaged)?);
             Ok(())
         })?;
@@ -432,12 +432,12 @@ fn decode_noted(bytes: &[u8]) -> Option<Noted> {
 
 /// Hands over every record of a part.
 fn read(
-    checkpoint: &Checkpoint,
+    checkpoint: &dyn Records,
     part: &'static str,
     mut take: impl FnMut(&[u8], &[u8]) -> Result<(), &'static str>,
 ) -> Result<(), TspError> {
     let mut fault = None;
-    let done = checkpoint.scan(part, &[], |key, value| {
+    let done = checkpoint.scan_part(part, &mut |key, value| {
         take(key, value).map_err(|reason| {
             fault = Some(TspError::Checkpoint { part, reason });
             CheckpointError::Damaged(reason)

@@ -7,7 +7,7 @@ use crate::players::{LOOK, PATIENCE, change, in_one_thread};
 use crate::restart::World;
 
 /// Each with how often it is passed before: the daemon must come to be ready first.
-const STEPS: [(&str, u32); 22] = [
+const STEPS: [(&str, u32); 24] = [
     // A tap, in the order of its life.
     ("received", 60),
     ("looked-up", 60),
@@ -34,6 +34,8 @@ const STEPS: [(&str, u32); 22] = [
     ("segment-begun", 1),
     ("checkpoint", 1),
     ("checkpoint-written", 1),
+    ("base-written", 0),
+    ("base-named", 0),
 ];
 
 #[test]
@@ -41,7 +43,7 @@ fn nothing_is_lost_when_the_daemon_dies_at_any_named_step() {
     in_one_thread(async {
         let kept = tempfile::tempdir().unwrap();
         let mut world = World::set_up(kept.path(), "redb").await;
-        let small = "checkpoint = \"redb\"\nsegment_bytes = \"64 KiB\"";
+        let small = "checkpoint = \"redb\"\nsegment_bytes = \"64 KiB\"\nfold_every = 1";
         change(&world.config, "checkpoint = \"redb\"", small);
         world.first_life().await;
         for (step, passes) in STEPS {
@@ -58,6 +60,9 @@ fn nothing_is_lost_when_the_daemon_dies_at_any_named_step() {
             }
             assert!(life.daemon.has_ended(), "{step} is never reached");
             world.kill(life, asking).await;
+            if step == "base-named" {
+                std::fs::remove_dir_all(world.directory.join("data/checkpoint")).unwrap();
+            }
             let life = world.start().await;
             world.ask_for_every_token_again(&life).await;
             world.agrees(before).await;

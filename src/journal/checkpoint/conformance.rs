@@ -333,7 +333,7 @@ fn the_keeper_catches_up_and_stops(kind: CheckpointKind) {
     append(&journal, &mut writer, &[1; 100]);
     let from = reader(&journal, &checkpoint);
     let pace = Pace { every: Duration::from_millis(1), behind: Duration::ZERO };
-    let keeper = CheckpointKeeper::start(Arc::clone(&checkpoint), from, folds(), pace).unwrap();
+    let keeper = CheckpointKeeper::start(Arc::clone(&checkpoint), from, folds(), pace, None).unwrap();
     append(&journal, &mut writer, &[2; 100]);
     assert!(!keeper.has_failed());
     assert_eq!(keeper.stop().unwrap(), EntryNumber(200));
@@ -341,7 +341,7 @@ fn the_keeper_catches_up_and_stops(kind: CheckpointKind) {
     assert_eq!(checkpoint.count("entries"), 10);
     assert!(disk.flip("segment-00000000000000000001", 600, 1));
     let broken = journal.reader(EntryNumber(1)).unwrap();
-    let keeper = CheckpointKeeper::start(Arc::clone(&checkpoint), broken, folds(), pace).unwrap();
+    let keeper = CheckpointKeeper::start(Arc::clone(&checkpoint), broken, folds(), pace, None).unwrap();
     assert!(matches!(keeper.stop(), Err(CheckpointError::Journal(_))));
 }
 
@@ -356,7 +356,7 @@ fn what_is_young_is_folded_when_somebody_asks(kind: CheckpointKind) {
     append(&journal, &mut writer, &[3; 10]);
     let keep = |from| {
         let pace = Pace { every: Duration::from_secs(3_600), behind: Duration::from_secs(60) };
-        CheckpointKeeper::start(Arc::clone(&checkpoint), from, folds(), pace).unwrap()
+        CheckpointKeeper::start(Arc::clone(&checkpoint), from, folds(), pace, None).unwrap()
     };
     let keeper = keep(reader(&journal, &checkpoint));
     assert_eq!(keeper.stop().unwrap(), EntryNumber(100), "up to the first young one");

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::{Changes, Checkpoint, CheckpointError, full_key};
+use crate::journal::bases::Bases;
 use crate::journal::entry::{Entry, EntryNumber};
 use crate::journal::error::JournalError;
 use crate::journal::reader::Reader;
@@ -99,15 +100,15 @@ impl<'a> Pending<'a> {
         let mut keys: BTreeSet<Vec<u8>> =
             changed.iter().filter(|(_, there)| **there).map(|(key, _)| key.to_vec()).collect();
         let mut stored = 0;
-        self.checkpoint.scan_until(part, prefix, |key, _| {
+        self.checkpoint.keys_until(part, prefix, |key| {
             if !changed.contains_key(key) {
                 if stored == most {
-                    return Ok(ControlFlow::Break(()));
+                    return ControlFlow::Break(());
                 }
                 stored += 1;
                 keys.insert(key.to_vec());
             }
-            Ok(ControlFlow::Continue(()))
+            ControlFlow::Continue(())
         })?;
         Ok(keys.into_iter().take(most).collect())
     }
@@ -258,7 +259,8 @@ impl Drop for Ended {
 }
 
 impl CheckpointKeeper {
-    /// Starts the thread. `reader` must stand at the entry after the checkpoint's.
+    /// Starts the thread. `reader` must stand at the entry after the checkpoint's; or after the newest of `bases`, which
+    /// the checkpoint is then filled from, and which are made of it.
     ///
     /// # Errors
     /// `Store` when there is no thread to be had.
@@ -267,6 +269,7 @@ impl CheckpointKeeper {
         reader: Reader,
         mut folds: Vec<Box<dyn Fold>>,
         pace: Pace,
+        mut bases: Option<Bases>,
     ) -> Result<Self, CheckpointError> {
         let asked = CatchUp::default();
         let ended = Ended(asked.clone());
@@ -276,6 +279,9 @@ impl CheckpointKeeper {
             let rounds = &ended.0;
             // A checkpoint may lag: whatever serves payments goes first. Where that cannot be said it competes.
             let _ = rustix::process::setpriority_process(None, BEHIND_PAYMENTS);
+            if let Some(bases) = &bases {
+                bases.fill(&checkpoint)?;
+            }
             loop {
                 let round = rounds.next_round(pace.every);
                 let until = if round.is_wanted { None } else { pace.until(clock.now().wall) };
@@ -283,6 +289,9 @@ impl CheckpointKeeper {
                 rounds.note(|rounds| rounds.done = round.number);
                 if round.is_last {
                     return Ok(number);
+                }
+                if let Some(bases) = &mut bases {
+                    bases.after_round(&checkpoint, clock.now().wall);
                 }
             }
         };

@@ -20,6 +20,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use keeper::{CatchUp, CheckpointKeeper, Fold, Pace, Pending, catch_up};
 
+use super::base::Base;
 use super::entry::EntryNumber;
 use super::error::JournalError;
 use crate::crypto::{CryptoError, JournalKeys, SegmentKey, same};
@@ -92,6 +93,34 @@ trait Store: Send + Sync {
     fn apply(&self, changes: Vec<Change>) -> Result<(), CheckpointError>;
 }
 
+/// What is called for each key and value; an error ends it.
+pub type EachRecord<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), CheckpointError> + 'a;
+
+/// Records by part and key, as of an entry: a checkpoint, or a base that one was written out as.
+pub trait Records {
+    /// The last entry that is in it; 0 when there is none.
+    fn entry_number(&self) -> EntryNumber;
+
+    /// All records of a part, in the order of their keys.
+    ///
+    /// # Errors
+    /// `Store`, `Damaged`, `Journal`, or what `visit` says.
+    fn scan_part(&self, part: &str, visit: &mut EachRecord<'_>) -> Result<(), CheckpointError>;
+}
+
+impl Records for Checkpoint {
+    fn entry_number(&self) -> EntryNumber {
+        self.entry_number()
+    }
+
+    fn scan_part(&self, part: &str, visit: &mut EachRecord<'_>) -> Result<(), CheckpointError> {
+        self.scan(part, &[], visit)
+    }
+}
+
+/// How many records `Checkpoint::fill` writes at once.
+const FILLED_AT_ONCE: usize = 50_000;
+
 /// How many records a part has, and the sum of their seals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Summary {
@@ -120,8 +149,8 @@ struct State {
 
 /// The key of the record that holds `State`. Every other key begins with a part's length, which is not 0.
 const STATE_KEY: [u8; 1] = [0];
-/// With version 2 the switch's part came.
-const STATE_VERSION: u8 = 2;
+/// With version 3 the switch's part came, and the history has a record for each transaction and batch.
+const STATE_VERSION: u8 = 3;
 /// Bytes of a record's seal.
 const SEAL: usize = 16;
 
@@ -129,6 +158,7 @@ const SEAL: usize = 16;
 pub struct Checkpoint {
     store: Box<dyn Store>,
     key: SegmentKey,
+    content: Content,
     state: Mutex<State>,
 }
 
@@ -165,6 +195,21 @@ impl Checkpoint {
         Self::open_as(kind, directory, keys, Content::History)
     }
 
+    /// An empty one, in the place of whatever stands there.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_anew(
+        kind: CheckpointKind,
+        directory: &Path,
+        keys: &JournalKeys,
+    ) -> Result<Self, CheckpointError> {
+        let path = directory.join(format!("{}.{}", Content::Checkpoint.name(), kind.name()));
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.map_err(CheckpointError::store("remove an older one"))?;
+        Self::create(kind, &path, Content::Checkpoint.key(keys)?, Content::Checkpoint)
+    }
+
     fn open_as(
         kind: CheckpointKind,
         directory: &Path,
@@ -172,7 +217,7 @@ impl Checkpoint {
         content: Content,
     ) -> Result<OpenedCheckpoint, CheckpointError> {
         let path = directory.join(format!("{}.{}", content.name(), kind.name()));
-        let create = || Self::create(kind, &path, content.key(keys)?);
+        let create = || Self::create(kind, &path, content.key(keys)?, content);
         if !path.exists() {
             return Ok(OpenedCheckpoint { checkpoint: create()?, quarantined: None });
         }
@@ -186,8 +231,13 @@ impl Checkpoint {
         }
     }
 
-    fn create(kind: CheckpointKind, path: &Path, key: SegmentKey) -> Result<Self, CheckpointError> {
-        let created = Self { store: kind.open(path)?, key, state: Mutex::default() };
+    fn create(
+        kind: CheckpointKind,
+        path: &Path,
+        key: SegmentKey,
+        content: Content,
+    ) -> Result<Self, CheckpointError> {
+        let created = Self { store: kind.open(path)?, key, content, state: Mutex::default() };
         // From here on a store without its state is a damaged one, not a new one.
         created.store.apply(vec![(STATE_KEY.to_vec(), Some(created.encode_state(&State::default())))])?;
         Ok(created)
@@ -199,7 +249,7 @@ impl Checkpoint {
         key: SegmentKey,
         content: Content,
     ) -> Result<Self, CheckpointError> {
-        let found = Self { store: kind.open(path)?, key, state: Mutex::default() };
+        let found = Self { store: kind.open(path)?, key, content, state: Mutex::default() };
         let bytes = found.store.get(&STATE_KEY)?.ok_or(CheckpointError::Damaged("its state is missing"))?;
         let state = found.decode_state(&bytes).ok_or(CheckpointError::Damaged("its state is not valid"))?;
         *found.lock() = state;
@@ -216,7 +266,26 @@ impl Checkpoint {
         self.lock().number
     }
 
-    /// How many records a part has.
+    /// Whether it was never written to.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        *self.lock() == State::default()
+    }
+
+    /// Gives an empty one all that a base has. Ended half-way it is neither blank nor at any entry.
+    pub(super) fn fill(&self, base: &Base) -> Result<(), CheckpointError> {
+        let mut changes = Changes::new();
+        base.walk_all(&mut |key, value| {
+            changes.records.insert(key.to_vec(), Some(value.to_vec()));
+            if changes.len() < FILLED_AT_ONCE {
+                return Ok(());
+            }
+            self.write(std::mem::take(&mut changes), EntryNumber(0))
+        })?;
+        self.write(changes, base.entry_number())
+    }
+
+    /// How many records a part has; of the history this is not known.
     #[must_use]
     pub fn count(&self, part: &str) -> u64 {
         self.lock().parts.get(part.as_bytes()).map_or(0, |summary| summary.count)
@@ -244,22 +313,24 @@ impl Checkpoint {
         prefix: &[u8],
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), CheckpointError>,
     ) -> Result<(), CheckpointError> {
-        self.scan_until(part, prefix, |key, value| visit(key, value).map(ControlFlow::Continue))
-    }
-
-    /// As `scan`, until `visit` has seen enough.
-    fn scan_until(
-        &self,
-        part: &str,
-        prefix: &[u8],
-        mut visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, CheckpointError>,
-    ) -> Result<(), CheckpointError> {
         let full = full_key(part, prefix)?;
         let head = full.len() - prefix.len();
         self.store.scan(&full, &mut |key, record| {
             let (value, _) = self.unsealed(key, record)?;
-            visit(key.get(head..).unwrap_or_default(), value)
+            visit(key.get(head..).unwrap_or_default(), value).map(ControlFlow::Continue)
         })
+    }
+
+    /// The keys of a part that begin with `prefix`, until `visit` has seen enough. No record is opened.
+    fn keys_until(
+        &self,
+        part: &str,
+        prefix: &[u8],
+        mut visit: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(), CheckpointError> {
+        let full = full_key(part, prefix)?;
+        let head = full.len() - prefix.len();
+        self.store.scan(&full, &mut |key, _| Ok(visit(key.get(head..).unwrap_or_default())))
     }
 
     /// Changes records and moves to entry `number`, in one transaction that is on disk when this returns.
@@ -274,6 +345,11 @@ impl Checkpoint {
         let mut next = State { number, parts: state.parts.clone() };
         let mut batch = Vec::with_capacity(changes.records.len() + 1);
         for (key, value) in changes.records {
+            if self.content == Content::History {
+                let after = value.map(|value| self.sealed(&key, &value).0);
+                batch.push((key, after));
+                continue;
+            }
             let before = match self.store.get(&key)? {
                 Some(record) => Some(self.unsealed(&key, &record)?.1),
                 None => None,
@@ -299,11 +375,17 @@ impl Checkpoint {
     /// # Errors
     /// `Damaged`, `Store`.
     pub fn verify(&self) -> Result<(), CheckpointError> {
+        self.walk(&mut |_, _| Ok(()))
+    }
+
+    /// Visits every record, by its whole key; as `verify`, which is known at the end only.
+    pub(super) fn walk(&self, visit: &mut EachRecord<'_>) -> Result<(), CheckpointError> {
         let mut found: BTreeMap<Vec<u8>, Summary> = BTreeMap::new();
         self.store.scan(&[], &mut |key, record| {
             if key != STATE_KEY {
-                let (_, seal) = self.unsealed(key, record)?;
+                let (value, seal) = self.unsealed(key, record)?;
                 found.entry(part_of(key).to_vec()).or_default().add(seal);
+                visit(key, value)?;
             }
             Ok(ControlFlow::Continue(()))
         })?;
@@ -414,19 +496,20 @@ impl Changes {
     }
 }
 
-fn full_key(part: &str, key: &[u8]) -> Result<Vec<u8>, CheckpointError> {
+pub(super) fn full_key(part: &str, key: &[u8]) -> Result<Vec<u8>, CheckpointError> {
     let length = u8::try_from(part.len()).ok().filter(|length| *length > 0);
     let length = length.ok_or(CheckpointError::PartName)?;
     Ok([&[length], part.as_bytes(), key].concat())
 }
 
-fn part_of(key: &[u8]) -> &[u8] {
+pub(super) fn part_of(key: &[u8]) -> &[u8] {
     let length = key.first().map_or(0, |length| usize::from(*length));
     key.get(1..=length).unwrap_or_default()
 }
 
-/// What a store is for: its file's name, its key, and whether all of it is looked at when it is opened.
-#[derive(Debug, Clone, Copy)]
+/// What a store is for: its file's name, its key, and whether all of it is looked at when it is opened. Of what is not,
+/// no count or sum is kept: nothing has to be read before it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Content {
     Checkpoint,
     History,
