@@ -68,6 +68,7 @@ fn request(token: &TokenView) -> DetokenizeRequest {
         transaction: TransactionId(0),
         amount: None,
         chip: None,
+        remote: None,
         purpose: Purpose::Purchase,
     }
 }

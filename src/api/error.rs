@@ -164,6 +164,8 @@ impl From<ProvisioningRefusal> for Problem {
             R::RequestIdReused => (StatusCode::CONFLICT, Some(super::access::REQUEST_ID)),
             R::RequestInFlight => (StatusCode::CONFLICT, Some(super::access::REQUEST_ID)),
             R::ControlsNotValid => (StatusCode::UNPROCESSABLE_ENTITY, Some("controls")),
+            R::AmountNotValid => (StatusCode::UNPROCESSABLE_ENTITY, Some("amount")),
+            R::CryptogramsExhausted => (StatusCode::CONFLICT, None),
             R::RequestorFull => (StatusCode::CONFLICT, None),
             R::LocationNotAllowed => (StatusCode::UNPROCESSABLE_ENTITY, Some("tokenLocation")),
             R::TooManyTokensOfCard => (StatusCode::CONFLICT, Some("pan")),

@@ -75,6 +75,8 @@ operations! {
     ControlToken = "control-token", [Wallet, Issuer, Operator];
     /// The card's number outside of a payment; only for clients to whom it is granted by name.
     DetokenizeToken = "detokenize-token", [Wallet, Issuer, Operator];
+    /// A cryptogram for one payment in an app or a shop on the net.
+    MakeCryptogram = "make-cryptogram", [Wallet];
     /// The registry of requestors.
     SetRequestor = "set-requestor", [Operator];
     CloseRequestor = "close-requestor", [Operator];

@@ -14,8 +14,8 @@ use crate::journal::{
 use crate::stdx::clock::Wall;
 use crate::switch::{Cards, Decision, OperatorAct};
 use crate::vocab::{
-    LinkId, MaskedPan, Outcome, ReversalReason, SentAt, Service, Stan, TransactionId, VerdictResult,
-    Verdicts, luhn_valid,
+    CounterSeries, LinkId, MaskedPan, Outcome, ReversalReason, SentAt, Service, Stan, TransactionId,
+    VerdictResult, Verdicts, luhn_valid,
 };
 
 /// One transaction's whole story.
@@ -233,8 +233,9 @@ impl<'a> Teller<'a> {
             ),
             self.card(&request.card, id),
             checks(&request.verdicts),
-            request.counter.map_or_else(String::new, |taken| {
-                format!("Counter {} is taken with its cryptogram.", taken.atc)
+            request.counter.map_or_else(String::new, |taken| match taken.series {
+                CounterSeries::Chip => format!("Counter {} is taken with its cryptogram.", taken.atc),
+                CounterSeries::Remote => format!("Cryptogram {} of the token is taken.", taken.atc),
             }),
             format!("To be forwarded to {}.", self.leg(&request.issuer)),
             format!("Settlement window {}: {counts}.", request.window),
@@ -559,6 +560,7 @@ fn came(result: VerdictResult) -> &'static str {
         VerdictResult::NotVerified => "not verified",
         VerdictResult::Replayed => "replayed",
         VerdictResult::OutOfRange => "out of range",
+        VerdictResult::Late => "good, and too late",
         VerdictResult::Regenerated => "good, and made anew for the card",
     }
 }

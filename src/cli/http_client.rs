@@ -1,19 +1,22 @@
-//! `HttpClient`: plain HTTP with JSON bodies, for simulators and operator commands that speak to a daemon on
-//! this machine.
+//! `HttpClient`: HTTP with JSON bodies, for simulators and operator commands that speak to a daemon: plain on this
+//! machine, over mutual TLS anywhere.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
+use tokio::net::TcpStream;
 
 use super::Failure;
 use crate::sim::{ApiCall, ApiMethod};
+use crate::tls::{ServerName, TlsClient};
 
 /// The most of an answer that is read.
 const MOST_ANSWER: usize = 1024 * 1024;
@@ -21,9 +24,15 @@ const MOST_ANSWER: usize = 1024 * 1024;
 /// A client of one server. Connections are kept and used again.
 #[derive(Clone)]
 pub struct HttpClient {
-    client: Client<HttpConnector, Full<Bytes>>,
+    way: Way,
     address: SocketAddr,
     patience: Duration,
+}
+
+#[derive(Clone)]
+enum Way {
+    Plain(Box<Client<HttpConnector, Full<Bytes>>>),
+    Tls(TlsClient),
 }
 
 /// What came back.
@@ -47,7 +56,14 @@ impl HttpClient {
             )));
         }
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Ok(Self { client, address, patience })
+        Ok(Self { way: Way::Plain(Box::new(client)), address, patience })
+    }
+
+    /// A client that shows a certificate, and wants one for the address that it dials. Each call has a connection of
+    /// its own.
+    #[must_use]
+    pub fn over_tls(address: SocketAddr, tls: TlsClient, patience: Duration) -> Self {
+        Self { way: Way::Tls(tls), address, patience }
     }
 
     /// Makes one call.
@@ -55,7 +71,8 @@ impl HttpClient {
     /// # Errors
     /// When there is no answer, not in time, or one too long.
     pub async fn call(&self, call: &ApiCall) -> Result<HttpAnswer, Failure> {
-        let what = format!("http://{}{}", self.address, call.path);
+        let scheme = if matches!(self.way, Way::Plain(_)) { "http" } else { "https" };
+        let what = format!("{scheme}://{}{}", self.address, call.path);
         let failed = |reason: String| Failure::new(format!("{what}: {reason}"));
         let method = match call.method {
             ApiMethod::Get => Method::GET,
@@ -74,7 +91,7 @@ impl HttpClient {
         };
         let request = request.body(Full::new(body)).map_err(|error| failed(error.to_string()))?;
         let exchange = async {
-            let answer = self.client.request(request).await.map_err(|error| failed(error.to_string()))?;
+            let answer = self.exchange(request).await.map_err(failed)?;
             let status = answer.status().as_u16();
             let body = Limited::new(answer.into_body(), MOST_ANSWER).collect().await;
             let body = body.map_err(|error| failed(error.to_string()))?.to_bytes();
@@ -82,6 +99,23 @@ impl HttpClient {
         };
         let late = |_| failed("no answer in time".to_owned());
         tokio::time::timeout(self.patience, exchange).await.map_err(late)?
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, String> {
+        let told = |error: &dyn std::fmt::Display| error.to_string();
+        let tls = match &self.way {
+            Way::Plain(client) => return client.request(request).await.map_err(|error| told(&error)),
+            Way::Tls(tls) => tls,
+        };
+        let stream = TcpStream::connect(self.address).await.map_err(|error| told(&error))?;
+        let name = ServerName::from(self.address.ip());
+        let stream = tls.connector().connect(name, stream).await.map_err(|error| told(&error))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| told(&error))?;
+        // It ends with the sender and the answer's body.
+        tokio::spawn(connection);
+        sender.send_request(request).await.map_err(|error| told(&error))
     }
 }
 

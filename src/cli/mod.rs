@@ -16,6 +16,7 @@ mod provision;
 mod saf;
 mod serve;
 mod simulate;
+mod wallet;
 mod webhook;
 
 use std::fmt;
@@ -53,6 +54,7 @@ enum Command {
     Audit(audit::Audit),
     Provision(provision::Provision),
     Saf(saf::Saf),
+    Wallet(wallet::Wallet),
     Acquirer(Box<Acquirer>),
     Issuer(Box<Issuer>),
 }
@@ -111,6 +113,7 @@ pub fn run() -> ExitCode {
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Provision(arguments) => provision::run(&arguments),
         Command::Saf(arguments) => saf::run(&arguments),
+        Command::Wallet(arguments) => wallet::run(&arguments),
         Command::Acquirer(arguments) => simulate::run_acquirer(&arguments),
         Command::Issuer(arguments) => simulate::run_issuer(&arguments),
     };

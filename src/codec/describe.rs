@@ -152,6 +152,8 @@ fn token_part(part: TokenPart, value: &[u8]) -> (&'static str, String) {
         TokenPart::Par => ("payment account reference", printable(value)),
         TokenPart::Verdicts => ("verdicts", shown(Class::Text, Sensitive::No, value)),
         TokenPart::Window => ("settlement window", shown(Class::Numeric, Sensitive::No, value)),
+        // Whoever sees it can pay with it.
+        TokenPart::Cryptogram => ("cryptogram of one payment", hidden(value)),
         TokenPart::Refusal => ("refusal", shown(Class::Text, Sensitive::No, value)),
     }
 }

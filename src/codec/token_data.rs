@@ -6,8 +6,8 @@ use super::length::decimal;
 use super::reader::Reader;
 use crate::stdx::wipe::WipedBytes;
 use crate::vocab::{
-    Digits, Expiry, Par, Text, Token, TokenAssuranceMethod, TokenLocation, TokenRequestorId, Verdicts,
-    WordError, WordFault,
+    Digits, Expiry, Par, RemoteCryptogram, Text, Token, TokenAssuranceMethod, TokenLocation,
+    TokenRequestorId, Verdicts, WordError, WordFault,
 };
 
 /// Token data of one message; each part is there or not.
@@ -27,6 +27,8 @@ pub struct TokenData {
     pub window: Option<u16>,
     /// Machine-readable name of a refusal.
     pub refusal: Option<Text<32>>,
+    /// Of a payment in an app or a shop on the net; only acquirers send it, and it goes no further.
+    pub cryptogram: Option<RemoteCryptogram>,
 }
 
 /// The parts, by the names that a dialect's `[token]` table uses.
@@ -42,10 +44,11 @@ pub enum TokenPart {
     Verdicts,
     Window,
     Refusal,
+    Cryptogram,
 }
 
 impl TokenPart {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Token,
         Self::TokenExpiry,
         Self::Requestor,
@@ -56,6 +59,7 @@ impl TokenPart {
         Self::Verdicts,
         Self::Window,
         Self::Refusal,
+        Self::Cryptogram,
     ];
 
     /// Its name in a dialect's file.
@@ -72,6 +76,7 @@ impl TokenPart {
             Self::Verdicts => "verdicts",
             Self::Window => "window",
             Self::Refusal => "refusal",
+            Self::Cryptogram => "cryptogram",
         }
     }
 
@@ -110,6 +115,7 @@ impl TokenData {
                 self.window = Some(digits.as_str().parse().ok().filter(|n| *n > 0).ok_or(refused)?);
             }
             TokenPart::Refusal => self.refusal = Some(Text::parse("refusal", value)?),
+            TokenPart::Cryptogram => self.cryptogram = Some(RemoteCryptogram::parse(value)?),
         }
         Ok(())
     }
@@ -133,12 +139,13 @@ impl TokenData {
             }
             TokenPart::Window => Some(put(place, last_digits::<3>(self.window?))),
             TokenPart::Refusal => self.refusal.as_ref().map(Text::as_bytes),
+            TokenPart::Cryptogram => Some(put(place, self.cryptogram?.text())),
         }
     }
 }
 
-/// Room for a part that is not kept as characters; the verdicts are the longest.
-pub(super) type PartPlace = [u8; 16];
+/// Room for a part that is not kept as characters; the cryptogram is the longest, then all ten verdicts.
+pub(super) type PartPlace = [u8; RemoteCryptogram::TEXT_LENGTH];
 
 fn put<const N: usize>(place: &mut PartPlace, characters: [u8; N]) -> &[u8] {
     match place.first_chunk_mut() {
@@ -229,6 +236,7 @@ pub(super) fn length_digits(length: usize, digits: usize) -> Result<[u8; 4], Enc
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stdx::clock::Wall;
     use crate::vocab::{Service, VerdictResult};
 
     /// Token data with every part.
@@ -246,6 +254,7 @@ mod tests {
             verdicts,
             window: Some(7),
             refusal: Some(Text::parse("refusal", b"token-suspended").unwrap()),
+            cryptogram: Some(RemoteCryptogram::unsigned(Wall(0), 1, 100).unwrap()),
         }
     }
 

@@ -138,8 +138,12 @@ fn each_fault_is_named_by_its_key() {
         ),
         ("bin_controller = \"Q001\"", "", "tsp.pan_range[0].controlled: needs bin_controller"),
         ("capacity = 1000000", "capacity = 0", "tsp.capacity: must be a whole number from 1"),
-        ("[\"07\", \"10\"]", "[]", "requestor[0].entry_modes: must name at least one"),
-        ("[\"07\", \"10\"]", "[\"07\", \"1\"]", "requestor[0].entry_modes[1]: entry mode: 1 characters"),
+        ("[\"07\", \"10\", \"81\"]", "[]", "requestor[0].entry_modes: must name at least one"),
+        (
+            "[\"07\", \"10\", \"81\"]",
+            "[\"07\", \"1\"]",
+            "requestor[0].entry_modes[1]: entry mode: 1 characters",
+        ),
         (
             "[api]",
             "[[requestor.merchant]]\nacquirer = 9\nid = \"S\"\n[api]",
@@ -227,7 +231,7 @@ fn no_fault_hides_another() {
         ("validity_years = 3", "validity_years = 0", "tsp.token_range[0].validity_years"),
         (r#"bin = "623529""#, r#"bin = "476173""#, "tsp.token_range[1].bin"),
         (r#"id = "00000000001""#, r#"id = "1""#, "requestor[0].id"),
-        (r#"entry_modes = ["07", "10"]"#, "entry_modes = []", "requestor[0].entry_modes"),
+        (r#"entry_modes = ["07", "10", "81"]"#, "entry_modes = []", "requestor[0].entry_modes"),
         (r#"assurances = ["01"]"#, r#"assurances = ["x"]"#, "requestor[0].assurances[0]"),
         ("[api]", "[[requestor.merchant]]\nacquirer = 7\n[api]", "requestor[0].merchant[0].acquirer"),
         // What there is one of.

@@ -96,6 +96,7 @@ pub(super) fn tsp(mut section: Section<'_>, requestors: Vec<Section<'_>>) -> Tsp
             ahead: section.or("counter_ahead", 1_000, number_u16(1, u16::MAX)),
         },
         resubmit_window: section.or("resubmit_window", Duration::from_secs(120), duration),
+        cryptogram_lifetime: section.or("cryptogram_lifetime", Duration::from_secs(900), duration),
         amount_tolerance: section.or("amount_tolerance", 0, number(0, 1_000_000)),
         // Issuers and receivers are put in once all sections are read.
         approvals: Vec::new(),

@@ -11,6 +11,7 @@ mod jwe;
 mod key;
 mod key_store;
 mod receiver_keys;
+mod remote_keys;
 
 pub use aead::{DataSealer, SEALED_MOST, Sealed, TAG_LENGTH};
 pub use blind_index::BlindIndexer;
@@ -24,6 +25,7 @@ pub use jwe::{MessageFault, MessageKey, MessageKeys};
 pub use key::{KeyCheckValue, KeyDescription, KeyLabel, KeyUsage, MasterKey};
 pub use key_store::{KeyMade, KeyMaker, KeyPolicy, StorePurpose};
 pub use receiver_keys::{ReceiverKey, ReceiverKeys};
+pub use remote_keys::RemoteKeys;
 
 use key::Key;
 use key_store::KeyStore;
@@ -46,6 +48,7 @@ pub struct SecurityModule {
     journal: JournalKeys,
     receivers: ReceiverKeys,
     messages: MessageKeys,
+    remote: RemoteKeys,
     /// Issuer master keys, of tokens and of PANs.
     chip: Vec<Key>,
 }
@@ -67,6 +70,7 @@ impl SecurityModule {
             index: BlindIndexer::new(only(of(KeyUsage::BlindIndex), KeyUsage::BlindIndex)?),
             receivers: ReceiverKeys::new(only(of(KeyUsage::BlindIndex), KeyUsage::BlindIndex)?),
             messages: MessageKeys::new(of(KeyUsage::MessageEncryption), store.made())?,
+            remote: RemoteKeys::new(only(of(KeyUsage::BlindIndex), KeyUsage::BlindIndex)?)?,
             journal: JournalKeys::new(only(of(KeyUsage::Journal), KeyUsage::Journal)?),
             chip: store.into_chip_keys(),
         })
@@ -169,6 +173,12 @@ impl SecurityModule {
     #[must_use]
     pub fn message_keys(&self) -> MessageKeys {
         self.messages.clone()
+    }
+
+    /// Signs and checks cryptograms that are made for one payment.
+    #[must_use]
+    pub fn remote_keys(&self) -> RemoteKeys {
+        self.remote.clone()
     }
 
     /// Checks and answers the cryptograms of tokens whose card keys come from this key.

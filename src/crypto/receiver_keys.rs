@@ -30,12 +30,7 @@ impl ReceiverKeys {
     /// # Errors
     /// `KeyMissing`; never for a name shorter than a few kilobytes.
     pub fn secret(&self, receiver: &str) -> Result<Secret<Vec<u8>>, CryptoError> {
-        let missing = |_| CryptoError::KeyMissing { usage: KeyUsage::BlindIndex };
-        let mut key = Zeroizing::new([0; 32]);
-        let info = [receiver.as_bytes()];
-        let output = self.root.expand(&info, hkdf::HKDF_SHA256).map_err(missing)?;
-        output.fill(key.as_mut()).map_err(missing)?;
-        Ok(Secret::new(key.to_vec()))
+        derived(&self.root, receiver.as_bytes()).map(|key| Secret::new(key.to_vec()))
     }
 
     /// The key by which that receiver's notifications are signed.
@@ -52,6 +47,16 @@ impl fmt::Debug for ReceiverKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ReceiverKeys")
     }
+}
+
+/// 32 bytes from a root under a name (RFC 5869, 2.3).
+pub(super) fn derived(root: &hkdf::Prk, name: &[u8]) -> Result<Zeroizing<[u8; 32]>, CryptoError> {
+    let missing = |_| CryptoError::KeyMissing { usage: KeyUsage::BlindIndex };
+    let mut key = Zeroizing::new([0; 32]);
+    let info = [name];
+    let output = root.expand(&info, hkdf::HKDF_SHA256).map_err(missing)?;
+    output.fill(key.as_mut()).map_err(missing)?;
+    Ok(key)
 }
 
 /// One receiver's key.

@@ -12,9 +12,9 @@ use super::entry::{
 use crate::crypto::Sealed;
 use crate::stdx::clock::Wall;
 use crate::vocab::{
-    Amount, BusinessDate, CounterTaken, Currency, Digits, EnquiryId, Expiry, InstitutionId, LinkId, Mti,
-    Outcome, Par, Refusal, ResponseCode, ReversalReason, SentAt, Service, SettlementWindow, ShardId, Stan,
-    Token, TokenAssuranceMethod, TokenRequestorId, TransactionId, VerdictResult, Verdicts,
+    Amount, BusinessDate, CounterSeries, CounterTaken, Currency, Digits, EnquiryId, Expiry, InstitutionId,
+    LinkId, Mti, Outcome, Par, Refusal, ResponseCode, ReversalReason, SentAt, Service, SettlementWindow,
+    ShardId, Stan, Token, TokenAssuranceMethod, TokenRequestorId, TransactionId, VerdictResult, Verdicts,
 };
 
 /// The layout that this program writes.
@@ -261,7 +261,6 @@ structures! {
     TombstoneEntry { transaction acquirer original answer }
     LateEntry { transaction outcome code }
     EnquiryEntry { transaction issuer requestor enquiry }
-    CounterTaken { atc cryptogram }
     SettlementWindow { date sequence }
     BusinessDate { year month day }
 }
@@ -405,6 +404,27 @@ impl Field for Amount {
 
     fn take(from: &mut Take<'_>) -> Result<Self, LayoutError> {
         Ok(Self::new(Field::take(from)?, Field::take(from)?))
+    }
+}
+
+/// No chip's counter is 0: in front of a number it says that the number is a remote cryptogram's.
+const REMOTE: u16 = 0;
+
+impl Field for CounterTaken {
+    fn put(&self, out: &mut Vec<u8>) {
+        if self.series == CounterSeries::Remote {
+            REMOTE.put(out);
+        }
+        self.atc.put(out);
+        self.cryptogram.put(out);
+    }
+
+    fn take(from: &mut Take<'_>) -> Result<Self, LayoutError> {
+        let (series, atc) = match u16::take(from)? {
+            REMOTE => (CounterSeries::Remote, Field::take(from)?),
+            atc => (CounterSeries::Chip, atc),
+        };
+        Ok(Self { series, atc, cryptogram: Field::take(from)? })
     }
 }
 
@@ -604,7 +624,7 @@ pub(super) mod samples {
     }
 
     pub(crate) fn request() -> impl Strategy<Value = RequestEntry> {
-        let counter = proptest::option::of((any::<u16>(), any::<[u8; 8]>()));
+        let counter = proptest::option::of((any::<bool>(), 1..=u16::MAX, any::<[u8; 8]>()));
         (
             (any::<u64>(), proptest::option::of(any::<u64>()), acquirer(), issuer(), elements()),
             (card(), verdicts(), counter, window(), any::<[bool; 2]>()),
@@ -622,7 +642,10 @@ pub(super) mod samples {
                         elements,
                         card: card.into(),
                         verdicts,
-                        counter: counter.map(|(atc, cryptogram)| CounterTaken { atc, cryptogram }),
+                        counter: counter.map(|(chip, atc, cryptogram)| {
+                            let series = if chip { CounterSeries::Chip } else { CounterSeries::Remote };
+                            CounterTaken { series, atc, cryptogram }
+                        }),
                         window,
                         moves_money,
                         settles,

@@ -7,7 +7,7 @@ use super::reconcile::{Record, Standing};
 use crate::stdx::clock::Moment;
 use crate::vocab::{
     Amount, ApprovalCode, InstitutionId, MessageClass, Mti, Outcome, PosEntryMode, ProcessingCode,
-    ResponseCode, Rrn, Stan, TransactionKind, TransmissionTime,
+    RemoteCryptogram, ResponseCode, Rrn, Stan, TransactionKind, TransmissionTime,
 };
 
 /// A payment's place in the book.
@@ -29,6 +29,8 @@ pub struct Payment {
     pub entry_mode: PosEntryMode,
     /// The payment that this one completes or refers to; it shares its DE 37.
     pub original: Option<PaymentNumber>,
+    /// What a wallet got for this one payment, where nobody taps.
+    pub remote: Option<RemoteCryptogram>,
 }
 
 /// What came back first.
@@ -263,6 +265,7 @@ mod tests {
                 amount: Amount::new(50, Currency::from_letters("EUR").unwrap()),
                 entry_mode: PosEntryMode { entry: EntryMode::CONTACTLESS_CHIP, pin_capability: 1 },
                 original: None,
+                remote: None,
             },
             stan: Stan::new(1).unwrap(),
             sent_at: TransmissionTime::parse(b"1122123000").unwrap(),

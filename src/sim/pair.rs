@@ -207,6 +207,7 @@ impl Pair {
             amount: Amount::new(minor, Currency::from_letters("EUR").unwrap()),
             entry_mode: PosEntryMode::parse(b"101").unwrap(),
             original,
+            remote: None,
         };
         let number = self.acquirer.pay(payment, self.now(), &mut self.to_issuer).unwrap();
         self.exchange();

@@ -5,7 +5,9 @@ use serde_json::{Map, Value, json};
 
 use super::cards::{PresentedCard, TestCard};
 use crate::stdx::secret::Secret;
-use crate::vocab::{Expiry, Par, Token, TokenReferenceId, TokenRequestorId};
+use crate::vocab::{
+    Amount, Expiry, LinkId, MerchantId, Par, RemoteCryptogram, Token, TokenReferenceId, TokenRequestorId,
+};
 
 /// How an HTTP call changes what it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,11 +109,7 @@ impl Provisioner {
     /// # Errors
     /// `Refused` for a status other than 2xx, `Member` for a body that lacks what it should have.
     pub fn read(&self, status: u16, body: &Value) -> Result<ProvisionedToken, ProvisioningFailure> {
-        if !(200..300).contains(&status) {
-            let part = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
-            let problem = format!("{} {}", part("title"), part("detail")).trim().to_owned();
-            return Err(ProvisioningFailure::Refused { status, problem });
-        }
+        refused(status, body)?;
         let member = |name: &'static str| body.get(name).and_then(Value::as_str);
         let wrong = ProvisioningFailure::Member;
         let reference = member("tokenReference").and_then(|text| TokenReferenceId::parse(text).ok());
@@ -136,6 +134,43 @@ impl Provisioner {
         self.post(format!("/v1/tokens/{reference}/proof"), request_id, json!({ "code": code }))
     }
 
+    /// Asks for a cryptogram for one payment at this merchant of an acquirer's link.
+    #[must_use]
+    pub fn cryptogram(
+        &self,
+        reference: TokenReferenceId,
+        request_id: &str,
+        (acquirer, merchant): (LinkId, MerchantId),
+        amount: Amount,
+    ) -> ApiCall {
+        let body = json!({
+            "merchant": { "acquirer": acquirer.0, "id": text(merchant.as_bytes()) },
+            "amount": { "minor": amount.minor(), "currency": text(&amount.currency().digits()) },
+        });
+        self.post(format!("/v1/tokens/{reference}/cryptograms"), request_id, body)
+    }
+
+    /// Reads the answer to that.
+    ///
+    /// # Errors
+    /// As `read`.
+    pub fn read_cryptogram(
+        &self,
+        status: u16,
+        body: &Value,
+    ) -> Result<RemoteCryptogram, ProvisioningFailure> {
+        refused(status, body)?;
+        let text = body.get("cryptogram").and_then(Value::as_str).unwrap_or_default();
+        RemoteCryptogram::parse(text.as_bytes()).map_err(|_| ProvisioningFailure::Member("cryptogram"))
+    }
+
+    /// The device is lost: its cardholder wants no more payments.
+    #[must_use]
+    pub fn lose(&self, reference: TokenReferenceId, request_id: &str) -> ApiCall {
+        let body = json!({ "causedBy": "cardholder", "reasonCode": "device-lost" });
+        self.post(format!("/v1/tokens/{reference}/suspend"), request_id, body)
+    }
+
     fn change(&self, reference: TokenReferenceId, verb: &str, request_id: &str, reason: &str) -> ApiCall {
         self.post(format!("/v1/tokens/{reference}/{verb}"), request_id, json!({ "reason": reason }))
     }
@@ -156,6 +191,16 @@ impl ProvisionedToken {
     pub fn presented(&self, card: &TestCard, requestor: TokenRequestorId) -> Option<PresentedCard> {
         Some(PresentedCard::token(self.token?, self.expiry, Some(requestor), Some(card.pan.clone())))
     }
+}
+
+/// What the service said no with.
+fn refused(status: u16, body: &Value) -> Result<(), ProvisioningFailure> {
+    if (200..300).contains(&status) {
+        return Ok(());
+    }
+    let part = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
+    let problem = format!("{} {}", part("title"), part("detail")).trim().to_owned();
+    Err(ProvisioningFailure::Refused { status, problem })
 }
 
 /// A member that may be missing or null, yet must be understood when it is there.

@@ -300,6 +300,10 @@ impl Request {
         if chip.incomplete && purpose == Purpose::Purchase {
             return Err(Refusal::FormatError);
         }
+        let remote = parts.token_data.cryptogram;
+        if remote.is_some() && chip.payment.is_some() {
+            return Err(Refusal::FormatError);
+        }
         let expiry = parts.token_expiry(&chip)?;
         let entry_mode = parts.entry_mode.map(|mode| mode.entry);
         if self.kind == RequestKind::Payment && entry_mode.is_none() {
@@ -318,6 +322,7 @@ impl Request {
             transaction: self.transaction,
             amount: parts.amount,
             chip: chip.payment,
+            remote,
             purpose,
         })
     }

@@ -9,15 +9,15 @@ use crate::stdx::maps::Map;
 use crate::vocab::{CounterTaken, Expiry, TokenAssuranceMethod, TokenRequestorId, TransactionId};
 
 use super::config::TspConfig;
-use super::counters::TokenCounters;
+use super::counters::{TokenCounters, kept_under};
 use super::disclosure::ToldToday;
 use super::error::ProvisioningRefusal;
 use super::error::TspError;
 use super::event::{Actor, CardStanding, Change, Principal, Reason, RequestId, RequestKey, TokenEvent};
 use super::layout::{
-    decode_record, decode_registration, encode_record, encode_registration, put_disclosure, put_principal,
-    put_receiver, put_step_up, read_lifecycle, take_disclosure, take_principal, take_receiver, take_step_up,
-    write_lifecycle,
+    decode_record, decode_registration, encode_record, encode_registration, put_cryptogram, put_disclosure,
+    put_principal, put_receiver, put_step_up, read_lifecycle, take_cryptogram, take_disclosure,
+    take_principal, take_receiver, take_step_up, write_lifecycle,
 };
 use super::lifecycle::TokenStatus;
 use super::outbox::{Happening, Noted};
@@ -44,7 +44,7 @@ const OPEN: &str = "token-velocity-open";
 const REQUESTORS: &str = "token-requestor";
 /// By requestor: how many card numbers were told on which day.
 const DISCLOSURES: &str = "token-disclosure";
-/// By record number.
+/// By record number; with its highest bit set, those of remote cryptograms.
 const COUNTERS: &str = "token-counter";
 /// How many token events there were; one record.
 const EVENTS: &str = "token-event-count";
@@ -180,12 +180,13 @@ impl TspFold {
         counter: CounterTaken,
         changes: &Pending<'_>,
     ) -> Result<(), CheckpointError> {
-        let counters = match self.counters.entry(record) {
+        let place = kept_under(record, counter.series);
+        let counters = match self.counters.entry(place) {
             hash_map::Entry::Occupied(known) => known.into_mut(),
-            hash_map::Entry::Vacant(place) => {
-                let kept = changes.get(COUNTERS, &record.to_be_bytes())?;
+            hash_map::Entry::Vacant(known) => {
+                let kept = changes.get(COUNTERS, &place.to_be_bytes())?;
                 let kept = kept.map_or(Some(TokenCounters::default()), |kept| TokenCounters::decode(&kept));
-                place.insert(kept.ok_or(CheckpointError::Damaged("a token's counters cannot be read"))?)
+                known.insert(kept.ok_or(CheckpointError::Damaged("a token's counters cannot be read"))?)
             }
         };
         counters.note(counter.atc);
@@ -312,8 +313,8 @@ impl Tsp {
             Ok(())
         })?;
         read(checkpoint, COUNTERS, |key, value| {
-            let (record, counters) = number(key).zip(TokenCounters::decode(value)).ok_or(unread)?;
-            self.counters.put(record, counters);
+            let (place, counters) = number(key).zip(TokenCounters::decode(value)).ok_or(unread)?;
+            self.counters.put(place, counters);
             Ok(())
         })?;
         self.restore_told(checkpoint)?;
@@ -492,6 +493,10 @@ fn encode_request(number: u64, (principal, request_id): &RequestKey, remembered:
             out.byte(5);
             put_disclosure(&mut out, &disclosure);
         }
+        Recalled::Cryptogram(made) => {
+            out.byte(4);
+            put_cryptogram(&mut out, &made);
+        }
         Recalled::Refused(refusal) => {
             let number = REFUSALS.iter().find(|(_, listed)| *listed == refusal).map_or(0, |(code, _)| *code);
             out.bytes(&[64, number]);
@@ -529,6 +534,7 @@ fn decode_request(bytes: &[u8]) -> Option<(u64, RequestKey, Remembered)> {
         },
         3 => Recalled::Requestor(TokenRequestorId::parse(from.take(11)?).ok()?),
         5 => Recalled::Disclosed(take_disclosure(&mut from)?),
+        4 => Recalled::Cryptogram(take_cryptogram(&mut from)?),
         2 => Recalled::Card { changed: u32::from_le_bytes(from.array()?) },
         64 => {
             let number = from.byte()?;

@@ -20,6 +20,7 @@ use super::outbox::Receiver;
 use super::own_controls::TokenControls;
 use super::record::VaultRecord;
 use super::registry::Registration;
+use super::remote::{CryptogramRequest, CryptogramView};
 use super::requestor::TokenRequestor;
 use super::sourced::{Source, SourcedRequest};
 use super::step_up::{CodeDelivery, CodeRequest, CodeSubmission};
@@ -254,6 +255,10 @@ pub enum Command {
         call: CallId,
         request: Box<DisclosureRequest>,
     },
+    Cryptogram {
+        call: CallId,
+        request: Box<CryptogramRequest>,
+    },
     Card {
         call: CallId,
         request: Box<CardRequest>,
@@ -354,6 +359,7 @@ pub enum Told {
     },
     Par(Option<Par>),
     Disclosed(Box<DisclosureView>),
+    Cryptogram(Box<CryptogramView>),
     Requestor(Box<Registration>),
     /// The oldest first.
     Mappings(Vec<MappingView>),
@@ -368,6 +374,7 @@ impl Told {
             Self::Card { .. }
             | Self::Par(_)
             | Self::Disclosed(_)
+            | Self::Cryptogram(_)
             | Self::Mappings(_)
             | Self::Requestor(_) => None,
         }

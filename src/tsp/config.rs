@@ -25,6 +25,8 @@ pub struct TspConfig {
     pub counter_window: CounterWindow,
     /// How long a cryptogram whose request was not forwarded may be presented once more.
     pub resubmit_window: Duration,
+    /// How long a cryptogram that was made for one payment is good.
+    pub cryptogram_lifetime: Duration,
     /// By how many minor units DE 4 may exceed what the chip signed (9F02).
     pub amount_tolerance: u64,
     /// What issuers have agreed for their cards; of others nobody is asked.
@@ -318,6 +320,7 @@ pub(crate) fn sample() -> TspConfig {
         par_follows_account: true,
         counter_window: CounterWindow { behind: 8, ahead: 100 },
         resubmit_window: Duration::from_secs(60),
+        cryptogram_lifetime: Duration::from_secs(900),
         amount_tolerance: 0,
         approvals: Vec::new(),
         step_up: StepUpLimits::DEFAULT,

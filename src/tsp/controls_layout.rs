@@ -31,24 +31,24 @@ pub(super) fn take_controls(from: &mut Reader<'_>) -> Option<DomainControls> {
     })
 }
 
-fn put_merchant(out: &mut Writer, merchant: &Merchant) {
+pub(super) fn put_merchant(out: &mut Writer, merchant: &Merchant) {
     out.bytes(&merchant.acquirer.0.to_le_bytes());
     out.text(merchant.id.as_bytes());
 }
 
-fn take_merchant(from: &mut Reader<'_>) -> Option<Merchant> {
+pub(super) fn take_merchant(from: &mut Reader<'_>) -> Option<Merchant> {
     Some(Merchant {
         acquirer: LinkId(u16::from_le_bytes(from.array()?)),
         id: MerchantId::parse(from.text()?).ok()?,
     })
 }
 
-fn put_amount(out: &mut Writer, amount: &Amount) {
+pub(super) fn put_amount(out: &mut Writer, amount: &Amount) {
     out.bytes(&amount.minor().to_le_bytes());
     out.bytes(&amount.currency().digits());
 }
 
-fn take_amount(from: &mut Reader<'_>) -> Option<Amount> {
+pub(super) fn take_amount(from: &mut Reader<'_>) -> Option<Amount> {
     let minor = from.number()?;
     Some(Amount::new(minor, Currency::parse(from.take(3)?).ok()?))
 }

@@ -1,6 +1,6 @@
-//! `Counters`: a chip's cryptogram leads to at most one approval. Its counter is taken by compare-and-set once the
-//! cryptogram was found true, so that a forged one burns nothing; recovered after a restart from the journal's
-//! transaction entries.
+//! `Counters`: a cryptogram leads to at most one approval. Its number, which a chip or this service counts, is taken by
+//! compare-and-set once the cryptogram was found true, so that a forged one burns nothing; recovered after a restart from
+//! the journal's transaction entries.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::stdx::bounded::BoundedMap;
 use crate::stdx::clock::Moment;
 use crate::stdx::lock::{Lock, Locks, StdLocks};
 use crate::stdx::maps::Map;
-use crate::vocab::{Amount, CounterTaken, LinkId, TerminalId};
+use crate::vocab::{Amount, CounterSeries, CounterTaken, LinkId, TerminalId};
 
 /// Tokens are spread over so many locks. A payment holds one for some ten nanoseconds.
 const SHARDS: usize = 64;
@@ -28,6 +28,24 @@ pub struct CounterWindow {
 impl CounterWindow {
     /// What is remembered of a token fits one word.
     pub const BEHIND_MOST: u16 = 63;
+
+    /// Remote cryptograms are numbered here, so that none lies too far ahead.
+    const REMOTE: Self = Self { behind: Self::BEHIND_MOST, ahead: u16::MAX };
+
+    fn of(self, series: CounterSeries) -> Self {
+        match series {
+            CounterSeries::Chip => self,
+            CounterSeries::Remote => Self::REMOTE,
+        }
+    }
+}
+
+/// Under which a token's numbers are kept: no vault has so many records that the highest bit is one's own.
+pub(super) fn kept_under(record: u64, series: CounterSeries) -> u64 {
+    match series {
+        CounterSeries::Chip => record,
+        CounterSeries::Remote => record | 1 << 63,
+    }
 }
 
 /// Where a cryptogram was presented, and for how much: who may present it again.
@@ -55,6 +73,7 @@ pub(super) struct Counters<L: Locks = StdLocks> {
 }
 
 struct Shard {
+    /// By `kept_under`, as everything here.
     tokens: Map<u64, TokenCounters>,
     /// Used counters whose requests were not forwarded, by record and counter.
     released: BoundedMap<(u64, u16), Released>,
@@ -118,12 +137,12 @@ impl TokenCounters {
 impl Shard {
     fn standing(
         &self,
-        (record, counter): (u64, CounterTaken),
+        (place, counter): (u64, CounterTaken),
         by: &Presentation,
         window: CounterWindow,
         now: Moment,
     ) -> Standing {
-        let of_token = self.tokens.get(&record).copied().unwrap_or_default();
+        let of_token = self.tokens.get(&place).copied().unwrap_or_default();
         let standing = of_token.standing(counter.atc, window);
         if standing != Standing::Used || self.released.is_empty() {
             return standing;
@@ -134,7 +153,7 @@ impl Shard {
                 && released.by == *by
                 && now < released.until
         };
-        let released = self.released.get(&(record, counter.atc)).filter(may_come_again);
+        let released = self.released.get(&(place, counter.atc)).filter(may_come_again);
         if released.is_some() { Standing::Free } else { Standing::Used }
     }
 }
@@ -153,7 +172,8 @@ impl<L: Locks> Counters<L> {
         by: &Presentation,
         now: Moment,
     ) -> Standing {
-        self.with(record, |shard| shard.standing((record, counter), by, self.window, now))
+        let (place, window) = (kept_under(record, counter.series), self.window.of(counter.series));
+        self.with(place, |shard| shard.standing((place, counter), by, window, now))
             .unwrap_or(Standing::OutOfRange)
     }
 
@@ -166,12 +186,13 @@ impl<L: Locks> Counters<L> {
         by: &Presentation,
         now: Moment,
     ) -> Standing {
-        let taken = self.with(record, |shard| {
-            let standing = shard.standing((record, counter), by, self.window, now);
+        let (place, window) = (kept_under(record, counter.series), self.window.of(counter.series));
+        let taken = self.with(place, |shard| {
+            let standing = shard.standing((place, counter), by, window, now);
             if standing == Standing::Free {
-                shard.tokens.entry(record).or_default().note(counter.atc);
+                shard.tokens.entry(place).or_default().note(counter.atc);
                 if !shard.released.is_empty()
-                    && let Some(released) = shard.released.get_mut(&(record, counter.atc))
+                    && let Some(released) = shard.released.get_mut(&(place, counter.atc))
                 {
                     released.again = true;
                 }
@@ -185,21 +206,23 @@ impl<L: Locks> Counters<L> {
     pub(super) fn release(&self, record: u64, counter: CounterTaken, by: Presentation, now: Moment) {
         let until = now.plus(self.resubmit_window);
         let released = Released { cryptogram: counter.cryptogram, by, until, again: false };
-        self.with(record, |shard| shard.released.insert((record, counter.atc), released));
+        let place = kept_under(record, counter.series);
+        self.with(place, |shard| shard.released.insert((place, counter.atc), released));
     }
 
     /// Marks what a journaled request took.
-    pub(super) fn note(&self, record: u64, atc: u16) {
-        self.with(record, |shard| shard.tokens.entry(record).or_default().note(atc));
+    pub(super) fn note(&self, record: u64, counter: CounterTaken) {
+        let place = kept_under(record, counter.series);
+        self.with(place, |shard| shard.tokens.entry(place).or_default().note(counter.atc));
     }
 
     /// Puts back what a checkpoint kept.
-    pub(super) fn put(&self, record: u64, counters: TokenCounters) {
-        self.with(record, |shard| shard.tokens.insert(record, counters));
+    pub(super) fn put(&self, place: u64, counters: TokenCounters) {
+        self.with(place, |shard| shard.tokens.insert(place, counters));
     }
 
-    fn with<T>(&self, record: u64, act: impl FnOnce(&mut Shard) -> T) -> Option<T> {
-        let shard = usize::try_from(record % SHARDS as u64).unwrap_or_default();
+    fn with<T>(&self, place: u64, act: impl FnOnce(&mut Shard) -> T) -> Option<T> {
+        let shard = usize::try_from(place % SHARDS as u64).unwrap_or_default();
         Some(self.shards.get(shard)?.with(act))
     }
 }
@@ -223,7 +246,7 @@ mod tests {
     }
 
     fn counter(atc: u16, cryptogram: u8) -> CounterTaken {
-        CounterTaken { atc, cryptogram: [cryptogram; 8] }
+        CounterTaken { series: CounterSeries::Chip, atc, cryptogram: [cryptogram; 8] }
     }
 
     fn at(terminal: &[u8]) -> Presentation {
@@ -374,7 +397,7 @@ mod tests {
                 .collect();
             threads.into_iter().for_each(|thread| thread.join().unwrap());
             assert!(standing.load(Ordering::SeqCst) <= 1);
-            counters.note(7, 5);
+            counters.note(7, counter(5, 1));
             assert!(!pays(&counters, 5, &at(b"TERM0002")), "nobody else ever gets it");
         };
         shuttle::check_random(race, 2_000);

@@ -7,9 +7,9 @@ use crate::journal::TransactionEntry;
 use crate::stdx::clock::{Moment, Now, Wall};
 use crate::stdx::sabotage::{sabotaged, step};
 use crate::vocab::{
-    Amount, ChipPayment, CounterTaken, Country, EntryMode, Expiry, LinkId, MerchantCategory, MerchantId, Par,
-    Refusal, Service, TerminalId, Token, TokenAssuranceMethod, TokenRequestorId, TransactionId,
-    VerdictResult, Verdicts, YearMonth,
+    Amount, ChipPayment, CounterSeries, CounterTaken, Country, EntryMode, Expiry, LinkId, MerchantCategory,
+    MerchantId, Par, Refusal, RemoteCryptogram, Service, TerminalId, Token, TokenAssuranceMethod,
+    TokenRequestorId, TransactionId, VerdictResult, Verdicts, YearMonth,
 };
 
 use super::controls::{DomainContext, DomainControls, check_requestor};
@@ -17,6 +17,7 @@ use super::counters::{Counters, Presentation, Standing};
 use super::lifecycle::TokenStatus;
 use super::own_controls::TokenControls;
 use super::record::{CardAad, CardData, open_card};
+use super::remote::{check_most, check_remote, remote_counter};
 use super::table::{BATCH, Domain, Mapping, TokenTable};
 use super::velocity::{Take, Velocity};
 use super::verify::{TokenKeys, check_amount, check_cryptogram, refuse_used};
@@ -53,6 +54,8 @@ pub struct DetokenizeRequest {
     pub amount: Option<Amount>,
     /// What the chip said, when it came whole.
     pub chip: Option<ChipPayment>,
+    /// A cryptogram that was made for this one payment, where no chip speaks.
+    pub remote: Option<RemoteCryptogram>,
     pub purpose: Purpose,
 }
 
@@ -61,6 +64,17 @@ impl DetokenizeRequest {
     #[must_use]
     pub fn presentation(&self) -> Presentation {
         Presentation { acquirer: self.acquirer, terminal: self.terminal, amount: self.amount }
+    }
+
+    /// The remote cryptogram, unless it comes where only a chip's counts.
+    fn remote(&self) -> Option<&RemoteCryptogram> {
+        let chip_entry = self.entry_mode.is_some_and(|mode| mode.has_chip_data());
+        self.remote.as_ref().filter(|_| !chip_entry && self.chip.is_none())
+    }
+
+    /// What its cryptogram takes, once that is found true.
+    fn takes(&self) -> Option<CounterTaken> {
+        self.remote().map(remote_counter).or_else(|| self.chip.as_ref().map(taken_by))
     }
 }
 
@@ -180,19 +194,23 @@ impl Detokenizer {
         step("looked-up");
         findings.note(Service::Mapping, Ok(VerdictResult::Good))?;
         findings.look_at_token((today, now.wall), request, mapping, domain, own)?;
-        self.look_at_chip(
-            (request, now.moment),
-            keys.as_ref(),
-            mapping.record,
-            (&domain.controls, own),
-            &mut findings,
-        )?;
+        let controls = (&domain.controls, own);
+        match request.remote() {
+            None => {
+                let record = mapping.record;
+                self.look_at_chip((request, now.moment), keys.as_ref(), record, controls, &mut findings)?;
+            }
+            Some(remote) => {
+                let place = (mapping.record, domain.requestor);
+                self.look_at_remote((request, now), remote, place, controls, &mut findings)?;
+            }
+        }
         step("verified");
         let aad = CardAad::vault(&request.token, mapping.record, mapping.mapping_version);
         // An envelope that does not open is damage: refused, never approved unverified.
         let card = open_card(&self.sealer, &aad, &mapping.sealed).map_err(|_| Refusal::VaultUnavailable)?;
         let is_true = findings.verdicts.of(Service::Cryptogram) == Some(VerdictResult::Good);
-        let counter = request.chip.as_ref().filter(|_| is_true && findings.binding).map(taken_by);
+        let counter = request.takes().filter(|_| is_true && findings.binding);
         // A refund takes nothing from what may be spent, and what has happened is not counted again.
         let rules = own.map_or(&[][..], |own| own.velocity.as_slice());
         let counts = !rules.is_empty() && request.purpose == Purpose::Purchase;
@@ -234,18 +252,38 @@ impl Detokenizer {
             |chip: &ChipPayment| self.counters.look(record, taken_by(chip), &request.presentation(), now);
         let required = controls.cryptogram_required || own.is_some_and(|own| own.cryptogram_required);
         findings.note(Service::Cryptogram, check_cryptogram(request, required, keys, standing))?;
-        let own_tolerance = own.and_then(|own| own.amount_tolerance).unwrap_or(u64::MAX);
-        let tolerance = self.amount_tolerance.min(own_tolerance);
         let amount = match (request.amount, &request.chip) {
-            (Some(amount), Some(chip)) => check_amount(amount, chip, controls, tolerance),
+            (Some(amount), Some(chip)) => check_amount(amount, chip, controls, self.tolerance(own)),
             _ => Ok(VerdictResult::Absent),
         };
         findings.note(Service::ChipAmount, amount)
     }
+
+    fn look_at_remote(
+        &self,
+        (request, now): (&DetokenizeRequest, Now),
+        remote: &RemoteCryptogram,
+        (record, requestor): (u64, TokenRequestorId),
+        (controls, own): (&DomainControls, Option<&TokenControls>),
+        findings: &mut Findings,
+    ) -> Result<(), Refusal> {
+        let taken = remote_counter(remote);
+        let standing = self.counters.look(record, taken, &request.presentation(), now.moment);
+        let found = check_remote((&self.keys, now.wall), request, requestor, remote, standing);
+        findings.note(Service::Cryptogram, found)?;
+        let most = |amount| check_most(amount, remote, controls, self.tolerance(own));
+        findings.note(Service::ChipAmount, request.amount.map_or(Ok(VerdictResult::Absent), most))
+    }
+
+    /// By how many minor units DE 4 may exceed what the cryptogram says.
+    fn tolerance(&self, own: Option<&TokenControls>) -> u64 {
+        own.and_then(|own| own.amount_tolerance)
+            .map_or(self.amount_tolerance, |own| own.min(self.amount_tolerance))
+    }
 }
 
 fn taken_by(chip: &ChipPayment) -> CounterTaken {
-    CounterTaken { atc: chip.atc(), cryptogram: chip.cryptogram }
+    CounterTaken { series: CounterSeries::Chip, atc: chip.atc(), cryptogram: chip.cryptogram }
 }
 
 /// Verdicts as they are found, and whether a bad one refuses.

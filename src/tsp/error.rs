@@ -85,6 +85,10 @@ refusals! {
     TooManyTokensOnDevice = "too-many-tokens-on-device", false, "the device holds as many tokens as it may hold";
     /// `capacity` or `control_sets` is reached.
     VaultFull = "vault-full", false, "the vault is full";
+    /// Its amount has more than twelve digits.
+    AmountNotValid = "amount-not-valid", false, "no payment can come to this amount";
+    /// As many were made of it as can be told apart.
+    CryptogramsExhausted = "cryptograms-exhausted", false, "no more cryptograms are made of this token";
     Overloaded = "overloaded", true, "too many requests are waiting";
     /// The vault, its log or its keys cannot be used.
     Unavailable = "unavailable", true, "the vault is not available";

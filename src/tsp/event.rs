@@ -11,6 +11,7 @@ use super::outbox::Receiver;
 use super::own_controls::TokenControls;
 use super::record::VaultRecord;
 use super::registry::Registration;
+use super::remote::MadeCryptogram;
 use super::step_up::{SentCode, StepUp};
 
 /// A requestor's own name for one request: 1 to 64 printable characters.
@@ -216,6 +217,8 @@ pub enum Change {
     },
     /// The card's number was told outside of a payment.
     Disclosed(Disclosure),
+    /// A remote cryptogram was made of a token.
+    CryptogramMade(Box<MadeCryptogram>),
     /// A requestor was registered, changed or closed.
     Registered(Box<Registration>),
     /// Something happened to a card.
@@ -342,6 +345,7 @@ impl Change {
             | Self::Controlled { record, .. }
             | Self::Proven { record, .. } => Some(*record),
             Self::Disclosed(disclosure) => Some(disclosure.record),
+            Self::CryptogramMade(made) => Some(made.record),
             Self::Card(_) | Self::Registered(_) | Self::Declined | Self::Notified { .. } => None,
         }
     }
@@ -354,6 +358,7 @@ impl Change {
             | Self::Updated { .. }
             | Self::Controlled { .. }
             | Self::Disclosed(_)
+            | Self::CryptogramMade(_)
             | Self::Registered(_)
             | Self::Card(_)
             | Self::Declined
@@ -377,6 +382,7 @@ impl Change {
             | Self::Updated { .. }
             | Self::Controlled { .. }
             | Self::Disclosed(_)
+            | Self::CryptogramMade(_)
             | Self::Registered(_)
             | Self::Card(_)
             | Self::IssuedForProof { .. }
@@ -401,6 +407,7 @@ impl Change {
             | Self::Updated { record, .. }
             | Self::Controlled { record, .. }
             | Self::Proven { record, .. } => vec![*record],
+            Self::CryptogramMade(made) => vec![made.record],
             Self::Card(change) => change.tokens.iter().map(|token| token.record).collect(),
         }
     }
@@ -430,6 +437,7 @@ impl Change {
                 }
                 step(record, *lifecycle, at)
             }
+            Self::CryptogramMade(made) => made.alter(record),
             Self::Card(change) => change.alter(record, at),
         }
     }

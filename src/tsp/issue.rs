@@ -205,6 +205,7 @@ impl Tsp {
             issued_at: now.wall,
             changed_at: now.wall,
             past: Vec::new(),
+            cryptograms: 0,
             own: request.controls.clone(),
             device: request.device.map(|device| self.device_mark(requestor.id, &device)),
         })

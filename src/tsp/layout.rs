@@ -13,7 +13,10 @@ use crate::vocab::{
     TokenLocation, TokenReferenceId, TokenRequestorId,
 };
 
-use super::controls_layout::{put_controls, put_own_controls, take_controls, take_own_controls};
+use super::controls_layout::{
+    put_amount, put_controls, put_merchant, put_own_controls, take_amount, take_controls, take_merchant,
+    take_own_controls,
+};
 use super::event::{
     Actor, CardChange, CardEvent, Cause, Change, Disclosure, DisclosurePurpose, Principal, Reason, RequestId,
     Successor, TokenAfter, TokenEvent,
@@ -22,6 +25,7 @@ use super::lifecycle::{Lifecycle, Move, Suspenders, TokenStatus};
 use super::outbox::Receiver;
 use super::record::{PastMapping, VaultRecord};
 use super::registry::Registration;
+use super::remote::MadeCryptogram;
 use super::requestor::{Activation, RequestorLimits, TokenRequestor};
 use super::step_up::{SentCode, StepUp};
 use super::wire::{Reader, VERSION, Writer};
@@ -60,10 +64,8 @@ impl TokenEvent {
                 out.byte(6);
                 put_registration(&mut out, registration);
             }
-            Change::Disclosed(disclosure) => {
-                out.byte(8);
-                put_disclosure(&mut out, disclosure);
-            }
+            Change::Disclosed(disclosure) => put_disclosure(out.numbered(8), disclosure),
+            Change::CryptogramMade(made) => put_cryptogram(out.numbered(7), made),
             Change::Card(change) => {
                 out.byte(4);
                 put_card_change(&mut out, change);
@@ -127,6 +129,7 @@ impl TokenEvent {
             },
             6 => Change::Registered(Box::new(take_registration(&mut from)?)),
             8 => Change::Disclosed(take_disclosure(&mut from)?),
+            7 => Change::CryptogramMade(Box::new(take_cryptogram(&mut from)?)),
             4 => Change::Card(Box::new(take_card_change(&mut from)?)),
             64 => Change::IssuedForProof {
                 record: Box::new(take_record(&mut from)?),
@@ -162,6 +165,25 @@ pub(super) fn take_disclosure(from: &mut Reader<'_>) -> Option<Disclosure> {
         record: from.number()?,
         mapping_version: u32::from_le_bytes(from.array()?),
         purpose: DisclosurePurpose::from_code(from.byte()?)?,
+    })
+}
+
+/// As `put_disclosure`.
+pub(super) fn put_cryptogram(out: &mut Writer, made: &MadeCryptogram) {
+    out.bytes(&made.record.to_le_bytes());
+    out.bytes(&made.number.to_le_bytes());
+    put_merchant(out, &made.merchant);
+    put_amount(out, &made.amount);
+    out.bytes(&made.until.0.to_le_bytes());
+}
+
+pub(super) fn take_cryptogram(from: &mut Reader<'_>) -> Option<MadeCryptogram> {
+    Some(MadeCryptogram {
+        record: from.number()?,
+        number: u16::from_le_bytes(from.array()?),
+        merchant: take_merchant(from)?,
+        amount: take_amount(from)?,
+        until: Wall(from.number()?),
     })
 }
 
@@ -480,6 +502,7 @@ fn take_record(from: &mut Reader<'_>) -> Option<VaultRecord> {
         device: None,
         past: Vec::new(),
         own: None,
+        cryptograms: 0,
     };
     if from.version >= 3 {
         take_properties(from, &mut record)?;
@@ -490,7 +513,8 @@ fn take_record(from: &mut Reader<'_>) -> Option<VaultRecord> {
 /// What only some records have: a count, then each with its number in front, in their order. A property that is not known here
 /// makes the record unreadable, never incomplete.
 fn put_properties(out: &mut Writer, record: &VaultRecord) {
-    let properties = [record.device.is_some(), !record.past.is_empty(), record.own.is_some()];
+    let properties =
+        [record.device.is_some(), !record.past.is_empty(), record.own.is_some(), record.cryptograms > 0];
     out.byte(properties.into_iter().map(u8::from).sum());
     if let Some(device) = &record.device {
         out.byte(1);
@@ -508,6 +532,10 @@ fn put_properties(out: &mut Writer, record: &VaultRecord) {
         out.byte(3);
         put_own_controls(out, own);
     }
+    if record.cryptograms > 0 {
+        out.byte(4);
+        out.bytes(&record.cryptograms.to_le_bytes());
+    }
 }
 
 fn take_properties(from: &mut Reader<'_>, record: &mut VaultRecord) -> Option<()> {
@@ -524,6 +552,7 @@ fn take_properties(from: &mut Reader<'_>, record: &mut VaultRecord) -> Option<()
                 })?;
             }
             3 => record.own = Some(Box::new(take_own_controls(from)?)),
+            4 => record.cryptograms = u16::from_le_bytes(from.array()?),
             _ => return None,
         }
         last = property;
@@ -570,6 +599,7 @@ pub(crate) mod tests {
             device: Some(77),
             past: Vec::new(),
             own: None,
+            cryptograms: 0,
         }
     }
 
@@ -687,6 +717,9 @@ pub(crate) mod tests {
             list.push(event(Change::IssuedForProof { record, step_up: Box::new(step_up) }));
         }
         let requestor = TokenRequestorId::parse(b"00000000002").unwrap();
+        let merchant = Merchant { acquirer: LinkId(1), id: MerchantId::parse(b"SHOP1").unwrap() };
+        let amount = Amount::new(1_999, Currency::parse(b"978").unwrap());
+        let cryptogram = MadeCryptogram { record: 8, number: 513, merchant, amount, until: Wall(8_000) };
         list.extend(
             [
                 Change::Disclosed(Disclosure {
@@ -694,6 +727,7 @@ pub(crate) mod tests {
                     mapping_version: 2,
                     purpose: DisclosurePurpose::Refund,
                 }),
+                Change::CryptogramMade(Box::new(cryptogram)),
                 Change::Declined,
                 Change::CodeSent { record: 8, code },
                 Change::CodeWrong { record: 8, lifecycle: held },
@@ -714,6 +748,7 @@ pub(crate) mod tests {
         let mut record = record(3, b"4895370000000005");
         record.keep_mapping(Wall(7));
         record.own = Some(Box::new(own_controls()));
+        record.cryptograms = 300;
         assert_eq!(decode_record(&encode_record(&record)), Some(record));
     }
 

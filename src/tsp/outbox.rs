@@ -114,7 +114,8 @@ impl Noted {
         before: Option<&VaultRecord>,
         after: &VaultRecord,
     ) -> Option<Self> {
-        if before == Some(after) {
+        // A requestor hears of its cryptogram as it gets it, and nobody else need.
+        if before == Some(after) || matches!(change, Change::CryptogramMade(_)) {
             return None;
         }
         let what = match (before.map(|record| record.lifecycle), after.lifecycle.status, change) {

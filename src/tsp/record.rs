@@ -47,6 +47,8 @@ pub struct VaultRecord {
     pub past: Vec<PastMapping>,
     /// Few tokens are narrowed by themselves.
     pub own: Option<Box<TokenControls>>,
+    /// How many remote cryptograms were made of it.
+    pub cryptograms: u16,
 }
 
 /// A card to which a token led once.

@@ -7,6 +7,7 @@ use super::error::ProvisioningRefusal;
 use super::event::{Change, Disclosure};
 use super::lifecycle::Lifecycle;
 use super::record::VaultRecord;
+use super::remote::MadeCryptogram;
 
 /// What a request came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub(super) enum Recalled {
     Refused(ProvisioningRefusal),
     /// A card's number: opened again when it is asked for.
     Disclosed(Disclosure),
+    /// Made again when it is asked for.
+    Cryptogram(MadeCryptogram),
     /// As it is now: its version says whether it is the one of then.
     Requestor(TokenRequestorId),
 }
@@ -53,6 +56,7 @@ impl Recalled {
             | Change::CodeSent { .. }
             | Change::Proven { .. } => left.map(Self::token),
             Change::Disclosed(disclosure) => Some(Self::Disclosed(*disclosure)),
+            Change::CryptogramMade(made) => Some(Self::Cryptogram(**made)),
             Change::Registered(registration) => Some(Self::Requestor(registration.requestor.id)),
         }
     }

@@ -24,6 +24,7 @@ use super::log::TokenLog;
 use super::metrics::Metrics;
 use super::outbox::{Outbox, Receiver};
 use super::registry::Registration;
+use super::remote::{CryptogramRequest, CryptogramView};
 use super::sourced::SourcedRequest;
 use super::step_up::{CodeDelivering, CodeRequest, CodeSubmission, NoCodes};
 use super::tsp::Tsp;
@@ -42,6 +43,7 @@ pub(super) enum Question {
     Update(UpdateRequest),
     Control(Box<ControlRequest>),
     Disclose(Box<DisclosureRequest>),
+    Cryptogram(Box<CryptogramRequest>),
     Card(Box<CardRequest>),
     Registry(Box<RegistryRequest>),
     Requestor(Principal, TokenRequestorId),
@@ -213,6 +215,20 @@ impl TokenService {
         let told = self.ask(Question::Disclose(Box::new(request))).await?;
         let Told::Disclosed(view) = told else { return Err(ProvisioningRefusal::Unavailable) };
         Ok(*view)
+    }
+
+    /// A cryptogram for one payment. The answer comes once its number is durably taken.
+    ///
+    /// # Errors
+    /// `UnknownToken`, `StatusDoesNotAllow`, `TokenExpired`, `AmountNotValid`, `CryptogramsExhausted`, `RequestIdReused`,
+    /// `RequestInFlight`, `Overloaded`, `Unavailable`.
+    pub async fn cryptogram(
+        &self,
+        request: CryptogramRequest,
+    ) -> Result<CryptogramView, ProvisioningRefusal> {
+        let told = self.ask(Question::Cryptogram(Box::new(request))).await?;
+        let Told::Cryptogram(made) = told else { return Err(ProvisioningRefusal::Unavailable) };
+        Ok(*made)
     }
 
     /// A requestor is registered, changed or closed. The answer comes once that is durable.

@@ -245,6 +245,8 @@ pub(super) struct TableWriter {
     by_device: Chains<u64>,
     /// The cards to which few tokens led before.
     past: Map<u64, Vec<PastMapping>>,
+    /// How many remote cryptograms were made of those of which any were.
+    cryptograms: Map<u64, u16>,
     /// How many tokens have controls of their own.
     narrowed: usize,
     domains: Map<Domain, u32>,
@@ -270,6 +272,7 @@ impl TableWriter {
             by_pan: Chains::default(),
             by_device: Chains::default(),
             past: Map::default(),
+            cryptograms: Map::default(),
             narrowed: 0,
             domains: Map::default(),
         }
@@ -342,7 +345,7 @@ impl TableWriter {
             Some(device) => self.by_device.link(device, record),
             None => self.by_device.leave_out(),
         }
-        self.keep_past(new);
+        self.keep_rest(new);
         self.count += 1;
         Ok(())
     }
@@ -362,7 +365,7 @@ impl TableWriter {
         if new.own.is_none() && before.own.is_some() {
             self.narrow(new);
         }
-        self.keep_past(new);
+        self.keep_rest(new);
         if before.blind_index != new.blind_index {
             self.by_pan.unlink(before.blind_index, record);
             self.by_pan.link(new.blind_index, record);
@@ -386,9 +389,12 @@ impl TableWriter {
         self.narrowed
     }
 
-    fn keep_past(&mut self, new: &VaultRecord) {
+    fn keep_rest(&mut self, new: &VaultRecord) {
         if !new.past.is_empty() {
             self.past.insert(new.record, new.past.clone());
+        }
+        if new.cryptograms > 0 {
+            self.cryptograms.insert(new.record, new.cryptograms);
         }
     }
 
@@ -440,6 +446,7 @@ impl TableWriter {
             changed_at: Wall(changed),
             device: (device != 0).then_some(device),
             past: self.past.get(&record).cloned().unwrap_or_default(),
+            cryptograms: self.cryptograms.get(&record).copied().unwrap_or_default(),
             own: self.table.own_controls(record).map(|own| Box::new((*own).clone())),
         })
     }

@@ -42,7 +42,7 @@ pub struct Tsp {
     pub(super) requestors: Requestors,
     pub(super) sealer: DataSealer,
     pub(super) indexer: BlindIndexer,
-    keys: TokenKeys,
+    pub(super) keys: TokenKeys,
     pub(super) table: TableWriter,
     pub(super) counters: Arc<Counters>,
     pub(super) velocity: Arc<Velocity>,
@@ -208,6 +208,7 @@ impl Tsp {
             Command::Update { call, request } => (call, self.decide_update(&request, now)),
             Command::Control { call, request } => (call, self.decide_controls(&request, now)),
             Command::Disclose { call, request } => (call, self.decide_disclosure(&request, now)),
+            Command::Cryptogram { call, request } => (call, self.decide_cryptogram(&request, now)),
             Command::Card { call, request } => (call, self.decide_card(&request, now, entropy)),
             Command::Registry { call, request } => (call, self.decide_registry(&request, now)),
             Command::Get { call, principal, reference } => (call, self.see(principal, reference, now)),
@@ -276,7 +277,7 @@ impl Tsp {
             Body::Token(bytes) => self.replay_event(entry.number.0, entry.wall_time, bytes),
             Body::Transaction(TransactionEntry::Request(request)) => {
                 if let (Some(token), Some(counter)) = (&request.card.token, request.counter) {
-                    self.counters.note(token.record, counter.atc);
+                    self.counters.note(token.record, counter);
                 }
                 Ok(())
             }
@@ -340,6 +341,7 @@ impl Tsp {
             }
             Recalled::Card { changed } => Ok(Told::Card { changed }),
             Recalled::Disclosed(disclosure) => self.disclosed(&disclosure),
+            Recalled::Cryptogram(made) => self.cryptogram(&made),
             Recalled::Refused(refusal) => Err(refusal),
             Recalled::Requestor(id) => {
                 let found = self.requestors.registration(id).ok_or(ProvisioningRefusal::Unavailable)?;

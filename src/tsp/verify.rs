@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::crypto::{CardKey, CryptoError, CryptogramKeys, SecurityModule};
+use crate::crypto::{CardKey, CryptoError, CryptogramKeys, RemoteKeys, SecurityModule};
 use crate::vocab::{Amount, ChipPayment, PanSequenceNumber, Refusal, Token, VerdictResult};
 
 use super::config::{TokenRange, TspConfig};
@@ -10,10 +10,11 @@ use super::controls::DomainControls;
 use super::counters::Standing;
 use super::detokenize::{DetokenizeRequest, Purpose};
 
-/// Token ranges with the keys of their chip cryptograms. Clones share the keys.
+/// Token ranges with the keys of their chip cryptograms, and the key of remote ones. Clones share the keys.
 #[derive(Debug, Clone)]
 pub struct TokenKeys {
     ranges: Arc<[(TokenRange, Option<CryptogramKeys>)]>,
+    pub(super) remote: RemoteKeys,
 }
 
 impl TokenKeys {
@@ -30,7 +31,7 @@ impl TokenKeys {
             let keys = range.cryptograms.map(|chosen| security.token_keys(chosen.key, chosen.profile));
             ranges.push((*range, keys.transpose()?));
         }
-        Ok(Self { ranges: ranges.into() })
+        Ok(Self { ranges: ranges.into(), remote: security.remote_keys() })
     }
 
     /// The range of an account number; `None` for what is no token's.
@@ -68,11 +69,16 @@ pub(super) fn check_cryptogram(
     }
     let account = request.token.as_bytes();
     keys.verify(account, TokenKeys::SEQUENCE, chip).map_err(|_| Refusal::CryptogramWrong)?;
-    Ok(match standing {
+    Ok(verdict_of(standing))
+}
+
+/// What a true cryptogram is worth.
+pub(super) fn verdict_of(standing: Standing) -> VerdictResult {
+    match standing {
         Standing::Free => VerdictResult::Good,
         Standing::Used => VerdictResult::Replayed,
         Standing::OutOfRange => VerdictResult::OutOfRange,
-    })
+    }
 }
 
 pub(super) fn refuse_used(standing: Standing) -> Result<(), Refusal> {

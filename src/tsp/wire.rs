@@ -8,6 +8,12 @@ pub(super) const VERSION: u8 = 4;
 pub(super) struct Writer(pub(super) Vec<u8>);
 
 impl Writer {
+    /// Appends the number of what follows.
+    pub(super) fn numbered(&mut self, number: u8) -> &mut Self {
+        self.byte(number);
+        self
+    }
+
     pub(super) fn byte(&mut self, byte: u8) {
         self.0.push(byte);
     }

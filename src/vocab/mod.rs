@@ -8,6 +8,7 @@ mod money;
 mod mti;
 mod pan;
 mod refusal;
+mod remote;
 mod text;
 mod time;
 mod token;
@@ -27,10 +28,11 @@ pub use money::{Amount, Currency, MoneyError};
 pub use mti::{MessageClass, MessageFunction, MessageOrigin, MessageVersion, Mti};
 pub use pan::{Bin, MaskedPan, Pan, luhn_check_digit, luhn_valid, may_hold_account};
 pub use refusal::Refusal;
+pub use remote::RemoteCryptogram;
 pub use text::{Digits, Text, WordError, WordFault};
 pub use time::{BusinessDate, LocalDate, LocalTime, SentAt, SettlementWindow, TransmissionTime, YearMonth};
 pub use token::{Par, Token, TokenAssuranceMethod, TokenLocation, TokenReferenceId, TokenRequestorId};
 pub use token_request::{
     Contact, ContactKind, Contacts, EnquiryId, PanSource, Recommendation, RiskHints, TrustScore,
 };
-pub use verdict::{CounterTaken, Service, Verdict, VerdictResult, Verdicts};
+pub use verdict::{CounterSeries, CounterTaken, Service, Verdict, VerdictResult, Verdicts};

@@ -61,7 +61,9 @@ refusals! {
     CryptogramReplayed = "cryptogram-replayed", "59";
     /// Its counter lies too far from those used before to tell whether it was.
     CounterOutOfRange = "counter-out-of-range", "59";
-    /// DE 4 or DE 49 is not what the chip signed.
+    /// A cryptogram made for one payment, which came too late.
+    CryptogramExpired = "cryptogram-expired", "05";
+    /// DE 4 or DE 49 is not what the chip signed, or DE 4 more than what the cryptogram was made for.
     ChipAmountDiffers = "chip-amount-differs", "57";
     /// A refund without an original, and no permission for it.
     RefundNotPermitted = "refund-not-permitted", "57";

@@ -14,9 +14,9 @@ pub enum Service {
     Requestor = b'R',
     /// Entry mode, merchant, channel, amount.
     Domain = b'D',
-    /// The chip's cryptogram.
+    /// The chip's cryptogram, or the one that was made for a payment in an app or a shop on the net.
     Cryptogram = b'C',
-    /// DE 4 and DE 49 against what the chip signed.
+    /// DE 4 and DE 49 against what the chip signed, or DE 4 against what the cryptogram was made for.
     ChipAmount = b'A',
     /// The card verification value in track 2.
     VerificationValue = b'V',
@@ -40,6 +40,8 @@ pub enum VerdictResult {
     Replayed = b'E',
     /// The cryptogram is the card's, and its counter lies too far from those used before.
     OutOfRange = b'A',
+    /// The cryptogram is true, and its time was over.
+    Late = b'H',
     /// The cryptogram was true; the issuer gets one made with the key of its own card.
     Regenerated = b'C',
 }
@@ -149,6 +151,7 @@ impl VerdictResult {
             Self::NotVerified,
             Self::Replayed,
             Self::OutOfRange,
+            Self::Late,
             Self::Regenerated,
         ]
         .into_iter()
@@ -156,13 +159,20 @@ impl VerdictResult {
     }
 }
 
-/// The application transaction counter that a request took, with the cryptogram it came with: together they lead
-/// to at most one approval.
+/// Who counts: a token's chip and the service that makes its remote cryptograms each begin with 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CounterSeries {
+    Chip,
+    Remote,
+}
+
+/// The number that a request took, with the cryptogram it came with: together they lead to at most one approval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CounterTaken {
-    /// Application transaction counter, EMV tag 9F36.
+    pub series: CounterSeries,
+    /// Application transaction counter, EMV tag 9F36; of a remote cryptogram its number.
     pub atc: u16,
-    /// Application cryptogram, EMV tag 9F26.
+    /// Application cryptogram, EMV tag 9F26; of a remote cryptogram its MAC.
     pub cryptogram: [u8; 8],
 }
 

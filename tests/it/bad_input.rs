@@ -84,6 +84,7 @@ impl Scene {
             amount: Amount::new(100, Currency::from_letters("EUR").unwrap()),
             entry_mode: PosEntryMode::parse(b"012").unwrap(),
             original: None,
+            remote: None,
         };
         let number = self.good.with(|brain, now, out| brain.pay(payment, now, out)).unwrap();
         let answer = || self.good.look(|brain| brain.book().payment(number).unwrap().answer);

@@ -39,3 +39,4 @@ mod saf;
 mod schema;
 mod source;
 mod tidy;
+mod wallet;

@@ -23,16 +23,16 @@ use crate::players::{LOOK, PATIENCE, SEED, change, in_one_thread};
 const PAN: &str = "4761739001010119";
 const WALLET: &str = "00000000001";
 
-struct World {
-    config: PathBuf,
+pub(crate) struct World {
+    pub(crate) config: PathBuf,
     credential: String,
-    bank: Webhook,
+    pub(crate) bank: Webhook,
     wallet: Webhook,
     _directory: tempfile::TempDir,
 }
 
 /// Waits for something to come about.
-async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     for _ in 0..PATIENCE.as_millis() / LOOK.as_millis() {
         if let Some(found) = look() {
             return found;
@@ -62,7 +62,7 @@ fn enquired_issuer(config: &Config, at: usize, listener: TcpListener, answer: En
 
 impl World {
     /// A daemon's directory, an issuer of this manner, and a receiver for bank and wallet each.
-    async fn set_up(answer: EnquiryAnswer) -> Self {
+    pub(crate) async fn set_up(answer: EnquiryAnswer) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let listeners = [TcpListener::bind(any).await.unwrap(), TcpListener::bind(any).await.unwrap()];

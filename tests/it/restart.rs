@@ -248,6 +248,7 @@ impl World {
             amount: Amount::new(100, Currency::from_letters("EUR").unwrap()),
             entry_mode: PosEntryMode::parse(b"071").unwrap(),
             original: None,
+            remote: None,
         };
         let number = acquirer.with(|brain, now, out| brain.pay(payment, now, out)).unwrap();
         let answer = || acquirer.look(|brain| brain.book().payment(number).unwrap().answer);
@@ -567,7 +568,11 @@ fn every_fault_of_a_configuration_is_named_before_anything_starts() {
     let config = init(&directory, ["127.0.0.1:1", "127.0.0.1:2"]);
     let faults = [
         ("checkpoint = \"redb\"", "checkpoint = \"paper\"", "journal.checkpoint"),
-        ("entry_modes = [\"07\", \"10\"]", "entry_modes = [\"07\", \"tap\"]", "requestor[0].entry_modes"),
+        (
+            "entry_modes = [\"07\", \"10\", \"81\"]",
+            "entry_modes = [\"07\", \"tap\"]",
+            "requestor[0].entry_modes",
+        ),
         ("timeout = \"10s\"", "timeout = \"40s\"", "issuer[0].timeout"),
         ("bin = \"622848\"\nissuer = 102", "bin = \"622848\"\nissuer = 999", "route[1].issuer"),
         ("validity_years = 3", "validty_years = 3", "validty_years"),

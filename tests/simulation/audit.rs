@@ -9,8 +9,8 @@ use tokenswitch::journal::{
     TransactionEntry,
 };
 use tokenswitch::vocab::{
-    InstitutionId, LinkId, MessageClass, MessageFunction, Mti, Outcome, Pan, SettlementWindow, Stan,
-    TransactionId,
+    CounterSeries, InstitutionId, LinkId, MessageClass, MessageFunction, Mti, Outcome, Pan, SettlementWindow,
+    Stan, TransactionId,
 };
 
 use crate::journal_book::JournalBook;
@@ -511,13 +511,13 @@ impl Audit {
 
     /// At most one approval for a token's counter, and so for its cryptogram.
     fn cryptograms(&self) -> Result<(), Broken> {
-        let mut approved: BTreeMap<(u64, u16), TransactionId> = BTreeMap::new();
+        let mut approved: BTreeMap<(u64, CounterSeries, u16), TransactionId> = BTreeMap::new();
         for (id, request) in &self.requests {
             let (Some(token), Some(counter)) = (&request.card.token, request.counter) else { continue };
             if !self.outcomes.get(id).is_some_and(|outcome| is_approved(outcome.outcome)) {
                 continue;
             }
-            let before = approved.insert((token.record, counter.atc), *id);
+            let before = approved.insert((token.record, counter.series, counter.atc), *id);
             ensure(before.is_none(), "P7", || {
                 format!("{id} and {before:?} were approved for one cryptogram")
             })?;

@@ -4,6 +4,7 @@
 mod body;
 mod cards;
 mod controls;
+mod cryptograms;
 mod detokenizations;
 mod keys;
 mod requestors;
@@ -32,6 +33,7 @@ pub(super) fn routes() -> Routes {
         .open(Operation::ProveCardholder, routes!(step_up::prove))
         .open(Operation::UpdateToken, routes!(tokens::update))
         .open(Operation::ControlToken, routes!(controls::set))
+        .open(Operation::MakeCryptogram, routes!(cryptograms::make))
         .open(Operation::SetRequestor, routes!(requestors::set))
         .open(Operation::CloseRequestor, routes!(requestors::close))
         .open(Operation::SeeRequestor, routes!(requestors::see))

@@ -27,7 +27,7 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let connections = stage.connections();
     page.step(
-        7,
+        8,
         &format!("Load: {tokens} tokens, {connections} connections, {} unanswered on each", plan.outstanding),
     );
     let cards = provision_all(stage, tokens, page).await?;

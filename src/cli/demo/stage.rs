@@ -23,7 +23,7 @@ use crate::stdx::clock::Clock;
 use crate::stdx::random::Entropy;
 use crate::stdx::secret::Secret;
 use crate::tsp::TokenKeys;
-use crate::vocab::{Bin, InstitutionId, TokenRequestorId, YearMonth};
+use crate::vocab::{Bin, InstitutionId, LinkId, MerchantId, TokenRequestorId, YearMonth};
 
 /// How long the demo's issuers are waited for: long enough for a busy machine, short enough to watch.
 const ISSUER_TIMEOUT: &str = "2s";
@@ -137,6 +137,14 @@ impl Stage {
     /// One call of the API, and the answer as it came.
     pub(super) async fn ask(&self, call: &ApiCall) -> Result<HttpAnswer, Failure> {
         self.http.call(call).await
+    }
+
+    /// The shop of the story, at its acquirer: the link's number and DE 42.
+    pub(super) fn shop(&self) -> Result<(LinkId, MerchantId), Failure> {
+        let acquirer = self.config.acquirers.first();
+        let shop = test_merchants(SEED, 4).first().map(|shop| shop.merchant);
+        let found = acquirer.map(|acquirer| acquirer.party.link).zip(shop);
+        found.ok_or_else(|| Failure::new("the demo has no shop"))
     }
 
     /// The issuer simulators, in the order of the configuration.

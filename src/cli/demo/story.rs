@@ -1,19 +1,23 @@
 //! The story: one token provisioned and tapped, told hop by hop with the messages as each side sees them; then a
-//! suspended token, a silent issuer, a token where it must not be used, and a cardholder that has to prove itself.
+//! suspended token, a silent issuer, a token where it must not be used, a cardholder that has to prove itself, and a payment
+//! in an app.
 
 use serde_json::Value;
 
 use super::page::Page;
 use super::stage::{DOUBTED, Stage};
 use crate::cli::Failure;
-use crate::cli::simulate::Shared;
+use crate::cli::simulate::{Shared, pay_at, purchase};
 use crate::codec::{Dialect, Message, decode, describe};
-use crate::sim::{AcquirerSimulator, BookEntry, Payment, PaymentState, PresentedCard};
-use crate::vocab::{Amount, Currency, MessageClass, Mti, PosEntryMode, ProcessingCode, TokenReferenceId};
+use crate::sim::{AcquirerSimulator, BookEntry, PresentedCard};
+use crate::vocab::{Amount, Currency, MessageClass, PosEntryMode, RemoteCryptogram, TokenReferenceId};
 
-/// A tap, and a chip card put into the terminal.
+/// A tap, a chip card put into the terminal, and a payment in an app.
 const CONTACTLESS: &[u8] = b"071";
 const CONTACT: &[u8] = b"051";
+const IN_APP: &[u8] = b"810";
+/// How long an answer may take, in milliseconds.
+const PATIENCE_MS: u64 = 20_000;
 
 /// Who plays in the story.
 struct Cast {
@@ -28,8 +32,9 @@ pub(super) async fn tell(stage: &mut Stage, page: &Page) -> Result<(), Failure> 
     tap(stage, &cast, page).await?;
     suspended(stage, &cast, page).await?;
     silence(stage, &cast, page).await?;
-    outside_domain(stage, &cast, page).await?;
-    proof(stage, page).await
+    outside_domain(&cast, page).await?;
+    proof(stage, page).await?;
+    in_app(stage, &cast, page).await
 }
 
 /// A wallet asks for a token.
@@ -61,7 +66,7 @@ async fn provision(stage: &mut Stage, page: &Page) -> Result<Cast, Failure> {
 async fn tap(stage: &Stage, cast: &Cast, page: &Page) -> Result<(), Failure> {
     page.step(2, "The phone taps: EUR 42.50");
     listen_in(stage, cast);
-    let entry = pay(stage, cast, 4_250, CONTACTLESS).await?;
+    let entry = pay(cast, 4_250, CONTACTLESS, None).await?;
     let token = cast.presented.number.masked();
     page.hop("terminal", &format!("reads the token {token} and a cryptogram; the card number is nowhere"));
     page.hop("acquirer", &format!("0200 with DE 2 = token, DE 11 = {}", entry.stan));
@@ -104,7 +109,7 @@ async fn suspended(stage: &mut Stage, cast: &Cast, page: &Page) -> Result<(), Fa
     let (suspend, resume) = (stage.request_id(), stage.request_id());
     let now = stage.call(&stage.provisioner.suspend(cast.reference, &suspend, "demo")).await?;
     page.hop("wallet", &format!("POST .../suspend: the token is {}", now.status));
-    let entry = pay(stage, cast, 1_999, CONTACTLESS).await?;
+    let entry = pay(cast, 1_999, CONTACTLESS, None).await?;
     page.hop("switch", "declines here; no issuer ever hears of it");
     page.check(
         code_of(&entry) == "62",
@@ -123,7 +128,7 @@ async fn silence(stage: &Stage, cast: &Cast, page: &Page) -> Result<(), Failure>
     };
     let before = reversals(stage);
     page.hop("issuer", "takes EUR 25.13 from the account, and its answer is lost");
-    let entry = pay(stage, cast, 2_513, CONTACTLESS).await?;
+    let entry = pay(cast, 2_513, CONTACTLESS, None).await?;
     page.hop("switch", "waits for its limit, then journals time-out and reversal as one entry");
     page.check(code_of(&entry) == "91", &format!("the acquirer hears DE 39 = {}", code_of(&entry)));
     stage.until("the reversal", || reversals(stage) > before).await?;
@@ -139,11 +144,11 @@ async fn silence(stage: &Stage, cast: &Cast, page: &Page) -> Result<(), Failure>
 }
 
 /// A phone's token where a plastic card would be.
-async fn outside_domain(stage: &Stage, cast: &Cast, page: &Page) -> Result<(), Failure> {
+async fn outside_domain(cast: &Cast, page: &Page) -> Result<(), Failure> {
     page.step(5, "The token is used where it must not be");
     page.hop("thief", "writes the token on a chip card and puts it into a terminal (DE 22 = 051)");
-    let entry = pay(stage, cast, 9_900, CONTACT).await?;
-    page.hop("vault", "this token is for contactless taps and for credentials on file");
+    let entry = pay(cast, 9_900, CONTACT, None).await?;
+    page.hop("vault", "this token is for contactless taps, credentials on file and apps");
     page.check(
         code_of(&entry) == "57",
         &format!("declined with DE 39 = {} (not permitted)", code_of(&entry)),
@@ -184,23 +189,43 @@ async fn proof(stage: &mut Stage, page: &Page) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Nobody taps: the wallet gets a cryptogram for one payment in a shop's app.
+async fn in_app(stage: &mut Stage, cast: &Cast, page: &Page) -> Result<(), Failure> {
+    page.step(7, "The wallet pays in an app: EUR 19.99");
+    let (made, euro) = (stage.request_id(), Currency::from_letters("EUR"));
+    let amount = Amount::new(1_999, euro.ok_or_else(|| Failure::new("no euro"))?);
+    let call = stage.provisioner.cryptogram(cast.reference, &made, stage.shop()?, amount);
+    let answer = stage.ask(&call).await?;
+    let remote = stage.provisioner.read_cryptogram(answer.status, &answer.body);
+    let remote = remote.map_err(|error| Failure::new(error.to_string()))?;
+    page.hop(
+        "wallet",
+        "POST .../cryptograms: for this shop, this amount, this currency; its number is taken",
+    );
+    let paid = pay(cast, 1_999, IN_APP, Some(remote)).await?;
+    page.hop("acquirer", "0200 with DE 22 = 810, the token in DE 2, the cryptogram in 63.TK.0E");
+    page.check(
+        code_of(&paid) == "00",
+        "approved; the issuer hears that the cryptogram was true, and never sees it",
+    );
+    let again = pay(cast, 1_999, IN_APP, Some(remote)).await?;
+    page.check(
+        code_of(&again) == "59",
+        &format!("paid with again: declined with DE 39 = {}", code_of(&again)),
+    );
+    Ok(())
+}
+
 /// Pays, and waits for the answer.
-async fn pay(stage: &Stage, cast: &Cast, minor: u64, entry_mode: &[u8]) -> Result<BookEntry, Failure> {
+async fn pay(
+    cast: &Cast,
+    minor: u64,
+    entry_mode: &[u8],
+    remote: Option<RemoteCryptogram>,
+) -> Result<BookEntry, Failure> {
     let currency = Currency::from_letters("EUR").ok_or_else(|| Failure::new("no euro"))?;
-    let payment = Payment {
-        mti: Mti::parse(b"0200")?,
-        card: 0,
-        merchant: 0,
-        processing: ProcessingCode::parse(b"000000")?,
-        amount: Amount::new(minor, currency),
-        entry_mode: PosEntryMode::parse(entry_mode)?,
-        original: None,
-    };
-    let sent = cast.acquirer.with(|brain, now, out| brain.pay(payment, now, out));
-    let number = sent.map_err(|error| Failure::new(error.to_string()))?;
-    let entry = || cast.acquirer.look(|brain| brain.book().payment(number).cloned());
-    stage.until("an answer", || entry().is_some_and(|entry| entry.state != PaymentState::Waiting)).await?;
-    entry().ok_or_else(|| Failure::new("the payment is not in the book"))
+    let payment = purchase(Amount::new(minor, currency), PosEntryMode::parse(entry_mode)?, remote)?;
+    pay_at(&cast.acquirer, payment, PATIENCE_MS).await
 }
 
 fn code_of(entry: &BookEntry) -> String {

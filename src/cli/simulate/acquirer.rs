@@ -18,7 +18,7 @@ use crate::sim::{
 use crate::stdx::clock::Clock;
 use crate::vocab::{
     Amount, Currency, Expiry, InstitutionId, MerchantId, Mti, NetworkCode, Pan, PosEntryMode, ProcessingCode,
-    TerminalId, Token, TokenRequestorId,
+    RemoteCryptogram, TerminalId, Token, TokenRequestorId,
 };
 
 /// How often the program looks whether what it waits for has come.
@@ -53,6 +53,9 @@ pub struct Acquirer {
     /// Token requestor id, sent in the token data.
     #[arg(long)]
     requestor: Option<String>,
+    /// A cryptogram that was made for this one payment, of a token; goes with --entry-mode 810.
+    #[arg(long, requires = "token")]
+    cryptogram: Option<String>,
     /// Many tokens, a line each: TOKEN,YYMM or TOKEN,YYMM,REQUESTOR.
     #[arg(long, value_name = "FILE")]
     cards: Option<PathBuf>,
@@ -179,6 +182,11 @@ impl Acquirer {
             amount: Amount::new(self.amount, currency),
             entry_mode: word("entry-mode", PosEntryMode::parse(self.entry_mode.as_bytes()))?,
             original: None,
+            remote: self
+                .cryptogram
+                .as_ref()
+                .map(|text| word("cryptogram", RemoteCryptogram::parse(text.as_bytes())))
+                .transpose()?,
         })
     }
 
@@ -216,7 +224,7 @@ impl Acquirer {
     }
 }
 
-fn failed(error: SimError) -> Failure {
+pub(super) fn failed(error: SimError) -> Failure {
     Failure::new(error.to_string())
 }
 
@@ -288,7 +296,7 @@ async fn act(
 }
 
 /// Waits until something holds, for as long as patience lasts.
-async fn until(
+pub(super) async fn until(
     host: &Shared<AcquirerSimulator>,
     patience_ms: u64,
     what: &str,

@@ -5,6 +5,7 @@ mod acquirer;
 mod issuer;
 mod phones;
 mod sockets;
+mod till;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ pub(super) use acquirer::run as run_acquirer;
 pub use issuer::Issuer;
 pub(super) use issuer::run as run_issuer;
 pub use sockets::{Brain, Shared};
+pub(super) use till::{Till, pay_at, purchase};
 
 use super::Failure;
 use crate::codec::{Dialect, FrameFormat, shipped_dialects};

@@ -138,6 +138,7 @@ impl AcquirerSimulator {
             amount: Amount::new(least.saturating_add(over), state.load.currency),
             entry_mode: state.load.entry_mode,
             original: None,
+            remote: None,
         };
         state.sent += 1;
         state.ended = state.load.total.is_some_and(|total| state.sent >= total);

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use super::{AcquirerSimulator, SimError, Waiting};
-use crate::codec::{DataElement, Message, OriginalData, WriteError, encode};
+use crate::codec::{DataElement, Message, OriginalData, TokenData, WriteError, encode};
 use crate::sim::book::{BookEntry, Payment, PaymentNumber, PaymentState, ReversalEntry, ReversalNumber};
 use crate::sim::outbox::Outbox;
 use crate::sim::payment::{Shape, Symbols, Terms, chip_payment};
 use crate::sim::template::Template;
 use crate::stdx::clock::{Moment, Now};
 use crate::vocab::{
-    BusinessDate, MessageClass, MessageFunction, Mti, NetworkCode, Rrn, Stan, TransmissionTime, WordError,
+    BusinessDate, MessageClass, MessageFunction, Mti, NetworkCode, RemoteCryptogram, Rrn, Stan,
+    TransmissionTime, WordError,
 };
 
 impl AcquirerSimulator {
@@ -78,6 +79,9 @@ impl AcquirerSimulator {
         let chip = chip_payment(entry, card, BusinessDate::of(now.wall));
         let (shape, symbols) =
             (Shape::of(entry, card, mti, chip.as_ref()), Symbols::of(entry, card, chip.as_ref()));
+        if let Some(remote) = payment.remote {
+            return self.transmit_remote(connection, (&shape, &symbols), (payment, remote), now, out);
+        }
         let at = match self.shapes.get(&shape) {
             Some(at) => *at,
             None => self.learn(shape)?,
@@ -91,6 +95,26 @@ impl AcquirerSimulator {
         };
         wire.send(connection, header, fault, now.moment, fill, out)?;
         Ok(())
+    }
+
+    /// A payment that nobody taps: each has another cryptogram, of which no template is made.
+    fn transmit_remote(
+        &mut self,
+        connection: usize,
+        (shape, symbols): (&Shape, &Symbols),
+        (payment, remote): (Payment, RemoteCryptogram),
+        now: Now,
+        out: &mut Outbox,
+    ) -> Result<(), SimError> {
+        let Self { dialect, merchants, message, institution, .. } = self;
+        let merchant = merchants.get(payment.merchant).ok_or(SimError::NoSuchMerchant(payment.merchant))?;
+        let terms = Terms { dialect, institution: *institution, merchant };
+        let data = TokenData { requestor: shape.requestor, cryptogram: Some(remote), ..TokenData::default() };
+        terms
+            .write(shape, symbols, message)
+            .and_then(|()| dialect.set_token_data(message, &data))
+            .map_err(WriteError::Message)?;
+        self.send_message(connection, Some(payment.amount.minor()), now, out)
     }
 
     /// Makes the template of a shape, once.

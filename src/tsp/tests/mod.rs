@@ -9,6 +9,7 @@ mod own_controls;
 mod payments;
 mod provisioning;
 mod registry;
+mod remote;
 mod service;
 mod sourced;
 
@@ -172,6 +173,7 @@ pub(super) fn tap(token: &TokenView, atc: u16) -> DetokenizeRequest {
         terminal: TerminalId::parse(b"TERM0001").ok(),
         amount: None,
         chip: Some(signed(&token.token, |chip| chip.counter = atc.to_be_bytes())),
+        remote: None,
         purpose: Purpose::Purchase,
     }
 }

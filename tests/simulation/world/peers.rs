@@ -188,6 +188,7 @@ impl World {
             amount: Amount::new(self.random.u64(100..most), Currency::from_letters("EUR").expect("known")),
             entry_mode: PosEntryMode::parse(mode.as_bytes()).expect("digits"),
             original: None,
+            remote: None,
         }
     }
 
@@ -214,6 +215,7 @@ impl World {
             mti: Mti::parse(b"0220").expect("digits"),
             amount: Amount::new(minor, held.amount.currency()),
             original: Some(hold),
+            remote: None,
             ..held
         }
     }

@@ -156,6 +156,7 @@ pub(super) fn compare(house: &mut House, book: &mut VaultBook, now: Now) -> Step
             terminal: None,
             amount: Some(Amount::new(2 * SMALL, Currency::from_letters("EUR").expect("known"))),
             chip: None,
+            remote: None,
             purpose: Purpose::Refund,
         };
         let past = DetokenizeRequest { purpose: Purpose::PastEvent, ..refund.clone() };

@@ -1,0 +1,279 @@
+//! `wallet`: a phone in software. It gets a token over the API, has its cardholder prove itself, taps with true
+//! cryptograms, pays in apps, and gets lost. Payments go through an acquirer simulator to the daemon's own listener.
+
+mod phone;
+
+use std::io::BufRead;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::simulate::{Till, on_one_thread};
+use super::{CREDENTIAL_FILE, Failure, HttpClient, say};
+use crate::config::{AcquirerSection, Config};
+use crate::sim::{ApiCall, BookEntry, Phone as Chip, PresentedCard, ProvisionedToken, Provisioner, TestCard};
+use crate::stdx::random::Entropy;
+use crate::stdx::secret::Secret;
+use crate::tls::{Identity, TlsClient};
+use crate::tsp::TokenKeys;
+use crate::vocab::{Amount, Currency, Expiry, Outcome, Pan, PosEntryMode, RemoteCryptogram};
+use phone::{HeldToken, Phone};
+
+/// How long one answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// DE 22 of a tap, and of a payment in an app.
+const TAP: &[u8] = b"071";
+const IN_APP: &[u8] = b"810";
+
+/// A phone in software: gets a token, taps, pays in apps, and gets lost.
+#[derive(Debug, clap::Args)]
+pub(super) struct Wallet {
+    #[command(subcommand)]
+    act: Act,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Act {
+    /// Gets a token for a card. Where its issuer wants proof, asks for the code on standard input.
+    Add {
+        #[command(flatten)]
+        place: Place,
+        /// The card's number.
+        #[arg(long)]
+        pan: String,
+        /// The card's own expiry, YYMM.
+        #[arg(long)]
+        expiry: String,
+        /// Which contact of the cardholder gets the code.
+        #[arg(long, default_value_t = 1)]
+        contact: u8,
+    },
+    /// Pays at a terminal, with a cryptogram of its own.
+    Tap(Purchase),
+    /// Pays in an app, with a cryptogram that is asked for.
+    Pay(Purchase),
+    /// Is lost: its cardholder has the token suspended.
+    Lose(Place),
+}
+
+/// The phone, and the daemon that it speaks with.
+#[derive(Debug, clap::Args)]
+struct Place {
+    /// Where the phone keeps what it knows.
+    #[arg(long, value_name = "DIR")]
+    phone: PathBuf,
+    /// The daemon's configuration, with what `init` put beside it: credential or certificates, and the keys that phones
+    /// are personalised with.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Where the API listens, if not where the configuration says.
+    #[arg(long, value_name = "ADDRESS")]
+    api: Option<SocketAddr>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Purchase {
+    #[command(flatten)]
+    place: Place,
+    /// In minor units: 4250 for 42.50.
+    #[arg(long, default_value_t = 4_250)]
+    amount: u64,
+    #[arg(long, default_value = "EUR")]
+    currency: String,
+    /// Where the daemon listens for acquirers, if not where the configuration says.
+    #[arg(long, value_name = "ADDRESS")]
+    acquirer: Option<SocketAddr>,
+}
+
+pub(super) fn run(arguments: &Wallet) -> Result<(), Failure> {
+    on_one_thread(async {
+        match &arguments.act {
+            Act::Add { place, pan, expiry, contact } => {
+                let (pan, expiry) = (Pan::parse(pan.as_bytes())?, Expiry::parse(expiry.as_bytes())?);
+                add(place, &TestCard { pan, expiry, sequence: None }, *contact).await
+            }
+            Act::Tap(purchase) => tap(purchase).await,
+            Act::Pay(purchase) => pay(purchase).await,
+            Act::Lose(place) => lose(place).await,
+        }
+    })?
+}
+
+/// The daemon, as far as a phone knows it.
+struct Daemon {
+    config: Config,
+    http: HttpClient,
+    provisioner: Provisioner,
+}
+
+impl Daemon {
+    fn of(place: &Place) -> Result<Self, Failure> {
+        let config = Config::load(&place.config)?;
+        let requestor = config.tsp.requestors.first().map(|requestor| requestor.id);
+        let requestor = requestor.ok_or_else(|| Failure::new("no requestor in the configuration"))?;
+        let address = place.api.unwrap_or(config.api.listen);
+        let beside = |name: &str| place.config.with_file_name(name);
+        let (http, credential) = match &config.api_tls {
+            None => (HttpClient::new(address, PATIENCE)?, read(&beside(CREDENTIAL_FILE))?),
+            // Who it is, its certificate says.
+            Some(_) => {
+                (HttpClient::over_tls(address, client(&beside("tls"))?, PATIENCE), Zeroizing::default())
+            }
+        };
+        let provisioner = Provisioner::new(requestor, Secret::new(credential.trim().to_owned()));
+        Ok(Self { config, http, provisioner })
+    }
+
+    async fn call(&self, call: &ApiCall) -> Result<(ProvisionedToken, Value), Failure> {
+        let answer = self.http.call(call).await?;
+        let told = self.provisioner.read(answer.status, &answer.body);
+        told.map(|told| (told, answer.body)).map_err(|error| Failure::new(error.to_string()))
+    }
+
+    fn acquirer(&self) -> Result<&AcquirerSection, Failure> {
+        self.config.acquirers.first().ok_or_else(|| Failure::new("no acquirer in the configuration"))
+    }
+}
+
+fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let text = std::fs::read_to_string(path).map(Zeroizing::new);
+    text.map_err(|error| Failure::file(path, "cannot be read", &error))
+}
+
+/// The wallet's own certificate, as `init --tls` made it.
+fn client(folder: &Path) -> Result<TlsClient, Failure> {
+    let (roots, certificates) = (read(&folder.join("ca.pem"))?, read(&folder.join("wallet.pem"))?);
+    let key = read(&folder.join("wallet.key"))?;
+    let identity = Identity { certificates: certificates.as_bytes(), key: key.as_bytes() };
+    TlsClient::new(roots.as_bytes(), Some(identity)).map_err(|error| Failure::new(error.to_string()))
+}
+
+async fn add(place: &Place, card: &TestCard, contact: u8) -> Result<(), Failure> {
+    let daemon = Daemon::of(place)?;
+    let mut phone = Phone::set_up(&place.phone, &mut Entropy::system())?;
+    // Named after the phone: should the answer get lost, the same token comes again.
+    let wanted = format!("phone-{}", phone.state.device);
+    let (mut told, body) = daemon.call(&daemon.provisioner.provision(card, &wanted)).await?;
+    if told.status == "inactive" {
+        let shown = body.pointer("/stepUp/contacts").and_then(Value::as_array).into_iter().flatten();
+        let shown = shown.filter_map(|contact| {
+            Some(format!("{} {}", contact.get("contact")?, contact.get("shown")?.as_str()?))
+        });
+        let code = phone.request_id()?;
+        daemon.call(&daemon.provisioner.send_code(told.reference, &code, contact)).await?;
+        say(&format!(
+            "A code is on its way to contact {contact} of: {}.",
+            shown.collect::<Vec<_>>().join(", ")
+        ));
+        told = prove(&daemon, &mut phone, &told).await?;
+    }
+    let held = told.token.zip(told.expiry).map(|(token, expiry)| HeldToken {
+        reference: told.reference,
+        token,
+        expiry,
+        requestor: daemon.provisioner.requestor(),
+    });
+    let held = held.ok_or_else(|| Failure::new("the API gave no token"))?;
+    phone.state.held = Some(held);
+    phone.keep()?;
+    say(&format!("token {} of {} is {}", held.token.masked(), card.pan.masked(), told.status));
+    Ok(())
+}
+
+/// What the cardholder types, until it is the code or there are no more tries.
+async fn prove(
+    daemon: &Daemon,
+    phone: &mut Phone,
+    told: &ProvisionedToken,
+) -> Result<ProvisionedToken, Failure> {
+    for line in std::io::stdin().lock().lines() {
+        let line = line.map_err(|error| Failure::new(format!("no code can be read: {error}")))?;
+        let typed = phone.request_id()?;
+        match daemon.call(&daemon.provisioner.prove(told.reference, &typed, line.trim())).await {
+            Ok((proven, _)) => return Ok(proven),
+            Err(refused) => say(&refused.to_string()),
+        }
+    }
+    Err(Failure::new("no code was typed"))
+}
+
+async fn tap(purchase: &Purchase) -> Result<(), Failure> {
+    let daemon = Daemon::of(&purchase.place)?;
+    let mut phone = Phone::open(&purchase.place.phone)?;
+    let held = phone.held()?;
+    let keys = TokenKeys::resolve(&daemon.config.tsp, &daemon.config.security);
+    let keys = keys.map_err(|error| Failure::new(error.to_string()))?;
+    let key =
+        keys.card_key(&held.token).ok_or_else(|| Failure::new("the token's range has no cryptograms"))?;
+    let presented = presented(&held).in_phone(Chip::new(key, phone.tap()?));
+    let till = till(&daemon, purchase, presented).await?;
+    told(&till.pay(purchase.amount()?, PosEntryMode::parse(TAP)?, None).await?)
+}
+
+async fn pay(purchase: &Purchase) -> Result<(), Failure> {
+    let daemon = Daemon::of(&purchase.place)?;
+    let mut phone = Phone::open(&purchase.place.phone)?;
+    let (held, amount) = (phone.held()?, purchase.amount()?);
+    let till = till(&daemon, purchase, presented(&held)).await?;
+    let remote = cryptogram(&daemon, &mut phone, held, &till, amount).await?;
+    told(&till.pay(amount, PosEntryMode::parse(IN_APP)?, Some(remote)).await?)
+}
+
+/// A cryptogram for a payment at this till.
+async fn cryptogram(
+    daemon: &Daemon,
+    phone: &mut Phone,
+    held: HeldToken,
+    till: &Till,
+    amount: Amount,
+) -> Result<RemoteCryptogram, Failure> {
+    let link = daemon.acquirer()?.party.link;
+    let wanted = phone.request_id()?;
+    let call = daemon.provisioner.cryptogram(held.reference, &wanted, (link, till.merchant()?), amount);
+    let answer = daemon.http.call(&call).await?;
+    let made = daemon.provisioner.read_cryptogram(answer.status, &answer.body);
+    made.map_err(|error| Failure::new(error.to_string()))
+}
+
+async fn lose(place: &Place) -> Result<(), Failure> {
+    let daemon = Daemon::of(place)?;
+    let mut phone = Phone::open(&place.phone)?;
+    let (held, lost) = (phone.held()?, phone.request_id()?);
+    let (told, _) = daemon.call(&daemon.provisioner.lose(held.reference, &lost)).await?;
+    say(&format!("token {} is {}", held.token.masked(), told.status));
+    Ok(())
+}
+
+fn presented(held: &HeldToken) -> PresentedCard {
+    PresentedCard::token(held.token, Some(held.expiry), Some(held.requestor), None)
+}
+
+async fn till(daemon: &Daemon, purchase: &Purchase, card: PresentedCard) -> Result<Till, Failure> {
+    let acquirer = daemon.acquirer()?;
+    let address = purchase.acquirer.unwrap_or(acquirer.listen.address);
+    Till::open(address, &acquirer.party, card).await
+}
+
+impl Purchase {
+    fn amount(&self) -> Result<Amount, Failure> {
+        let currency = Currency::from_letters(&self.currency);
+        let currency = currency.ok_or_else(|| Failure::new("--currency: three letters of ISO 4217"))?;
+        Ok(Amount::new(self.amount, currency))
+    }
+}
+
+/// Says what came of it; a decline is a failure.
+fn told(entry: &BookEntry) -> Result<(), Failure> {
+    let (amount, rrn) = (entry.payment.amount, entry.rrn);
+    match entry.answer {
+        Some(answer) if answer.outcome == Outcome::Approved => {
+            say(&format!("approved: {amount}, RRN {rrn}"));
+            Ok(())
+        }
+        Some(answer) => Err(Failure::new(format!("declined with {}: {amount}, RRN {rrn}", answer.code))),
+        None => Err(Failure::new(format!("not answered: {amount}, RRN {rrn}"))),
+    }
+}
