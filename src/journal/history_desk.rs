@@ -3,7 +3,8 @@
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use super::checkpoint::{CatchUp, CheckpointError};
-use super::history::{Family, HistoryName, OlderHistory};
+use super::history::{Family, HistoryName};
+use super::older_history::OlderHistory;
 use crate::vocab::TransactionId;
 
 /// Which earlier transactions a message means.

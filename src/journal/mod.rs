@@ -19,6 +19,7 @@ mod layout;
 mod mark;
 mod memory_disk;
 mod metrics;
+mod older_history;
 mod reader;
 mod segment;
 mod writer;
@@ -44,11 +45,12 @@ pub use entry::{
     TombstoneEntry, TransactionEntry,
 };
 pub use error::{Damage, JournalError};
-pub use history::{Family, HistoryFold, HistoryName, OlderHistory, PastTransaction, RecentHistory};
+pub use history::{Family, HistoryName, PastTransaction, RecentHistory};
 pub use history_desk::{HistoryAnswer, HistoryDesk, HistoryQuestion};
 pub use key_event::KeyEvent;
 pub use layout::LayoutError;
 pub use memory_disk::MemoryDisk;
+pub use older_history::{HistoryFold, OlderHistory};
 pub use reader::{Reader, Recovered, TornTail};
 pub use writer::{Appender, Durability, Writer};
 

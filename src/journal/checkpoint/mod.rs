@@ -149,8 +149,8 @@ struct State {
 
 /// The key of the record that holds `State`. Every other key begins with a part's length, which is not 0.
 const STATE_KEY: [u8; 1] = [0];
-/// With version 3 the switch's part came, and the history has a record for each transaction and batch.
-const STATE_VERSION: u8 = 3;
+/// With version 3 the switch's part came, with version 4 the history's records of many transactions.
+const STATE_VERSION: u8 = 4;
 /// Bytes of a record's seal.
 const SEAL: usize = 16;
 
