@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::words::{SMALL, all, in_range};
+use super::words::all;
 
 /// Which characters a value consists of (ISO 8583:1987 4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,18 +29,13 @@ impl Class {
     #[inline]
     pub fn admits(self, value: &[u8]) -> bool {
         match self {
-            Self::Numeric => all(value, |word| in_range(word, b'0', b'9')),
-            Self::Text => all(value, |word| in_range(word, b' ', b'~')),
+            Self::Numeric => all(value, |byte| byte.is_ascii_digit()),
+            Self::Text => all(value, |byte| matches!(byte, b' '..=b'~')),
             Self::Binary => true,
-            Self::Alphanumeric => all(without_blanks(value), |word| {
-                in_range(word, b'0', b'9') | in_range(word | SMALL, b'a', b'z') & !in_range(word, b'!', b'@')
-            }),
-            Self::Alphabetic => all(without_blanks(value), |word| {
-                in_range(word | SMALL, b'a', b'z') & !in_range(word, b'!', b'@')
-            }),
-            Self::Track => all(value, |word| {
-                in_range(word, b'0', b'9') | in_range(word, b'=', b'=') | in_range(word, b'D', b'D')
-            }),
+            Self::Alphanumeric => all(without_blanks(value), |byte| byte.is_ascii_alphanumeric()),
+            Self::Alphabetic => all(without_blanks(value), |byte| byte.is_ascii_alphabetic()),
+            // Without a branch, which a pattern of three would be.
+            Self::Track => all(value, |byte| byte.is_ascii_digit() | (byte == b'=') | (byte == b'D')),
             Self::SignedNumeric => match value.split_first() {
                 Some((b'C' | b'D', digits)) => Self::Numeric.admits(digits),
                 _ => false,

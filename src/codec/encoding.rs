@@ -125,13 +125,23 @@ fn unpack_filled(wire: &[u8], padding: Padding, place: &mut [u8]) -> Result<(), 
 /// Two characters a byte: 0 to 9 as digits, A to F as `:` to `?`, so that D is the separator `=`.
 #[inline]
 pub(super) fn unpack(wire: &[u8], place: &mut [u8]) {
-    let (words, rest) = place.as_chunks_mut::<8>();
-    let (packed, rest_of_wire) = wire.as_chunks::<4>();
+    let (chunks, rest) = place.as_chunks_mut::<16>();
+    let (packed, rest_of_wire) = wire.as_chunks::<8>();
+    for (chunk, packed) in chunks.iter_mut().zip(packed) {
+        unpack_pairs(packed, chunk);
+    }
+    let (words, rest) = rest.as_chunks_mut::<8>();
+    let (packed, rest_of_wire) = rest_of_wire.as_chunks::<4>();
     for (word, packed) in words.iter_mut().zip(packed) {
         *word = words::unpack(*packed);
     }
-    let (pairs, _) = rest.as_chunks_mut::<2>();
-    for (pair, byte) in pairs.iter_mut().zip(rest_of_wire) {
+    unpack_pairs(rest_of_wire, rest);
+}
+
+#[inline]
+fn unpack_pairs(wire: &[u8], place: &mut [u8]) {
+    let (pairs, _) = place.as_chunks_mut::<2>();
+    for (pair, byte) in pairs.iter_mut().zip(wire) {
         *pair = [character(byte >> 4), character(byte & 0x0F)];
     }
 }

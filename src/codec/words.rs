@@ -1,37 +1,27 @@
-//! Eight characters in one word: classes are checked, digits packed and unpacked, and hexadecimal read, without
-//! looking at single bytes.
+//! Many characters at once: classes are checked, digits packed and unpacked, and hexadecimal read, without looking at
+//! single bytes.
 
-const HIGH: u64 = 0x8080_8080_8080_8080;
 const ONES: u64 = 0x0101_0101_0101_0101;
 const ZEROS: u64 = 0x3030_3030_3030_3030;
-/// The bit by which a small letter differs from a capital.
-pub(super) const SMALL: u64 = 0x2020_2020_2020_2020;
 
-/// Has the high bit set of each byte of `word` that lies from `low` to `high`; other bits mean nothing. Bytes above
-/// 0x7F are taken down first, so that no sum carries into the neighbor.
+/// Whether the test holds for every byte. Sixteen are looked at together, and what is left over by chunks that overlap,
+/// so that nothing branches on what a byte says: the compiler makes vectors of it.
 #[inline]
-pub(super) fn in_range(word: u64, low: u8, high: u8) -> u64 {
-    let ascii = word & !HIGH;
-    let from_low = ascii.wrapping_add(ONES * u64::from(0x80 - low));
-    let above_high = ascii.wrapping_add(ONES * u64::from(0x7F - high));
-    from_low & !above_high & !word
+pub(super) fn all(value: &[u8], test: impl Fn(u8) -> bool) -> bool {
+    if let Some(last) = value.last_chunk::<16>() {
+        value.as_chunks::<16>().0.iter().fold(every(last, &test), |met, chunk| met & every(chunk, &test))
+    } else if let (Some(first), Some(last)) = (value.first_chunk::<8>(), value.last_chunk::<8>()) {
+        every(first, &test) & every(last, &test)
+    } else if let (Some(first), Some(last)) = (value.first_chunk::<4>(), value.last_chunk::<4>()) {
+        every(first, &test) & every(last, &test)
+    } else {
+        value.iter().fold(true, |met, byte| met & test(*byte))
+    }
 }
 
-/// Whether the test, which answers with the high bit of each byte, holds for every byte. What is no whole number
-/// of words is looked at by words that overlap.
 #[inline]
-pub(super) fn all(value: &[u8], test: impl Fn(u64) -> u64) -> bool {
-    let word = |bytes: &[u8; 8]| test(u64::from_le_bytes(*bytes));
-    let half = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
-    let met = if let (Some(first), Some(last)) = (value.first_chunk::<8>(), value.last_chunk::<8>()) {
-        let between = value.get(8..).unwrap_or_default().as_chunks::<8>().0;
-        between.iter().fold(word(first) & word(last), |met, bytes| met & word(bytes))
-    } else if let (Some(first), Some(last)) = (value.first_chunk::<4>(), value.last_chunk::<4>()) {
-        test(half(first) << 32 | half(last))
-    } else {
-        value.iter().fold(HIGH, |met, byte| met & test(u64::from(*byte) * ONES))
-    };
-    met & HIGH == HIGH
+fn every<const N: usize>(bytes: &[u8; N], test: &impl Fn(u8) -> bool) -> bool {
+    bytes.iter().fold(true, |met, byte| met & test(*byte))
 }
 
 /// Packed digits as characters, the first in the high half of the first byte. A to F come out as `:` to `?`.
@@ -59,8 +49,7 @@ pub(super) fn pack(characters: [u8; 8]) -> [u8; 4] {
 /// The number that sixteen hexadecimal characters of either size say; `None` when one of them is none.
 #[inline]
 pub(super) fn from_hex(characters: &[u8; 16]) -> Option<u64> {
-    let is_hex = |word: u64| in_range(word, b'0', b'9') | in_range(word | SMALL, b'a', b'f');
-    if !all(characters, is_hex) {
+    if !all(characters, |byte| byte.is_ascii_hexdigit()) {
         return None;
     }
     let (words, _) = characters.as_chunks::<8>();
