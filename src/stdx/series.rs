@@ -54,6 +54,12 @@ impl<V> Series<V> {
         if self.order.len() > self.capacity || is_spread { self.pop_oldest() } else { None }
     }
 
+    /// What leaves next when `more` come in, the one inserted first before the others.
+    pub fn leaving(&self, more: usize) -> impl Iterator<Item = &V> {
+        let excess = (self.order.len() + more).saturating_sub(self.capacity);
+        self.order.iter().take(excess.min(more)).filter_map(|number| self.get(*number))
+    }
+
     fn pop_oldest(&mut self) -> Option<(u64, V)> {
         let number = self.order.pop_front()?;
         let value = self.get_place(number)?.take()?;
@@ -114,6 +120,8 @@ mod tests {
                 prop_assert_eq!(series.pop_excess(), gone.and_then(|number| map.remove_entry(&number)));
                 prop_assert_eq!(series.pop_excess(), None);
                 prop_assert_eq!(series.len(), map.len());
+                let leaving = order.iter().take((order.len() + 4).saturating_sub(12)).map(|number| &map[number]);
+                prop_assert!(series.leaving(4).eq(leaving), "what four more push out");
                 for number in 990..1_050 {
                     prop_assert_eq!(series.get(number), map.get(&number));
                 }

@@ -258,6 +258,20 @@ impl AnsweredTable {
     }
 
     /// Remembers at most so many from the next answer on.
+    /// Brings what leaves when `more` come in into the processor's cache: it was last seen long ago. One kind of place
+    /// after the other, so that nothing is waited for by itself.
+    pub(super) fn touch_leaving(&self, more: usize, index: &RequestIndex) {
+        for answered in self.answers.leaving(more) {
+            std::hint::black_box(answered.given);
+        }
+        for answered in self.answers.leaving(more) {
+            std::hint::black_box(answered.request.leg.stan);
+        }
+        for answered in self.answers.leaving(more) {
+            index.touch(&answered.request);
+        }
+    }
+
     pub(super) fn set_capacity(&mut self, capacity: usize) {
         self.answers.set_capacity(capacity);
     }
@@ -354,6 +368,12 @@ impl RequestIndex {
     pub(super) fn remove(&mut self, request: &Request, transaction: TransactionId) {
         self.by_key.remove(self.place(&request.key), transaction.0);
         self.by_original.remove(self.place(&OriginalKey::of(&request.leg)), transaction.0);
+    }
+
+    /// Brings a request's places into the processor's cache.
+    pub(super) fn touch(&self, request: &Request) {
+        self.by_key.touch(self.place(&request.key));
+        self.by_original.touch(self.place(&OriginalKey::of(&request.leg)));
     }
 
     /// Requests that may have this name, the newest first.

@@ -230,6 +230,19 @@ impl SwitchCore {
         }
     }
 
+    /// Brings what these events will ask for into the processor's cache, all of it together. It changes nothing.
+    pub fn look_ahead<'a>(&self, events: impl Iterator<Item = &'a Event>) {
+        let mut answers = 0;
+        for event in events {
+            match event {
+                Event::Received { request, .. } => self.index.touch(request),
+                Event::Answered(_) => answers += 1,
+                _ => {}
+            }
+        }
+        self.answered.touch_leaving(answers, &self.index);
+    }
+
     /// From here on new requests are refused; what is in flight goes on.
     pub fn drain(&mut self) {
         self.draining = true;

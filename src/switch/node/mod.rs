@@ -401,6 +401,7 @@ impl Node {
     /// Lets the core see every event, does what it asks, and goes on until nothing is left to do.
     fn settle(&mut self, now: Now, out: &mut Outbox) {
         loop {
+            self.core.look_ahead(self.events.iter());
             while let Some(event) = self.events.pop_front() {
                 let mut actions = take(&mut self.actions);
                 self.core.apply(event, now, &mut actions);
