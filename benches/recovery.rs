@@ -190,6 +190,7 @@ fn pay(config: &Config, payments: u32, batch: &mut Batch) {
             approved: None,
             reversal: None,
             advice: None,
+            counter: None,
         };
         batch.push(Body::Transaction(TransactionEntry::Request(Box::new(request))));
         batch.push(Body::Transaction(TransactionEntry::Outcome(Box::new(outcome))));

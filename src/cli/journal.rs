@@ -351,6 +351,7 @@ mod tests {
             approved: None,
             reversal: None,
             advice: None,
+            counter: None,
         };
         let outcome = TransactionEntry::Outcome(Box::new(outcome));
         for (body, told) in [

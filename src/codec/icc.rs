@@ -113,6 +113,14 @@ pub fn icc_without<'a>(bytes: &'a [u8], tags: &[Tag]) -> Cow<'a, [u8]> {
     copy_without(bytes, tags).map_or(Cow::Borrowed(bytes), Cow::Owned)
 }
 
+/// Of chip data the items of these tags, each whole and as it stands there; what stands inside other templates, or after
+/// bytes that cannot be read, is left out.
+#[must_use]
+pub fn icc_only(bytes: &[u8], tags: &[Tag]) -> Vec<u8> {
+    let items = Items::new(bytes, 0).map_while(Result::ok);
+    items.filter(|item| tags.contains(&item.tag)).flat_map(|item| item.whole.iter().copied()).collect()
+}
+
 /// The values of the tags in `ONCE`, the quick way: `None` for whatever the careful way has to look at.
 fn read_plain(bytes: &[u8]) -> Option<[Option<&[u8]>; ONCE.len()]> {
     let mut once = [None; ONCE.len()];
@@ -201,6 +209,19 @@ mod tests {
         let icc = IccData::parse(&de55).unwrap();
         assert_eq!(*icc.without(&CARD_TAGS), bytes("9F3602 00FF 7006 82020000 8400 9F3501 22"));
         assert_eq!(*icc.without(&[]), de55);
+    }
+
+    #[test]
+    fn some_tags_alone_stay_whole() {
+        let de55 = bytes("5A08 4761739001010119 9102 0102 7004 8A023030 7105 8603 010203 8A02 3030 95");
+        let only = |tags: &[Tag]| icc_only(&de55, tags);
+        assert_eq!(only(&[Tag::RESPONSE_CODE]), bytes("8A02 3030"), "none of a template's");
+        assert_eq!(
+            only(&[Tag::ISSUER_SCRIPT_1, Tag::ISSUER_AUTHENTICATION]),
+            bytes("9102 0102 7105 8603 010203"),
+            "in their order"
+        );
+        assert_eq!(only(&[Tag::TVR]), Vec::<u8>::new(), "cut off");
     }
 
     #[test]

@@ -7,11 +7,13 @@ use std::path::Path;
 
 use super::Sections;
 use super::file::Notes;
-use super::links::{ListenSection, PartyDraft, Reach};
+use super::links::{IssuerDraft, ListenSection, PartyDraft, Reach};
 use super::node::KeysSection;
 use crate::api::{Endpoint, Shown};
 use crate::crypto::{CryptoError, KeyPolicy, MasterKey, SecurityModule};
+use crate::switch::Cryptograms;
 use crate::tsp::{ApprovalRule, PanRange};
+use crate::vocab::Text;
 
 /// Everything between sections except keys.
 pub(super) fn across(sections: &Sections, notes: &Notes) {
@@ -22,6 +24,7 @@ pub(super) fn across(sections: &Sections, notes: &Notes) {
     merchants(sections, notes);
     clients(sections, notes);
     asked_and_told(sections, notes);
+    passing_issuers(sections, notes);
     for (key, reason) in sections.tsp.faults() {
         notes.note(&key, reason);
     }
@@ -264,6 +267,47 @@ fn private(path: &Path, key: &str, notes: &Notes) {
     if mode & 0o077 != 0 {
         let path = path.display();
         notes.note(key, format!("{path} has mode {mode:03o}; other users can read it: chmod 600"));
+    }
+}
+
+/// The issuers to which cards of a range lead.
+fn issuers_of<'a>(sections: &'a Sections, range: &'a PanRange) -> impl Iterator<Item = &'a IssuerDraft> {
+    let routes = sections.routes.iter().filter_map(|route| Some((route.bin?, route.issuer?)));
+    let wider = routes.clone().filter(|(bin, _)| bin.begins(range.bin.as_bytes()));
+    let nearest = wider.max_by_key(|(bin, _)| bin.as_bytes().len());
+    let within = routes.filter(|(bin, _)| range.bin.begins(bin.as_bytes()));
+    let links: Vec<_> = within.chain(nearest).map(|(_, issuer)| issuer).collect();
+    sections.issuers.iter().filter(move |issuer| issuer.party.link.is_some_and(|id| links.contains(&id)))
+}
+
+/// The products whose tokens' cryptograms their cards' issuers alone check.
+pub(super) fn products_of_passing_issuers(sections: &Sections) -> Vec<Text<16>> {
+    let ranges = sections.tsp.config.pan_ranges.iter();
+    let passes = |issuer: &IssuerDraft| issuer.cryptograms == Cryptograms::Passed;
+    ranges.filter(|range| issuers_of(sections, range).any(passes)).map(|range| range.product).collect()
+}
+
+/// A token says of which product it is, not of which issuer: who checks its cryptogram must be one for the whole product,
+/// and an issuer that checks them leaves no key here.
+fn passing_issuers(sections: &Sections, notes: &Notes) {
+    let (config, products) = (&sections.tsp.config, products_of_passing_issuers(sections));
+    for issuer in sections.issuers.iter().filter(|issuer| issuer.cryptograms == Cryptograms::Passed) {
+        if issuer.card_cryptograms.is_some() {
+            let reason = "\"pass\" goes with no card_cryptogram_profile: chip data go to it as they came";
+            notes.note(&format!("{}.cryptograms", issuer.party.path), reason);
+        }
+    }
+    for range in config.pan_ranges.iter().filter(|range| products.contains(&range.product)) {
+        for other in issuers_of(sections, range).filter(|it| it.cryptograms != Cryptograms::Passed) {
+            let reason = "must be \"pass\" as another issuer's whose cards are of the same product";
+            notes.note(&format!("{}.cryptograms", other.party.path), reason);
+        }
+    }
+    for (at, range) in config.token_ranges.iter().enumerate() {
+        if range.cryptograms.is_some() && products.contains(&range.product) {
+            let reason = "must not be there: an issuer of this product's cards checks cryptograms itself";
+            notes.note(&sections.tsp.key(&format!("token_ranges[{at}].cryptogram_profile")), reason);
+        }
     }
 }
 

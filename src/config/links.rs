@@ -10,7 +10,7 @@ use super::tokens::{cryptograms, endpoint};
 use crate::api::Endpoint;
 use crate::codec::{Dialect, FrameFormat, MOST_FRAME};
 use crate::link::{Backoff, ConnectionLimits, PoolConfig, SessionConfig, SignOn};
-use crate::switch::{AcquirerConfig, Identifiers, IssuerConfig, StandInTerms, TrackTwo, Wire};
+use crate::switch::{AcquirerConfig, Cryptograms, Identifiers, IssuerConfig, StandInTerms, TrackTwo, Wire};
 use crate::tsp::{ApprovalRule, CryptogramChoice};
 use crate::vocab::{Bin, EntryMode, InstitutionId, LinkId, MerchantCategory, TokenAssuranceMethod};
 
@@ -109,6 +109,7 @@ pub(super) struct IssuerDraft {
     enquiry_timeout: Duration,
     identifiers: Identifiers,
     track_two: TrackTwo,
+    pub(super) cryptograms: Cryptograms,
     connections: usize,
     backoff: Backoff,
     in_flight: u32,
@@ -180,6 +181,7 @@ impl IssuerDraft {
             enquiry_timeout: self.enquiry_timeout,
             identifiers: self.identifiers,
             track_two: self.track_two,
+            cryptograms: self.cryptograms,
             dedupes_repeats: self.dedupes_repeats,
             announce_cut_over: self.announce_cut_over,
             stand_in: self.stand_in,
@@ -228,6 +230,7 @@ pub(super) fn issuer(mut section: Section<'_>, dialects: &mut Dialects) -> Issue
     let timeout = section.need("timeout", duration);
     let identifiers = choice(&[("own", Identifiers::Own), ("pass", Identifiers::Pass)]);
     let track_two = choice(&[("drop", TrackTwo::Drop), ("rebuild", TrackTwo::Rebuild)]);
+    let cryptograms_of = choice(&[("check", Cryptograms::Checked), ("pass", Cryptograms::Passed)]);
     let in_flight = section.or("in_flight_per_connection", 1_024, number(1, 65_536));
     let silences = section.or("silences", 5, number(0, 1_000));
     let backoff = Backoff {
@@ -244,6 +247,7 @@ pub(super) fn issuer(mut section: Section<'_>, dialects: &mut Dialects) -> Issue
         enquiry_timeout: section.or("enquiry_timeout", Duration::from_secs(5), duration),
         identifiers: section.or("identifiers", Identifiers::Own, identifiers),
         track_two: section.or("track2", TrackTwo::Drop, track_two),
+        cryptograms: section.or("cryptograms", Cryptograms::Checked, cryptograms_of),
         connections: section.or("connections", 2, count(1, 1_000)),
         backoff,
         in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),

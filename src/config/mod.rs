@@ -196,8 +196,12 @@ fn sections(text: &str, notes: &Rc<Notes>, base: &Path, dialects: &mut Dialects)
 impl Sections {
     /// Everything, when nothing is missing.
     fn whole(self, security: Option<SecurityModule>) -> Option<Config> {
+        let passed = check::products_of_passing_issuers(&self);
         let issuers: Vec<_> = self.issuers.into_iter().map(IssuerDraft::whole).collect::<Option<_>>()?;
         let mut tsp = self.tsp.config;
+        for range in &mut tsp.token_ranges {
+            range.checked_by_issuer = passed.contains(&range.product);
+        }
         let mut notifications = self.notifications;
         notifications.receivers = self.tsp.receivers;
         for issuer in &issuers {

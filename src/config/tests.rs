@@ -372,6 +372,36 @@ fn a_range_s_cryptograms_need_a_profile_and_its_key() {
 }
 
 #[test]
+fn an_issuer_that_checks_cryptograms_itself_leaves_no_key_here() {
+    let directory = Directory::new();
+    let (issuer, other) = ("name = \"issuer-1\"", "name = \"issuer-2\"");
+    let pass = |name: &str| format!("{name}\ncryptograms = \"pass\"");
+    let keys = "cryptogram_profile = \"ccd-aes\"";
+    let text = directory.text();
+    assert_eq!(text.matches(issuer).count(), 1);
+    let bare: String = text.split_inclusive('\n').filter(|line| !line.starts_with("cryptogram_")).collect();
+    let faults = |text: &str| directory.parse(text).map(|_| ()).map_err(|found| found.to_string());
+    assert_eq!(faults(&bare.replace(issuer, &pass(issuer))), Ok(()));
+    let passed = directory.parse(&bare.replace(issuer, &pass(issuer))).unwrap();
+    let checked: Vec<bool> = passed.tsp.token_ranges.iter().map(|range| range.checked_by_issuer).collect();
+    assert_eq!(checked, [true, false], "of its product alone");
+    assert_eq!(passed.issuers[0].switch.cryptograms, crate::switch::Cryptograms::Passed);
+    let both_products = bare.replace("product = \"debit\"", "product = \"credit\"");
+    let anew =
+        "cryptograms = \"pass\"\ncard_cryptogram_profile = \"visa-cvn-18\"\ncard_cryptogram_key = \"x\"";
+    for (text, expected) in [
+        (text.replace(issuer, &pass(issuer)), "tsp.token_range[0].cryptogram_profile: must not be there"),
+        (both_products.replace(issuer, &pass(issuer)), "issuer[1].cryptograms: must be \"pass\""),
+        (bare.replace(issuer, &format!("{issuer}\n{anew}")), "issuer[0].cryptograms: \"pass\" goes with no"),
+        (bare.replace(other, &format!("{other}\ncryptograms = \"trust\"")), "issuer[1].cryptograms: must be"),
+    ] {
+        let found = faults(&text).unwrap_err();
+        assert!(found.contains(expected), "{expected}: {found}");
+    }
+    assert!(text.contains(keys));
+}
+
+#[test]
 fn parties_share_an_address_when_their_peers_differ() {
     let directory = Directory::new();
     let second = |peers: &str, framing: &str| {

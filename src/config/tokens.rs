@@ -179,6 +179,8 @@ fn token_range(mut section: Section<'_>, unread: &mut Unread) -> Option<TokenRan
         product: unread.or(&section, "product", product, Some(Text::default()))?,
         validity_years: unread.or(&section, "validity_years", years, Some(1))?,
         cryptograms,
+        // Put in once the issuers are read.
+        checked_by_issuer: false,
     };
     section.finish();
     Some(range)

@@ -155,6 +155,8 @@ pub struct OutcomeEntry {
     pub reversal: Option<StoredEntry>,
     /// The payment was approved in the issuer's place: what tells it so, after the reversal of what it may have got.
     pub advice: Option<StoredEntry>,
+    /// The vault record and the counter that the issuer found true, where it alone can check the token's cryptograms.
+    pub counter: Option<(u64, CounterTaken)>,
 }
 
 /// What kind of message is stored and forwarded.
@@ -268,8 +270,9 @@ pub struct EnquiryEntry {
     pub enquiry: EnquiryId,
 }
 
-/// Data elements that may be written down, and no others: a fixed list decides, so that track data, a PIN block or
-/// chip data cannot get into the journal by mistake.
+/// Data elements that may be written down, and no others: a fixed list decides, so that track data, a PIN block or what
+/// a chip said cannot get into the journal by mistake. Of DE 55 only what an issuer says to a chip can, by
+/// `keep_word_to_chip`.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Elements {
     /// The numbers that are here, a bit each.
@@ -288,6 +291,12 @@ const KEPT_BITS: u128 = {
     }
     bits
 };
+
+/// `KEPT_BITS`, and the element of an issuer's word to a chip.
+const READ_BITS: u128 = KEPT_BITS | bit(CHIP);
+
+/// The data element of what chip and issuer say to each other.
+const CHIP: u8 = 55;
 
 /// The bit of a data element; 0 for a number that none has.
 const fn bit(de: u8) -> u128 {
@@ -319,10 +328,18 @@ impl Elements {
     /// 120).
     #[inline]
     pub fn keep(&mut self, de: u8, value: &[u8]) -> bool {
+        KEPT_BITS & bit(de) != 0 && self.put(de, value)
+    }
+
+    /// Keeps, as DE 55, what an issuer says to a chip: the items of tags 91, 71, 72 and 8A, which name no card. False,
+    /// and nothing kept, when it is longer than 255 bytes.
+    pub fn keep_word_to_chip(&mut self, items: &[u8]) -> bool {
+        self.put(CHIP, items)
+    }
+
+    #[inline]
+    fn put(&mut self, de: u8, value: &[u8]) -> bool {
         let (Ok(length), bit) = (u8::try_from(value.len()), bit(de)) else { return false };
-        if KEPT_BITS & bit == 0 {
-            return false;
-        }
         if self.present & bit != 0 {
             self.drop_element(de);
         }
@@ -335,7 +352,7 @@ impl Elements {
     /// Takes over all of `other`, in place of what is here under the same numbers.
     pub fn extend(&mut self, other: &Self) {
         for (de, value) in other.iter() {
-            self.keep(de, value);
+            self.put(de, value);
         }
     }
 
@@ -397,7 +414,7 @@ impl Elements {
         let mut found = Self { present: 0, bytes: bytes.to_vec() };
         let (mut present, mut length) = (0, 0);
         for (de, value) in found.iter() {
-            if KEPT_BITS & bit(de) == 0 {
+            if READ_BITS & bit(de) == 0 {
                 return None;
             }
             present |= bit(de);
@@ -444,6 +461,17 @@ mod tests {
             assert_eq!(elements.get(never), None, "DE {never}");
         }
         assert!(!elements.keep(54, &[b'0'; 256]), "too long to be one");
+    }
+
+    #[test]
+    fn an_issuer_s_word_to_a_chip_is_kept_when_it_is_called_so() {
+        let mut elements = Elements::new();
+        assert!(elements.keep(39, b"00") && elements.keep_word_to_chip(&[0x8A, 2, b'0', b'0']));
+        let mut taken_over = Elements::new();
+        taken_over.extend(&elements);
+        assert_eq!(taken_over.get(55), Some(&[0x8A, 2, b'0', b'0'][..]));
+        assert_eq!(Elements::from_bytes(taken_over.as_bytes()), Some(taken_over));
+        assert!(!elements.keep_word_to_chip(&[0; 256]));
     }
 
     #[test]

@@ -338,6 +338,7 @@ pub(super) mod tests {
             approved: None,
             reversal,
             advice: None,
+            counter: None,
         }))
     }
 

@@ -1,4 +1,4 @@
-//! The binary layout of an entry, version 4. All numbers are little-endian; a text or byte string has its length in
+//! The binary layout of an entry, version 5; version 4 is read, too. All numbers are little-endian; a text or byte string has its length in
 //! front; an optional value has 0 or 1 in front. Once written, a number or letter here never changes its meaning:
 //! what must change gets a new version.
 
@@ -18,7 +18,10 @@ use crate::vocab::{
 };
 
 /// The layout that this program writes.
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
+
+/// The oldest that it reads. Its answers hold no word to a chip, and its outcomes no counter.
+const OLDEST: u8 = 4;
 
 /// Why bytes are no entry. It never repeats them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -39,8 +42,9 @@ impl Entry {
     /// # Errors
     /// `LayoutError` for an unknown version, a value that cannot be, or bytes too few or too many.
     pub fn decode(bytes: &[u8]) -> Result<Self, LayoutError> {
-        let mut from = Take { bytes, at: 0 };
-        if u8::take(&mut from)? != VERSION {
+        let mut from = Take { bytes, at: 0, version: VERSION };
+        from.version = u8::take(&mut from)?;
+        if !(OLDEST..=VERSION).contains(&from.version) {
             return Err(LayoutError { what: "layout version", at: 0 });
         }
         let entry = Self {
@@ -72,6 +76,7 @@ pub(super) fn encode_parts(
 struct Take<'a> {
     bytes: &'a [u8],
     at: usize,
+    version: u8,
 }
 
 impl<'a> Take<'a> {
@@ -252,7 +257,6 @@ structures! {
     RequestEntry {
         transaction original acquirer issuer elements card verdicts counter window moves_money settles
     }
-    OutcomeEntry { transaction outcome refusal answer approved reversal advice }
     StoredEntry {
         transaction original kind acquirer issuer elements original_data card verdicts window settles answer
     }
@@ -330,6 +334,43 @@ impl<T: Field> Field for Arc<T> {
     }
 }
 
+impl Field for OutcomeEntry {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.transaction.put(out);
+        self.outcome.put(out);
+        self.refusal.put(out);
+        self.answer.put(out);
+        self.approved.put(out);
+        self.reversal.put(out);
+        self.advice.put(out);
+        self.counter.put(out);
+    }
+
+    fn take(from: &mut Take<'_>) -> Result<Self, LayoutError> {
+        Ok(Self {
+            transaction: Field::take(from)?,
+            outcome: Field::take(from)?,
+            refusal: Field::take(from)?,
+            answer: Field::take(from)?,
+            approved: Field::take(from)?,
+            reversal: Field::take(from)?,
+            advice: Field::take(from)?,
+            counter: if from.version > OLDEST { Field::take(from)? } else { None },
+        })
+    }
+}
+
+impl Field for (u64, CounterTaken) {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.put(out);
+        self.1.put(out);
+    }
+
+    fn take(from: &mut Take<'_>) -> Result<Self, LayoutError> {
+        Ok((Field::take(from)?, Field::take(from)?))
+    }
+}
+
 impl Field for Vec<u8> {
     fn put(&self, out: &mut Vec<u8>) {
         u32::try_from(self.len()).unwrap_or(u32::MAX).put(out);
@@ -344,7 +385,7 @@ impl Field for Vec<u8> {
 
 impl Field for Elements {
     fn put(&self, out: &mut Vec<u8>) {
-        // 23 elements of at most 257 bytes.
+        // 24 elements of at most 257 bytes.
         u16::try_from(self.as_bytes().len()).unwrap_or_default().put(out);
         out.extend_from_slice(self.as_bytes());
     }
@@ -353,7 +394,9 @@ impl Field for Elements {
         let at = from.at;
         let length = u16::take(from)?;
         let bytes = from.bytes(usize::from(length), "elements")?;
-        Self::from_bytes(bytes).ok_or(LayoutError { what: "elements", at })
+        let elements = Self::from_bytes(bytes);
+        let elements = elements.filter(|it| from.version > OLDEST || it.get(55).is_none());
+        elements.ok_or(LayoutError { what: "elements", at })
     }
 }
 
@@ -624,7 +667,7 @@ pub(super) mod samples {
     }
 
     pub(crate) fn request() -> impl Strategy<Value = RequestEntry> {
-        let counter = proptest::option::of((any::<bool>(), 1..=u16::MAX, any::<[u8; 8]>()));
+        let counter = proptest::option::of(counter());
         (
             (any::<u64>(), proptest::option::of(any::<u64>()), acquirer(), issuer(), elements()),
             (card(), verdicts(), counter, window(), any::<[bool; 2]>()),
@@ -642,10 +685,7 @@ pub(super) mod samples {
                         elements,
                         card: card.into(),
                         verdicts,
-                        counter: counter.map(|(chip, atc, cryptogram)| {
-                            let series = if chip { CounterSeries::Chip } else { CounterSeries::Remote };
-                            CounterTaken { series, atc, cryptogram }
-                        }),
+                        counter,
                         window,
                         moves_money,
                         settles,
@@ -656,10 +696,11 @@ pub(super) mod samples {
 
     pub(crate) fn outcome() -> impl Strategy<Value = OutcomeEntry> {
         let refusal = proptest::option::of(0..Refusal::ALL.len());
-        let approved = proptest::option::of(any::<u64>());
+        let counter = proptest::option::of((any::<u64>(), counter()));
+        let approved = (proptest::option::of(any::<u64>()), counter);
         let owed = [0, 1].map(|_| proptest::option::of(stored()));
-        (any::<u64>(), an_outcome(), refusal, elements(), approved, owed).prop_map(
-            |(id, outcome, refusal, answer, approved, [reversal, advice])| OutcomeEntry {
+        (any::<u64>(), an_outcome(), refusal, answer(), approved, owed).prop_map(
+            |(id, outcome, refusal, answer, (approved, counter), [reversal, advice])| OutcomeEntry {
                 transaction: TransactionId(id),
                 outcome,
                 refusal: refusal.map(|at| Refusal::ALL[at]),
@@ -667,8 +708,24 @@ pub(super) mod samples {
                 approved: approved.map(|minor| Amount::new(minor, Currency::from_letters("EUR").unwrap())),
                 reversal,
                 advice,
+                counter,
             },
         )
+    }
+
+    fn counter() -> impl Strategy<Value = CounterTaken> {
+        (any::<bool>(), 1..=u16::MAX, any::<[u8; 8]>()).prop_map(|(chip, atc, cryptogram)| {
+            let series = if chip { CounterSeries::Chip } else { CounterSeries::Remote };
+            CounterTaken { series, atc, cryptogram }
+        })
+    }
+
+    fn answer() -> impl Strategy<Value = Elements> {
+        let word = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40));
+        (elements(), word).prop_map(|(mut elements, word)| {
+            assert!(word.is_none_or(|word| elements.keep_word_to_chip(&word)));
+            elements
+        })
     }
 
     pub(crate) fn stored() -> impl Strategy<Value = StoredEntry> {
@@ -756,8 +813,50 @@ mod tests {
         for refusal in Refusal::ALL {
             let mut bytes = Vec::new();
             refusal.put(&mut bytes);
-            assert_eq!(Refusal::take(&mut Take { bytes: &bytes, at: 0 }), Ok(*refusal));
+            let mut from = Take { bytes: &bytes, at: 0, version: VERSION };
+            assert_eq!(Refusal::take(&mut from), Ok(*refusal));
         }
+    }
+
+    #[test]
+    fn an_outcome_of_version_4_is_read_and_holds_nothing_newer() {
+        let mut answer = Elements::new();
+        answer.keep(39, b"00");
+        let counter = CounterTaken { series: CounterSeries::Chip, atc: 7, cryptogram: [8; 8] };
+        let outcome = OutcomeEntry {
+            transaction: TransactionId(1),
+            outcome: Outcome::Approved,
+            refusal: None,
+            answer,
+            approved: None,
+            reversal: None,
+            advice: None,
+            counter: None,
+        };
+        let entry = |outcome: &OutcomeEntry| {
+            let outcome = TransactionEntry::Outcome(Box::new(outcome.clone()));
+            let body = Body::Transaction(outcome);
+            Entry { number: EntryNumber(7), shard: ShardId(1), wall_time: Wall(2), body }
+        };
+        let written = |outcome: &OutcomeEntry| {
+            let mut bytes = Vec::new();
+            entry(outcome).encode(&mut bytes);
+            bytes
+        };
+        let mut old = written(&outcome);
+        old[0] = 4;
+        assert_eq!(old.pop(), Some(0), "no counter");
+        assert_eq!(Entry::decode(&old), Ok(entry(&outcome)));
+        let mut new = written(&OutcomeEntry { counter: Some((3, counter)), ..outcome.clone() });
+        new[0] = 4;
+        assert!(Entry::decode(&new).is_err());
+        let mut worded = outcome;
+        worded.answer.keep_word_to_chip(&[0x8A, 2, b'0', b'0']);
+        let mut new = written(&worded);
+        assert!(Entry::decode(&new).is_ok());
+        new.pop();
+        new[0] = 4;
+        assert_eq!(Entry::decode(&new).unwrap_err().what, "elements");
     }
 
     #[test]
@@ -773,7 +872,9 @@ mod tests {
         };
         let mut bytes = Vec::new();
         entry.encode(&mut bytes);
-        assert_eq!(hex::encode(&bytes), "040700000000000000010200000000000000".to_owned() + "03ea070b160300");
+        assert_eq!(hex::encode(&bytes), "050700000000000000010200000000000000".to_owned() + "03ea070b160300");
+        bytes[0] = 4;
+        assert_eq!(Entry::decode(&bytes), Ok(entry), "as it was before");
         bytes[0] = 3;
         assert_eq!(Entry::decode(&bytes), Err(LayoutError { what: "layout version", at: 0 }));
     }

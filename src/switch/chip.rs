@@ -1,9 +1,13 @@
 //! DE 55 of a token, as the switch looks at it and as it makes it: what the chip signed, the issuer's answer to it, and
 //! a cryptogram made anew for an issuer that knows no tokens.
 
+use std::borrow::Cow;
+
 use zeroize::Zeroizing;
 
-use crate::codec::{CARD_TAGS, DataElement, Dialect, IccData, Message, Tag, write_item};
+use crate::codec::{
+    CARD_TAGS, DataElement, Dialect, IccData, Message, Tag, icc_only, icc_without, write_item,
+};
 use crate::crypto::CryptogramKeys;
 use crate::tsp::{CardData, Detokenizer};
 use crate::vocab::{
@@ -116,6 +120,18 @@ pub(super) fn issuer_authentication(
     let mut out = Vec::with_capacity(12);
     write_item(Tag::ISSUER_AUTHENTICATION, made.as_bytes(), &mut out);
     Some(out)
+}
+
+/// What an issuer may say to a chip.
+const TO_CHIP: [Tag; 4] =
+    [Tag::ISSUER_AUTHENTICATION, Tag::ISSUER_SCRIPT_1, Tag::ISSUER_SCRIPT_2, Tag::RESPONSE_CODE];
+
+/// Of an issuer's DE 55 what it says to the chip, as it stands there, and nothing else; `None` where it says nothing, or
+/// what names a card besides.
+pub(super) fn word_to_chip(icc: &[u8]) -> Option<Vec<u8>> {
+    let said = icc_only(icc, &TO_CHIP);
+    let names_card = matches!(icc_without(&said, &CARD_TAGS), Cow::Owned(_));
+    (!said.is_empty() && !names_card).then_some(said)
 }
 
 /// A card in the terminal waits for the answer. One that was held against it is gone by then, unless the terminal

@@ -63,6 +63,15 @@ pub enum TrackTwo {
     Rebuild,
 }
 
+/// Who checks the chip cryptograms of an issuer's tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cryptograms {
+    /// The vault; what an issuer would say to the chip is under a key that the chip has not.
+    Checked,
+    /// The issuer: chip data go to it as they came, and what it says to the chip goes back.
+    Passed,
+}
+
 /// One issuer.
 #[derive(Debug, Clone)]
 pub struct IssuerConfig {
@@ -73,6 +82,7 @@ pub struct IssuerConfig {
     pub enquiry_timeout: Duration,
     pub identifiers: Identifiers,
     pub track_two: TrackTwo,
+    pub cryptograms: Cryptograms,
     /// It answers a repeat (xxx1) like the first and charges once: when a link is lost it is asked again.
     pub dedupes_repeats: bool,
     /// As an acquirer's.

@@ -26,7 +26,8 @@ pub use answered::{Answered, Share, ShareKind};
 pub use cards::Cards;
 pub use checkpoint::SwitchFold;
 pub use config::{
-    AcquirerConfig, Identifiers, IssuerConfig, Limits, StoreForwardConfig, SwitchConfig, TrackTwo,
+    AcquirerConfig, Cryptograms, Identifiers, IssuerConfig, Limits, StoreForwardConfig, SwitchConfig,
+    TrackTwo,
 };
 pub use core::{EnquiryOrder, Exception, ListedException, SwitchCore};
 pub use driver::{DurableSignal, HistoryLine, Operators, Switch, SwitchError, SwitchParts};

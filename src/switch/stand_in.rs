@@ -61,6 +61,9 @@ impl StandInTerms {
             self.entry_modes.is_empty() || mode.is_some_and(|mode| self.entry_modes.contains(&mode));
         let chip = mode.is_some_and(|mode| mode.has_chip_data());
         let verified = asking.routed.verdicts.of(Service::Cryptogram) == Some(VerdictResult::Good);
+        if asking.routed.is_for_issuer_to_check() {
+            return false;
+        }
         let token = asking.routed.card.token.as_ref();
         let assured = self.assurances.is_empty()
             || token.is_some_and(|token| self.assurances.contains(&token.assurance));

@@ -63,6 +63,21 @@ pub struct Routed {
     pub original: Option<Box<Original>>,
 }
 
+impl Routed {
+    /// Nobody here can check its cryptogram.
+    #[must_use]
+    pub(super) fn is_for_issuer_to_check(&self) -> bool {
+        self.verdicts.of(Service::Cryptogram) == Some(VerdictResult::NotVerified)
+    }
+
+    /// The vault record, and the counter of a cryptogram that its issuer has found true: it approved.
+    #[must_use]
+    pub(super) fn found_true(&self) -> Option<(u64, CounterTaken)> {
+        let counter = self.counter.filter(|_| self.is_for_issuer_to_check());
+        Some((self.card.token.as_ref()?.record, counter?))
+    }
+}
+
 /// An earlier transaction that a later one is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Original {
@@ -225,7 +240,7 @@ impl Transaction {
             elements: self.request.elements.clone(),
             card: routed.card.clone(),
             verdicts: routed.verdicts,
-            counter: routed.counter,
+            counter: routed.counter.filter(|_| !routed.is_for_issuer_to_check()),
             window: routed.window,
             moves_money: self.request.moves_money,
             settles: routed.settles,

@@ -246,6 +246,11 @@ impl Fold for TspFold {
                 {
                     self.fold_counter(token.record, counter, changes)?;
                 }
+                if let TransactionEntry::Outcome(outcome) = transaction
+                    && let Some((record, counter)) = outcome.counter
+                {
+                    self.fold_counter(record, counter, changes)?;
+                }
                 match meaning(transaction, entry.wall_time) {
                     Some(meaning) => self.fold_velocity(meaning, changes),
                     None => Ok(()),

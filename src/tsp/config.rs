@@ -98,8 +98,10 @@ pub struct TokenRange {
     pub product: Text<16>,
     /// How long a token is good for; its expiry does not follow the card's.
     pub validity_years: u16,
-    /// Without it no chip payment with a token of this range passes.
+    /// Without it, and unless its cards' issuer checks them, no chip payment with a token of this range passes.
     pub cryptograms: Option<CryptogramChoice>,
+    /// The issuer of its cards alone has the keys, and checks its tokens' cryptograms.
+    pub checked_by_issuer: bool,
 }
 
 impl TokenRange {
@@ -292,6 +294,7 @@ pub(crate) fn sample() -> TspConfig {
                 product: text(b"credit"),
                 validity_years: 3,
                 cryptograms,
+                checked_by_issuer: false,
             },
             TokenRange {
                 bin: bin(b"623529"),
@@ -299,6 +302,7 @@ pub(crate) fn sample() -> TspConfig {
                 product: text(b"debit"),
                 validity_years: 3,
                 cryptograms: None,
+                checked_by_issuer: false,
             },
         ],
         pan_ranges: vec![

@@ -2,13 +2,14 @@
 //! compare-and-set once the cryptogram was found true, so that a forged one burns nothing; recovered after a restart from
 //! the journal's transaction entries.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::stdx::bounded::BoundedMap;
 use crate::stdx::clock::Moment;
 use crate::stdx::lock::{Lock, Locks, StdLocks};
 use crate::stdx::maps::Map;
-use crate::vocab::{Amount, CounterSeries, CounterTaken, LinkId, TerminalId};
+use crate::vocab::{Amount, CounterSeries, CounterTaken, LinkId, TerminalId, TransactionId};
 
 /// Tokens are spread over so many locks. A payment holds one for some ten nanoseconds.
 const SHARDS: usize = 64;
@@ -70,6 +71,27 @@ pub(super) struct Counters<L: Locks = StdLocks> {
     shards: Box<[L::Of<Shard>]>,
     window: CounterWindow,
     resubmit_window: Duration,
+    /// Cryptograms on their way to the issuers that alone can check them. One lock for all of those.
+    held: L::Of<Held>,
+    /// Whether anything was ever held: where nothing was, an outcome asks no further.
+    holds: AtomicBool,
+}
+
+/// Cryptograms that nobody here can check, from their presentation to the issuer's word: such a one takes no counter,
+/// since a forged one would, and is with the issuer once at a time. No more than there are payments in flight.
+#[derive(Default)]
+struct Held {
+    by: Map<(u64, u16, [u8; 8]), TransactionId>,
+    of: Map<TransactionId, (u64, u16, [u8; 8])>,
+}
+
+impl Held {
+    fn free(&mut self, transaction: TransactionId) {
+        let Some(cryptogram) = self.of.remove(&transaction) else { return };
+        if self.by.get(&cryptogram) == Some(&transaction) {
+            self.by.remove(&cryptogram);
+        }
+    }
 }
 
 struct Shard {
@@ -161,7 +183,13 @@ impl Shard {
 impl<L: Locks> Counters<L> {
     pub(super) fn new(window: CounterWindow, resubmit_window: Duration) -> Self {
         let shard = || Shard { tokens: Map::default(), released: BoundedMap::with_capacity(RELEASED_MOST) };
-        Self { shards: (0..SHARDS).map(|_| L::Of::new(shard())).collect(), window, resubmit_window }
+        Self {
+            shards: (0..SHARDS).map(|_| L::Of::new(shard())).collect(),
+            window,
+            resubmit_window,
+            held: L::Of::new(Held::default()),
+            holds: AtomicBool::new(false),
+        }
     }
 
     /// What a counter is worth now: looked at before its cryptogram is, which takes longer.
@@ -202,15 +230,65 @@ impl<L: Locks> Counters<L> {
         taken.unwrap_or(Standing::OutOfRange)
     }
 
+    /// Holds a cryptogram that only its issuer can check: of any number of callers with the same one, a single one gets
+    /// `Free` until its payment has ended. Its counter is taken once the issuer approved.
+    pub(super) fn hold(&self, record: u64, counter: CounterTaken, transaction: TransactionId) -> Standing {
+        self.holds.store(true, Ordering::Relaxed);
+        let (place, window) = (kept_under(record, counter.series), self.window.of(counter.series));
+        let cryptogram = (place, counter.atc, counter.cryptogram);
+        let is_held = self.held.with(|held| {
+            let is_held = held.by.contains_key(&cryptogram);
+            if !is_held {
+                held.by.insert(cryptogram, transaction);
+                held.of.insert(transaction, cryptogram);
+            }
+            is_held
+        });
+        if is_held {
+            return Standing::Used;
+        }
+        // Another payment with it may have been approved since it was looked at: that took the counter before it let go.
+        let used = |shard: &mut Shard| shard.tokens.get(&place).copied().unwrap_or_default();
+        let standing = self.with(place, used).map(|used| used.standing(counter.atc, window));
+        let standing = standing.unwrap_or(Standing::OutOfRange);
+        if standing != Standing::Free {
+            self.held.with(|held| held.free(transaction));
+        }
+        standing
+    }
+
+    /// A payment has ended; `taken` is what its issuer found true, if it approved.
+    pub(super) fn ended(&self, transaction: TransactionId, taken: Option<(u64, CounterTaken)>) {
+        if let Some((record, counter)) = taken {
+            self.note(record, counter);
+        }
+        if self.holds.load(Ordering::Relaxed) {
+            self.held.with(|held| held.free(transaction));
+        }
+    }
+
     /// A taken counter led to nothing: whoever presented it may do so once more, for a while.
     pub(super) fn release(&self, record: u64, counter: CounterTaken, by: Presentation, now: Moment) {
+        if self.let_go(record, counter) {
+            return;
+        }
         let until = now.plus(self.resubmit_window);
         let released = Released { cryptogram: counter.cryptogram, by, until, again: false };
         let place = kept_under(record, counter.series);
         self.with(place, |shard| shard.released.insert((place, counter.atc), released));
     }
 
-    /// Marks what a journaled request took.
+    /// Lets go of a cryptogram that was held, if it was.
+    fn let_go(&self, record: u64, counter: CounterTaken) -> bool {
+        let cryptogram = (kept_under(record, counter.series), counter.atc, counter.cryptogram);
+        self.holds.load(Ordering::Relaxed)
+            && self.held.with(|held| {
+                let holder = held.by.remove(&cryptogram);
+                holder.is_some_and(|holder| held.of.remove(&holder).is_some())
+            })
+    }
+
+    /// Marks what a journaled request took, or its approval.
     pub(super) fn note(&self, record: u64, counter: CounterTaken) {
         let place = kept_under(record, counter.series);
         self.with(place, |shard| shard.tokens.entry(place).or_default().note(counter.atc));
@@ -317,6 +395,27 @@ mod tests {
                 assert_eq!(counters.take(1, counter(5, 1), &terminal, now), Free, "it led to nothing again");
             }
         }
+    }
+
+    #[test]
+    fn what_only_its_issuer_can_check_is_with_it_once_and_counts_once_approved() {
+        let counters = counters();
+        let hold = |atc, cryptogram, by| counters.hold(1, counter(atc, cryptogram), TransactionId(by));
+        assert_eq!((hold(5, 1, 10), hold(5, 1, 11)), (Free, Used));
+        assert_eq!(hold(5, 2, 12), Free, "another cryptogram, which may be the true one");
+        assert_eq!(counters.look(1, counter(5, 1), &at(b"TERM0001"), START), Free, "nothing was taken");
+        counters.ended(TransactionId(10), None);
+        assert_eq!(hold(5, 1, 13), Free, "the issuer said no, and may say so again");
+        counters.release(1, counter(5, 1), at(b"TERM0001"), START);
+        assert_eq!(hold(5, 1, 14), Free, "it was not forwarded");
+        counters.ended(TransactionId(13), None);
+        assert_eq!(hold(5, 1, 15), Used, "whose time is over lets go of nothing that is another's");
+        counters.ended(TransactionId(14), Some((1, counter(5, 1))));
+        for (atc, expected) in [(5, Used), (6, Free), (105, Free), (106, OutOfRange)] {
+            assert_eq!(hold(atc, 1, u64::from(atc) + 100), expected, "{atc}");
+        }
+        counters.ended(TransactionId(206), None);
+        assert_eq!(hold(106, 3, 300), OutOfRange, "what was not approved moves no window");
     }
 
     /// P7's place: of many threads that come with one cryptogram, one gets it.

@@ -12,6 +12,7 @@ use crate::vocab::{
     TokenRequestorId, TransactionId, VerdictResult, Verdicts, YearMonth,
 };
 
+use super::config::TokenRange;
 use super::controls::{DomainContext, DomainControls, check_requestor};
 use super::counters::{Counters, Presentation, Standing};
 use super::lifecycle::TokenStatus;
@@ -91,7 +92,8 @@ pub struct Detokenized {
     pub assurance: TokenAssuranceMethod,
     pub par: Option<Par>,
     pub verdicts: Verdicts,
-    /// To be journaled with the request: from that the counters are recovered after a restart.
+    /// What its cryptogram took: journaled with the request, or, where its verdict is that nobody here verified it, with
+    /// the issuer's approval. From that the counters are recovered after a restart.
     pub counter: Option<CounterTaken>,
 }
 
@@ -159,6 +161,9 @@ impl Detokenizer {
     /// An entry on its way into the journal: what did not come to an approval, or was reversed, counts no more.
     pub fn observe(&self, entry: &TransactionEntry, now: Now) {
         self.velocity.observe(entry, now.wall);
+        if let TransactionEntry::Outcome(outcome) = entry {
+            self.counters.ended(outcome.transaction, outcome.counter);
+        }
     }
 
     /// The issuer's answer to a token's true cryptogram; `None` for one that is not true, or that nobody here can answer.
@@ -187,7 +192,7 @@ impl Detokenizer {
     ) -> Result<Detokenized, Refusal> {
         let own = if mapping.narrowed { self.table.own_controls(mapping.record) } else { None };
         let own = own.as_deref();
-        let (_, keys) = self.keys.range(request.token.as_bytes()).ok_or(Refusal::UnknownToken)?;
+        let (range, keys) = self.keys.range(request.token.as_bytes()).ok_or(Refusal::UnknownToken)?;
         let domain = self.table.domain(mapping).ok_or(Refusal::VaultUnavailable)?;
         let mut findings =
             Findings { verdicts: Verdicts::default(), binding: request.purpose != Purpose::PastEvent };
@@ -198,7 +203,8 @@ impl Detokenizer {
         match request.remote() {
             None => {
                 let record = mapping.record;
-                self.look_at_chip((request, now.moment), keys.as_ref(), record, controls, &mut findings)?;
+                let keys = (range, keys.as_ref());
+                self.look_at_chip((request, now.moment), keys, record, controls, &mut findings)?;
             }
             Some(remote) => {
                 let place = (mapping.record, domain.requestor);
@@ -210,7 +216,8 @@ impl Detokenizer {
         // An envelope that does not open is damage: refused, never approved unverified.
         let card = open_card(&self.sealer, &aad, &mapping.sealed).map_err(|_| Refusal::VaultUnavailable)?;
         let is_true = findings.verdicts.of(Service::Cryptogram) == Some(VerdictResult::Good);
-        let counter = request.takes().filter(|_| is_true && findings.binding);
+        let held = range.checked_by_issuer && request.remote().is_none();
+        let counter = request.takes().filter(|_| (is_true || held) && findings.binding);
         // A refund takes nothing from what may be spent, and what has happened is not counted again.
         let rules = own.map_or(&[][..], |own| own.velocity.as_slice());
         let counts = !rules.is_empty() && request.purpose == Purpose::Purchase;
@@ -220,7 +227,11 @@ impl Detokenizer {
             findings.verdicts.note(Service::Velocity, VerdictResult::Good);
         }
         if let Some(counter) = counter {
-            let standing = self.counters.take(mapping.record, counter, &request.presentation(), now.moment);
+            let standing = if held {
+                self.counters.hold(mapping.record, counter, request.transaction)
+            } else {
+                self.counters.take(mapping.record, counter, &request.presentation(), now.moment)
+            };
             if standing != Standing::Free && counts {
                 self.velocity.give_back(mapping.record, request.transaction);
             }
@@ -243,7 +254,7 @@ impl Detokenizer {
     fn look_at_chip(
         &self,
         (request, now): (&DetokenizeRequest, Moment),
-        keys: Option<&CryptogramKeys>,
+        keys: (&TokenRange, Option<&CryptogramKeys>),
         record: u64,
         (controls, own): (&DomainControls, Option<&TokenControls>),
         findings: &mut Findings,

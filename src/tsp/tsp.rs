@@ -281,6 +281,12 @@ impl Tsp {
                 }
                 Ok(())
             }
+            Body::Transaction(TransactionEntry::Outcome(outcome)) => {
+                if let Some((record, counter)) = outcome.counter {
+                    self.counters.note(record, counter);
+                }
+                Ok(())
+            }
             Body::Transaction(_) | Body::CutOver(_) | Body::WindowClosed(_) | Body::Operator(_) => Ok(()),
         }
     }

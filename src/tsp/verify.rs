@@ -51,7 +51,7 @@ impl TokenKeys {
 pub(super) fn check_cryptogram(
     request: &DetokenizeRequest,
     required: bool,
-    keys: Option<&CryptogramKeys>,
+    (range, keys): (&TokenRange, Option<&CryptogramKeys>),
     standing: impl FnOnce(&ChipPayment) -> Standing,
 ) -> Result<VerdictResult, Refusal> {
     let Some(chip) = &request.chip else {
@@ -59,6 +59,11 @@ pub(super) fn check_cryptogram(
         let needed = request.purpose == Purpose::Purchase && (chip_entry || required);
         return if needed { Err(Refusal::CryptogramMissing) } else { Ok(VerdictResult::Absent) };
     };
+    if range.checked_by_issuer {
+        // What the issuer once found true leads to no second approval; what it will say of a new one is its own.
+        let used = refuse_used(standing(chip)).map(|()| VerdictResult::NotVerified);
+        return if request.purpose == Purpose::PastEvent { Ok(VerdictResult::NotVerified) } else { used };
+    }
     let Some(keys) = keys else {
         let needed = request.purpose == Purpose::Purchase;
         return if needed { Err(Refusal::CryptogramUnverifiable) } else { Ok(VerdictResult::NotVerified) };

@@ -68,7 +68,7 @@ fn the_demo_leaves_no_card_number_behind() {
 fn card_data_of_every_kind_stays_where_it_belongs() {
     let kept = tempfile::tempdir().unwrap();
     let dialect = Arc::new(dialect());
-    let issuer = issuer(&dialect);
+    let issuer = issuer(&dialect, |_| Vec::new());
     let config = init(&kept.path().join("switch"), [issuer.as_str(), "127.0.0.1:9"]);
     let daemon = Daemon::start(&config);
     let api = Api {
@@ -222,15 +222,15 @@ impl Search {
 }
 
 /// A peer of the daemon that speaks ASCII and remembers all that it got.
-struct Acquirer {
+pub(crate) struct Acquirer {
     stream: TcpStream,
     dialect: Arc<Dialect>,
     next: u32,
-    received: Vec<u8>,
+    pub(crate) received: Vec<u8>,
 }
 
 impl Acquirer {
-    fn connect(daemon: &Daemon, dialect: &Arc<Dialect>) -> Self {
+    pub(crate) fn connect(daemon: &Daemon, dialect: &Arc<Dialect>) -> Self {
         let stream = TcpStream::connect(&daemon.addresses["acquirer-1"]).unwrap();
         let next = 1_000 * u32::from(stream.local_addr().unwrap().port() % 900);
         let mut acquirer = Self { stream, dialect: Arc::clone(dialect), next, received: Vec::new() };
@@ -240,25 +240,35 @@ impl Acquirer {
     }
 
     /// Sends the message under a new number, and gives DE 39 of its answer.
-    fn pays(&mut self, message: &Message) -> String {
+    pub(crate) fn pays(&mut self, message: &Message) -> String {
+        let message = self.numbered(message);
+        text(self.asks(&message).get(DataElement::RESPONSE_CODE).unwrap()).to_owned()
+    }
+
+    /// The message under a new number, sent now.
+    pub(crate) fn numbered(&mut self, message: &Message) -> Message {
         self.next += 1;
         let number = format!("{:06}", self.next);
         let now = Clock::system().now().wall;
         let sent_at = tokenswitch::vocab::SentAt(now.seconds()).transmission_time().digits();
-        let message = set(message, &[(7, &sent_at), (11, number.as_bytes())]);
-        send(&mut self.stream, &self.dialect, &message);
+        set(message, &[(7, &sent_at), (11, number.as_bytes())])
+    }
+
+    /// Sends the message as it is, and gives its answer.
+    pub(crate) fn asks(&mut self, message: &Message) -> Message {
+        send(&mut self.stream, &self.dialect, message);
         loop {
             let frame = receive(&mut self.stream).expect("the daemon closed the connection");
             self.received.extend_from_slice(&frame);
             let answer = decode(&self.dialect, &frame).unwrap();
-            if answer.get(DataElement::STAN) == Some(number.as_bytes()) {
-                return text(answer.get(DataElement::RESPONSE_CODE).unwrap()).to_owned();
+            if answer.get(DataElement::STAN) == message.get(DataElement::STAN) {
+                return answer;
             }
         }
     }
 
     /// Pays until the issuer is signed on.
-    fn waits_for_the_issuer(&mut self) {
+    pub(crate) fn waits_for_the_issuer(&mut self) {
         let up = (0..3_000).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(10));
             self.pays(&payment(PAN, b"2912")) != "91"
@@ -274,40 +284,47 @@ impl Acquirer {
     }
 }
 
-/// An issuer that approves everything; gives its address.
-fn issuer(dialect: &Arc<Dialect>) -> String {
+/// What an issuer says besides that it approves.
+pub(crate) type Says = fn(&Message) -> Vec<u8>;
+
+/// An issuer that approves everything, with what it says to chips as DE 55; gives its address.
+pub(crate) fn issuer(dialect: &Arc<Dialect>, to_chip: Says) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let dialect = Arc::clone(dialect);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let dialect = Arc::clone(&dialect);
-            std::thread::spawn(move || approve(stream.unwrap(), &dialect));
+            std::thread::spawn(move || approve(stream.unwrap(), &dialect, to_chip));
         }
     });
     address
 }
 
-fn approve(mut stream: TcpStream, dialect: &Dialect) {
+fn approve(mut stream: TcpStream, dialect: &Dialect, to_chip: Says) {
     while let Some(frame) = receive(&mut stream) {
         let asked = decode(dialect, &frame).unwrap();
         let mut answer = Message::new(asked.mti().answer().unwrap());
         for element in asked.elements().filter(|element| dialect.echoes(asked.mti().class).has(*element)) {
             answer.set(element, asked.get(element).unwrap()).unwrap();
         }
+        let said = to_chip(&asked);
+        if !said.is_empty() {
+            answer.set(DataElement::ICC, &said).unwrap();
+        }
         send(&mut stream, dialect, &set(&answer, &[(39, b"00")]));
     }
 }
 
 /// The provisioning API, by hand.
-struct Api {
-    address: String,
-    credential: String,
+pub(crate) struct Api {
+    pub(crate) address: String,
+    pub(crate) credential: String,
 }
 
 impl Api {
     /// Status and body of the answer.
-    fn post(&self, body: &str) -> (u16, String) {
+    pub(crate) fn post(&self, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let request = format!(
             "POST /v1/tokens HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nX-Request-Id: leaks\r\n\
@@ -324,12 +341,12 @@ impl Api {
     }
 }
 
-fn dialect() -> Dialect {
+pub(crate) fn dialect() -> Dialect {
     let (name, text) = shipped_dialects().iter().find(|(name, _)| *name == "iso87-ascii").unwrap();
     Dialect::from_toml(name, text).unwrap()
 }
 
-fn payment(account: &[u8], expiry: &[u8]) -> Message {
+pub(crate) fn payment(account: &[u8], expiry: &[u8]) -> Message {
     set(
         &Message::new(mti("0200")),
         &[
@@ -357,7 +374,7 @@ fn with_tracks(message: &Message, account: &[u8], expiry: &str) -> Message {
     set(message, &[(35, track_2.as_bytes()), (36, track_3.as_bytes()), (45, track_1.as_bytes())])
 }
 
-fn set(message: &Message, values: &[(u8, &[u8])]) -> Message {
+pub(crate) fn set(message: &Message, values: &[(u8, &[u8])]) -> Message {
     let mut message = message.clone();
     for (number, value) in values {
         message.set(DataElement::new(*number).unwrap(), value).unwrap();
@@ -369,7 +386,7 @@ fn mti(digits: &str) -> Mti {
     Mti::parse(digits.as_bytes()).unwrap()
 }
 
-fn text(bytes: &[u8]) -> &str {
+pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 

@@ -28,6 +28,7 @@ mod notifications;
 mod openapi;
 mod overload;
 mod parts;
+mod passed;
 mod peers;
 mod players;
 mod provisioning;

@@ -58,6 +58,7 @@ pub(crate) fn config() -> TspConfig {
             product,
             validity_years: 3,
             cryptograms: None,
+            checked_by_issuer: false,
         }],
         pan_ranges: vec![PanRange {
             bin: bin(b"476173"),

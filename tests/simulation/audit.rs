@@ -513,10 +513,9 @@ impl Audit {
     fn cryptograms(&self) -> Result<(), Broken> {
         let mut approved: BTreeMap<(u64, CounterSeries, u16), TransactionId> = BTreeMap::new();
         for (id, request) in &self.requests {
-            let (Some(token), Some(counter)) = (&request.card.token, request.counter) else { continue };
-            if !self.outcomes.get(id).is_some_and(|outcome| is_approved(outcome.outcome)) {
-                continue;
-            }
+            let Some(outcome) = self.outcomes.get(id).filter(|it| is_approved(it.outcome)) else { continue };
+            let taken = outcome.counter.map(|(_, counter)| counter).or(request.counter);
+            let (Some(token), Some(counter)) = (&request.card.token, taken) else { continue };
             let before = approved.insert((token.record, counter.series, counter.atc), *id);
             ensure(before.is_none(), "P7", || {
                 format!("{id} and {before:?} were approved for one cryptogram")

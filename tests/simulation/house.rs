@@ -13,8 +13,8 @@ use tokenswitch::link::{Inbox, Outbox};
 use tokenswitch::stdx::clock::Now;
 use tokenswitch::stdx::random::Entropy;
 use tokenswitch::switch::{
-    AskedEnquiry, Cards, EntryLog, Happened, History, Limits, LogFault, Node, NodeParts, Recovered, Recovery,
-    SwitchConfig, Unfinished,
+    AskedEnquiry, Cards, Cryptograms, EntryLog, Happened, History, Limits, LogFault, Node, NodeParts,
+    Recovered, Recovery, SwitchConfig, Unfinished,
 };
 use tokenswitch::tsp::{
     Action, Answer, CallId, CodeDelivery, Command, Detokenizer, EnquiryReply, IssuerWord, Tsp,
@@ -22,7 +22,7 @@ use tokenswitch::tsp::{
 use tokenswitch::vocab::{BusinessDate, SettlementWindow, ShardId};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::setting::{ACQUIRERS, ISSUERS, issuer_keys, pool_of, tsp_config, wire_of};
+use crate::setting::{ACQUIRERS, ISSUERS, issuer_keys, pool_of, tsp_config_beside, wire_of};
 
 /// So many enquiries may be outstanding.
 const ENQUIRIES: usize = 256;
@@ -223,7 +223,7 @@ impl House {
             entropy: Entropy::seeded(seed ^ 1),
         };
         let (journal, writer, found) = Journal::stepped(setup)?;
-        let mut tsp = Tsp::new(tsp_config(), &module).expect("a good configuration");
+        let mut tsp = Tsp::new(tsp_config_beside(&config), &module).expect("a good configuration");
         let cards = Cards::new(module.data_sealer(), seed ^ 2);
         let window = SettlementWindow { date: BusinessDate::of(now.wall), sequence: 1 };
         let history = Remembered::new();
@@ -244,6 +244,8 @@ impl House {
         let mut first = Vec::new();
         let (core, recovered) = recovery.finish(now, &mut first).expect("what was open opens");
         let appended = Arc::new(AtomicU64::new(found.last.0));
+        let second_checks = config.issuers[&ISSUERS[1]].cryptograms == Cryptograms::Passed;
+        let card_keys = if second_checks { vec![] } else { vec![(ISSUERS[1], issuer_keys())] };
         let node = Node::new(NodeParts {
             config,
             core,
@@ -251,7 +253,7 @@ impl House {
             issuers: ISSUERS.iter().map(|link| (*link, wire_of(*link), pool_of(*link))).collect(),
             detokenizer: tsp.detokenizer(),
             cards,
-            card_keys: vec![(ISSUERS[1], issuer_keys())],
+            card_keys,
             log: Box::new(CountedLog { appender: journal.appender(), appended: Arc::clone(&appended) }),
             history: Box::new(history.clone()),
             entropy: Entropy::seeded(seed ^ 3),

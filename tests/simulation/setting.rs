@@ -9,8 +9,8 @@ use tokenswitch::link::{Backoff, PoolConfig, SessionConfig, SignOn};
 use tokenswitch::sim::{EnquiryAnswer, EnquiryRule, TestCard, TestMerchant, test_cards, test_merchants};
 use tokenswitch::stdx::clock::Wall;
 use tokenswitch::switch::{
-    AcquirerConfig, Identifiers, IssuerConfig, Limits, RouteTable, StoreForwardConfig, SwitchConfig,
-    TrackTwo, Wire,
+    AcquirerConfig, Cryptograms, Identifiers, IssuerConfig, Limits, RouteTable, StoreForwardConfig,
+    SwitchConfig, TrackTwo, Wire,
 };
 use tokenswitch::tsp::{
     Activation, ApprovalRule, CounterWindow, CryptogramChoice, DomainControls, IssuerRule, PanRange,
@@ -92,6 +92,24 @@ pub(crate) fn institution_of(acquirer: usize) -> InstitutionId {
     InstitutionId::parse(INSTITUTIONS[acquirer]).expect("digits")
 }
 
+/// As `switch_config`, with an issuer that alone can check its tokens' cryptograms.
+pub(crate) fn checking_config(issuer: LinkId) -> SwitchConfig {
+    let mut config = switch_config();
+    config.issuers.get_mut(&issuer).expect("it is there").cryptograms = Cryptograms::Passed;
+    config
+}
+
+/// As `tsp_config`, for a switch with this configuration: who checks an issuer's tokens' cryptograms.
+pub(crate) fn tsp_config_beside(config: &SwitchConfig) -> TspConfig {
+    let mut vault = tsp_config();
+    for (range, issuer) in vault.token_ranges.iter_mut().zip(ISSUERS) {
+        if config.issuers.get(&issuer).is_some_and(|it| it.cryptograms == Cryptograms::Passed) {
+            (range.cryptograms, range.checked_by_issuer) = (None, true);
+        }
+    }
+    vault
+}
+
 /// As `switch_config`, with acquirers' identifiers on the issuers' side, too.
 pub(crate) fn passing_config() -> SwitchConfig {
     let mut config = switch_config();
@@ -120,6 +138,7 @@ pub(crate) fn switch_config() -> SwitchConfig {
             enquiry_timeout: ISSUER_TIMEOUT,
             identifiers: Identifiers::Own,
             track_two: TrackTwo::Drop,
+            cryptograms: Cryptograms::Checked,
             dedupes_repeats: *link == ISSUERS[1],
             announce_cut_over: *link == ISSUERS[0],
             stand_in: None,
@@ -167,6 +186,7 @@ pub(crate) fn tsp_config() -> TspConfig {
                 product: text(b"credit"),
                 validity_years: 3,
                 cryptograms,
+                checked_by_issuer: false,
             },
             TokenRange {
                 bin: bin(b"623529"),
@@ -174,6 +194,7 @@ pub(crate) fn tsp_config() -> TspConfig {
                 product: text(b"debit"),
                 validity_years: 3,
                 cryptograms,
+                checked_by_issuer: false,
             },
         ],
         pan_ranges: vec![

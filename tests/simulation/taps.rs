@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use tokenswitch::codec::{DataElement, IccData, Message, Tag};
+use tokenswitch::journal::JournalConfig;
 use tokenswitch::vocab::{IssuerData, PanSequenceNumber};
 
 use crate::desk::{Desk, FIRST, PARTIAL, SECOND, answer_to, get, repeat, set, tagged};
 use crate::house::Crash;
-use crate::setting::{RESUBMIT_WINDOW, card_key, issuer_keys};
+use crate::setting::{ISSUERS, RESUBMIT_WINDOW, card_key, checking_config, issuer_keys};
 
 /// How a tap's chip data differ from good ones.
 type Change = fn(&mut Vec<u8>);
@@ -257,4 +258,94 @@ fn an_issuer_that_knows_its_own_cards_only_gets_a_cryptogram_of_the_card() {
     let pan = desk.behind.pan.expose_digits();
     assert_eq!(issuer_keys().verify(pan, PanSequenceNumber::ZERO, &chip), Ok(()));
     assert!(icc.get(Tag::PAN).is_none() && icc.get(Tag::SEQUENCE_NUMBER).is_none());
+}
+
+/// A desk at whose issuer tokens' cryptograms are checked.
+fn at_checking_issuer() -> Desk {
+    Desk::with(checking_config(ISSUERS[0]), JournalConfig::default().queue_bytes)
+}
+
+/// The tap's DE 55 with what names the token, too.
+fn whole_chip(desk: &Desk, counter: u16) -> Vec<u8> {
+    let number = hex::decode(desk.token.token.as_str()).expect("an even number of digits");
+    [tagged(&[(&[0x5A], &number), (&[0x5F, 0x34], &[1])]), desk.chip(counter)].concat()
+}
+
+#[test]
+fn an_issuer_that_checks_them_itself_gets_chip_data_as_they_came_and_its_word_goes_back() {
+    let word = tagged(&[(&[0x91], &[7; 10]), (&[0x71], &[0x86, 2, 0x84, 0x24]), (&[0x8A], b"00")]);
+    let besides = tagged(&[(&[0x9F, 0x10], &[1, 2, 3]), (&[0x9F, 0x7C], &[4])]);
+    let mut desk = at_checking_issuer();
+    let pan = hex::decode(desk.behind.pan.expose_digits()).expect("sixteen digits");
+    let named = tagged(&[(&[0x5A], &pan)]);
+    let inside = tagged(&[(&[0x91], &[7; 10]), (&[0x72], &[&[0x5A, 8][..], &pan].concat())]);
+    let hidden = tagged(&[(&[0x91], &[7; 10]), (&[0x72], &[&[0x86, 8][..], &pan].concat())]);
+    for (counter, says, expected) in [
+        (1, word.clone(), Some(&word)),
+        (2, [besides.as_slice(), &word, &named].concat(), Some(&word)),
+        (3, besides, None),
+        (4, inside, None),
+        (5, hidden, None),
+        (6, Vec::new(), None),
+    ] {
+        let mut tap = desk.tap(u32::from(counter), counter);
+        let chip = whole_chip(&desk, counter);
+        tap.set(DataElement::ICC, &chip).expect("it fits");
+        desk.send(FIRST, &tap);
+        let (connection, asked) = desk.asked();
+        assert_eq!(asked.get(DataElement::ICC), Some(chip.as_slice()), "{counter}");
+        assert_eq!(get(&asked, 2).as_bytes(), desk.behind.pan.expose_digits());
+        assert!(get(&asked, 63).contains("CU"), "{}", get(&asked, 63));
+        let mut answer = answer_to(&asked, "00");
+        if !says.is_empty() {
+            answer.set(DataElement::ICC, &says).expect("it fits");
+        }
+        desk.send(connection, &answer);
+        let answer = desk.answer();
+        assert_eq!(
+            (get(&answer, 39).as_str(), answer.get(DataElement::ICC)),
+            ("00", expected.map(Vec::as_slice)),
+            "{counter}"
+        );
+        desk.send(FIRST, &repeat(&tap));
+        assert_eq!(desk.answer().get(DataElement::ICC), expected.map(Vec::as_slice), "{counter}: a repeat");
+        desk = desk.restart(Crash::Unsynced);
+        desk.send(FIRST, &repeat(&tap));
+        assert_eq!(
+            desk.answer().get(DataElement::ICC),
+            expected.map(Vec::as_slice),
+            "{counter}: after a restart"
+        );
+    }
+}
+
+#[test]
+fn what_the_issuer_alone_can_check_leads_to_one_approval_and_forgeries_burn_nothing() {
+    let mut desk = at_checking_issuer();
+    let mut forged = desk.tap(1, 900);
+    let mut chip = desk.chip(900);
+    changed(&mut chip, &[0x9F, 0x26]);
+    forged.set(DataElement::ICC, &chip).expect("it fits");
+    desk.send(FIRST, &forged);
+    let (connection, asked) = desk.asked();
+    desk.send(connection, &answer_to(&asked, "05"));
+    assert_eq!(get(&desk.answer(), 39), "05", "the issuer says so");
+    desk.push(FIRST, &desk.tap(2, 7));
+    desk.push(SECOND, &desk.tap(3, 7));
+    desk.settle();
+    let (connection, asked) = desk.asked();
+    assert_eq!(get(&desk.answer(), 39), "59", "in one batch");
+    desk.send(connection, &answer_to(&asked, "51"));
+    assert_eq!(get(&desk.answer(), 39), "51");
+    desk.send(FIRST, &desk.tap(4, 7));
+    let (connection, asked) = desk.asked();
+    desk.send(connection, &answer_to(&asked, "00"));
+    assert_eq!(get(&desk.answer(), 39), "00", "it led to no approval before");
+    desk.send(FIRST, &desk.tap(5, 7));
+    assert_eq!(get(&desk.answer(), 39), "59");
+    let mut desk = desk.restart(Crash::Unsynced);
+    desk.send(FIRST, &desk.tap(6, 7));
+    assert_eq!(get(&desk.answer(), 39), "59", "after a restart");
+    desk.send(FIRST, &desk.tap(7, 8));
+    assert_eq!(desk.sent_to_issuers().len(), 1);
 }

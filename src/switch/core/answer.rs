@@ -108,6 +108,7 @@ impl SwitchCore {
             elements.extend(&conclusion.elements);
             conclusion.elements = elements;
         }
+        let approved = matches!(conclusion.outcome, Outcome::Approved | Outcome::ApprovedPartly);
         let entry = OutcomeEntry {
             transaction: id,
             outcome: conclusion.outcome,
@@ -116,6 +117,7 @@ impl SwitchCore {
             approved: conclusion.approved,
             reversal: conclusion.reversal.as_deref().cloned(),
             advice: conclusion.advice.as_deref().cloned(),
+            counter: transaction.routed.as_ref().filter(|_| approved).and_then(Routed::found_true),
         };
         let window = transaction.routed.as_ref().map(|routed| routed.window);
         let original = transaction.routed.as_ref().and_then(|routed| routed.original.clone());

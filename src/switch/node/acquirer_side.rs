@@ -332,7 +332,11 @@ fn answer_message(
     {
         message.set(DataElement::PAN, card.pan.expose_digits()).ok()?;
     }
-    set_all(message, &answer.elements, |element| extent == Extent::Full || ALWAYS_GIVEN.has(element))?;
+    let given = |element| match element {
+        DataElement::ICC => extent == Extent::Full && dialect.field(element).is_some(),
+        _ => extent == Extent::Full || ALWAYS_GIVEN.has(element),
+    };
+    set_all(message, &answer.elements, given)?;
     let code = match answer.kind {
         AnswerKind::Refused(refusal) => Some(dialect.response_code(refusal)),
         AnswerKind::Accepted => Some(dialect.approved()),

@@ -14,8 +14,8 @@ use crate::vocab::{
     LinkId, MessageClass, Refusal, Service, SettlementWindow, Track2, TransactionId, VerdictResult, Verdicts,
 };
 
-use super::super::chip::regenerated;
-use super::super::config::TrackTwo;
+use super::super::chip::{regenerated, word_to_chip};
+use super::super::config::{Cryptograms, TrackTwo};
 use super::super::event::{Delivery, Event, IssuerAnswer};
 use super::super::transaction::Routed;
 use super::{Node, Sent, Wire};
@@ -65,9 +65,10 @@ impl Node {
         let issuer = routed.leg.link;
         let wire = self.wire(issuer)?.clone();
         let held = self.held.get(&id)?;
-        let track_two = self.config.issuers.get(&issuer)?.track_two;
+        let config = self.config.issuers.get(&issuer)?;
+        let (track_two, cryptograms) = (config.track_two, config.cryptograms);
         let card = held.card.as_ref()?;
-        let manner = Manner { track_two, card_keys: self.card_keys.get(&issuer) };
+        let manner = Manner { track_two, cryptograms, card_keys: self.card_keys.get(&issuer) };
         if let Err(error) = issuer_message(&held.message, card, routed, manner, &wire, message) {
             tracing::error!(transaction = %id, %error, "a request cannot be said in the issuer's dialect");
             self.counts.unencodable += 1;
@@ -172,6 +173,11 @@ impl Node {
                 elements.keep(element.number(), value);
             }
         }
+        let passes =
+            || self.config.issuers.get(&link).is_some_and(|it| it.cryptograms == Cryptograms::Passed);
+        if let Some(said) = message.get(DataElement::ICC).filter(|_| passes()).and_then(word_to_chip) {
+            elements.keep_word_to_chip(&said);
+        }
         Some(IssuerAnswer {
             link,
             mti: message.mti(),
@@ -215,6 +221,7 @@ impl Node {
 #[derive(Clone, Copy)]
 struct Manner<'a> {
     track_two: TrackTwo,
+    cryptograms: Cryptograms,
     /// Of an issuer that wants cryptograms of its own cards: their keys.
     card_keys: Option<&'a CryptogramKeys>,
 }
@@ -236,7 +243,10 @@ fn issuer_message(
     if of_token {
         set_card(message, card)?;
         let is_true = verdicts.of(Service::Cryptogram) == Some(VerdictResult::Good);
-        if set_chip(message, asked, card, manner.card_keys.filter(|_| is_true))? {
+        if manner.cryptograms == Cryptograms::Passed {
+            // The issuer derives the chip's key from the token and its sequence number, which stand in it.
+            message.copy(DataElement::ICC, asked)?;
+        } else if set_chip(message, asked, card, manner.card_keys.filter(|_| is_true))? {
             verdicts.note(Service::Cryptogram, VerdictResult::Regenerated);
         }
         if manner.track_two == TrackTwo::Rebuild && rebuild_track(message, asked, card)? {

@@ -373,6 +373,7 @@ fn entries_of(
             approved: approved.map(euro),
             reversal,
             advice: None,
+            counter: None,
         }))
     };
     let follow = match after {

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::super::table::{BATCH, TableWriter};
 use super::*;
-use crate::vocab::{Amount, ChipPayment, Currency, Refusal, Service, VerdictResult};
+use crate::journal::{Body, Elements, Entry, EntryNumber, OutcomeEntry, TransactionEntry};
+use crate::vocab::{Amount, ChipPayment, Currency, Outcome, Refusal, Service, ShardId, VerdictResult};
 
 fn one(bench: &Bench, request: DetokenizeRequest) -> Result<Detokenized, Refusal> {
     let mut out = Vec::new();
@@ -33,6 +34,64 @@ fn a_good_token_leads_to_its_card() {
     let aad = CardAad::vault(&token.token, found.record, found.mapping_version);
     let sealer = crate::crypto::SecurityModule::sample().unwrap().data_sealer();
     assert_eq!(open_card(&sealer, &aad, &found.sealed).unwrap(), found.card, "the envelope for the journal");
+}
+
+/// How a payment with a passed cryptogram ends.
+fn ended(request: &DetokenizeRequest, found: Option<&Detokenized>) -> TransactionEntry {
+    let approved = found.map(|found| (found.record, found.counter.unwrap()));
+    TransactionEntry::Outcome(Box::new(OutcomeEntry {
+        transaction: request.transaction,
+        outcome: if approved.is_some() { Outcome::Approved } else { Outcome::Declined },
+        refusal: None,
+        answer: Elements::new(),
+        approved: None,
+        reversal: None,
+        advice: None,
+        counter: approved,
+    }))
+}
+
+#[test]
+fn what_only_the_issuer_can_check_is_told_as_not_verified_and_counts_once_it_approved() {
+    let mut bench = Bench::with(|config| {
+        config.token_ranges[0].cryptograms = None;
+        config.token_ranges[0].checked_by_issuer = true;
+    });
+    let token = issued(&mut bench);
+    let another = |transaction: u64, atc: u16, forgery: u8| {
+        let mut request = DetokenizeRequest { transaction: TransactionId(transaction), ..tap(&token, atc) };
+        request.chip = request.chip.map(|chip| ChipPayment { cryptogram: [forgery; 8], ..chip });
+        request
+    };
+    let first = another(1, 7, 1);
+    let found = one(&bench, first.clone()).unwrap();
+    assert_eq!(found.verdicts.of(Service::Cryptogram), Some(VerdictResult::NotVerified));
+    let used = Err(Refusal::CryptogramReplayed);
+    assert_eq!(one(&bench, another(2, 7, 1)).map(|_| ()), used, "it is with the issuer");
+    bench.tsp.detokenizer().observe(&ended(&first, None), bench.now);
+    let second = another(3, 7, 1);
+    let found = one(&bench, second.clone()).unwrap();
+    one(&bench, another(4, 7, 2)).expect("which of two is the true one the issuer says");
+    let approved = ended(&second, Some(&found));
+    bench.tsp.detokenizer().observe(&approved, bench.now);
+    for (transaction, atc, expected) in
+        [(5, 7, used), (6, 108, Err(Refusal::CounterOutOfRange)), (7, 107, Ok(()))]
+    {
+        assert_eq!(one(&bench, another(transaction, atc, 3)).map(|_| ()), expected, "{atc}");
+    }
+    assert_eq!(
+        one(&bench, DetokenizeRequest { chip: None, ..another(8, 9, 1) }).map(|_| ()),
+        Err(Refusal::CryptogramMissing)
+    );
+    let late = DetokenizeRequest { purpose: Purpose::PastEvent, ..another(9, 7, 1) };
+    assert_eq!(one(&bench, late).unwrap().counter, None, "what has happened takes nothing");
+
+    let mut after = bench.recovered(usize::MAX);
+    let body = Body::Transaction(approved);
+    let entry = Entry { number: EntryNumber(9), shard: ShardId(0), wall_time: TODAY, body };
+    after.replay(&entry).unwrap();
+    bench.tsp = after;
+    assert_eq!(one(&bench, another(10, 7, 1)).map(|_| ()), used, "also after a restart");
 }
 
 /// What happens to the token before the payment.

@@ -15,7 +15,7 @@ use tokenswitch::journal::{Body, JournalError, MemoryDisk};
 use tokenswitch::link::{CloseReason, ConnectionId, Inbox, LinkCommand, Outbox};
 use tokenswitch::sim::{self, AcquirerSimulator, IssuerSimulator, Phone, PresentedCard, Record, reconcile};
 use tokenswitch::stdx::clock::{Moment, Now};
-use tokenswitch::switch::{LogFault, SwitchConfig};
+use tokenswitch::switch::{Cryptograms, LogFault, SwitchConfig};
 use tokenswitch::vocab::{LinkId, Pan};
 
 use self::peers::{acquirer, issuer};
@@ -47,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) troubles: Troubles,
     /// Whether acquirers' identifiers pass to issuers.
     pub(crate) pass: bool,
+    /// Whether the first issuer alone can check its tokens' cryptograms.
+    pub(crate) issuer_checks: bool,
 }
 
 /// What a run came to.
@@ -227,7 +229,12 @@ type Step = Result<(), Broken>;
 const QUEUE_BYTES: usize = 4 << 20;
 
 fn config_of(plan: Plan) -> SwitchConfig {
-    if plan.pass { passing_config() } else { switch_config() }
+    let mut config = if plan.pass { passing_config() } else { switch_config() };
+    if plan.issuer_checks {
+        // Whose tokens' cryptograms nobody else can check.
+        config.issuers.get_mut(&ISSUERS[0]).expect("it is there").cryptograms = Cryptograms::Passed;
+    }
+    config
 }
 
 /// Runs one plan to its end.
