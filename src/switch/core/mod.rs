@@ -36,8 +36,10 @@ pub use enquiry::EnquiryOrder;
 pub use operator::{Exception, ListedException};
 
 use std::collections::VecDeque;
+use std::hint::black_box;
 use std::sync::Arc;
 
+use crate::codec::DataElement;
 use crate::journal::{
     Elements, HistoryQuestion, OutcomeEntry, StoredEntry, TombstoneEntry, TransactionEntry,
 };
@@ -230,17 +232,36 @@ impl SwitchCore {
         }
     }
 
-    /// Brings what these events will ask for into the processor's cache, all of it together. It changes nothing.
-    pub fn look_ahead<'a>(&self, events: impl Iterator<Item = &'a Event>) {
+    /// Brings what these events will ask for into the processor's cache: one kind of place after the other, so that none
+    /// is waited for by itself. It changes nothing.
+    pub fn look_ahead<'a>(&self, events: impl Iterator<Item = &'a Event> + Clone) {
+        let answered = events.clone().filter_map(|event| self.in_flight_for(event));
         let mut answers = 0;
+        for transaction in answered.clone() {
+            black_box(transaction.state);
+            answers += 1;
+        }
+        for transaction in answered.clone() {
+            black_box(transaction.request.transaction);
+        }
+        for transaction in answered {
+            black_box(transaction.request.elements.get(DataElement::RRN.number()));
+        }
         for event in events {
-            match event {
-                Event::Received { request, .. } => self.index.touch(request),
-                Event::Answered(_) => answers += 1,
-                _ => {}
+            if let Event::Received { request, .. } = event {
+                self.index.touch(request);
             }
         }
         self.answered.touch_leaving(answers, &self.index);
+    }
+
+    /// The request in flight that an issuer's answer names.
+    fn in_flight_for(&self, event: &Event) -> Option<&Transaction> {
+        let Event::Answered(answer) = event else { return None };
+        match self.outstanding.get(&(answer.link, answer.stan)) {
+            Some(Outstanding::Payment(id)) => self.in_flight.get(id).map(Box::as_ref),
+            _ => None,
+        }
     }
 
     /// From here on new requests are refused; what is in flight goes on.
