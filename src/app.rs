@@ -1,6 +1,8 @@
 //! The composition root: `App::start` builds and wires every part of the daemon, once, and `RunningApp::stop` takes
 //! it down in order. Daemon, demo and tests start the same one.
 
+mod recall;
+
 use std::fs::{DirBuilder, File};
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -16,17 +18,16 @@ use crate::api::{
 use crate::config::{Config, TlsFiles, TlsMaterial};
 use crate::crypto::{CryptoError, CryptogramKeys, JournalKeys, KeyDescription};
 use crate::journal::{
-    Appender, Base, Bases, Body, Checkpoint, CheckpointError, CheckpointKeeper, Durability, EntryNumber,
-    Fold, HistoryDesk, HistoryFold, Journal, JournalError, JournalSetup, KeyEvent, OlderHistory,
-    OpenedCheckpoint, Pace, RealDisk, Records,
+    Appender, Bases, Body, Checkpoint, CheckpointError, CheckpointKeeper, Durability, EntryNumber, Fold,
+    HistoryDesk, HistoryFold, Journal, JournalError, JournalSetup, KeyEvent, OlderHistory, Pace, RealDisk,
+    Records,
 };
 use crate::link::PoolConfig;
-use crate::stdx::clock::{Clock, Now, Wall};
+use crate::stdx::clock::{Clock, Wall};
 use crate::stdx::random::{Entropy, NoEntropy};
 use crate::switch::{
-    Action, Cards, DurableSignal, Enquiries, HistoryLine, NodeParts, Recovered, Recovery, RecoveryError,
-    Reload, Switch, SwitchCore, SwitchError, SwitchFold, SwitchParts, SwitchStatus, Unfinished, Wire,
-    enquiry_line,
+    Cards, DurableSignal, Enquiries, HistoryLine, NodeParts, Recovered, RecoveryError, Reload, Switch,
+    SwitchError, SwitchFold, SwitchParts, SwitchStatus, Wire, enquiry_line,
 };
 use crate::tls::{TlsClient, TlsError, TlsServer};
 use crate::tsp::{
@@ -35,15 +36,14 @@ use crate::tsp::{
 };
 use crate::vocab::{LinkId, ShardId};
 
+use recall::{known, recall, sound};
+
 /// How often the checkpoint catches up with the journal.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 
 /// How far behind the history stays while nobody asks it: most of what is about a payment comes within this time, and is
 /// then written as one record.
 const HISTORY_BEHIND: Duration = Duration::from_secs(5);
-
-/// How many entries a start reads before it says again how far it is.
-const ENTRIES_PER_LOOK: u64 = 4_096;
 
 /// Why the daemon does not start, or did not stop in order.
 #[derive(Debug, thiserror::Error)]
@@ -108,16 +108,6 @@ pub struct RunningApp {
     history: CheckpointKeeper,
 }
 
-/// Everything read back from the disk, before a socket is open.
-struct Recalled {
-    tsp: Tsp,
-    core: SwitchCore,
-    first: Vec<Action>,
-    found: Found,
-    /// The keys that the journal says came into use.
-    keys: Vec<KeyDescription>,
-}
-
 /// Builds the daemon.
 pub struct App;
 
@@ -142,13 +132,12 @@ impl App {
         let on_durable = tell(Arc::clone(&durable), notifier);
         let journal = journal(config, keys.clone(), checkpoint.entry_number(), on_durable)?;
         let bases = journal.bases(config.journal.bases, Arc::clone(&past))?;
-        let (checkpoint, base) =
-            newest(checkpoint, bases.newest(), || Checkpoint::open_anew(kind, &place, &keys))?;
+        let (checkpoint, base, known_state) = known(config, checkpoint, &bases, (&place, &keys))?;
         let known: &dyn Records = base.as_ref().map_or(&*checkpoint, |base| base);
         let switch_config = config.switch();
         let mut entropy = Entropy::system();
         let cards = Cards::new(config.security.data_sealer(), u64::from_le_bytes(entropy.bytes()?));
-        let recalled = recall(config, (&journal, known), &cards, clock.now(), progress)?;
+        let recalled = recall(config, (&journal, known, known_state), &cards, clock.now(), progress)?;
         note_keys(config, &recalled.keys, &journal.appender(), clock.now().wall)?;
         let keeper = keeper(config, &journal, known, Arc::clone(&checkpoint), bases)?;
         let (history, history_line) = history(config, &journal, past, &durable)?;
@@ -448,77 +437,10 @@ fn tell(durable: Arc<DurableSignal>, notifier: LogNotifier) -> impl Fn(Durabilit
     }
 }
 
-/// What the checkpoint or the base knows, then one pass over the journal's entries since, each to both: the switch also takes those
-/// before that hold answers which it remembers.
-fn recall(
-    config: &Config,
-    (journal, checkpoint): (&Journal, &dyn Records),
-    cards: &Cards,
-    now: Now,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Recalled, AppError> {
-    let security = &config.security;
-    let mut tsp = Tsp::new(config.tsp.clone(), security)?;
-    tsp.restore(checkpoint)?;
-    let known = checkpoint.entry_number();
-    let mut unfinished = Unfinished::restore(config.limits, checkpoint)?;
-    unfinished.forget_before(journal.first_entry());
-    let mut keys: Vec<_> = unfinished.keys().collect();
-    let from = unfinished.answers_from().min(known.next());
-    let switch = config.switch();
-    let window = switch.window(now.wall);
-    let mut recovery = Recovery::resume(switch, window, cards, (known, unfinished));
-    let (mut entries, of) = (0, journal.durable().next().0.saturating_sub(from.0));
-    for entry in journal.reader(from)? {
-        let entry = entry?;
-        if entries % ENTRIES_PER_LOOK == 0 {
-            progress(Progress { entries, of });
-        }
-        if entry.number > known {
-            tsp.replay(&entry)?;
-            if let Body::Operator(bytes) = &entry.body {
-                keys.extend(KeyEvent::decode(bytes).map(|event| event.key));
-            }
-        }
-        recovery.observe(&entry)?;
-        entries += 1;
-    }
-    for requestor in tsp.differing_requestors() {
-        tracing::warn!(%requestor, "the registry knows this requestor otherwise than the configuration does; the registry counts");
-    }
-    let mut first = Vec::new();
-    let (core, switch) = recovery.finish(now, &mut first)?;
-    let found = Found { entries, tokens: tsp.tokens(), switch };
-    Ok(Recalled { tsp, core, first, found, keys })
-}
-
 /// What monitors and operators reach.
 fn watched(switch: &Switch, registry: &Arc<Mutex<Registry>>, clock: Clock) -> Watched {
     let (status, operators) = (switch.status(), switch.operators());
     Watched { status, operators, registry: Arc::clone(registry), clock }
-}
-
-/// The checkpoint, and the base where that knows more: then the checkpoint is empty, to be filled from it.
-fn newest(
-    checkpoint: Arc<Checkpoint>,
-    base: Option<&Base>,
-    anew: impl FnOnce() -> Result<Checkpoint, CheckpointError>,
-) -> Result<(Arc<Checkpoint>, Option<Base>), AppError> {
-    let Some(base) = base.filter(|base| base.entry_number() > checkpoint.entry_number()) else {
-        return Ok((checkpoint, None));
-    };
-    let checkpoint = if checkpoint.is_blank() {
-        checkpoint
-    } else {
-        drop(checkpoint);
-        Arc::new(anew()?)
-    };
-    tracing::info!(
-        base = base.number(),
-        entry = base.entry_number().0,
-        "the checkpoint is filled from a base"
-    );
-    Ok((checkpoint, Some(base.clone())))
 }
 
 /// Keeps the checkpoint up with the journal, from where `known` stands on.
@@ -556,14 +478,6 @@ fn history(
     let most = config.limits.look_ups;
     let desk = HistoryDesk::start(OlderHistory::of(past), keeper.catch_up(), most, answer)?;
     Ok((keeper, HistoryLine { desk, answers }))
-}
-
-/// What was opened; where it was damaged, that is said, and the journal fills it again.
-fn sound(opened: OpenedCheckpoint) -> Arc<Checkpoint> {
-    if let Some((aside, error)) = &opened.quarantined {
-        tracing::error!(moved_to = %aside.display(), %error, "a checkpoint was damaged; it is rebuilt from the journal");
-    }
-    Arc::new(opened.checkpoint)
 }
 
 /// Makes a directory that only its owner can enter, unless it is there.

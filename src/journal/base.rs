@@ -2,14 +2,15 @@
 //! truth as they do: with it the oldest of them can go.
 //!
 //! ```text
-//! header   one sector of 4 KiB: magic "TSBASE01", number, entry, the first segment kept (id, first entry, chain before
+//! header   one sector of 4 KiB: magic "TSBASE02", number, entry, the first segment kept (id, first entry, chain before
 //!          it), records, length of the file, each part's name and where it begins, stream; a seal over all of it
 //! pieces   length, records (key with its part, value, each with its length in front), a seal over its place and all of it
 //! ```
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::checkpoint::{Checkpoint, CheckpointError, EachRecord, Records, full_key, part_of};
+use super::checkpoint::{Checkpoint, CheckpointError, EachRecord, Records, Visitor, each, part_of, spread};
 use super::disk::Disk;
 use super::entry::EntryNumber;
 use super::error::JournalError;
@@ -19,13 +20,15 @@ use super::segment::SegmentHeader;
 use crate::crypto::{JournalKeys, SegmentKey, same};
 use crate::stdx::sabotage::step;
 
-const MAGIC: [u8; 8] = *b"TSBASE01";
+const MAGIC: [u8; 8] = *b"TSBASE02";
 const HEADER: usize = 4_096;
 const HEADER_BYTES: u64 = 4_096;
 /// The base that is being written.
 const NEW: &str = "base.new";
 /// Bytes of records after which a piece is closed.
 const PIECE: usize = 64 << 10;
+/// A part of fewer bytes is read by one thread.
+const SHARED_LEAST: u64 = 1 << 20;
 /// No piece is longer: one record more than `PIECE`, and no record comes near this.
 const PIECE_MOST: u32 = 16 << 20;
 const SEAL: usize = 32;
@@ -84,7 +87,7 @@ impl Base {
     /// `Journal` with the place of the damage.
     pub fn verify(&self) -> Result<(), CheckpointError> {
         let mut records = 0_u64;
-        self.walk(HEADER_BYTES, self.length, &mut |_, _| {
+        self.walk((HEADER_BYTES, self.length), &mut |_, _| {
             records += 1;
             Ok(())
         })?;
@@ -206,13 +209,30 @@ impl Base {
     }
 
     /// Visits the records between two places, in the order of their keys.
-    fn walk(&self, from: u64, to: u64, visit: &mut EachRecord<'_>) -> Result<(), CheckpointError> {
+    fn walk(&self, (from, to): (u64, u64), visit: &mut EachRecord<'_>) -> Result<(), CheckpointError> {
+        let mut fault = None;
+        self.pieces((from, to), &mut |piece| match self.open(&piece, visit) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                fault = Some(error);
+                ControlFlow::Break(())
+            }
+        })?;
+        fault.map_or(Ok(()), Err)
+    }
+
+    /// Reads the pieces between two places, in order, until `give` has enough.
+    fn pieces(
+        &self,
+        (from, to): (u64, u64),
+        give: &mut dyn FnMut(Piece) -> ControlFlow<()>,
+    ) -> Result<(), CheckpointError> {
         let file = file_name(self.number);
         let read = |at, into: &mut [u8]| {
             let read = self.disk.read_at(&file, at, into).map_err(JournalError::disk("read", &file))?;
             if read == into.len() { Ok(()) } else { Err(self.damaged(at)) }
         };
-        let (mut at, mut bytes) = (from, Vec::new());
+        let mut at = from;
         while at < to {
             let mut length = [0; 4];
             read(at, &mut length)?;
@@ -220,26 +240,41 @@ impl Base {
             if records > PIECE_MOST {
                 return Err(self.damaged(at).into());
             }
-            let records = usize::try_from(records).unwrap_or_default();
-            bytes.resize(records + SEAL, 0);
+            let mut bytes = vec![0; usize::try_from(records).unwrap_or_default() + SEAL];
             read(at.saturating_add(4), &mut bytes)?;
-            let (mut rest, seal) = bytes.split_at_checked(records).ok_or_else(|| self.damaged(at))?;
-            if !same(&self.seal(at, rest), seal) {
-                return Err(self.damaged(at).into());
+            let after = at.saturating_add(4 + u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+            if give(Piece { at, bytes }).is_break() {
+                break;
             }
-            while !rest.is_empty() {
-                let taken = take_bytes(&mut rest).zip(take_bytes(&mut rest));
-                let (key, value) = taken.ok_or_else(|| self.damaged(at))?;
-                visit(key, value)?;
-            }
-            at = at.saturating_add(4 + u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+            at = after;
         }
         Ok(())
     }
 
+    /// Visits the records of a piece whose seal holds, by their whole keys.
+    fn open(&self, piece: &Piece, visit: &mut EachRecord<'_>) -> Result<(), CheckpointError> {
+        let damaged = || self.damaged(piece.at);
+        let (mut rest, seal) = piece.bytes.split_last_chunk::<SEAL>().ok_or_else(damaged)?;
+        if !same(&self.seal(piece.at, rest), seal) {
+            return Err(damaged().into());
+        }
+        while !rest.is_empty() {
+            let (key, value) = take_bytes(&mut rest).zip(take_bytes(&mut rest)).ok_or_else(damaged)?;
+            visit(key, value)?;
+        }
+        Ok(())
+    }
+
+    /// Where a part's pieces stand; none when there is no such part.
+    fn place_of(&self, part: &str) -> Option<(u64, u64)> {
+        let at = self.parts.iter().position(|(name, _)| name == part.as_bytes())?;
+        let (_, from) = self.parts.get(at)?;
+        Some((*from, self.parts.get(at + 1).map_or(self.length, |(_, begins)| *begins)))
+    }
+
     /// Every record with the whole of its key, as `Checkpoint::fill` takes them.
     pub(super) fn walk_all(&self, visit: &mut EachRecord<'_>) -> Result<(), CheckpointError> {
-        self.walk(HEADER_BYTES, self.length, visit)
+        self.walk((HEADER_BYTES, self.length), visit)
     }
 
     /// A piece holds at its own place only.
@@ -258,13 +293,25 @@ impl Records for Base {
     }
 
     fn scan_part(&self, part: &str, visit: &mut EachRecord<'_>) -> Result<(), CheckpointError> {
-        let Some(at) = self.parts.iter().position(|(name, _)| name == part.as_bytes()) else { return Ok(()) };
-        let begins = |at: usize| self.parts.get(at).map_or(self.length, |(_, begins)| *begins);
-        let head = full_key(part, &[])?.len();
-        self.walk(begins(at), begins(at + 1), &mut |key, value| {
-            visit(key.get(head..).unwrap_or_default(), value)
-        })
+        let Some(place) = self.place_of(part) else { return Ok(()) };
+        self.walk(place, &mut |key, value| each(key, value, visit))
     }
+
+    fn share_part(&self, part: &str, visitors: &mut [Visitor<'_>]) -> Result<(), CheckpointError> {
+        let Some((from, to)) = self.place_of(part) else { return Ok(()) };
+        if to.saturating_sub(from) < SHARED_LEAST {
+            return visitors.first_mut().map_or(Ok(()), |visit| self.scan_part(part, visit));
+        }
+        let read = |give: &mut dyn FnMut(Piece) -> ControlFlow<()>| self.pieces((from, to), give);
+        spread(read, visitors, |visit, piece| self.open(&piece, &mut |key, value| each(key, value, visit)))
+    }
+}
+
+/// Records under one seal, which holds at their place only.
+struct Piece {
+    at: u64,
+    /// With the seal.
+    bytes: Vec<u8>,
 }
 
 /// A base on its way to disk.

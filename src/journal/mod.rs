@@ -35,7 +35,7 @@ pub use base::Base;
 pub use bases::{Bases, BasesConfig};
 pub use checkpoint::{
     CatchUp, Changes, Checkpoint, CheckpointError, CheckpointKeeper, CheckpointKind, EachRecord, Fold,
-    OpenedCheckpoint, Pace, Pending, Records, catch_up,
+    OpenedCheckpoint, Pace, Pending, Records, Visitor, catch_up,
 };
 pub use config::JournalConfig;
 pub use disk::{Disk, RealDisk};

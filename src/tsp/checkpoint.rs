@@ -1,9 +1,9 @@
 //! What the vault keeps in the checkpoint: folded from the journal by `TspFold`, read back by `Tsp::restore`. It
-//! only saves time at start; the journal has it all.
+//! only saves time at start; the journal has it all. What there is much of is packed.
 
 use std::collections::hash_map;
 
-use crate::journal::{Body, CheckpointError, Entry, Fold, Pending, Records, TransactionEntry};
+use crate::journal::{Body, CheckpointError, Entry, Fold, Pending, TransactionEntry};
 use crate::stdx::clock::Wall;
 use crate::stdx::maps::Map;
 use crate::vocab::{CounterTaken, Expiry, TokenAssuranceMethod, TokenRequestorId, TransactionId};
@@ -12,50 +12,48 @@ use super::config::TspConfig;
 use super::counters::{TokenCounters, kept_under};
 use super::disclosure::ToldToday;
 use super::error::ProvisioningRefusal;
-use super::error::TspError;
-use super::event::{Actor, CardStanding, Change, Principal, Reason, RequestId, RequestKey, TokenEvent};
+use super::event::{Actor, Change, Principal, Reason, RequestId, RequestKey, TokenEvent};
 use super::layout::{
-    decode_record, decode_registration, encode_record, encode_registration, put_cryptogram, put_disclosure,
-    put_principal, put_receiver, put_step_up, read_lifecycle, take_cryptogram, take_disclosure,
-    take_principal, take_receiver, take_step_up, write_lifecycle,
+    decode_record, encode_record, encode_registration, put_cryptogram, put_disclosure, put_principal,
+    put_receiver, put_step_up, read_lifecycle, take_cryptogram, take_disclosure, take_principal,
+    take_step_up, write_lifecycle,
 };
 use super::lifecycle::TokenStatus;
 use super::outbox::{Happening, Noted};
 use super::registry::Registration;
 use super::remembered::{Recalled, Remembered};
 use super::step_up::StepUp;
-use super::tsp::Tsp;
 use super::velocity::{Meaning, Takes, meaning};
 use super::wire::{Reader, Writer};
 
 /// By record number, big end first: scanned in order of issue.
-const TOKENS: &str = "token";
+pub(super) const TOKENS: &str = "token[]";
 /// By place in a ring, each with its number in order of answering: a new one takes the place of the oldest.
-const REQUESTS: &str = "token-request";
+pub(super) const REQUESTS: &str = "token-request[]";
 /// How many requests were ever put into the ring; one record.
-const REQUESTS_SEEN: &str = "token-request-count";
+pub(super) const REQUESTS_SEEN: &str = "token-request-count";
 /// By blind index: how cards stand that are not as any.
-const CARDS: &str = "card-standing";
+pub(super) const CARDS: &str = "card-standing";
 /// By record number: what was lately paid with tokens that have a rule about it.
-const VELOCITY: &str = "token-velocity";
+pub(super) const VELOCITY: &str = "token-velocity[]";
 /// One record: payments without an outcome that count, with their tokens.
-const OPEN: &str = "token-velocity-open";
+pub(super) const OPEN: &str = "token-velocity-open";
 /// By id.
-const REQUESTORS: &str = "token-requestor";
+pub(super) const REQUESTORS: &str = "token-requestor";
 /// By requestor: how many card numbers were told on which day.
-const DISCLOSURES: &str = "token-disclosure";
+pub(super) const DISCLOSURES: &str = "token-disclosure";
 /// By record number; with its highest bit set, those of remote cryptograms.
-const COUNTERS: &str = "token-counter";
+pub(super) const COUNTERS: &str = "token-counter[]";
 /// How many token events there were; one record.
-const EVENTS: &str = "token-event-count";
+pub(super) const EVENTS: &str = "token-event-count";
 /// By record number: what tokens wait for.
-const STEP_UPS: &str = "token-step-up";
+pub(super) const STEP_UPS: &str = "token-step-up";
 /// By receiver: up to which event it was told.
-const TOLD: &str = "token-told";
+pub(super) const TOLD: &str = "token-told";
 /// By place in a ring: what there was to tell of the newest events.
-const NOTED: &str = "token-noted";
+pub(super) const NOTED: &str = "token-noted[]";
 /// How many were ever put into that ring; one record.
-const NOTED_SEEN: &str = "token-noted-count";
+pub(super) const NOTED_SEEN: &str = "token-noted-count";
 
 /// Folds token events and taken counters.
 #[derive(Debug)]
@@ -277,94 +275,6 @@ impl Fold for TspFold {
     }
 }
 
-impl Tsp {
-    /// Fills an empty vault with what a checkpoint or a base has; the journal's entries after it are for `replay`.
-    ///
-    /// # Errors
-    /// `Checkpoint` for what cannot be read, or does not fit this configuration. The vault is then of no use.
-    pub fn restore(&mut self, checkpoint: &dyn Records) -> Result<(), TspError> {
-        let unread = "a record cannot be read";
-        let number = |key: &[u8]| key.try_into().map(u64::from_be_bytes).ok();
-        read(checkpoint, TOKENS, |_, value| self.add(&decode_record(value).ok_or(unread)?))?;
-        let mut requests = Vec::new();
-        read(checkpoint, REQUESTS, |_, value| {
-            requests.push(decode_request(value).ok_or(unread)?);
-            Ok(())
-        })?;
-        read(checkpoint, REQUESTORS, |_, value| {
-            self.requestors.put(decode_registration(value).ok_or(unread)?);
-            Ok(())
-        })?;
-        read(checkpoint, DISCLOSURES, |key, value| {
-            let requestor = TokenRequestorId::parse(key).ok();
-            let (requestor, told) = requestor.zip(decode_told_today(value)).ok_or(unread)?;
-            self.disclosures.put(requestor, told);
-            Ok(())
-        })?;
-        read(checkpoint, CARDS, |key, value| {
-            let standing = value.first().and_then(|code| CardStanding::from_code(*code));
-            let (card, standing) = key.try_into().ok().zip(standing).ok_or(unread)?;
-            self.cards.set(card, Some(standing));
-            Ok(())
-        })?;
-        read(checkpoint, VELOCITY, |key, value| {
-            let (record, takes) = number(key).zip(Takes::decode(value)).ok_or(unread)?;
-            self.velocity.put(record, takes);
-            Ok(())
-        })?;
-        read(checkpoint, OPEN, |_, value| {
-            let open = decode_open(value).ok_or(unread)?;
-            open.into_iter().for_each(|(payment, record)| self.velocity.put_open(payment, record));
-            Ok(())
-        })?;
-        read(checkpoint, COUNTERS, |key, value| {
-            let (place, counters) = number(key).zip(TokenCounters::decode(value)).ok_or(unread)?;
-            self.counters.put(place, counters);
-            Ok(())
-        })?;
-        self.restore_told(checkpoint)?;
-        requests.sort_by_key(|(number, _, _)| *number);
-        for (_, key, remembered) in requests {
-            self.remembered.insert(key, remembered);
-        }
-        Ok(())
-    }
-}
-
-impl Tsp {
-    /// What tokens wait for, and what receivers are still to be told.
-    fn restore_told(&mut self, checkpoint: &dyn Records) -> Result<(), TspError> {
-        let damaged = || CheckpointError::Damaged("what tokens wait for, or who was told, cannot be read");
-        checkpoint.scan_part(EVENTS, &mut |_, value| {
-            self.events = value.try_into().map(u64::from_be_bytes).map_err(|_| damaged())?;
-            Ok(())
-        })?;
-        checkpoint.scan_part(STEP_UPS, &mut |key, value| {
-            let record = key.try_into().map(u64::from_be_bytes).map_err(|_| damaged())?;
-            self.step_ups.insert(record, decode_step_up(value).ok_or_else(damaged)?);
-            Ok(())
-        })?;
-        checkpoint.scan_part(TOLD, &mut |key, value| {
-            let receiver = take_receiver(&mut Reader::here(key)).ok_or_else(damaged)?;
-            let up_to = value.try_into().map(u64::from_be_bytes).map_err(|_| damaged())?;
-            self.outbox.told(receiver, up_to);
-            Ok(())
-        })?;
-        let mut noted = Vec::new();
-        checkpoint.scan_part(NOTED, &mut |_, value| {
-            noted.push(decode_noted(value).ok_or_else(damaged)?);
-            Ok(())
-        })?;
-        noted.sort_by_key(|noted: &Noted| (noted.ordinal, noted.record));
-        for noted in noted {
-            if let Some(record) = self.table.record(noted.record) {
-                self.notify(&noted, &record);
-            }
-        }
-        Ok(())
-    }
-}
-
 /// A number that stands by itself; 0 where it does not yet.
 fn count(changes: &Pending<'_>, part: &'static str) -> Result<u64, CheckpointError> {
     let unread = CheckpointError::Damaged("a count cannot be read");
@@ -380,7 +290,7 @@ fn encode_step_up(step_up: &StepUp) -> Vec<u8> {
     out.0
 }
 
-fn decode_step_up(bytes: &[u8]) -> Option<StepUp> {
+pub(super) fn decode_step_up(bytes: &[u8]) -> Option<StepUp> {
     let mut from = Reader::here(bytes);
     let step_up = take_step_up(&mut from)?;
     from.is_empty().then_some(step_up)
@@ -404,7 +314,7 @@ fn encode_told_today(told: ToldToday) -> Vec<u8> {
     out.0
 }
 
-fn decode_told_today(bytes: &[u8]) -> Option<ToldToday> {
+pub(super) fn decode_told_today(bytes: &[u8]) -> Option<ToldToday> {
     let mut from = Reader::here(bytes);
     let told = ToldToday { day: from.number()?, count: u32::from_le_bytes(from.array()?) };
     from.is_empty().then_some(told)
@@ -421,7 +331,7 @@ fn encode_noted(noted: &Noted) -> Vec<u8> {
     out.0
 }
 
-fn decode_noted(bytes: &[u8]) -> Option<Noted> {
+pub(super) fn decode_noted(bytes: &[u8]) -> Option<Noted> {
     let mut from = Reader::here(bytes);
     let noted = Noted {
         ordinal: from.number()?,
@@ -436,25 +346,6 @@ fn decode_noted(bytes: &[u8]) -> Option<Noted> {
     from.is_empty().then_some(noted)
 }
 
-/// Hands over every record of a part.
-fn read(
-    checkpoint: &dyn Records,
-    part: &'static str,
-    mut take: impl FnMut(&[u8], &[u8]) -> Result<(), &'static str>,
-) -> Result<(), TspError> {
-    let mut fault = None;
-    let done = checkpoint.scan_part(part, &mut |key, value| {
-        take(key, value).map_err(|reason| {
-            fault = Some(TspError::Checkpoint { part, reason });
-            CheckpointError::Damaged(reason)
-        })
-    });
-    match fault {
-        Some(fault) => Err(fault),
-        None => Ok(done?),
-    }
-}
-
 fn encode_open(open: &Map<TransactionId, u64>) -> Vec<u8> {
     open.iter()
         .flat_map(|(payment, record)| [payment.0.to_be_bytes(), record.to_be_bytes()])
@@ -462,7 +353,7 @@ fn encode_open(open: &Map<TransactionId, u64>) -> Vec<u8> {
         .collect()
 }
 
-fn decode_open(bytes: &[u8]) -> Option<Map<TransactionId, u64>> {
+pub(super) fn decode_open(bytes: &[u8]) -> Option<Map<TransactionId, u64>> {
     let (pairs, rest) = bytes.as_chunks::<16>();
     let pair = |pair: &[u8; 16]| {
         let (payment, record) = pair.split_first_chunk::<8>()?;
@@ -518,7 +409,7 @@ const REFUSALS: [(u8, ProvisioningRefusal); 3] = [
     (3, ProvisioningRefusal::ProofFailed),
 ];
 
-fn decode_request(bytes: &[u8]) -> Option<(u64, RequestKey, Remembered)> {
+pub(super) fn decode_request(bytes: &[u8]) -> Option<(u64, RequestKey, Remembered)> {
     let (number, rest) = bytes.split_first_chunk::<8>()?;
     let number = u64::from_be_bytes(*number);
     if rest.first().is_some_and(u8::is_ascii_digit) {

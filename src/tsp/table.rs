@@ -3,9 +3,8 @@
 //! An index of one word a token leads from the token's number to its record's. A record has two slots: one of two
 //! adjacent cache lines with all that a payment needs, and one with the rest. Slots are words that one thread writes
 //! and any thread reads without a lock: a sequence number, odd while its words are being changed, tells a reader to
-//! look again. Nothing is ever removed, so a search ends at the first empty place of the index.
+//! look again.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::crypto::Sealed;
@@ -13,78 +12,26 @@ use crate::stdx::clock::Wall;
 use crate::stdx::maps::Map;
 use crate::vocab::{
     Digits, Expiry, Par, Token, TokenAssuranceMethod, TokenLocation, TokenReferenceId, TokenRequestorId,
-    YearMonth,
 };
 
 use super::chains::Chains;
 use super::controls::DomainControls;
 use super::lifecycle::{Lifecycle, Suspenders, TokenStatus};
+use super::loading::{Loaded, Loading};
 use super::own_controls::TokenControls;
 use super::record::{PastMapping, VaultRecord};
+use super::record_index::{RecordIndex, Unfit};
+use super::slot::{
+    Slot, assurance, digits, high, index, join, low, payment_words, split, unpack_par, unpack_sealed,
+    unpack_status,
+};
 
 /// How many slots are asked for at once. Four bring most of what there is to gain, sixteen nearly
 /// all.
 pub(super) const BATCH: usize = 16;
 
-/// Looks at a slot that is being written before the reader lets others run: a write takes some ten nanoseconds,
-/// unless its thread was put aside in the middle of it.
-const SPINS: u32 = 64;
-
-/// Words that are read and written as one. The head's upper half is the sequence number, its lower half data.
-#[repr(align(64))]
-struct Slot<const N: usize> {
-    head: AtomicU64,
-    words: [AtomicU64; N],
-}
-
-impl<const N: usize> Slot<N> {
-    fn empty() -> Self {
-        Self { head: AtomicU64::new(0), words: [const { AtomicU64::new(0) }; N] }
-    }
-
-    /// The head's data and the first `M` words, as they were at one moment.
-    fn read<const M: usize>(&self) -> (u32, [u64; M]) {
-        let mut tries = 0_u32;
-        loop {
-            let before = self.head.load(Ordering::Acquire);
-            if before >> 32 & 1 == 0 {
-                let words = std::array::from_fn(|at| {
-                    self.words.get(at).map_or(0, |word| word.load(Ordering::Relaxed))
-                });
-                // The words must have been read before the head is looked at again.
-                fence(Ordering::Acquire);
-                if self.head.load(Ordering::Relaxed) == before {
-                    return (low(before), words);
-                }
-            }
-            tries = tries.wrapping_add(1);
-            if tries.is_multiple_of(SPINS) { std::thread::yield_now() } else { std::hint::spin_loop() }
-        }
-    }
-
-    /// For the one writer.
-    fn write(&self, data: u32, words: [u64; N]) {
-        let sequence = (self.head.load(Ordering::Relaxed) >> 32).wrapping_add(1);
-        let head = |sequence: u64, data: u32| sequence << 32 | u64::from(data);
-        self.head.store(head(sequence, data), Ordering::Relaxed);
-        // The odd number must be seen before any of the words.
-        fence(Ordering::Release);
-        for (place, word) in self.words.iter().zip(words) {
-            place.store(word, Ordering::Relaxed);
-        }
-        self.head.store(head(sequence.wrapping_add(1), data), Ordering::Release);
-    }
-
-    /// Brings the slot's lines near without waiting for them.
-    fn touch(&self) {
-        let last = self.words.last().map(|word| word.load(Ordering::Relaxed));
-        std::hint::black_box((self.head.load(Ordering::Relaxed), last));
-    }
-
-    fn first(&self) -> u64 {
-        self.words.first().map_or(0, |word| word.load(Ordering::Relaxed))
-    }
-}
+/// Records of which the places in the index of PANs are asked for at once while chains are made.
+const CHAINED_AT_ONCE: u32 = 64;
 
 /// Head: suspenders, assurance, location, whether it has controls of its own. Words: token number; nonce; nonce's end, key version, status and expiry;
 /// ciphertext and tag (4); mapping version and domain; PAR (4); last four; nothing yet (2).
@@ -117,8 +64,7 @@ pub(super) struct Domain {
 
 /// The table as readers share it.
 pub(super) struct TokenTable {
-    /// Upper half: a mark of the token. Lower half: its record, counted from 1; 0 where nothing is.
-    index: Box<[AtomicU64]>,
+    index: RecordIndex,
     payment: Box<[PaymentSlot]>,
     rest: Box<[RestSlot]>,
     /// Most tokens of a requestor have the same controls: each set is kept once. Only ever added to.
@@ -137,8 +83,7 @@ impl TokenTable {
     /// which they lead, so that the memory's waits overlap.
     pub(super) fn touch(&self, tokens: &[u64]) {
         for token in tokens {
-            let (home, _) = self.home(*token);
-            std::hint::black_box(self.index.get(home).map(|word| word.load(Ordering::Relaxed)));
+            self.index.touch(*token);
         }
         for token in tokens {
             if let Some((_, slot)) = self.search(*token, |_| true) {
@@ -180,12 +125,9 @@ impl TokenTable {
         self.domains.get(index(mapping.domain)).and_then(OnceLock::get)
     }
 
-    /// Where the search for a token begins, and its mark: the number spread over all of 64 bits, of which the upper
-    /// ones are scaled to the index and the lower ones are the mark.
-    fn home(&self, token: u64) -> (usize, u32) {
-        let spread = token.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let scaled = (u128::from(spread) * self.index.len() as u128) >> 64;
-        (usize::try_from(scaled).unwrap_or_default(), low(spread))
+    /// Whether there is a slot for this record.
+    pub(super) fn has_room(&self, record: u32) -> bool {
+        index(record) < self.payment.len()
     }
 
     pub(super) fn has(&self, token: u64) -> bool {
@@ -197,30 +139,87 @@ impl TokenTable {
     }
 
     /// The first record under the token's mark whose slot `is_it`. Its own is the first, as a rule.
+    #[inline]
     fn search(&self, token: u64, is_it: impl Fn(&PaymentSlot) -> bool) -> Option<(u32, &PaymentSlot)> {
-        let (home, mark) = self.home(token);
-        for place in self.places_from(home) {
-            let word = place.load(Ordering::Acquire);
-            let record = low(word).checked_sub(1)?;
-            if high(word) == mark
-                && let Some(slot) = self.payment.get(index(record))
-                && is_it(slot)
-            {
-                return Some((record, slot));
-            }
-        }
-        None
+        self.index.find(token, |record| {
+            let slot = self.payment.get(index(record))?;
+            is_it(slot).then_some((record, slot))
+        })
     }
 
-    /// The places of the index in the order of search.
-    #[inline]
-    fn places_from(&self, home: usize) -> impl Iterator<Item = &AtomicU64> {
-        let (before, from_home) = self.index.split_at_checked(home).unwrap_or_default();
-        from_home.iter().chain(before)
+    /// Gives a domain the next number, if it has none; none when there is no room for another.
+    pub(super) fn intern(&self, known: &mut Map<Domain, u32>, domain: Domain) -> Option<u32> {
+        if let Some(at) = known.get(&domain) {
+            return Some(*at);
+        }
+        let at = u32::try_from(known.len()).ok()?;
+        self.domains.get(index(at))?.set(domain.clone()).ok()?;
+        known.insert(domain, at);
+        Some(at)
+    }
+
+    /// Writes a record's slots.
+    fn write(&self, record: u32, from: &VaultRecord, domain: u32) {
+        let Some(slot) = self.rest.get(index(record)) else { return };
+        let [r0, r1] = split(from.reference.to_bytes());
+        let [b0, b1] = split(from.blind_index);
+        let words = [r0, r1, from.issued_at.0, from.changed_at.0, b0, b1, from.device.unwrap_or_default()];
+        slot.write(from.lifecycle.version, words);
+        let Some(slot) = self.payment.get(index(record)) else { return };
+        let (marks, words) = payment_words(from, domain);
+        slot.write(marks, words);
+    }
+
+    /// Puts a record where nothing is. Its slots are written first: who finds it in the index finds them.
+    pub(super) fn put(
+        &self,
+        references: &RecordIndex,
+        (record, new): (u32, &VaultRecord),
+        domain: u32,
+    ) -> Result<(), Unfit> {
+        self.write(record, new, domain);
+        let token = new.token.number();
+        let has_token = |other: u32| self.payment.get(index(other)).is_some_and(|slot| slot.first() == token);
+        self.index.insert(token, record, has_token)?;
+        let reference = split(new.reference.to_bytes());
+        references.insert(mixed(reference), record, |other| self.names(other).reference == reference)
+    }
+
+    /// Puts the record's own controls in, or takes them out; gives whether that made a difference in their number.
+    pub(super) fn narrow(&self, new: &VaultRecord) -> bool {
+        let Some(mut shard) = self.own_shard(new.record) else { return false };
+        match &new.own {
+            Some(own) => shard.insert(new.record, Arc::new((**own).clone())).is_none(),
+            None => shard.remove(&new.record).is_some(),
+        }
+    }
+
+    /// By what a record is found; nothing for none.
+    fn names(&self, record: u32) -> Names {
+        let words = self.rest.get(index(record)).map(|slot| slot.read::<7>().1);
+        let [r0, r1, _, _, b0, b1, device] = words.unwrap_or_default();
+        Names { reference: [r0, r1], card: [b0, b1], device }
     }
 }
 
+/// By what records are found, as the words of their slot.
+struct Names {
+    reference: [u64; 2],
+    card: [u64; 2],
+    /// 0 for none.
+    device: u64,
+}
+
+/// References and blind indices are random: any of their bits do for a hash.
+fn mixed([low, high]: [u64; 2]) -> u64 {
+    low ^ high
+}
+
 impl Domain {
+    pub(super) fn is_of(&self, record: &VaultRecord) -> bool {
+        self.requestor == record.requestor && self.controls == record.controls
+    }
+
     pub(super) fn of(record: &VaultRecord) -> Self {
         Self { requestor: record.requestor, controls: record.controls.clone() }
     }
@@ -234,15 +233,24 @@ pub(super) enum TableFault {
     Taken,
 }
 
+impl From<Unfit> for TableFault {
+    fn from(fault: Unfit) -> Self {
+        match fault {
+            Unfit::Full => Self::Full,
+            Unfit::Taken => Self::Taken,
+        }
+    }
+}
+
 /// The writer's side of the table, with the look-ups that no payment needs.
 pub(super) struct TableWriter {
     table: Arc<TokenTable>,
     capacity: usize,
     count: usize,
-    by_reference: Map<TokenReferenceId, u32>,
+    by_reference: RecordIndex,
     /// Tokens of one PAN; all share one PAR.
-    by_pan: Chains<[u8; 16]>,
-    by_device: Chains<u64>,
+    by_pan: Chains,
+    by_device: Chains,
     /// The cards to which few tokens led before.
     past: Map<u64, Vec<PastMapping>>,
     /// How many remote cryptograms were made of those of which any were.
@@ -253,12 +261,11 @@ pub(super) struct TableWriter {
 }
 
 impl TableWriter {
-    /// Room for `capacity` tokens and `control_sets` different sets of controls, taken at once. A quarter of the
-    /// index stays empty, so that a search is short.
+    /// Room for `capacity` tokens and `control_sets` different sets of controls, taken at once.
     pub(super) fn new(capacity: u32, control_sets: u32) -> Self {
         let capacity = index(capacity);
         let table = TokenTable {
-            index: (0..capacity + capacity / 3 + 1).map(|_| AtomicU64::new(0)).collect(),
+            index: RecordIndex::new(capacity),
             payment: (0..capacity).map(|_| Slot::empty()).collect(),
             rest: (0..capacity).map(|_| Slot::empty()).collect(),
             domains: (0..control_sets).map(|_| OnceLock::new()).collect(),
@@ -268,9 +275,9 @@ impl TableWriter {
             table: Arc::new(table),
             capacity,
             count: 0,
-            by_reference: Map::default(),
-            by_pan: Chains::default(),
-            by_device: Chains::default(),
+            by_reference: RecordIndex::new(capacity),
+            by_pan: Chains::new(capacity),
+            by_device: Chains::new(capacity),
             past: Map::default(),
             cryptograms: Map::default(),
             narrowed: 0,
@@ -300,12 +307,14 @@ impl TableWriter {
     }
 
     pub(super) fn by_reference(&self, reference: TokenReferenceId) -> Option<u64> {
-        self.by_reference.get(&reference).map(|record| u64::from(*record))
+        let reference = split(reference.to_bytes());
+        let is_it = |record: u32| (self.table.names(record).reference == reference).then_some(record);
+        self.by_reference.find(mixed(reference), is_it).map(u64::from)
     }
 
     /// The PAR that this PAN's tokens have; none when it has no token or they have none.
     pub(super) fn par_of(&self, blind_index: &[u8; 16]) -> Option<Par> {
-        let record = self.by_pan.of(*blind_index).next()?;
+        let record = self.records_of_pan(*blind_index).next()?;
         let (_, words) = self.table.payment.get(index(record))?.read::<PAYMENT_WORDS>();
         let [_, _, _, _, _, _, _, _, par @ ..] = words;
         unpack_par(par)
@@ -313,41 +322,68 @@ impl TableWriter {
 
     /// Puts a domain in, if it is not there; none when there is no room for another.
     pub(super) fn intern(&mut self, domain: Domain) -> Option<u32> {
-        if let Some(at) = self.domains.get(&domain) {
-            return Some(*at);
-        }
-        let at = u32::try_from(self.domains.len()).ok()?;
-        self.table.domains.get(index(at))?.set(domain.clone()).ok()?;
-        self.domains.insert(domain, at);
-        Some(at)
+        self.table.intern(&mut self.domains, domain)
     }
 
-    /// Adds a token. Its slots are written first: who finds it in the index finds them.
+    /// Adds a token.
     pub(super) fn insert(&mut self, new: &VaultRecord) -> Result<(), TableFault> {
         let record = u32::try_from(new.record).map_err(|_| TableFault::Full)?;
         if self.count >= self.capacity {
             return Err(TableFault::Full);
         }
         let domain = self.intern(Domain::of(new)).ok_or(TableFault::Full)?;
-        let is_next = index(record) == self.count && !self.by_reference.contains_key(&new.reference);
+        let is_next = index(record) == self.count && self.by_reference(new.reference).is_none();
         if !is_next || self.has_token(&new.token) {
             return Err(TableFault::Taken);
         }
         self.narrow(new);
-        self.write(record, new, domain);
-        let (home, mark) = self.table.home(new.token.number());
-        let empty = self.table.places_from(home).find(|place| place.load(Ordering::Relaxed) == 0);
-        let word = u64::from(mark) << 32 | (u64::from(record) + 1);
-        empty.ok_or(TableFault::Full)?.store(word, Ordering::Release);
-        self.by_reference.insert(new.reference, record);
-        self.by_pan.link(new.blind_index, record);
-        match new.device {
-            Some(device) => self.by_device.link(device, record),
-            None => self.by_device.leave_out(),
-        }
+        self.table.put(&self.by_reference, (record, new), domain)?;
+        self.chain(record, new.blind_index, new.device);
         self.keep_rest(new);
         self.count += 1;
         Ok(())
+    }
+
+    /// What several threads put the records of a checkpoint into the empty table with.
+    pub(super) fn loading(&mut self) -> Loading<'_> {
+        Loading::new(&self.table, &self.by_reference, &mut self.domains)
+    }
+
+    /// Takes over what was loaded: all of it, in whatever order, without a gap.
+    pub(super) fn loaded(&mut self, loaded: Vec<Loaded>) -> Result<(), TableFault> {
+        let mut next = 0;
+        for some in loaded {
+            self.count += some.count;
+            self.narrowed += some.narrowed;
+            next = next.max(some.next);
+            self.past.extend(some.past);
+            self.cryptograms.extend(some.cryptograms);
+        }
+        if self.count != index(next) {
+            return Err(TableFault::Taken);
+        }
+        let mut record = 0;
+        while record < next {
+            let batch = record..next.min(record.saturating_add(CHAINED_AT_ONCE));
+            let names: Vec<Names> = batch.clone().map(|record| self.table.names(record)).collect();
+            names.iter().for_each(|names| self.by_pan.touch(mixed(names.card)));
+            for (record, names) in batch.clone().zip(names) {
+                self.chain(record, join(names.card), (names.device != 0).then_some(names.device));
+            }
+            record = batch.end;
+        }
+        Ok(())
+    }
+
+    /// Puts a new record into the chains that it belongs to.
+    fn chain(&mut self, record: u32, blind_index: [u8; 16], device: Option<u64>) {
+        let Self { table, by_pan, by_device, .. } = self;
+        let card = split(blind_index);
+        by_pan.link(mixed(card), record, |other| table.names(other).card == card);
+        match device {
+            Some(device) => by_device.link(device, record, |other| table.names(other).device == device),
+            None => by_device.leave_out(),
+        }
     }
 
     /// Writes what a token is from now on. Payments that look after this see it. False when it is no token of here, or
@@ -361,27 +397,26 @@ impl TableWriter {
         if new.own.is_some() {
             self.narrow(new);
         }
-        self.write(record, new, domain);
+        let moves = before.blind_index != new.blind_index;
+        let (table, by_pan) = (&self.table, &mut self.by_pan);
+        let [old_card, card] = [before.blind_index, new.blind_index].map(split);
+        if moves {
+            by_pan.unlink(mixed(old_card), record, |other| table.names(other).card == old_card);
+        }
+        table.write(record, new, domain);
+        if moves {
+            by_pan.link(mixed(card), record, |other| table.names(other).card == card);
+        }
         if new.own.is_none() && before.own.is_some() {
             self.narrow(new);
         }
         self.keep_rest(new);
-        if before.blind_index != new.blind_index {
-            self.by_pan.unlink(before.blind_index, record);
-            self.by_pan.link(new.blind_index, record);
-        }
         true
     }
 
     fn narrow(&mut self, new: &VaultRecord) {
-        let Some(mut shard) = self.table.own_shard(new.record) else { return };
-        match &new.own {
-            Some(own) => {
-                let before = shard.insert(new.record, Arc::new((**own).clone()));
-                self.narrowed += usize::from(before.is_none());
-            }
-            None => self.narrowed -= usize::from(shard.remove(&new.record).is_some()),
-        }
+        let changed = usize::from(self.table.narrow(new));
+        if new.own.is_some() { self.narrowed += changed } else { self.narrowed -= changed }
     }
 
     /// How many tokens have controls of their own.
@@ -405,12 +440,18 @@ impl TableWriter {
 
     /// The tokens of a PAN, the newest first.
     pub(super) fn of_pan(&self, blind_index: [u8; 16]) -> impl Iterator<Item = VaultRecord> {
-        self.by_pan.of(blind_index).filter_map(|record| self.record(u64::from(record)))
+        self.records_of_pan(blind_index).filter_map(|record| self.record(u64::from(record)))
+    }
+
+    fn records_of_pan(&self, blind_index: [u8; 16]) -> impl Iterator<Item = u32> {
+        let card = split(blind_index);
+        self.by_pan.of(mixed(card), move |record| self.table.names(record).card == card)
     }
 
     /// The tokens on a device, the newest first.
     pub(super) fn of_device(&self, device: u64) -> impl Iterator<Item = VaultRecord> {
-        self.by_device.of(device).filter_map(|record| self.record(u64::from(record)))
+        let on_device = self.by_device.of(device, move |record| self.table.names(record).device == device);
+        on_device.filter_map(|record| self.record(u64::from(record)))
     }
 
     /// The whole record.
@@ -457,129 +498,6 @@ impl TableWriter {
         let mut found = self.record(record).unwrap();
         found.sealed = sealed;
         let domain = self.intern(Domain::of(&found)).unwrap();
-        self.write(u32::try_from(record).unwrap(), &found, domain);
+        self.table.write(u32::try_from(record).unwrap(), &found, domain);
     }
-
-    fn write(&self, record: u32, from: &VaultRecord, domain: u32) {
-        let Some(slot) = self.table.rest.get(index(record)) else { return };
-        let [r0, r1] = split(from.reference.to_bytes());
-        let [b0, b1] = split(from.blind_index);
-        let words = [r0, r1, from.issued_at.0, from.changed_at.0, b0, b1, from.device.unwrap_or_default()];
-        slot.write(from.lifecycle.version, words);
-        let Some(slot) = self.table.payment.get(index(record)) else { return };
-        let (marks, words) = payment_words(from, domain);
-        slot.write(marks, words);
-    }
-}
-
-/// What a payment's slot says of a record.
-fn payment_words(from: &VaultRecord, domain: u32) -> (u32, [u64; 15]) {
-    let assurance = from.assurance.digits();
-    let assurance = assurance.iter().fold(0, |sum: u8, digit| sum * 10 + (digit - b'0'));
-    let marks =
-        [from.lifecycle.suspenders.bits(), assurance, from.location.code(), u8::from(from.own.is_some())];
-    let [n0, n1, n2, n3, n4, n5, n6, n7, tail @ ..] = *from.sealed.nonce();
-    let nonce = u64::from_le_bytes([n0, n1, n2, n3, n4, n5, n6, n7]);
-    let packed = u64::from(u32::from_le_bytes(tail)) << 32
-        | u64::from(from.sealed.key_version()) << 16
-        | u64::from(pack_status(from.lifecycle.status, from.expiry));
-    let mut card = [0_u64; 4];
-    for (word, bytes) in card.iter_mut().zip(from.sealed.ciphertext_and_tag().chunks(8)) {
-        *word = bytes.try_into().map_or(0, u64::from_le_bytes);
-    }
-    let [a, b, c, d] = card;
-    let versions = u64::from(from.mapping_version) << 32 | u64::from(domain);
-    let [p0, p1, p2, p3] = pack_par(from.par);
-    let (token, last4) = (from.token.number(), number(from.last4.as_bytes()));
-    (u32::from_le_bytes(marks), [token, nonce, packed, a, b, c, d, versions, p0, p1, p2, p3, last4, 0, 0])
-}
-
-fn index(number: u32) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
-}
-
-fn low(word: u64) -> u32 {
-    u32::try_from(word & 0xFFFF_FFFF).unwrap_or_default()
-}
-
-fn high(word: u64) -> u32 {
-    u32::try_from(word >> 32).unwrap_or_default()
-}
-
-fn number(digits: &[u8]) -> u64 {
-    digits.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'))
-}
-
-/// The lowest `N` decimal digits of a number.
-fn digits<const N: usize>(mut number: u64) -> [u8; N] {
-    let mut digits = [b'0'; N];
-    for place in digits.iter_mut().rev() {
-        *place += u8::try_from(number % 10).unwrap_or_default();
-        number /= 10;
-    }
-    digits
-}
-
-fn assurance(marks: u32) -> Option<TokenAssuranceMethod> {
-    let [_, assurance, _, _] = marks.to_le_bytes();
-    TokenAssuranceMethod::parse(&digits::<2>(u64::from(assurance))).ok()
-}
-
-/// Three bits of status above eleven of expiry, in months since January 2000.
-fn pack_status(status: TokenStatus, expiry: Expiry) -> u16 {
-    let month = expiry.year_month();
-    let months = (month.year.saturating_sub(2000)) * 12 + u16::from(month.month.saturating_sub(1));
-    u16::from(status.code()) << 11 | months
-}
-
-fn unpack_status(packed: u64) -> Option<(TokenStatus, Expiry)> {
-    let packed = u16::try_from(packed & 0xFFFF).ok()?;
-    let (status, months) = (packed >> 11, packed & 0x7FF);
-    let month = u8::try_from(months % 12 + 1).ok()?;
-    let expiry = Expiry::of(YearMonth { year: 2000 + months / 12, month })?;
-    Some((TokenStatus::from_code(u8::try_from(status).ok()?)?, expiry))
-}
-
-fn unpack_sealed(nonce: u64, packed: u64, words: [u64; 4]) -> Option<Sealed> {
-    let [a, b, c, d, e, f, g, h] = nonce.to_le_bytes();
-    let [i, j, k, l] = high(packed).to_le_bytes();
-    let version = u16::try_from(packed >> 16 & 0xFFFF).ok()?;
-    let mut card = [0_u8; 32];
-    for (place, word) in card.chunks_exact_mut(8).zip(words) {
-        place.copy_from_slice(&word.to_le_bytes());
-    }
-    Sealed::from_parts(version, [a, b, c, d, e, f, g, h, i, j, k, l], &card).ok()
-}
-
-fn pack_par(par: Option<Par>) -> [u64; 4] {
-    let mut bytes = [0_u8; 32];
-    if let Some(par) = par {
-        bytes.iter_mut().zip(par.as_bytes()).for_each(|(place, byte)| *place = *byte);
-    }
-    let mut words = [0; 4];
-    for (word, piece) in words.iter_mut().zip(bytes.chunks_exact(8)) {
-        *word = piece.try_into().map_or(0, u64::from_le_bytes);
-    }
-    words
-}
-
-fn unpack_par(words: [u64; 4]) -> Option<Par> {
-    let mut bytes = [0_u8; 32];
-    for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
-        place.copy_from_slice(&word.to_le_bytes());
-    }
-    let [par @ .., _, _, _] = bytes;
-    if par.starts_with(&[0]) { None } else { Par::kept(&par) }
-}
-
-fn split(bytes: [u8; 16]) -> [u64; 2] {
-    let whole = u128::from_le_bytes(bytes);
-    [
-        u64::try_from(whole & u128::from(u64::MAX)).unwrap_or_default(),
-        u64::try_from(whole >> 64).unwrap_or_default(),
-    ]
-}
-
-fn join([low, high]: [u64; 2]) -> [u8; 16] {
-    (u128::from(high) << 64 | u128::from(low)).to_le_bytes()
 }

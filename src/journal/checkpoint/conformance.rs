@@ -30,6 +30,8 @@ conformance! {
     everything_is_there_after_reopening
     a_write_is_all_or_nothing_and_never_goes_back
     records_added_or_removed_behind_its_back_are_noticed
+    packed_records_are_found_changed_and_shared
+    a_damaged_pack_is_noticed_by_whoever_scans_its_part
     a_missing_or_empty_store_begins_anew
     one_in_use_is_not_taken_for_a_damaged_one
     flipped_bytes_never_give_a_wrong_value
@@ -39,7 +41,7 @@ conformance! {
     a_lost_checkpoint_is_folded_again_to_the_same_records
 }
 
-type Records = BTreeMap<(String, Vec<u8>), Vec<u8>>;
+type Found = BTreeMap<(String, Vec<u8>), Vec<u8>>;
 
 fn keys() -> JournalKeys {
     SecurityModule::sample().unwrap().journal_keys()
@@ -63,8 +65,8 @@ fn put(checkpoint: &Checkpoint, records: &[(&str, &[u8], &[u8])], number: u64) {
     checkpoint.write(changes, EntryNumber(number)).unwrap();
 }
 
-fn records(checkpoint: &Checkpoint, parts: &[&str]) -> Records {
-    let mut found = Records::new();
+fn records(checkpoint: &Checkpoint, parts: &[&str]) -> Found {
+    let mut found = Found::new();
     for part in parts {
         checkpoint
             .scan(part, &[], |key, value| {
@@ -110,7 +112,7 @@ fn records_are_found_by_part_and_key(kind: CheckpointKind) {
 
 fn everything_is_there_after_reopening(kind: CheckpointKind) {
     let directory = tempfile::tempdir().unwrap();
-    let mut expected = Records::new();
+    let mut expected = Found::new();
     let mut random = fastrand::Rng::with_seed(1);
     for round in 1..=8 {
         let checkpoint = sound(kind, directory.path());
@@ -173,6 +175,113 @@ fn records_added_or_removed_behind_its_back_are_noticed(kind: CheckpointKind) {
         assert!(quarantined.is_some_and(|(aside, _)| aside.exists()), "{case}");
         assert_eq!(checkpoint.entry_number(), EntryNumber(0), "{case}");
         assert_eq!(checkpoint.count("a"), 0, "{case}");
+    }
+}
+
+/// A part with so many packs that several threads read it.
+const PACKED: u64 = 16 * 300;
+
+fn scanned(checkpoint: &Checkpoint, threads: usize) -> Result<Vec<(u64, Vec<u8>)>, CheckpointError> {
+    let mut found = vec![Vec::new(); threads.max(1)];
+    let read = |key: &[u8], value: &[u8]| (u64::from_be_bytes(key.try_into().unwrap()), value.to_vec());
+    match (threads, &mut found[..]) {
+        (0, [found, ..]) => checkpoint.scan_part("n[]", &mut |key, value| {
+            found.push(read(key, value));
+            Ok(())
+        })?,
+        (_, found) => {
+            let mut visitors: Vec<Visitor<'_>> = Vec::new();
+            for found in found {
+                visitors.push(Box::new(move |key, value| {
+                    found.push(read(key, value));
+                    Ok(())
+                }));
+            }
+            checkpoint.share_part("n[]", &mut visitors)?;
+        }
+    }
+    let mut found = found.concat();
+    found.sort();
+    Ok(found)
+}
+
+fn packed_records_are_found_changed_and_shared(kind: CheckpointKind) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut expected = BTreeMap::new();
+    let mut random = fastrand::Rng::with_seed(3);
+    for round in 1..=6 {
+        let checkpoint = sound(kind, directory.path());
+        let mut pending = Pending::on(&checkpoint);
+        for _ in 0..2_000 {
+            let number = random.u64(0..PACKED);
+            if round == 6 || random.u8(0..4) == 0 {
+                pending.remove("n[]", &number.to_be_bytes()).unwrap();
+                expected.remove(&number);
+            } else {
+                let value: Vec<u8> = (0..random.usize(0..50)).map(|_| random.u8(..)).collect();
+                pending.put("n[]", &number.to_be_bytes(), value.clone()).unwrap();
+                expected.insert(number, value);
+            }
+            let found = pending.get("n[]", &number.to_be_bytes()).unwrap();
+            assert_eq!(found.as_ref(), expected.get(&number));
+        }
+        pending.write(EntryNumber(round)).unwrap();
+        checkpoint.verify().unwrap();
+        let all: Vec<(u64, Vec<u8>)> = expected.clone().into_iter().collect();
+        for threads in [0, 1, 3] {
+            assert_eq!(scanned(&checkpoint, threads).unwrap(), all, "{threads} threads");
+        }
+        for number in 0..PACKED {
+            let found = checkpoint.get("n[]", &number.to_be_bytes()).unwrap();
+            assert_eq!(found.as_ref(), expected.get(&number), "{number}");
+        }
+    }
+    let checkpoint = sound(kind, directory.path());
+    let mut pending = Pending::on(&checkpoint);
+    (0..PACKED).for_each(|number| pending.remove("n[]", &number.to_be_bytes()).unwrap());
+    pending.write(EntryNumber(7)).unwrap();
+    assert_eq!(checkpoint.count("n[]"), 0, "no empty pack is left");
+}
+
+fn a_damaged_pack_is_noticed_by_whoever_scans_its_part(kind: CheckpointKind) {
+    type Tamper = fn(&Checkpoint, Vec<u8>) -> Vec<super::Change>;
+    let cases: [(&str, Tamper); 4] = [
+        ("removed", |_, pack| vec![(pack, None)]),
+        ("altered", |checkpoint, pack| {
+            let mut record = checkpoint.store.get(&pack).unwrap().unwrap();
+            record[SEAL + 7] ^= 1;
+            vec![(pack, Some(record))]
+        }),
+        ("an older one put back", |checkpoint, pack| {
+            let old = checkpoint.sealed(&pack, b"").0;
+            vec![(pack, Some(old))]
+        }),
+        ("one too many", |checkpoint, _| {
+            let pack = packed::place_of(&full_key("n[]", &(PACKED * 2).to_be_bytes()).unwrap()).0;
+            let new = checkpoint.sealed(&pack, b"").0;
+            vec![(pack, Some(new))]
+        }),
+    ];
+    for (case, tamper) in cases {
+        let directory = tempfile::tempdir().unwrap();
+        let checkpoint = sound(kind, directory.path());
+        let mut changes = Changes::new();
+        (0..PACKED).for_each(|number| changes.put("n[]", &number.to_be_bytes(), vec![1; 9]).unwrap());
+        checkpoint.write(changes, EntryNumber(1)).unwrap();
+        let pack = packed::place_of(&full_key("n[]", &(PACKED / 2).to_be_bytes()).unwrap()).0;
+        checkpoint.store.apply(tamper(&checkpoint, pack)).unwrap();
+        for threads in [0, 1, 3] {
+            let found = scanned(&checkpoint, threads);
+            assert!(matches!(found, Err(CheckpointError::Damaged(_))), "{case}, {threads} threads");
+        }
+        drop(checkpoint);
+        let checkpoint = sound(kind, directory.path());
+        let error = scanned(&checkpoint, 2).unwrap_err();
+        drop(checkpoint);
+        let OpenedCheckpoint { checkpoint, quarantined } =
+            Checkpoint::set_aside(kind, directory.path(), &keys(), error).unwrap();
+        assert!(quarantined.is_some_and(|(aside, _)| aside.exists()), "{case}");
+        assert!(checkpoint.is_blank() && scanned(&checkpoint, 2).unwrap().is_empty(), "{case}");
     }
 }
 

@@ -4,9 +4,13 @@
 //! The stores behind it give back wrong values, or none, without an error when a bit of their file turns over. So
 //! each record carries a seal of its own, and count and sum of all seals show what is missing.
 
+mod changes;
 mod keeper;
+mod packed;
 mod redb_checkpoint;
 mod sled_checkpoint;
+mod spread;
+mod state;
 
 #[cfg(test)]
 mod conformance;
@@ -18,7 +22,13 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use changes::Changes;
 pub use keeper::{CatchUp, CheckpointKeeper, Fold, Pace, Pending, catch_up};
+pub(super) use packed::each;
+pub(super) use spread::spread;
+
+use packed::After;
+use state::{State, Summary};
 
 use super::base::Base;
 use super::entry::EntryNumber;
@@ -96,8 +106,11 @@ trait Store: Send + Sync {
 /// What is called for each key and value; an error ends it.
 pub type EachRecord<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), CheckpointError> + 'a;
 
+/// As `EachRecord`, on a thread of its own.
+pub type Visitor<'a> = Box<dyn FnMut(&[u8], &[u8]) -> Result<(), CheckpointError> + Send + 'a>;
+
 /// Records by part and key, as of an entry: a checkpoint, or a base that one was written out as.
-pub trait Records {
+pub trait Records: Sync {
     /// The last entry that is in it; 0 when there is none.
     fn entry_number(&self) -> EntryNumber;
 
@@ -106,6 +119,13 @@ pub trait Records {
     /// # Errors
     /// `Store`, `Damaged`, `Journal`, or what `visit` says.
     fn scan_part(&self, part: &str, visit: &mut EachRecord<'_>) -> Result<(), CheckpointError>;
+
+    /// All records of a part, each to one of several visitors on as many threads, in no order. Of a small part the first
+    /// has them all.
+    ///
+    /// # Errors
+    /// As `scan_part`.
+    fn share_part(&self, part: &str, visitors: &mut [Visitor<'_>]) -> Result<(), CheckpointError>;
 }
 
 impl Records for Checkpoint {
@@ -113,44 +133,61 @@ impl Records for Checkpoint {
         self.entry_number()
     }
 
+    /// With count and sum of the part: that of a packed one was not looked at before.
     fn scan_part(&self, part: &str, visit: &mut EachRecord<'_>) -> Result<(), CheckpointError> {
-        self.scan(part, &[], visit)
+        let mut found = Summary::default();
+        let prefix = full_key(part, &[])?;
+        self.store.scan(&prefix, &mut |key, record| {
+            let (value, seal) = self.unsealed(key, record)?;
+            found.add(seal);
+            each(key, value, visit).map(ControlFlow::Continue)
+        })?;
+        self.compare(part.as_bytes(), found)
+    }
+
+    fn share_part(&self, part: &str, visitors: &mut [Visitor<'_>]) -> Result<(), CheckpointError> {
+        if self.count(part) < SHARED_LEAST {
+            return visitors.first_mut().map_or(Ok(()), |visit| self.scan_part(part, visit));
+        }
+        let prefix = full_key(part, &[])?;
+        let mut lookers: Vec<_> = visitors.iter_mut().map(|visit| (visit, Summary::default())).collect();
+        let read = |give: &mut dyn FnMut(Raw) -> ControlFlow<()>| {
+            let mut raw = Raw::new();
+            self.store.scan(&prefix, &mut |key, record| {
+                raw.push((key.to_vec(), record.to_vec()));
+                let is_full = raw.len() >= SHARED_AT_ONCE;
+                Ok(if is_full { give(std::mem::take(&mut raw)) } else { ControlFlow::Continue(()) })
+            })?;
+            let _ = give(raw);
+            Ok(())
+        };
+        spread(read, &mut lookers, |(visit, found), raw| {
+            raw.iter().try_for_each(|(key, record)| {
+                let (value, seal) = self.unsealed(key, record)?;
+                found.add(seal);
+                each(key, value, *visit)
+            })
+        })?;
+        let mut found = Summary::default();
+        lookers.iter().for_each(|(_, some)| found.join(*some));
+        self.compare(part.as_bytes(), found)
     }
 }
 
-/// How many records `Checkpoint::fill` writes at once.
-const FILLED_AT_ONCE: usize = 50_000;
+/// Records of the store on their way to those who look at them.
+type Raw = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// How many records a part has, and the sum of their seals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Summary {
-    count: u64,
-    digest: u128,
-}
+/// A part of fewer records of the store is read by one thread.
+const SHARED_LEAST: u64 = 256;
 
-impl Summary {
-    fn add(&mut self, seal: u128) {
-        self.count = self.count.wrapping_add(1);
-        self.digest = self.digest.wrapping_add(seal);
-    }
+/// How many records of the store go to a thread at once.
+const SHARED_AT_ONCE: usize = 64;
 
-    fn remove(&mut self, seal: u128) {
-        self.count = self.count.wrapping_sub(1);
-        self.digest = self.digest.wrapping_sub(seal);
-    }
-}
-
-/// Where the whole stands.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct State {
-    number: EntryNumber,
-    parts: BTreeMap<Vec<u8>, Summary>,
-}
+/// How many bytes of records `Checkpoint::fill` writes at once.
+const FILLED_AT_ONCE: usize = 16 << 20;
 
 /// The key of the record that holds `State`. Every other key begins with a part's length, which is not 0.
 const STATE_KEY: [u8; 1] = [0];
-/// With version 3 the switch's part came, with version 4 the history's records of many transactions.
-const STATE_VERSION: u8 = 4;
 /// Bytes of a record's seal.
 const SEAL: usize = 16;
 
@@ -170,8 +207,9 @@ pub struct OpenedCheckpoint {
 }
 
 impl Checkpoint {
-    /// Opens the checkpoint of that kind in `directory` and checks every record of it. A damaged one is moved aside
-    /// and an empty one begun, which the journal fills again.
+    /// Opens the checkpoint of that kind in `directory` and checks every record of it, but for those of packed parts,
+    /// of which there are millions: they are checked by whoever scans the part, which a start does. A damaged one is
+    /// moved aside and an empty one begun, which the journal fills again.
     ///
     /// # Errors
     /// `InUse`; `Store` when not even an empty one can be begun; `Keys`.
@@ -204,10 +242,27 @@ impl Checkpoint {
         directory: &Path,
         keys: &JournalKeys,
     ) -> Result<Self, CheckpointError> {
-        let path = directory.join(format!("{}.{}", Content::Checkpoint.name(), kind.name()));
+        let path = Content::Checkpoint.path(kind, directory);
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         removed.map_err(CheckpointError::store("remove an older one"))?;
         Self::create(kind, &path, Content::Checkpoint.key(keys)?, Content::Checkpoint)
+    }
+
+    /// Moves aside one that was found damaged as its parts were read, and begins an empty one. Nobody may have it open.
+    ///
+    /// # Errors
+    /// `Store`, `Keys`.
+    pub fn set_aside(
+        kind: CheckpointKind,
+        directory: &Path,
+        keys: &JournalKeys,
+        error: CheckpointError,
+    ) -> Result<OpenedCheckpoint, CheckpointError> {
+        let content = Content::Checkpoint;
+        let path = content.path(kind, directory);
+        let aside = quarantine(&path).map_err(CheckpointError::store("move a damaged one aside"))?;
+        let checkpoint = Self::create(kind, &path, content.key(keys)?, content)?;
+        Ok(OpenedCheckpoint { checkpoint, quarantined: Some((aside, error)) })
     }
 
     fn open_as(
@@ -216,7 +271,7 @@ impl Checkpoint {
         keys: &JournalKeys,
         content: Content,
     ) -> Result<OpenedCheckpoint, CheckpointError> {
-        let path = directory.join(format!("{}.{}", content.name(), kind.name()));
+        let path = content.path(kind, directory);
         let create = || Self::create(kind, &path, content.key(keys)?, content);
         if !path.exists() {
             return Ok(OpenedCheckpoint { checkpoint: create()?, quarantined: None });
@@ -239,7 +294,7 @@ impl Checkpoint {
     ) -> Result<Self, CheckpointError> {
         let created = Self { store: kind.open(path)?, key, content, state: Mutex::default() };
         // From here on a store without its state is a damaged one, not a new one.
-        created.store.apply(vec![(STATE_KEY.to_vec(), Some(created.encode_state(&State::default())))])?;
+        created.store.apply(vec![(STATE_KEY.to_vec(), Some(created.sealed_state(&State::default())))])?;
         Ok(created)
     }
 
@@ -251,10 +306,11 @@ impl Checkpoint {
     ) -> Result<Self, CheckpointError> {
         let found = Self { store: kind.open(path)?, key, content, state: Mutex::default() };
         let bytes = found.store.get(&STATE_KEY)?.ok_or(CheckpointError::Damaged("its state is missing"))?;
-        let state = found.decode_state(&bytes).ok_or(CheckpointError::Damaged("its state is not valid"))?;
+        let state = State::decode(found.unsealed(&STATE_KEY, &bytes)?.0)
+            .ok_or(CheckpointError::Damaged("its state is not valid"))?;
         *found.lock() = state;
         match content {
-            Content::Checkpoint => found.verify()?,
+            Content::Checkpoint => found.verify_unpacked()?,
             Content::History => {}
         }
         Ok(found)
@@ -274,18 +330,20 @@ impl Checkpoint {
 
     /// Gives an empty one all that a base has. Ended half-way it is neither blank nor at any entry.
     pub(super) fn fill(&self, base: &Base) -> Result<(), CheckpointError> {
-        let mut changes = Changes::new();
+        let (mut records, mut bytes) = (Vec::new(), 0);
         base.walk_all(&mut |key, value| {
-            changes.records.insert(key.to_vec(), Some(value.to_vec()));
-            if changes.len() < FILLED_AT_ONCE {
+            bytes += key.len() + value.len();
+            records.push((key.to_vec(), After::Whole(Some(value.to_vec()))));
+            if bytes < FILLED_AT_ONCE {
                 return Ok(());
             }
-            self.write(std::mem::take(&mut changes), EntryNumber(0))
+            bytes = 0;
+            self.write_records(std::mem::take(&mut records), EntryNumber(0))
         })?;
-        self.write(changes, base.entry_number())
+        self.write_records(records, base.entry_number())
     }
 
-    /// How many records a part has; of the history this is not known.
+    /// How many records a part has, or packs of them; of the history this is not known.
     #[must_use]
     pub fn count(&self, part: &str) -> u64 {
         self.lock().parts.get(part.as_bytes()).map_or(0, |summary| summary.count)
@@ -297,13 +355,16 @@ impl Checkpoint {
     /// `Store`, or `Damaged` when its seal does not hold: never a value that was not written.
     pub fn get(&self, part: &str, key: &[u8]) -> Result<Option<Vec<u8>>, CheckpointError> {
         let key = full_key(part, key)?;
-        match self.store.get(&key)? {
-            Some(record) => Ok(Some(self.unsealed(&key, &record)?.0.to_vec())),
-            None => Ok(None),
+        let (stored, place) = packed::place_of(&key);
+        let Some(record) = self.store.get(&stored)? else { return Ok(None) };
+        let (value, _) = self.unsealed(&stored, &record)?;
+        match place {
+            None => Ok(Some(value.to_vec())),
+            Some(place) => Ok(packed::pick(value, place)?.map(<[u8]>::to_vec)),
         }
     }
 
-    /// All records of a part whose keys begin with `prefix`, in the order of their keys.
+    /// All records of a part that is not packed whose keys begin with `prefix`, in the order of their keys.
     ///
     /// # Errors
     /// `Store`, `Damaged`, or what `visit` says, which ends it.
@@ -338,25 +399,35 @@ impl Checkpoint {
     /// # Errors
     /// `Backwards`, `Store`; then nothing was changed.
     pub fn write(&self, changes: Changes, number: EntryNumber) -> Result<(), CheckpointError> {
+        self.write_records(packed::grouped(changes.records), number)
+    }
+
+    fn write_records(
+        &self,
+        records: Vec<(Vec<u8>, After)>,
+        number: EntryNumber,
+    ) -> Result<(), CheckpointError> {
         let mut state = self.lock();
         if number < state.number {
             return Err(CheckpointError::Backwards { at: state.number, to: number });
         }
         let mut next = State { number, parts: state.parts.clone() };
-        let mut batch = Vec::with_capacity(changes.records.len() + 1);
-        for (key, value) in changes.records {
+        let mut batch = Vec::with_capacity(records.len() + 1);
+        for (key, after) in records {
             if self.content == Content::History {
-                let after = value.map(|value| self.sealed(&key, &value).0);
+                let after = after.over(None)?.map(|value| self.sealed(&key, &value).0);
                 batch.push((key, after));
                 continue;
             }
-            let before = match self.store.get(&key)? {
-                Some(record) => Some(self.unsealed(&key, &record)?.1),
+            let record = self.store.get(&key)?;
+            let before = match &record {
+                Some(record) => Some(self.unsealed(&key, record)?),
                 None => None,
             };
-            let after = value.map(|value| self.sealed(&key, &value));
+            let after = after.over(before.map(|(value, _)| value))?;
+            let after = after.map(|value| self.sealed(&key, &value));
             let summary = next.parts.entry(part_of(&key).to_vec()).or_default();
-            if let Some(seal) = before {
+            if let Some((_, seal)) = before {
                 summary.remove(seal);
             }
             if let Some((_, seal)) = &after {
@@ -364,7 +435,7 @@ impl Checkpoint {
             }
             batch.push((key, after.map(|(record, _)| record)));
         }
-        batch.push((STATE_KEY.to_vec(), Some(self.encode_state(&next))));
+        batch.push((STATE_KEY.to_vec(), Some(self.sealed_state(&next))));
         self.store.apply(batch)?;
         *state = next;
         Ok(())
@@ -389,15 +460,32 @@ impl Checkpoint {
             }
             Ok(ControlFlow::Continue(()))
         })?;
-        let empty = Summary::default();
-        let expected = self.lock();
-        let agrees =
-            |part: &Vec<u8>| expected.parts.get(part).unwrap_or(&empty) == found.get(part).unwrap_or(&empty);
-        if expected.parts.keys().chain(found.keys()).all(agrees) {
-            Ok(())
-        } else {
-            Err(CheckpointError::Damaged("records are missing or should not be there"))
+        let expected: Vec<Vec<u8>> = self.lock().parts.keys().cloned().collect();
+        expected
+            .iter()
+            .filter(|part| !found.contains_key(*part))
+            .try_for_each(|part| self.compare(part, Summary::default()))?;
+        found.into_iter().try_for_each(|(part, found)| self.compare(&part, found))
+    }
+
+    /// As `verify`, of the parts that are not packed.
+    fn verify_unpacked(&self) -> Result<(), CheckpointError> {
+        let parts: Vec<Vec<u8>> = self.lock().parts.keys().cloned().collect();
+        for part in parts.iter().filter(|part| !packed::is_packed(part)) {
+            let part = std::str::from_utf8(part);
+            let part = part.map_err(|_| CheckpointError::Damaged("a part's name cannot be read"))?;
+            self.scan_part(part, &mut |_, _| Ok(()))?;
         }
+        Ok(())
+    }
+
+    /// Whether a part has as many records as it must have, and these.
+    fn compare(&self, part: &[u8], found: Summary) -> Result<(), CheckpointError> {
+        let expected = self.lock().parts.get(part).copied().unwrap_or_default();
+        if expected == found {
+            return Ok(());
+        }
+        Err(CheckpointError::Damaged("records are missing or should not be there"))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -416,6 +504,10 @@ impl Checkpoint {
         ([&seal.to_le_bytes(), value].concat(), seal)
     }
 
+    fn sealed_state(&self, state: &State) -> Vec<u8> {
+        self.sealed(&STATE_KEY, &state.encode()).0
+    }
+
     fn unsealed<'a>(&self, key: &[u8], record: &'a [u8]) -> Result<(&'a [u8], u128), CheckpointError> {
         let wrong = CheckpointError::Damaged("the seal of a record does not hold");
         let Some((seal, value)) = record.split_first_chunk::<SEAL>() else { return Err(wrong) };
@@ -423,76 +515,6 @@ impl Checkpoint {
             return Err(wrong);
         }
         Ok((value, u128::from_le_bytes(*seal)))
-    }
-
-    fn encode_state(&self, state: &State) -> Vec<u8> {
-        let mut out = vec![STATE_VERSION];
-        out.extend_from_slice(&state.number.0.to_le_bytes());
-        for (part, summary) in &state.parts {
-            out.push(u8::try_from(part.len()).unwrap_or_default());
-            out.extend_from_slice(part);
-            out.extend_from_slice(&summary.count.to_le_bytes());
-            out.extend_from_slice(&summary.digest.to_le_bytes());
-        }
-        self.sealed(&STATE_KEY, &out).0
-    }
-
-    fn decode_state(&self, bytes: &[u8]) -> Option<State> {
-        let (value, _) = self.unsealed(&STATE_KEY, bytes).ok()?;
-        let (&[STATE_VERSION], rest) = value.split_first_chunk::<1>()? else { return None };
-        let (number, mut rest) = rest.split_first_chunk()?;
-        let mut parts = BTreeMap::new();
-        while let Some((length, tail)) = rest.split_first() {
-            let (part, tail) = tail.split_at_checked(usize::from(*length))?;
-            let (count, tail) = tail.split_first_chunk()?;
-            let (digest, tail) = tail.split_first_chunk()?;
-            let summary = Summary { count: u64::from_le_bytes(*count), digest: u128::from_le_bytes(*digest) };
-            parts.insert(part.to_vec(), summary);
-            rest = tail;
-        }
-        Some(State { number: EntryNumber(u64::from_le_bytes(*number)), parts })
-    }
-}
-
-/// Changes on their way into a checkpoint; a later one of the same record takes the earlier one's place.
-#[derive(Debug, Default)]
-pub struct Changes {
-    records: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-}
-
-impl Changes {
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Writes a record.
-    ///
-    /// # Errors
-    /// `PartName`.
-    pub fn put(&mut self, part: &str, key: &[u8], value: Vec<u8>) -> Result<(), CheckpointError> {
-        self.records.insert(full_key(part, key)?, Some(value));
-        Ok(())
-    }
-
-    /// Removes a record; one that is not there is no error.
-    ///
-    /// # Errors
-    /// `PartName`.
-    pub fn remove(&mut self, part: &str, key: &[u8]) -> Result<(), CheckpointError> {
-        self.records.insert(full_key(part, key)?, None);
-        Ok(())
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
-    }
-
-    /// How many records would change.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.records.len()
     }
 }
 
@@ -516,6 +538,10 @@ enum Content {
 }
 
 impl Content {
+    fn path(self, kind: CheckpointKind, directory: &Path) -> PathBuf {
+        directory.join(format!("{}.{}", self.name(), kind.name()))
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Checkpoint => "checkpoint",

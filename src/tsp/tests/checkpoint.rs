@@ -5,7 +5,7 @@ use super::service::{request_entry, setup};
 use super::*;
 use crate::crypto::SecurityModule;
 use crate::journal::{
-    Body, Checkpoint, CheckpointKind, Entry, EntryNumber, Fold, Journal, MemoryDisk, catch_up,
+    Body, Changes, Checkpoint, CheckpointKind, Entry, EntryNumber, Fold, Journal, MemoryDisk, catch_up,
 };
 use crate::vocab::{Refusal, ShardId, YearMonth};
 
@@ -105,7 +105,7 @@ fn the_oldest_requests_are_forgotten_in_the_checkpoint_too() {
     }
     let entries = token_entries(&bench);
     let (_directory, checkpoint) = folded(&bench.config, &entries, CheckpointKind::Redb);
-    assert_eq!(checkpoint.count("token-request"), 8);
+    assert_eq!(checkpoint.count("token-request[]"), 1);
     let mut tsp = empty(&bench.config);
     tsp.restore(&checkpoint).unwrap();
     assert_eq!(snapshot(&tsp), snapshot(&bench.tsp));
@@ -118,5 +118,71 @@ fn a_checkpoint_of_another_configuration_is_refused() {
     let mut other = bench.config.clone();
     other.token_ranges[0].length = 15;
     let refused = empty(&other).restore(&checkpoint);
-    assert!(matches!(refused, Err(TspError::Checkpoint { part: "token", .. })), "{refused:?}");
+    assert!(matches!(refused, Err(TspError::Checkpoint { part: "token[]", .. })), "{refused:?}");
+}
+
+/// So many that several threads read them.
+const MANY: u64 = 5_000;
+
+fn one_of_many(number: u64) -> VaultRecord {
+    let body = format!("489537{number:09}");
+    let check = crate::vocab::luhn_check_digit(body.as_bytes()).unwrap();
+    let mut record = super::super::layout::tests::record(number, &[body.as_bytes(), &[check]].concat());
+    record.reference = TokenReferenceId::from_bytes((u128::from(number) + 1).to_le_bytes());
+    // Three tokens a card, and some on a device that others are on.
+    record.blind_index = (u128::from(number / 3) << 40).to_be_bytes();
+    record.device = number.is_multiple_of(7).then_some(1 + number % 11);
+    record
+}
+
+/// A checkpoint of these records, each under its own number or another.
+fn kept_as(records: &[(u64, VaultRecord)]) -> (tempfile::TempDir, Checkpoint) {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = SecurityModule::sample().unwrap().journal_keys();
+    let checkpoint = Checkpoint::open(CheckpointKind::Redb, directory.path(), &keys).unwrap().checkpoint;
+    let mut changes = Changes::new();
+    for (number, record) in records {
+        let value = super::super::layout::encode_record(record);
+        changes.put("token[]", &number.to_be_bytes(), value).unwrap();
+    }
+    checkpoint.write(changes, EntryNumber(1)).unwrap();
+    (directory, checkpoint)
+}
+
+#[test]
+fn many_threads_read_the_vault_that_one_would_and_no_other() {
+    let config = Bench::with(|config| config.limits.capacity = 6_000).config;
+    let records: Vec<(u64, VaultRecord)> = (0..MANY).map(|number| (number, one_of_many(number))).collect();
+    let mut by_one = empty(&config);
+    records.iter().for_each(|(_, record)| by_one.add(record).unwrap());
+    let (_directory, checkpoint) = kept_as(&records);
+    let mut tsp = empty(&config);
+    tsp.restore(&checkpoint).unwrap();
+    assert_eq!(snapshot(&tsp), snapshot(&by_one));
+    assert_eq!((&tsp.issued, &tsp.live), (&by_one.issued, &by_one.live));
+    for (number, record) in &records {
+        assert_eq!(tsp.table.by_reference(record.reference), Some(*number));
+        assert_eq!(tsp.table.by_token(&record.token), Some(*number));
+        let chain = |tsp: &Tsp| tsp.table.of_pan(record.blind_index).map(|it| it.record).collect::<Vec<_>>();
+        assert_eq!(chain(&tsp), chain(&by_one));
+    }
+    for device in 0..12 {
+        let chain = |tsp: &Tsp| tsp.table.of_device(device).map(|it| it.record).collect::<Vec<_>>();
+        assert_eq!(chain(&tsp), chain(&by_one));
+    }
+    type Harm = fn(&mut Vec<(u64, VaultRecord)>);
+    let cases: [(&str, Harm); 5] = [
+        ("a gap", |records| drop(records.remove(77))),
+        ("a token twice", |records| records[4_000].1.token = records[9].1.token),
+        ("a reference twice", |records| records[4_000].1.reference = records[9].1.reference),
+        ("another's number", |records| records[4_000].1.record = 9),
+        ("no room", |records| records.push((6_000, one_of_many(6_000)))),
+    ];
+    for (case, harm) in cases {
+        let mut records = records.clone();
+        harm(&mut records);
+        let (_directory, checkpoint) = kept_as(&records);
+        let refused = empty(&config).restore(&checkpoint);
+        assert!(matches!(refused, Err(TspError::Checkpoint { part: "token[]", .. })), "{case}: {refused:?}");
+    }
 }
