@@ -53,19 +53,31 @@ fn main() {
     start(&config, &clock, "from a base, without the checkpoint");
 }
 
-/// Starts and stops; says how long the start took.
+/// Starts and stops; says how long the start took, and by how much memory the process grew meanwhile.
 fn start(config: &Config, clock: &Clock, how: &str) {
-    let begun = clock.now().moment;
+    let (begun, before) = (clock.now().moment, resident());
     let app = App::start(config, clock.clone(), &mut |_| {}).unwrap();
     let took = clock.now().moment.since(begun);
     println!(
-        "{how}: {:.2} s; {} entries read, {} tokens, {} answers",
+        "{how}: {:.2} s, {} MiB more; {} entries read, {} tokens, {} answers",
         took.as_secs_f64(),
+        resident().saturating_sub(before) >> 10,
         app.found.entries,
         app.found.tokens,
         app.found.switch.answered
     );
     app.stop().unwrap();
+    println!(
+        "  and {:.2} s until it had stopped",
+        clock.now().moment.since(begun).saturating_sub(took).as_secs_f64()
+    );
+}
+
+/// Memory of this process that is in use, in KiB.
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// Runs until a base is written.

@@ -172,6 +172,15 @@ impl KeyStore {
         self.add(newest.label, usage, None, maker, entropy)
     }
 
+    /// Gives up all but the newest version of the key with this use.
+    #[cfg(test)]
+    pub(super) fn retire_for_test(&mut self, usage: KeyUsage) {
+        let of_usage = |key: &Key| key.description().usage == usage;
+        let versions = self.keys.iter().filter(|key| of_usage(key)).map(|key| key.description().version);
+        let newest = versions.max();
+        self.keys.retain(|key| !of_usage(key) || Some(key.description().version) == newest);
+    }
+
     /// Reads a store, seal first.
     pub(super) fn parse(text: &str, master: &MasterKey, policy: KeyPolicy) -> Result<Self, CryptoError> {
         let check = master.check_value();

@@ -133,6 +133,20 @@ impl SecurityModule {
         Self::open(SAMPLE_STORE, &MasterKey::parse(SAMPLE_MASTER)?, KeyPolicy::TESTS)
     }
 
+    /// The sample keys with a newer data key, and with that one only.
+    #[cfg(test)]
+    pub(crate) fn sample_rotated() -> Result<[Self; 2], CryptoError> {
+        let (master, policy) = (MasterKey::parse(SAMPLE_MASTER)?, KeyPolicy::TESTS);
+        let mut store = KeyStore::parse(SAMPLE_STORE, &master, policy)?;
+        let mut entropy = Entropy::seeded(9);
+        let maker = KeyMaker { by: crate::vocab::Text::default(), at: crate::stdx::clock::Wall(0) };
+        store.add_version(KeyUsage::DataSealing, maker, &mut entropy)?;
+        let both = Self::open(&store.to_text(&mut entropy, &master)?, &master, policy)?;
+        store.retire_for_test(KeyUsage::DataSealing);
+        let newer = Self::open(&store.to_text(&mut entropy, &master)?, &master, policy)?;
+        Ok([both, newer])
+    }
+
     /// Who had this version of a key made, and when; none for the keys that its store began with.
     #[must_use]
     pub fn maker(&self, key: &KeyDescription) -> Option<KeyMaker> {

@@ -81,6 +81,12 @@ impl Base {
         self.first.first_entry
     }
 
+    /// The chain's value at the end of what was there before the journal's first entry.
+    #[must_use]
+    pub fn chain_before(&self) -> &[u8; 32] {
+        &self.first.previous
+    }
+
     /// Reads all of it.
     ///
     /// # Errors

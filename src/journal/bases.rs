@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::base::{self, Base, FirstSegment};
-use super::checkpoint::{Checkpoint, CheckpointError, Records};
+use super::checkpoint::{Checkpoint, CheckpointError, Fold, Records};
 use super::entry::EntryNumber;
 use super::error::JournalError;
 use super::reader::{Place, Reader};
@@ -65,14 +65,19 @@ impl Bases {
     }
 
     /// Writes the next base if it is time. That it cannot be is told, and tried again with the next segment.
-    pub(super) fn after_round(&mut self, checkpoint: &Checkpoint, now: Wall) {
-        if let Err(error) = self.fold_if_due(checkpoint, now) {
+    pub(super) fn after_round(&mut self, checkpoint: &Checkpoint, folds: &mut [Box<dyn Fold>], now: Wall) {
+        if let Err(error) = self.fold_if_due(checkpoint, folds, now) {
             self.shared.metrics.base_failed();
             tracing::error!(%error, "no base could be written; the journal keeps all its segments until one is");
         }
     }
 
-    fn fold_if_due(&mut self, checkpoint: &Checkpoint, now: Wall) -> Result<(), CheckpointError> {
+    fn fold_if_due(
+        &mut self,
+        checkpoint: &Checkpoint,
+        folds: &mut [Box<dyn Fold>],
+        now: Wall,
+    ) -> Result<(), CheckpointError> {
         let newest = list(self.place.disk.as_ref())?.last().copied().unwrap_or_default();
         let due = newest.saturating_sub(self.written_at) >= self.config.fold_every;
         if !due || checkpoint.entry_number() == EntryNumber(0) {
@@ -80,6 +85,7 @@ impl Bases {
         }
         // Should it fail: not before another segment is full.
         self.written_at = newest.saturating_sub(self.config.fold_every.saturating_sub(1));
+        folds.iter_mut().try_for_each(|fold| fold.renew(checkpoint))?;
         let number = self.newest.as_ref().map_or(1, |base| base.number().saturating_add(1));
         let first = self.first_to_keep(checkpoint, now)?;
         let base = Base::write(&self.place, number, first, checkpoint)?;

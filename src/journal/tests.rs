@@ -508,7 +508,7 @@ fn folded(directory: &std::path::Path) -> (MemoryDisk, Arc<Checkpoint>) {
 fn fold(run: &mut Run, checkpoint: &Arc<Checkpoint>, fold_every: u64, age: u64) {
     let config = BasesConfig { fold_every, retention: std::time::Duration::from_millis(5) };
     let mut bases = run.journal.bases(config, Arc::clone(checkpoint)).unwrap();
-    bases.after_round(checkpoint, Wall(9 + age));
+    bases.after_round(checkpoint, &mut [], Wall(9 + age));
 }
 
 #[test]
@@ -601,7 +601,7 @@ fn what_is_young_or_not_folded_stays() {
     let run = Run::open(&disk);
     let config = BasesConfig { fold_every: 1, retention: std::time::Duration::ZERO };
     let mut bases = run.journal.bases(config, Arc::new(behind)).unwrap();
-    bases.after_round(&checkpoint, Wall(1_000));
+    bases.after_round(&checkpoint, &mut [], Wall(1_000));
     assert_eq!(
         bases.newest().map(Base::first_entry),
         Some(EntryNumber(1)),

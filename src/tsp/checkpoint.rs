@@ -3,9 +3,11 @@
 
 use std::collections::hash_map;
 
-use crate::journal::{Body, CheckpointError, Entry, Fold, Pending, TransactionEntry};
+use crate::crypto::DataSealer;
+use crate::journal::{Body, Changes, Checkpoint, CheckpointError, Entry, Fold, Pending, TransactionEntry};
 use crate::stdx::clock::Wall;
 use crate::stdx::maps::Map;
+use crate::stdx::random::Entropy;
 use crate::vocab::{CounterTaken, Expiry, TokenAssuranceMethod, TokenRequestorId, TransactionId};
 
 use super::config::TspConfig;
@@ -22,6 +24,7 @@ use super::lifecycle::TokenStatus;
 use super::outbox::{Happening, Noted};
 use super::registry::Registration;
 use super::remembered::{Recalled, Remembered};
+use super::renewal::Renewal;
 use super::step_up::StepUp;
 use super::velocity::{Meaning, Takes, meaning};
 use super::wire::{Reader, Writer};
@@ -46,6 +49,8 @@ pub(super) const DISCLOSURES: &str = "token-disclosure";
 pub(super) const COUNTERS: &str = "token-counter[]";
 /// How many token events there were; one record.
 pub(super) const EVENTS: &str = "token-event-count";
+/// The version of the key that sealed the cards of all tokens so far, once they were looked through; one record.
+const SEALED_BY: &str = "token-sealed-by";
 /// By record number: what tokens wait for.
 pub(super) const STEP_UPS: &str = "token-step-up";
 /// By receiver: up to which event it was told.
@@ -69,6 +74,8 @@ pub struct TspFold {
     /// Payments without an outcome that count; read once.
     open: Option<Map<TransactionId, u64>>,
     open_changed: bool,
+    /// What seals cards anew that an older key sealed.
+    renewal: Option<Renewal>,
 }
 
 impl TspFold {
@@ -85,7 +92,14 @@ impl TspFold {
             takes: Map::default(),
             open: None,
             open_changed: false,
+            renewal: None,
         }
+    }
+
+    /// One that seals cards anew that were sealed by an older key, before a base is made: then no token needs that key.
+    #[must_use]
+    pub fn renewing(self, sealer: DataSealer, entropy: Entropy) -> Self {
+        Self { renewal: Some(Renewal::new(sealer, entropy)), ..self }
     }
 
     fn fold_event(
@@ -272,6 +286,18 @@ impl Fold for TspFold {
         self.counters.drain().try_for_each(|(record, counters)| {
             changes.put(COUNTERS, &record.to_be_bytes(), counters.encode())
         })
+    }
+
+    fn renew(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+        let Some(renewal) = &mut self.renewal else { return Ok(()) };
+        let newest = renewal.newest().to_be_bytes().to_vec();
+        if checkpoint.get(SEALED_BY, &[])?.as_ref() == Some(&newest) {
+            return Ok(());
+        }
+        checkpoint.renew(TOKENS, |value| renewal.renewed(value))?;
+        let mut changes = Changes::new();
+        changes.put(SEALED_BY, &[], newest)?;
+        checkpoint.write(changes, checkpoint.entry_number())
     }
 }
 

@@ -31,6 +31,7 @@ mod record_index;
 mod registry;
 mod remembered;
 mod remote;
+mod renewal;
 mod requestor;
 mod restore;
 mod service;
@@ -72,6 +73,7 @@ pub use record::{CardAad, CardData, PastMapping, VaultRecord, open_card, seal_ca
 pub use registry::Registration;
 pub use remote::{CryptogramRequest, CryptogramView, MadeCryptogram};
 pub use requestor::{Activation, RequestorLimits, TokenRequestor};
+pub use restore::kept_tokens;
 pub use service::{Ports, TokenService};
 pub use sourced::{Source, SourceToken, SourcedRequest};
 pub use step_up::{

@@ -13,8 +13,9 @@ use super::checkpoint::{
 use super::counters::TokenCounters;
 use super::error::TspError;
 use super::event::{CannotFollow, CardStanding};
-use super::layout::{decode_registration, take_receiver};
+use super::layout::{decode_record, decode_registration, take_receiver};
 use super::outbox::Noted;
+use super::record::VaultRecord;
 use super::table::TableFault;
 use super::tsp::Tsp;
 use super::velocity::Takes;
@@ -126,6 +127,17 @@ impl Tsp {
         }
         Ok(())
     }
+}
+
+/// Every token that a checkpoint or a base has, by record; for who only looks.
+///
+/// # Errors
+/// As `Tsp::restore`.
+pub fn kept_tokens(records: &dyn Records, mut visit: impl FnMut(VaultRecord)) -> Result<(), TspError> {
+    read(records, TOKENS, |_, value| {
+        visit(decode_record(value).ok_or(UNREAD)?);
+        Ok(())
+    })
 }
 
 fn threads() -> usize {

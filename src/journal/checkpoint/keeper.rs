@@ -36,6 +36,14 @@ pub trait Fold: Send {
     fn settle(&mut self, _changes: &mut Pending<'_>) -> Result<(), CheckpointError> {
         Ok(())
     }
+
+    /// Brings up to date what no entry changes, before a base is made of the checkpoint.
+    ///
+    /// # Errors
+    /// As `Checkpoint::renew`.
+    fn renew(&mut self, _checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+        Ok(())
+    }
 }
 
 /// A checkpoint's records as they will be once what was folded is written.
@@ -291,7 +299,7 @@ impl CheckpointKeeper {
                     return Ok(number);
                 }
                 if let Some(bases) = &mut bases {
-                    bases.after_round(&checkpoint, clock.now().wall);
+                    bases.after_round(&checkpoint, &mut folds, clock.now().wall);
                 }
             }
         };

@@ -441,6 +441,31 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// Writes what `renew` makes of records of a part, where it makes anything; at the entry where the checkpoint stands.
+    ///
+    /// # Errors
+    /// `Store`, `Damaged`, or what `renew` says; what was written before that stays.
+    pub fn renew(
+        &self,
+        part: &str,
+        mut renew: impl FnMut(&[u8]) -> Result<Option<Vec<u8>>, CheckpointError>,
+    ) -> Result<(), CheckpointError> {
+        let (mut changes, mut bytes) = (Changes::new(), 0);
+        self.store.scan(&full_key(part, &[])?, &mut |key, record| {
+            each(key, self.unsealed(key, record)?.0, &mut |key, value| {
+                let Some(new) = renew(value)? else { return Ok(()) };
+                bytes += new.len();
+                changes.put(part, key, new)
+            })?;
+            if bytes >= FILLED_AT_ONCE {
+                bytes = 0;
+                self.write(std::mem::take(&mut changes), self.entry_number())?;
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        self.write(changes, self.entry_number())
+    }
+
     /// Looks at every record: each seal, and count and sum of each part.
     ///
     /// # Errors

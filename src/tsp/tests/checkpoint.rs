@@ -186,3 +186,36 @@ fn many_threads_read_the_vault_that_one_would_and_no_other() {
         assert!(matches!(refused, Err(TspError::Checkpoint { part: "token[]", .. })), "{case}: {refused:?}");
     }
 }
+
+#[test]
+fn once_cards_are_sealed_anew_the_older_key_can_go() {
+    let (bench, entries) = eventful();
+    let [both, newer] = SecurityModule::sample_rotated().unwrap();
+    for kind in CheckpointKind::ALL {
+        let (_directory, checkpoint) = folded(&bench.config, &entries, kind);
+        let paid = |keys: &SecurityModule| {
+            let mut tsp = Tsp::new(bench.config.clone(), keys).unwrap();
+            tsp.restore(&checkpoint).unwrap();
+            let mut out = Vec::new();
+            let token = TokenView::of(&tsp.table.record(1).unwrap(), YearMonth::of(TODAY));
+            tsp.detokenizer().detokenize_batch(bench.now, &[tap(&token, 13)], &mut out);
+            let paid = out.remove(0).map(|paid| paid.card);
+            (snapshot(&tsp).0, paid)
+        };
+        let (before, card) = paid(&both);
+        assert!(card.is_ok());
+        assert_eq!(paid(&newer).1, Err(Refusal::VaultUnavailable), "nothing was sealed anew yet");
+        let mut fold = TspFold::new(&bench.config).renewing(both.data_sealer(), Entropy::seeded(3));
+        fold.renew(&checkpoint).unwrap();
+        checkpoint.verify().unwrap();
+        let (after, card_then) = paid(&newer);
+        assert_eq!(card_then, card);
+        for (before, mut after) in before.into_iter().zip(after.clone()) {
+            assert_eq!(after.sealed.key_version(), 2);
+            after.sealed = before.sealed;
+            assert_eq!(after, before, "nothing else changed");
+        }
+        fold.renew(&checkpoint).unwrap();
+        assert_eq!(paid(&newer).0, after, "once is enough");
+    }
+}

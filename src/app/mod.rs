@@ -453,7 +453,8 @@ fn keeper(
 ) -> Result<CheckpointKeeper, AppError> {
     let reader = journal.reader(known.entry_number().next())?;
     let switch = SwitchFold::resume(config.limits, known)?;
-    let folds: Vec<Box<dyn Fold>> = vec![Box::new(TspFold::new(&config.tsp)), Box::new(switch)];
+    let tokens = TspFold::new(&config.tsp).renewing(config.security.data_sealer(), Entropy::system());
+    let folds: Vec<Box<dyn Fold>> = vec![Box::new(tokens), Box::new(switch)];
     let pace = Pace { every: CHECKPOINT_EVERY, behind: Duration::ZERO };
     Ok(CheckpointKeeper::start(checkpoint, reader, folds, pace, Some(bases))?)
 }
