@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::journal::{failed, salvage, timestamp, watch};
+use super::journal::{failed, folded, salvage, timestamp, watch};
 use super::{Failure, say};
 use crate::config::Config;
-use crate::journal::{Body, Entry, KeyEvent};
+use crate::journal::{Base, Body, Entry, EntryNumber, KeyEvent, Records};
+use crate::stdx::clock::Wall;
 use crate::switch::OperatorAct;
-use crate::tsp::{AuditedStep, Cause, Lifecycle, Principal, Reason, TokenEvent};
+use crate::tsp::{AuditedStep, Cause, Lifecycle, Principal, Reason, TokenEvent, VaultRecord, kept_tokens};
 use crate::vocab::{TokenReferenceId, may_hold_account};
 
 /// Reads the audit trail.
@@ -45,8 +46,18 @@ pub(super) fn run(arguments: &Audit) -> Result<(), Failure> {
 }
 
 fn list(config: &Config, token: Option<&str>) -> Result<(), Failure> {
-    let mut trail = Trail::default();
-    for entry in watch(config)? {
+    let reader = watch(config)?;
+    let base = reader.base().cloned();
+    let mut trail = Trail::after(base.as_ref())?;
+    if let Some(base) = &base {
+        let chain: String = base.chain_before().iter().map(|byte| format!("{byte:02x}")).collect();
+        let folded = folded(base);
+        match token {
+            None => say(&format!("Entries {folded}: {} tokens. chain={chain}", trail.folded.len())),
+            Some(token) => trail.folded_lines(token, base, &chain).iter().for_each(|line| say(line)),
+        }
+    }
+    for entry in reader {
         for (line, reference) in trail.take(&entry.map_err(failed)?)? {
             let wanted = token.is_none_or(|token| reference.is_some_and(|it| it.to_string() == token));
             if wanted {
@@ -59,18 +70,28 @@ fn list(config: &Config, token: Option<&str>) -> Result<(), Failure> {
 
 fn verify(config: &Config) -> Result<(), Failure> {
     let reader = watch(config).map_err(|failure| broken(config, &failure))?;
-    let first = reader.base().map_or(1, |base| base.first_entry().0);
-    let (mut trail, mut last, mut events) = (Trail::default(), first.saturating_sub(1), 0_u64);
+    let base = reader.base().cloned();
+    let first = base.as_ref().map_or(1, |base| base.first_entry().0);
+    if let Some(base) = &base {
+        base.verify().map_err(|error| Failure::new(format!("the audit trail is not whole: {error}")))?;
+    }
+    let mut trail = Trail::after(base.as_ref())?;
+    let (mut last, mut events) = (first.saturating_sub(1), 0_u64);
     for entry in reader {
         let entry = entry.map_err(|error| broken(config, &failed(error)))?;
         last = entry.number.0;
         events += u64::from(!trail.take(&entry)?.is_empty());
     }
+    trail.meet_the_base()?;
     let entries = last.saturating_sub(first.saturating_sub(1));
     let since = if first > 1 { format!(" from entry {first} on") } else { String::new() };
     say(&format!(
         "The audit trail is whole: {entries} entries in one chain{since}, {events} of them of tokens, keys and decisions."
     ));
+    if let Some(base) = &base {
+        let (tokens, entry) = (trail.folded.len(), base.entry_number());
+        say(&format!("Base {} goes with it: {tokens} tokens as of entry {entry}.", base.number()));
+    }
     Ok(())
 }
 
@@ -88,18 +109,79 @@ fn broken(config: &Config, failure: &Failure) -> Failure {
     ))
 }
 
+/// What a base says of a token.
+struct Folded {
+    reference: TokenReferenceId,
+    stood: Lifecycle,
+    issued_at: Wall,
+    changed_at: Wall,
+}
+
 /// Every token's standing so far.
 #[derive(Default)]
 struct Trail {
     tokens: BTreeMap<u64, (Option<TokenReferenceId>, Lifecycle)>,
+    /// Tokens as the base has them, by record.
+    folded: BTreeMap<u64, Folded>,
+    /// The base's entry, until that is past.
+    base: Option<EntryNumber>,
 }
 
 impl Trail {
+    /// One that begins with what a base says instead of entries that are gone.
+    fn after(base: Option<&Base>) -> Result<Self, Failure> {
+        let mut trail = Self::default();
+        let Some(base) = base else { return Ok(trail) };
+        trail.base = Some(base.entry_number());
+        let kept = kept_tokens(base, |record| {
+            let VaultRecord { reference, lifecycle: stood, issued_at, changed_at, .. } = record;
+            trail.folded.insert(record.record, Folded { reference, stood, issued_at, changed_at });
+        });
+        kept.map_err(|error| Failure::new(format!("the audit trail is not whole: {error}")))?;
+        Ok(trail)
+    }
+
+    /// How a token stands in the base: what there is of its events that were folded.
+    fn folded_lines(&self, token: &str, base: &Base, chain: &str) -> Vec<String> {
+        let its = self.folded.values().filter(|folded| folded.reference.to_string() == token);
+        let line = |folded: &Folded| {
+            format!(
+                "{:>10} {} token={token} what=folded after={} issued={} base={} before-entry={} chain={chain}",
+                base.entry_number().0,
+                timestamp(folded.changed_at),
+                standing(folded.stood),
+                timestamp(folded.issued_at),
+                base.number(),
+                base.first_entry(),
+            )
+        };
+        its.map(line).collect()
+    }
+
+    /// From the base's entry on: whoever had events in the journal must stand as the base says, and the others do.
+    fn meet_the_base(&mut self) -> Result<(), Failure> {
+        let Some(at) = self.base.take() else { return Ok(()) };
+        for (record, Folded { reference, stood, .. }) in &self.folded {
+            let (_, known) = self.tokens.entry(*record).or_insert((Some(*reference), *stood));
+            if known != stood {
+                let (left, stood) = (standing(*known), standing(*stood));
+                return Err(Failure::new(format!(
+                    "the audit trail is not whole: the entries up to {at} left token {reference} {left}, and the base \
+                     says {stood}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// The lines of an entry, each with the token that it is about.
     ///
     /// # Errors
     /// An event that cannot be read, or that does not follow the one before it.
     fn take(&mut self, entry: &Entry) -> Result<Vec<(String, Option<TokenReferenceId>)>, Failure> {
+        if self.base.is_some_and(|at| entry.number > at) {
+            self.meet_the_base()?;
+        }
         let head = format!("{:>10} {}", entry.number.0, timestamp(entry.wall_time));
         match &entry.body {
             Body::Token(bytes) => {
@@ -133,8 +215,15 @@ impl Trail {
 
     /// How a record's token is called.
     fn named(&self, record: Option<u64>) -> Option<String> {
-        let known = |record| self.tokens.get(&record).and_then(|(reference, _)| *reference);
-        record.map(|record| known(record).map_or_else(|| format!("record-{record}"), |it| it.to_string()))
+        record.map(|record| {
+            self.reference(record).map_or_else(|| format!("record-{record}"), |it| it.to_string())
+        })
+    }
+
+    /// Told by its first event, or by the base.
+    fn reference(&self, record: u64) -> Option<TokenReferenceId> {
+        let known = self.tokens.get(&record).and_then(|(reference, _)| *reference);
+        known.or_else(|| self.folded.get(&record).map(|folded| folded.reference))
     }
 
     /// The token's reference, and how it stood before and after.
@@ -153,7 +242,7 @@ impl Trail {
                  left it {stood}"
             )));
         }
-        let reference = step.reference.or(known.and_then(|(reference, _)| reference));
+        let reference = step.reference.or_else(|| self.reference(step.record));
         let before = step.before.or(known.map(|(_, stood)| stood));
         let after = step.after.or(before);
         if let Some(after) = after {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::journal::{failed, timestamp, watch};
+use super::journal::{failed, folded, timestamp, watch};
 use super::{Failure, say};
 use crate::config::{Config, PartyConfig};
 use crate::journal::{
@@ -64,7 +64,12 @@ pub(super) fn explain(arguments: &Explain) -> Result<(), Failure> {
             told = stories(&config, &sought);
         }
     }
-    say(&told?.ok_or_else(|| Failure::new(sought.not_found()))?);
+    let Some(told) = told? else {
+        let folded = watch(&config)?.base().filter(|base| base.first_entry().0 > 1).map(folded);
+        let folded = folded.map_or_else(String::new, |folded| format!("; entries {folded}"));
+        return Err(Failure::new(sought.not_found() + &folded));
+    };
+    say(&told);
     Ok(())
 }
 

@@ -9,8 +9,8 @@ use super::explain::{Explain, explain};
 use super::{Failure, say};
 use crate::config::Config;
 use crate::journal::{
-    AcquirerLeg, Body, CardRef, DeliveryEnd, Entry, IssuerLeg, JournalError, KeyEvent, Reader, RealDisk,
-    Records, Recovered, StoredKind, TransactionEntry,
+    AcquirerLeg, Base, Body, CardRef, DeliveryEnd, Entry, IssuerLeg, JournalError, KeyEvent, Reader,
+    RealDisk, Records, Recovered, StoredKind, TransactionEntry,
 };
 use crate::stdx::clock::Wall;
 use crate::switch::OperatorAct;
@@ -114,6 +114,9 @@ fn verify(config: &Config) -> Result<(), Failure> {
 
 fn list(config: &Config, from: u64, count: u64) -> Result<(), Failure> {
     let (reader, _) = open(config)?;
+    if let Some(folded) = reader.base().filter(|base| from < base.first_entry().0).map(folded) {
+        say(&format!("Entries {folded}."));
+    }
     let mut left = count;
     for entry in reader {
         let entry = entry.map_err(failed)?;
@@ -266,6 +269,12 @@ pub(super) fn timestamp(wall: Wall) -> String {
         digits.get(from..from + 2).and_then(|two| std::str::from_utf8(two).ok()).unwrap_or("??")
     };
     format!("{year:04}-{month:02}-{day:02}T{}:{}:{}.{:03}Z", part(4), part(6), part(8), wall.0 % 1_000)
+}
+
+/// What became of entries that are no longer there; goes on after the word "entries".
+pub(super) fn folded(base: &Base) -> String {
+    let (first, number, entry) = (base.first_entry(), base.number(), base.entry_number());
+    format!("before {first} are folded into base {number}, as of entry {entry}")
 }
 
 pub(super) fn failed(error: JournalError) -> Failure {

@@ -15,6 +15,7 @@ mod daemon;
 mod dialects;
 mod explain;
 mod faults;
+mod folding;
 mod fuzz_targets;
 mod gate;
 mod history;

@@ -401,6 +401,11 @@ impl World {
         differences.iter().map(ToString::to_string).collect()
     }
 
+    /// The reference of the first token that was given.
+    pub(crate) fn first_token(&self) -> String {
+        self.asked.borrow()[0].given.as_ref().unwrap().reference.to_string()
+    }
+
     pub(crate) fn acquirer(&self) -> &Shared<AcquirerSimulator> {
         self.acquirer.as_ref().unwrap()
     }
