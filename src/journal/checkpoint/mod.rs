@@ -5,6 +5,7 @@
 //! each record carries a seal of its own, and count and sum of all seals show what is missing.
 
 mod changes;
+mod content;
 mod keeper;
 mod packed;
 mod redb_checkpoint;
@@ -27,6 +28,7 @@ pub use keeper::{CatchUp, CheckpointKeeper, Fold, Pace, Pending, catch_up};
 pub(super) use packed::each;
 pub(super) use spread::spread;
 
+use content::Content;
 use packed::After;
 use state::{State, Summary};
 
@@ -552,32 +554,6 @@ pub(super) fn full_key(part: &str, key: &[u8]) -> Result<Vec<u8>, CheckpointErro
 pub(super) fn part_of(key: &[u8]) -> &[u8] {
     let length = key.first().map_or(0, |length| usize::from(*length));
     key.get(1..=length).unwrap_or_default()
-}
-
-/// What a store is for: its file's name, its key, and whether all of it is looked at when it is opened. Of what is not,
-/// no count or sum is kept: nothing has to be read before it is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Content {
-    Checkpoint,
-    History,
-}
-
-impl Content {
-    fn path(self, kind: CheckpointKind, directory: &Path) -> PathBuf {
-        directory.join(format!("{}.{}", self.name(), kind.name()))
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Checkpoint => "checkpoint",
-            Self::History => "history",
-        }
-    }
-
-    /// No journal's mark or segment has this stream and number.
-    fn key(self, keys: &JournalKeys) -> Result<SegmentKey, CheckpointError> {
-        Ok(keys.segment(self.name().as_bytes(), 0)?)
-    }
 }
 
 /// Opens and verifies on a thread of its own: a store that panics over a damaged file is a damaged one.
