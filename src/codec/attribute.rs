@@ -135,6 +135,16 @@ impl Attribute {
             Extent::Fixed(length) | Extent::UpTo(length) => length,
         }
     }
+
+    /// Whether `value` has the class's characters, and as many as there may be.
+    #[must_use]
+    pub fn admits(self, value: &[u8]) -> bool {
+        let fits = match self.extent {
+            Extent::Fixed(length) => value.len() == usize::from(length),
+            Extent::UpTo(most) => value.len() <= usize::from(most),
+        };
+        fits && self.class.admits(value)
+    }
 }
 
 fn without_blanks(value: &[u8]) -> &[u8] {

@@ -154,6 +154,13 @@ pub struct TagSpec {
     pub sensitive: Sensitive,
 }
 
+/// How an advice says that its payment was approved in the issuer's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandInReason {
+    pub element: DataElement,
+    pub value: Box<[u8]>,
+}
+
 /// What a specification says, read and checked.
 pub(super) struct Parts {
     pub(super) name: String,
@@ -164,6 +171,7 @@ pub(super) struct Parts {
     pub(super) tags: Vec<TagSpec>,
     pub(super) token: TokenPlaces,
     pub(super) token_request: Option<TokenRequestPlaces>,
+    pub(super) stand_in: Option<StandInReason>,
     pub(super) codes: ResponseCodes,
     pub(super) echo: Bitmap,
     pub(super) echo_network: Bitmap,
@@ -254,6 +262,12 @@ impl Dialect {
     #[must_use]
     pub fn token_request(&self) -> Option<&TokenRequestPlaces> {
         self.parts.token_request.as_ref()
+    }
+
+    /// How an advice says that its payment was approved in the issuer's place; none where the dialect does not.
+    #[must_use]
+    pub fn stand_in(&self) -> Option<&StandInReason> {
+        self.parts.stand_in.as_ref()
     }
 
     /// What the message says about its token.

@@ -32,7 +32,7 @@ pub use attribute::{Attribute, Class, Extent};
 pub use bitmap::{Bitmap, DataElement};
 pub use decode::{DecodeFailure, decode, decode_into};
 pub use describe::{Description, Row, describe};
-pub use dialect::{BitmapForm, Dialect, FieldSpec, Sensitive, TagSpec};
+pub use dialect::{BitmapForm, Dialect, FieldSpec, Sensitive, StandInReason, TagSpec};
 pub use elements::{OriginalData, same_institution};
 pub use encode::encode;
 pub use encoding::Encoding;

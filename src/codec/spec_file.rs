@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::attribute::Class;
 use super::bitmap::{Bitmap, DataElement};
-use super::dialect::{BitmapForm, Dialect, FieldSpec, Parts, Sensitive, TagSpec};
+use super::dialect::{BitmapForm, Dialect, FieldSpec, Parts, Sensitive, StandInReason, TagSpec};
 use super::error::SpecError;
 use super::layout::Layout;
 use super::padding::Padding;
@@ -77,6 +77,7 @@ struct File {
     elements: BTreeMap<String, Spanned<Element>>,
     token: Option<BTreeMap<String, Spanned<String>>>,
     token_request: Option<TokenRequest>,
+    stand_in: Option<StandIn>,
     response_codes: Option<Codes>,
     answers: Option<Answers>,
 }
@@ -87,6 +88,13 @@ struct TokenRequest {
     processing: Spanned<String>,
     usage: Spanned<String>,
     step_up: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StandIn {
+    element: Spanned<u8>,
+    reason: Spanned<String>,
 }
 
 #[derive(Deserialize)]
@@ -170,6 +178,7 @@ impl<'a> SpecReader<'a> {
             tags: tags(faults),
             token: self.token(&fields, faults),
             token_request: self.token_request(&fields, faults),
+            stand_in: self.stand_in(&fields, faults),
             codes: self.codes(faults)?,
             echo: self.answers("answers.echo", &fields, faults, |answers| &answers.echo),
             echo_network: self.answers("answers.echo_network", &fields, faults, |a| &a.echo_network),
@@ -339,6 +348,24 @@ impl<'a> SpecReader<'a> {
         }
         let (element, usage) = place?;
         Some(TokenRequestPlaces { processing: processing?, step_up: step_up?, element, usage })
+    }
+
+    /// A dialect may be without it.
+    fn stand_in(&self, fields: &[FieldSpec], faults: &mut Vec<SpecError>) -> Option<StandInReason> {
+        let (source, table) = self.first(|file| file.stand_in.as_ref())?;
+        let element = DataElement::new(*table.element.get_ref());
+        let field = element.and_then(|element| fields.iter().find(|field| field.element == element));
+        let value = table.reason.get_ref().as_bytes();
+        let Some(field) = field else {
+            let reason = "no element of the dialect";
+            faults.push(source.fault(Some(table.element.span()), "stand_in.element", reason));
+            return None;
+        };
+        if !field.attribute.admits(value) {
+            let reason = "not what the element's kind admits";
+            faults.push(source.fault(Some(table.reason.span()), "stand_in.reason", reason));
+        }
+        Some(StandInReason { element: field.element, value: value.into() })
     }
 
     fn codes(&self, faults: &mut Vec<SpecError>) -> Option<ResponseCodes> {
@@ -549,6 +576,11 @@ mod tests {
             (
                 "[answers]\necho = [1]\necho_network = [7]\nfrom_issuer = [39]",
                 "1 is no element of the dialect",
+            ),
+            ("[stand_in]\nelement = 1\nreason = \"x\"", "stand_in.element: no element of the dialect"),
+            (
+                "[stand_in]\nelement = 39\nreason = \"stand-in\"",
+                "stand_in.reason: not what the element's kind admits",
             ),
             ("surprise = 1", "own.toml:3: file: unknown field"),
         ] {

@@ -52,8 +52,13 @@ impl World {
     /// Stops the daemon with nothing left to deliver, and compares what it wrote down with the ledgers, too.
     pub(crate) async fn settles(&self, life: Life) {
         self.settle(life).await;
+        self.journal_agrees(&self.entries());
+    }
+
+    /// Compares what the journal says with the ledgers.
+    fn journal_agrees(&self, entries: &[Entry]) {
         let mut book = JournalBook::default();
-        self.entries().iter().for_each(|entry| book.take(entry));
+        entries.iter().for_each(|entry| book.take(entry));
         let ledgers = self.issuers.iter();
         let ledgers =
             ledgers.flat_map(|issuer| issuer.look(|brain| brain.ledger().records().collect::<Vec<_>>()));
@@ -65,8 +70,12 @@ impl World {
 
     /// The journal of a daemon that has stopped.
     fn entries(&self) -> Vec<Entry> {
+        self.entries_in(&self.directory.join("data/journal"))
+    }
+
+    fn entries_in(&self, journal: &Path) -> Vec<Entry> {
         let config = Config::load(&self.config).unwrap();
-        let directory = std::fs::File::open(self.directory.join("data/journal")).unwrap();
+        let directory = std::fs::File::open(journal).unwrap();
         let disk = Box::new(RealDisk::lock(directory).unwrap());
         let (reader, _) = Reader::offline(disk, config.security.journal_keys(), "transactions").unwrap();
         reader.map(Result::unwrap).collect()
@@ -204,7 +213,8 @@ fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
         let asking = world.load_at(PACE, &life);
         world.goes_on().await;
         let pid = life.daemon.pid().as_raw_nonzero();
-        let filler = PathBuf::from(format!("/proc/{pid}/root{}/filler", data.display()));
+        let seen = PathBuf::from(format!("/proc/{pid}/root{}", data.display()));
+        let filler = seen.join("filler");
         let refused = || metrics(&life.daemon);
         let was = refused().await.value("switch_refused_total", &[("refusal", "overloaded")]);
         // As much as there is room for.
@@ -219,6 +229,13 @@ fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
         asking.abort();
         // What was refused is not repeated: it would be looked at afresh.
         until("the ledgers to agree with the book", || world.differences().is_empty()).await;
+        // The small disk is gone with its process: what is on it is read before that.
+        let copy = kept.path().join("journal");
+        std::fs::create_dir(&copy).unwrap();
+        for file in std::fs::read_dir(seen.join("journal")).unwrap().map(Result::unwrap) {
+            std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+        }
+        world.journal_agrees(&world.entries_in(&copy));
     });
 }
 

@@ -32,6 +32,7 @@ mod parts;
 mod passed;
 mod peers;
 mod players;
+mod programs;
 mod provisioning;
 mod reload;
 mod restart;

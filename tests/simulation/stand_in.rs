@@ -89,6 +89,7 @@ fn what_cannot_be_asked_is_approved_and_the_issuer_told() {
                 let advice = brought(&mut desk, said);
                 assert_eq!(&advice.mti().to_string()[..3], "022");
                 assert_eq!((get(&advice, 38), get(&advice, 39)), (approval, "00".into()));
+                assert_eq!(get(&advice, 60), "stand-in", "why it was sent");
                 assert_eq!((get(&advice, 4), get(&advice, 37)), (get(&request, 4), get(&request, 37)));
                 let card = if token { &desk.behind } else { &desk.card };
                 assert_eq!(advice.get(DataElement::PAN).unwrap(), card.pan.expose_digits());

@@ -274,6 +274,9 @@ fn stored_message(delivery: &Delivery, card: &CardData, wire: &Wire) -> Result<M
     set_original(&mut message, entry.original_data, wire)?;
     if entry.kind == StoredKind::StandIn {
         message.set(DataElement::RESPONSE_CODE, wire.dialect.approved().as_bytes())?;
+        if let Some(reason) = wire.dialect.stand_in() {
+            message.set(reason.element, &reason.value)?;
+        }
     }
     set_leg(&mut message, &entry.issuer, entry.window)?;
     wire.dialect.set_token_data(&mut message, &token_data(&entry.card, entry.verdicts, entry.window))?;
