@@ -167,6 +167,7 @@ impl From<ProvisioningRefusal> for Problem {
             R::AmountNotValid => (StatusCode::UNPROCESSABLE_ENTITY, Some("amount")),
             R::CryptogramsExhausted => (StatusCode::CONFLICT, None),
             R::RequestorFull => (StatusCode::CONFLICT, None),
+            R::DomainNotAllowed => (StatusCode::UNPROCESSABLE_ENTITY, Some("controls")),
             R::LocationNotAllowed => (StatusCode::UNPROCESSABLE_ENTITY, Some("tokenLocation")),
             R::TooManyTokensOfCard => (StatusCode::CONFLICT, Some("pan")),
             R::TooManyTokensOnDevice => (StatusCode::CONFLICT, Some("device")),

@@ -13,8 +13,8 @@ use crate::tsp::{
     RequestorLimits, StepUpLimits, TokenRange, TokenRequestor, TspConfig, TspLimits,
 };
 use crate::vocab::{
-    Bin, EntryMode, LinkId, MerchantCategory, MerchantId, Text, TokenAssuranceMethod, TokenLocation,
-    TokenRequestorId,
+    Bin, EntryMode, LinkId, MerchantCategory, MerchantId, Text, TokenAssuranceMethod, TokenDomain,
+    TokenLocation, TokenRequestorId,
 };
 
 /// Where tokens may live, as written.
@@ -250,6 +250,7 @@ fn requestor(
     }
     let controls = DomainControls {
         entry_modes: entry_modes.into_iter().collect(),
+        domains: section.list("domains", word(TokenDomain::parse)).into_iter().collect(),
         merchants: places,
         categories: section.list("categories", word(MerchantCategory::parse)),
         most_amount: amount(section.table("most_amount")),

@@ -237,6 +237,12 @@ impl TspConfig {
             );
             let controls = &requestor.controls;
             check(!controls.entry_modes.is_empty(), faults, key("entry_modes"), "must name at least one");
+            check(
+                controls.domains_agree(),
+                faults,
+                key("domains"),
+                "must be those of the entry modes, no more",
+            );
         }
     }
 }
@@ -253,7 +259,7 @@ pub(crate) fn sample() -> TspConfig {
     use super::controls::{DomainControls, Merchant};
     use super::requestor::{Activation, RequestorLimits};
     use crate::vocab::{
-        EntryMode, LinkId, MerchantId, TokenAssuranceMethod, TokenLocation, TokenRequestorId,
+        EntryMode, LinkId, MerchantId, TokenAssuranceMethod, TokenDomains, TokenLocation, TokenRequestorId,
     };
 
     let text = |bytes: &[u8]| Text::parse("product", bytes).unwrap();
@@ -266,6 +272,7 @@ pub(crate) fn sample() -> TspConfig {
             entry_modes: [EntryMode::CONTACTLESS_CHIP, EntryMode::parse(b"10").unwrap()]
                 .into_iter()
                 .collect(),
+            domains: TokenDomains::default(),
             merchants,
             categories: vec![],
             most_amount: None,

@@ -2,7 +2,8 @@
 //! controls, 4.7 and 10.7).
 
 use crate::vocab::{
-    Amount, Country, EntryMode, LinkId, MerchantCategory, MerchantId, Refusal, TokenRequestorId,
+    Amount, Country, EntryMode, LinkId, MerchantCategory, MerchantId, Refusal, TokenDomain, TokenDomains,
+    TokenRequestorId,
 };
 
 /// Entry modes as a set: DE 22 has a hundred of them.
@@ -23,6 +24,10 @@ impl EntryModes {
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = EntryMode> {
+        (0..100_u8).filter_map(EntryMode::new).filter(move |mode| self.contains(*mode))
     }
 
     /// One bit a mode, mode 00 the lowest.
@@ -69,6 +74,8 @@ impl Merchant {
 pub struct DomainControls {
     /// Never empty in a checked configuration: EMVCo demands the control.
     pub entry_modes: EntryModes,
+    /// The ways of paying that its requestor is registered for; none stated: any that the entry modes let.
+    pub domains: TokenDomains,
     /// Empty: any merchant.
     pub merchants: Vec<Merchant>,
     /// Empty: any category.
@@ -89,6 +96,8 @@ pub struct DomainContext<'a> {
     pub acquirer: LinkId,
     pub merchant: Option<&'a MerchantId>,
     pub entry_mode: Option<EntryMode>,
+    /// Whether a cryptogram came with it, a chip's or a remote one.
+    pub has_cryptogram: bool,
     pub category: Option<MerchantCategory>,
     pub country: Option<Country>,
     pub amount: Option<Amount>,
@@ -97,6 +106,11 @@ pub struct DomainContext<'a> {
 impl DomainContext<'_> {
     pub(super) fn merchant_is_of(&self, list: &[Merchant]) -> bool {
         self.merchant.is_some_and(|id| list.iter().any(|merchant| merchant.is(self.acquirer, id)))
+    }
+
+    pub(super) fn is_in(&self, domains: TokenDomains) -> Result<(), Refusal> {
+        let lies = domains.allow(self.entry_mode, self.has_cryptogram);
+        lies.then_some(()).ok_or(Refusal::DomainNotAllowed)
     }
 
     pub(super) fn within(&self, most: Option<Amount>) -> Result<(), Refusal> {
@@ -113,6 +127,14 @@ impl DomainContext<'_> {
 }
 
 impl DomainControls {
+    /// Whether each entry mode lies in a domain and each domain has an entry mode, where domains are stated.
+    #[must_use]
+    pub fn domains_agree(&self) -> bool {
+        let covered = |mode: &EntryMode| self.domains.allow(Some(*mode), true);
+        let used = |domain: TokenDomain| self.entry_modes.iter().any(|mode| domain.has(mode));
+        self.entry_modes.iter().all(|mode| covered(&mode)) && self.domains.iter().all(used)
+    }
+
     /// Whether the merchant may use the token: asked before the token's status is looked at, so that a stranger
     /// learns nothing of it.
     ///
@@ -126,11 +148,12 @@ impl DomainControls {
     /// Whether the token may be used in this way.
     ///
     /// # Errors
-    /// `EntryModeNotAllowed`, `ChannelNotAllowed` (the merchant's category) or `AmountNotAllowed`.
+    /// `EntryModeNotAllowed`, `DomainNotAllowed`, `ChannelNotAllowed` (the merchant's category) or `AmountNotAllowed`.
     pub fn check_use(&self, context: &DomainContext<'_>) -> Result<(), Refusal> {
         if !context.entry_mode.is_some_and(|mode| self.entry_modes.contains(mode)) {
             return Err(Refusal::EntryModeNotAllowed);
         }
+        context.is_in(self.domains)?;
         let category_allowed = self.categories.is_empty()
             || context.category.is_some_and(|category| self.categories.contains(&category));
         if !category_allowed {
@@ -157,7 +180,7 @@ pub(super) fn check_requestor(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vocab::Currency;
+    use crate::vocab::{Currency, TokenDomain};
 
     fn mode(digits: &[u8]) -> EntryMode {
         EntryMode::parse(digits).unwrap()
@@ -174,7 +197,8 @@ mod tests {
     #[test]
     fn each_control_refuses_what_lies_outside() {
         let open = DomainControls {
-            entry_modes: [mode(b"07")].into_iter().collect(),
+            entry_modes: [mode(b"07"), mode(b"10")].into_iter().collect(),
+            domains: TokenDomains::default(),
             merchants: vec![],
             categories: vec![],
             most_amount: None,
@@ -188,6 +212,7 @@ mod tests {
             acquirer: LinkId(1),
             merchant: Some(&shop),
             entry_mode: Some(mode(b"07")),
+            has_cryptogram: true,
             category: Some(MerchantCategory(5411)),
             country: None,
             amount: Some(euro(100)),
@@ -198,6 +223,12 @@ mod tests {
             most_amount: Some(euro(100)),
             ..open.clone()
         };
+        let tapping =
+            DomainControls { domains: [TokenDomain::Proximity].into_iter().collect(), ..open.clone() };
+        let in_app = DomainControls { domains: [TokenDomain::InApp].into_iter().collect(), ..open.clone() };
+        let online = DomainContext { entry_mode: Some(mode(b"10")), ..good };
+        let bare = DomainContext { has_cryptogram: false, ..online };
+        let domain = Err(Refusal::DomainNotAllowed);
         let yen = Amount::new(1, Currency::parse(b"392").unwrap());
         let (merchant, entry) = (Err(Refusal::MerchantNotAllowed), Err(Refusal::EntryModeNotAllowed));
         let (channel, amount) = (Err(Refusal::ChannelNotAllowed), Err(Refusal::AmountNotAllowed));
@@ -206,6 +237,12 @@ mod tests {
             (&open, DomainContext { merchant: None, category: None, amount: None, ..good }, Ok(())),
             (&open, DomainContext { entry_mode: Some(mode(b"01")), ..good }, entry),
             (&open, DomainContext { entry_mode: None, ..good }, entry),
+            (&open, bare, Ok(())),
+            (&tapping, good, Ok(())),
+            (&tapping, online, domain),
+            (&in_app, good, domain),
+            (&in_app, online, Ok(())),
+            (&in_app, bare, domain),
             (&bound, good, Ok(())),
             (&bound, DomainContext { merchant: Some(&other), ..good }, merchant),
             (&bound, DomainContext { merchant: None, ..good }, merchant),

@@ -2,7 +2,7 @@
 //! in `layout`, what must change gets a new version.
 
 use crate::stdx::clock::Wall;
-use crate::vocab::{Amount, Country, Currency, LinkId, MerchantCategory, MerchantId};
+use crate::vocab::{Amount, Country, Currency, LinkId, MerchantCategory, MerchantId, TokenDomains};
 
 use super::controls::{DomainControls, EntryModes, Merchant};
 use super::own_controls::TokenControls;
@@ -17,6 +17,12 @@ pub(super) fn put_controls(out: &mut Writer, controls: &DomainControls) {
     for flag in [controls.expiry_optional, controls.chip_amount_binds, controls.cryptogram_required] {
         out.byte(u8::from(flag));
     }
+    out.byte(controls.domains.bits());
+}
+
+/// What layouts before the fifth do not have.
+fn take_domains(from: &mut Reader<'_>) -> Option<TokenDomains> {
+    if from.version < 5 { Some(TokenDomains::default()) } else { TokenDomains::from_bits(from.byte()?) }
 }
 
 pub(super) fn take_controls(from: &mut Reader<'_>) -> Option<DomainControls> {
@@ -28,6 +34,7 @@ pub(super) fn take_controls(from: &mut Reader<'_>) -> Option<DomainControls> {
         expiry_optional: from.flag()?,
         chip_amount_binds: from.flag()?,
         cryptogram_required: if from.version < 2 { false } else { from.flag()? },
+        domains: take_domains(from)?,
     })
 }
 
@@ -56,11 +63,21 @@ pub(super) fn take_amount(from: &mut Reader<'_>) -> Option<Amount> {
 /// Controls by themselves, for a request's digest.
 pub(super) fn encode_controls(controls: &TokenControls) -> Vec<u8> {
     let mut out = Writer(Vec::new());
-    put_own_controls(&mut out, controls);
+    put_first_controls(&mut out, controls);
+    // Left out where none are stated: so it was before there were domains.
+    if !controls.domains.is_empty() {
+        out.byte(controls.domains.bits());
+    }
     out.0
 }
 
 pub(super) fn put_own_controls(out: &mut Writer, controls: &TokenControls) {
+    put_first_controls(out, controls);
+    out.byte(controls.domains.bits());
+}
+
+/// What a token's own controls have had from the first layout on.
+fn put_first_controls(out: &mut Writer, controls: &TokenControls) {
     out.optional(controls.entry_modes.as_ref(), |out, modes| out.bytes(&modes.bits().to_le_bytes()));
     out.list(&controls.merchants, put_merchant);
     for categories in [&controls.categories, &controls.denied_categories] {
@@ -110,5 +127,6 @@ pub(super) fn take_own_controls(from: &mut Reader<'_>) -> Option<TokenControls> 
             let most_payments = from.optional(|from| Some(u16::from_le_bytes(from.array()?)))?;
             Some(VelocityRule { window, most_payments, most_amount: from.optional(take_amount)? })
         })?,
+        domains: take_domains(from)?,
     })
 }

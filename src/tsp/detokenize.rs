@@ -327,6 +327,7 @@ impl Findings {
             acquirer: request.acquirer,
             merchant: request.merchant.as_ref(),
             entry_mode: request.entry_mode,
+            has_cryptogram: request.chip.is_some() || request.remote.is_some(),
             category: request.category,
             country: request.country,
             amount: request.amount,

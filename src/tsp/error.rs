@@ -80,6 +80,8 @@ refusals! {
     ControlsNotValid = "controls-not-valid", false, "these controls cannot be kept to";
     /// It has as many tokens as its registration allows.
     RequestorFull = "requestor-full", false, "the token requestor has as many tokens as it may have";
+    /// Its requestor is not registered for this way of paying.
+    DomainNotAllowed = "domain-not-allowed", false, "the token requestor is not registered for this domain";
     LocationNotAllowed = "location-not-allowed", false, "the token requestor may not keep tokens there";
     TooManyTokensOfCard = "too-many-tokens-of-card", false, "the card has as many tokens as it may have";
     TooManyTokensOnDevice = "too-many-tokens-on-device", false, "the device holds as many tokens as it may hold";

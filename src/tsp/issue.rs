@@ -63,7 +63,7 @@ impl Tsp {
         if !requestor.may_keep_in(request.location.unwrap_or(requestor.location)) {
             return Err(ProvisioningRefusal::LocationNotAllowed);
         }
-        self.check_own_controls(request.controls.as_deref(), false)?;
+        self.check_own_controls(request.controls.as_deref(), &requestor.controls, false)?;
         self.check_room(&requestor)?;
         self.check_share(request, &requestor)?;
         self.range_for(&config, &pans)?;

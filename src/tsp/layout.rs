@@ -570,7 +570,7 @@ pub(crate) mod tests {
     use super::super::velocity::{VelocityRule, VelocityWindow};
     use super::*;
     use crate::crypto::Sealed;
-    use crate::vocab::{Amount, Country, Currency, LinkId, MerchantCategory, MerchantId};
+    use crate::vocab::{Amount, Country, Currency, LinkId, MerchantCategory, MerchantId, TokenDomain};
 
     pub(crate) fn record(number: u64, token: &[u8]) -> VaultRecord {
         let config = super::super::config::sample();
@@ -618,6 +618,7 @@ pub(crate) mod tests {
             amount_tolerance: Some(3),
             cryptogram_required: true,
             expiry_required: true,
+            domains: [TokenDomain::Proximity, TokenDomain::QrCode].into_iter().collect(),
             from: Some(Wall(1)),
             until: Some(Wall(9_000_000_000_000)),
             velocity: vec![

@@ -4,6 +4,7 @@ use crate::stdx::clock::Now;
 use crate::vocab::{TokenReferenceId, YearMonth};
 
 use super::command::{ControlRequest, MoveRequest, UpdateRequest};
+use super::controls::DomainControls;
 use super::error::ProvisioningRefusal;
 use super::event::{Cause, Change, Principal, TokenEvent};
 use super::generate::expiry;
@@ -83,7 +84,7 @@ impl Tsp {
         now: Now,
     ) -> Result<Decision, ProvisioningRefusal> {
         self.decide_change(request.cause(), (request.reference, request.version), now, |found, _| {
-            self.check_own_controls(request.controls.as_deref(), found.own.is_some())?;
+            self.check_own_controls(request.controls.as_deref(), &found.controls, found.own.is_some())?;
             let (record, before, controls) = (found.record, found.lifecycle, request.controls.clone());
             let lifecycle = before.touched_if(controls != found.own);
             Ok(Change::Controlled { record, before, lifecycle, controls })
@@ -115,9 +116,13 @@ impl Tsp {
     pub(super) fn check_own_controls(
         &self,
         controls: Option<&TokenControls>,
+        requestors: &DomainControls,
         had: bool,
     ) -> Result<(), ProvisioningRefusal> {
         let Some(controls) = controls else { return Ok(()) };
+        if !requestors.domains.cover(controls.domains) {
+            return Err(ProvisioningRefusal::DomainNotAllowed);
+        }
         if !controls.valid() {
             return Err(ProvisioningRefusal::ControlsNotValid);
         }

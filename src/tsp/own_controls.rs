@@ -2,7 +2,7 @@
 //! none; a mark in their slot says so, and nobody looks further.
 
 use crate::stdx::clock::Wall;
-use crate::vocab::{Amount, Country, Currency, MerchantCategory, Refusal};
+use crate::vocab::{Amount, Country, Currency, MerchantCategory, Refusal, TokenDomains};
 
 use super::controls::{DomainContext, EntryModes, Merchant};
 use super::velocity::{VelocityRule, VelocityWindow};
@@ -35,6 +35,8 @@ pub struct TokenControls {
     pub until: Option<Wall>,
     /// How often and for how much it may be used; each with a window of its own.
     pub velocity: Vec<VelocityRule>,
+    /// None stated: any that its requestor is registered for.
+    pub domains: TokenDomains,
 }
 
 impl TokenControls {
@@ -83,7 +85,7 @@ impl TokenControls {
     /// Whether the token may be used in this way, and now.
     ///
     /// # Errors
-    /// `OutsidePeriod`, `EntryModeNotAllowed`, `ChannelNotAllowed`, `CountryNotAllowed`, `AmountNotAllowed`.
+    /// `OutsidePeriod`, `EntryModeNotAllowed`, `DomainNotAllowed`, `ChannelNotAllowed`, `CountryNotAllowed`, `AmountNotAllowed`.
     pub(super) fn check_use(&self, context: &DomainContext<'_>, now: Wall) -> Result<(), Refusal> {
         let too_soon = self.from.is_some_and(|from| now < from);
         if too_soon || self.until.is_some_and(|until| now >= until) {
@@ -93,6 +95,7 @@ impl TokenControls {
         if !self.entry_modes.is_none_or(entered) {
             return Err(Refusal::EntryModeNotAllowed);
         }
+        context.is_in(self.domains)?;
         // What a payment does not say is in no list of what is allowed; what is denied must be said to be.
         let one_of = |list: &[MerchantCategory]| context.category.is_some_and(|it| list.contains(&it));
         if one_of(&self.denied_categories) || !self.categories.is_empty() && !one_of(&self.categories) {

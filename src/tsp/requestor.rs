@@ -51,7 +51,7 @@ impl TokenRequestor {
     /// The most items of each list.
     const LIST_MOST: usize = 256;
 
-    /// Whether it can be registered: an entry mode at least (EMVCo demands the control), no list too long, its location
+    /// Whether it can be registered: an entry mode at least (EMVCo demands the control), domains that are theirs, no list too long, its location
     /// among those it may use, and a URL that is one.
     #[must_use]
     pub fn valid(&self) -> bool {
@@ -60,6 +60,7 @@ impl TokenRequestor {
         let mut lists = own.into_iter().chain([merchants.len(), categories.len()]);
         let url = self.notification_url.as_bytes();
         !entry_modes.is_empty()
+            && self.controls.domains_agree()
             && lists.all(|length| length <= Self::LIST_MOST)
             && self.may_keep_in(self.location)
             && (url.is_empty() || url.starts_with(b"https://"))
@@ -88,6 +89,25 @@ impl TokenRequestor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_requestor_s_domains_are_those_of_its_entry_modes() {
+        use crate::vocab::TokenDomain::{CardOnFile, Contact, InApp, Proximity, QrCode};
+        // Entered by 07 and 10.
+        let requestor = super::super::config::sample().requestors[0].clone();
+        for (domains, expected) in [
+            (&[][..], true),
+            (&[Proximity, CardOnFile], true),
+            (&[Proximity, InApp, CardOnFile], true),
+            (&[Proximity], false),
+            (&[Proximity, InApp, QrCode], false),
+            (&[Contact], false),
+        ] {
+            let mut requestor = requestor.clone();
+            requestor.controls.domains = domains.iter().copied().collect();
+            assert_eq!(requestor.valid(), expected, "{domains:?}");
+        }
+    }
 
     #[test]
     fn a_requestor_claims_only_what_it_may() {

@@ -131,6 +131,12 @@ impl EntryMode {
         Ok(Self(u8::try_from(value).unwrap_or_default()))
     }
 
+    /// Of a number with two digits at most; none for more.
+    #[must_use]
+    pub fn new(number: u8) -> Option<Self> {
+        (number < 100).then_some(Self(number))
+    }
+
     #[must_use]
     pub fn get(self) -> u8 {
         self.0

@@ -3,6 +3,7 @@
 mod card;
 mod chip;
 mod codes;
+mod domain;
 mod ids;
 mod money;
 mod mti;
@@ -21,6 +22,7 @@ pub use codes::{
     Country, EntryMode, MerchantCategory, NetworkCode, Outcome, PosEntryMode, ProcessingCode, ResponseCode,
     ReversalReason, TransactionKind,
 };
+pub use domain::{TokenDomain, TokenDomains};
 pub use ids::{
     ApprovalCode, InstitutionId, LinkId, MerchantId, Rrn, ShardId, Stan, TerminalId, TransactionId,
 };

@@ -41,6 +41,8 @@ refusals! {
     /// The requestor named in the message is not the token's.
     WrongRequestor = "wrong-requestor", "57";
     EntryModeNotAllowed = "entry-mode-not-allowed", "57";
+    /// Entered as in none of the token's domains, or in an app without a cryptogram.
+    DomainNotAllowed = "domain-not-allowed", "57";
     MerchantNotAllowed = "merchant-not-allowed", "58";
     ChannelNotAllowed = "channel-not-allowed", "57";
     AmountNotAllowed = "amount-not-allowed", "57";

@@ -19,7 +19,8 @@ use tokenswitch::tsp::{
     TokenRange, TokenRequestor, TokenService, Tsp, TspConfig, TspLimits, WriterThread, log_watch,
 };
 use tokenswitch::vocab::{
-    Bin, EntryMode, ShardId, Text, TokenAssuranceMethod, TokenLocation, TokenRequestorId, luhn_valid,
+    Bin, EntryMode, ShardId, Text, TokenAssuranceMethod, TokenDomains, TokenLocation, TokenRequestorId,
+    luhn_valid,
 };
 
 const MANY: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
@@ -42,6 +43,7 @@ pub(crate) fn config() -> TspConfig {
             expiry_optional: false,
             chip_amount_binds: true,
             cryptogram_required: false,
+            domains: TokenDomains::default(),
         },
         location: TokenLocation::DeviceStorage,
         assurances: vec![TokenAssuranceMethod::parse(b"01").unwrap()],

@@ -186,13 +186,13 @@ fn forward(desk: &mut Desk) -> (ConnectionId, Message) {
 
 /// Where the others are made.
 #[rustfmt::skip]
-const ELSEWHERE: [(Refusal, &str); 19] = {
+const ELSEWHERE: [(Refusal, &str); 20] = {
     use Refusal as R;
     [
     (R::TokenExpired, "src/tsp/tests/payments.rs"), (R::WrongRequestor, "src/tsp/tests/payments.rs"),
     (R::MerchantNotAllowed, "src/tsp/tests/payments.rs"), (R::ChannelNotAllowed, "src/tsp/tests/own_controls.rs"),
     (R::AmountNotAllowed, "src/tsp/tests/own_controls.rs"), (R::CountryNotAllowed, "src/tsp/tests/own_controls.rs"),
-    (R::OutsidePeriod, "src/tsp/tests/own_controls.rs"),
+    (R::OutsidePeriod, "src/tsp/tests/own_controls.rs"), (R::DomainNotAllowed, "src/tsp/tests/own_controls.rs"),
     (R::VelocityCountExceeded, "src/tsp/tests/own_controls.rs"),
     (R::VelocityAmountExceeded, "src/tsp/tests/own_controls.rs"),
     (R::CryptogramUnverifiable, "src/tsp/tests/payments.rs"), (R::CounterOutOfRange, "src/tsp/tests/payments.rs"),

@@ -17,7 +17,7 @@ use tokenswitch::tsp::{
     RequestorLimits, StepUpLimits, TokenKeys, TokenRange, TokenRequestor, TspConfig, TspLimits,
 };
 use tokenswitch::vocab::{
-    Amount, Bin, Currency, EntryMode, InstitutionId, LinkId, Text, Token, TokenAssuranceMethod,
+    Amount, Bin, Currency, EntryMode, InstitutionId, LinkId, Text, Token, TokenAssuranceMethod, TokenDomains,
     TokenLocation, TokenRequestorId, YearMonth,
 };
 
@@ -215,6 +215,7 @@ pub(crate) fn tsp_config() -> TspConfig {
                 expiry_optional: false,
                 chip_amount_binds: true,
                 cryptogram_required: false,
+                domains: TokenDomains::default(),
             },
             location: TokenLocation::DeviceStorage,
             assurances: vec![TokenAssuranceMethod::parse(b"01").expect("digits")],

@@ -12,7 +12,7 @@ use crate::stdx::clock::Wall;
 use crate::tsp::{
     Asker, ControlRequest, Merchant, TokenControls, TokenService, VelocityRule, VelocityWindow,
 };
-use crate::vocab::{Amount, Country, Currency, EntryMode, LinkId, MerchantCategory, MerchantId};
+use crate::vocab::{Amount, Country, Currency, EntryMode, LinkId, MerchantCategory, MerchantId, TokenDomain};
 
 body! {
     /// What a token is narrowed to by itself; whatever is left out is as its requestor's tokens are
@@ -40,6 +40,8 @@ body! {
         /// When it is good no more
         until = "until": may Wall,
         velocity = "velocity": may Vec<VelocityBody>,
+        /// The ways of paying, of those that its requestor is registered for
+        domains = "domains": may Vec<TokenDomain>,
     }
 }
 
@@ -122,6 +124,7 @@ impl From<ControlsBody> for TokenControls {
             from: body.from,
             until: body.until,
             velocity: body.velocity.unwrap_or_default().into_iter().map(VelocityRule::from).collect(),
+            domains: body.domains.unwrap_or_default().into_iter().collect(),
         }
     }
 }

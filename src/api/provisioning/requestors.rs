@@ -15,7 +15,8 @@ use crate::tsp::{
     RequestorLimits, TokenRequestor, TokenService,
 };
 use crate::vocab::{
-    Amount, EntryMode, MerchantCategory, Text, TokenAssuranceMethod, TokenLocation, TokenRequestorId,
+    Amount, EntryMode, MerchantCategory, Text, TokenAssuranceMethod, TokenDomain, TokenLocation,
+    TokenRequestorId,
 };
 
 body! {
@@ -25,6 +26,8 @@ body! {
         name = "name": must Text<16>,
         /// How its tokens may be entered: DE 22, the first two digits
         entry_modes = "entryModes": must Vec<EntryMode>,
+        /// The ways of paying that it is registered for, which must be those of its entry modes; left out: any
+        domains = "domains": may Vec<TokenDomain>,
         /// Left out: any
         merchants = "merchants": may Vec<MerchantBody>,
         /// Left out: any
@@ -84,6 +87,8 @@ pub(super) struct RequestorTold {
     version: u32,
     /// It gets no more tokens
     closed: bool,
+    /// The ways of paying that it is registered for; none: any
+    domains: Vec<&'static str>,
     notification_url: Option<String>,
     #[schema(format = DateTime)]
     changed_at: Option<String>,
@@ -97,6 +102,7 @@ impl From<&Registration> for RequestorTold {
             name: found.requestor.name.as_str().to_owned(),
             version: found.version,
             closed: found.closed,
+            domains: found.requestor.controls.domains.iter().map(TokenDomain::name).collect(),
             notification_url: Some(url.as_str().to_owned()).filter(|url| !url.is_empty()),
             changed_at: found.changed_at.and_then(time),
         }
@@ -124,6 +130,7 @@ impl From<RequestorBody> for TokenRequestor {
             credential: None,
             controls: DomainControls {
                 entry_modes: body.entry_modes.into_iter().collect(),
+                domains: body.domains.unwrap_or_default().into_iter().collect(),
                 merchants: body.merchants.unwrap_or_default().into_iter().map(Into::into).collect(),
                 categories: body.categories.unwrap_or_default(),
                 most_amount: body.most_amount.map(Amount::from),

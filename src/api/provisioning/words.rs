@@ -10,7 +10,7 @@ use crate::stdx::clock::Wall;
 use crate::tsp::{CardEvent, DisclosurePurpose, Reason, StepUpCode, Suspender, TokenService};
 use crate::vocab::{
     Country, Currency, EntryMode, Expiry, MerchantCategory, MerchantId, Pan, PanSequenceNumber, PanSource,
-    Par, Recommendation, Text, Token, TokenAssuranceMethod, TokenLocation, TokenReferenceId,
+    Par, Recommendation, Text, Token, TokenAssuranceMethod, TokenDomain, TokenLocation, TokenReferenceId,
     TokenRequestorId, TrustScore, WordFault, may_hold_account,
 };
 
@@ -64,6 +64,7 @@ macro_rules! choices {
 choices! {
     Recommendation;
     PanSource;
+    TokenDomain;
 }
 
 impl Member for TrustScore {

@@ -10,7 +10,8 @@ use crate::journal::{
     StoredKind, TransactionEntry,
 };
 use crate::vocab::{
-    Amount, Country, Currency, MerchantCategory, Outcome, Refusal, ReversalReason, Service, VerdictResult,
+    Amount, Country, Currency, MerchantCategory, Outcome, Refusal, ReversalReason, Service, TokenDomain,
+    TokenDomains, VerdictResult,
 };
 
 const CREDIT: &[u8] = b"4761739001010119";
@@ -67,7 +68,7 @@ type Narrow = fn(&mut TokenControls);
 type Change = fn(&mut DetokenizeRequest);
 
 /// A control, a payment that keeps to it, one that does not, and how that is refused.
-const TABLE: [(Narrow, Change, Change, Refusal); 13] = [
+const TABLE: [(Narrow, Change, Change, Refusal); 14] = [
     (
         |c| c.entry_modes = Some([EntryMode::parse(b"10").unwrap()].into_iter().collect()),
         |_| (),
@@ -133,6 +134,15 @@ const TABLE: [(Narrow, Change, Change, Refusal); 13] = [
     (|c| c.expiry_required = true, |_| (), |r| r.expiry = None, Refusal::ExpiryMissing),
     (|c| c.from = Some(Wall(TODAY.0)), |_| (), |r| r.terminal = None, Refusal::OutsidePeriod),
     (|c| c.until = Some(Wall(TODAY.0 + 1)), |_| (), |r| r.terminal = None, Refusal::OutsidePeriod),
+    (
+        |c| c.domains = [TokenDomain::CardOnFile].into_iter().collect(),
+        |_| (),
+        |r| {
+            with_chip(r);
+            r.entry_mode = Some(EntryMode::CONTACTLESS_CHIP);
+        },
+        Refusal::DomainNotAllowed,
+    ),
 ];
 
 fn with_chip(request: &mut DetokenizeRequest) {
@@ -173,6 +183,41 @@ fn each_control_refuses_what_lies_outside_and_nothing_else() {
         assert_eq!(bench.control("lift", &token, None), Ok(2));
         assert!(bench.judge(payment(&token, bad)).is_ok(), "row {row}");
     }
+}
+
+#[test]
+fn a_requestor_s_domains_bound_its_tokens_at_issue_and_in_payments() {
+    use TokenDomain::{CardOnFile, InApp, Proximity};
+    let domains = |list: &[TokenDomain]| list.iter().copied().collect::<TokenDomains>();
+    let mut bench = Bench::with(|config| {
+        config.requestors[0].controls.domains = domains(&[Proximity, InApp]);
+    });
+    let of = |list: &[TokenDomain]| TokenControls { domains: domains(list), ..TokenControls::default() };
+    let wanted = |id: &str, list: &[TokenDomain]| {
+        let controls = Some(Box::new(of(list)));
+        ProvisionRequest { controls, ..wanted(FIRST, id, CREDIT) }
+    };
+    let refused = Err(ProvisioningRefusal::DomainNotAllowed);
+    assert_eq!(bench.provision(wanted("wider", &[Proximity, CardOnFile])), refused);
+    let taps_only = bench.provision(wanted("taps", &[Proximity])).unwrap();
+    assert_eq!(
+        bench.control("wider", &taps_only, Some(of(&[CardOnFile]))).map(|_| ()),
+        Err(ProvisioningRefusal::DomainNotAllowed)
+    );
+    let any = bench.provision(wanted("any", &[])).unwrap();
+    let found = |request: DetokenizeRequest| bench.judge(request).map(|_| ());
+    let not_there = Err(Refusal::DomainNotAllowed);
+    assert_eq!(found(tap(&taps_only, 1)), Ok(()));
+    assert_eq!(found(tap(&any, 1)), Ok(()));
+    assert_eq!(found(sale(&any, 2, Some(euro(1)))), not_there, "in an app, and no cryptogram");
+    let mut in_app = sale(&taps_only, 3, Some(euro(100)));
+    with_chip(&mut in_app);
+    assert_eq!(found(in_app.clone()), not_there, "not this token's");
+    assert_eq!(
+        found(DetokenizeRequest { token: any.token, ..in_app }).map_err(|it| it == Refusal::DomainNotAllowed),
+        Err(false),
+        "only the cryptogram is another token's"
+    );
 }
 
 #[test]
