@@ -173,7 +173,7 @@ impl From<ProvisioningRefusal> for Problem {
             R::TooManyTokensOnDevice => (StatusCode::CONFLICT, Some("device")),
             R::DeclinedByIssuer => (StatusCode::UNPROCESSABLE_ENTITY, Some("pan")),
             R::NoAnswerFromIssuer => (StatusCode::SERVICE_UNAVAILABLE, None),
-            R::NothingToProve | R::CodesExhausted | R::NoCode | R::ProofFailed => {
+            R::NothingToProve | R::ProofInFlight | R::CodesExhausted | R::NoCode | R::ProofFailed => {
                 (StatusCode::CONFLICT, None)
             }
             R::EncryptionNotValid | R::EncryptionKeyUnknown | R::EncryptionNotOpened => {

@@ -144,6 +144,7 @@ fn step_up(mut section: Section<'_>) -> StepUpLimits {
         code_lifetime: section.or("code_lifetime", default.code_lifetime, duration),
         codes: section.or("codes", default.codes, few(20)),
         tries: section.or("tries", default.tries, few(10)),
+        proof_within: section.or("proof_within", default.proof_within, duration),
     };
     section.finish();
     limits

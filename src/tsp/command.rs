@@ -306,6 +306,10 @@ pub enum Command {
     Adopt {
         call: CallId,
     },
+    /// Time has passed: tokens that waited for their cardholders' proof for too long are given up.
+    GiveUpProofs {
+        call: CallId,
+    },
     /// A receiver was told everything up to this event.
     Notified {
         call: CallId,

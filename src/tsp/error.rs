@@ -60,6 +60,8 @@ refusals! {
     NoAnswerFromIssuer = "no-answer-from-issuer", true, "the issuer has not answered";
     /// The token does not wait for its cardholder's proof.
     NothingToProve = "nothing-to-prove", false, "this token waits for no proof";
+    /// Its cardholder has proven itself, which is being written down.
+    ProofInFlight = "proof-in-flight", true, "the cardholder's proof is still being written down";
     UnknownContact = "unknown-contact", false, "there is no such contact";
     CodesExhausted = "codes-exhausted", false, "no more codes are sent for this token";
     /// None was sent, or its time is over: another can be asked for.

@@ -33,7 +33,10 @@ impl Tsp {
         let must_prove = self.step_up_ahead(found.record).is_some();
         if request.asked == Move::Activate && must_prove && matches!(cause.principal, Principal::Requestor(_))
         {
-            return Err(ProvisioningRefusal::StatusDoesNotAllow);
+            // Proven, and not on disk yet: soon there is nothing left to prove.
+            let is_proven = found.lifecycle.status == TokenStatus::Active;
+            let in_flight = ProvisioningRefusal::ProofInFlight;
+            return Err(if is_proven { in_flight } else { ProvisioningRefusal::StatusDoesNotAllow });
         }
         let before = found.lifecycle;
         if request.asked == Move::Activate && self.standing(&found.blind_index).is_some() {

@@ -4,7 +4,7 @@
 //! to the log. Once durable, events are applied in the order of their entries, and only then answered: nobody hears
 //! of a token that a crash could take back. Repeats are answered from what the events themselves left behind.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::crypto::{BlindIndexer, DataSealer, SecurityModule};
@@ -60,8 +60,8 @@ pub struct Tsp {
     pub(super) failed: bool,
     /// Requests for which an issuer is being asked.
     pub(super) asked_for: Map<CallId, AskedFor>,
-    /// What tokens wait for whose cardholders have to prove themselves, by record.
-    pub(super) step_ups: Map<u64, StepUp>,
+    /// What tokens wait for whose cardholders have to prove themselves, by record and so in the order of their issue.
+    pub(super) step_ups: BTreeMap<u64, StepUp>,
     /// How many token events were applied, of all that ever were.
     pub(super) events: u64,
     pub(super) outbox: Outbox,
@@ -146,7 +146,7 @@ impl Tsp {
             ahead: Ahead::default(),
             failed: false,
             asked_for: Map::default(),
-            step_ups: Map::default(),
+            step_ups: BTreeMap::new(),
             events: 0,
             outbox: Outbox::new(&config.receivers, limits.notifications),
             config: Arc::new(config),
@@ -201,6 +201,7 @@ impl Tsp {
             }
             Command::SubmitCode { call, request } => (call, self.decide_submission(&request, now)),
             Command::Adopt { call } => return self.adopt(call, now, actions),
+            Command::GiveUpProofs { call } => return self.give_up_proofs(call, now, actions),
             Command::Notified { call, receiver, up_to } => {
                 return self.was_told(call, (receiver, up_to), now, actions);
             }

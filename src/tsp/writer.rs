@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -18,6 +19,9 @@ use super::log::{LogPosition, LogRefusal, LogState, LogWatch, TokenLog};
 use super::metrics::Metrics;
 use super::service::{Call, Ports, Question};
 use super::tsp::Tsp;
+
+/// How often it is looked at what has run out.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How many calls are decided in one step, so that a burst is one entry group and not a hundred.
 const BATCH: usize = 256;
@@ -90,7 +94,7 @@ impl<L: TokenLog> Writer<L> {
     }
 
     pub(super) fn spawn(self) -> Result<WriterThread, TspError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let run = move || runtime.block_on(self.run());
         Ok(WriterThread(std::thread::Builder::new().name("vault".to_owned()).spawn(run)?))
     }
@@ -98,6 +102,8 @@ impl<L: TokenLog> Writer<L> {
     /// Until nobody can ask any more and nothing waits.
     async fn run(mut self) {
         let (mut batch, mut asked) = (Vec::new(), true);
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.next_call += 1;
         self.apply(Command::Adopt { call: CallId(self.next_call) });
         while asked || !self.submitted.is_empty() || self.asking > 0 {
@@ -114,6 +120,10 @@ impl<L: TokenLog> Writer<L> {
                     asked = count > 0;
                     self.metrics.waiting(self.calls.len());
                     self.decide(&mut batch);
+                }
+                _ = looks.tick(), if asked && room > 0 && self.log.has_room() => {
+                    self.next_call += 1;
+                    self.apply(Command::GiveUpProofs { call: CallId(self.next_call) });
                 }
             }
             self.metrics.undurable(self.submitted.len());

@@ -352,6 +352,64 @@ fn what_was_told_is_not_told_again_and_the_rest_is_after_any_crash() {
 }
 
 #[test]
+fn a_token_that_is_not_proven_in_time_is_given_up_by_the_service_and_everybody_hears_why() {
+    let mut bench = telling();
+    let proven = bench.yellow("p");
+    bench.want_code("c", &proven, 1).unwrap();
+    let code = bench.codes[0].code.clone();
+    bench.type_code("t", &proven, &code, None).unwrap();
+    let first = bench.yellow("p1");
+    bench.now.wall = bench.now.wall.plus(Duration::from_secs(3_600));
+    let second = bench.yellow("p2");
+    let later = |bench: &mut Bench, hours: u64, expected: usize| {
+        bench.now.wall = TODAY.plus(Duration::from_secs(hours * 3_600));
+        let before = bench.log.len();
+        let call = bench.call();
+        bench.apply(Command::GiveUpProofs { call });
+        bench.apply(Command::GiveUpProofs { call });
+        bench.sync();
+        assert_eq!(bench.log.len() - before, expected, "after {hours} hours");
+    };
+    later(&mut bench, 23, 0);
+    later(&mut bench, 24, 1);
+    later(&mut bench, 24, 0);
+    let status = |bench: &mut Bench, of: &TokenView| bench.get(FIRST, of.reference).unwrap().lifecycle.status;
+    assert_eq!(status(&mut bench, &proven), TokenStatus::Active);
+    assert_eq!(status(&mut bench, &first), TokenStatus::Deactivated);
+    assert_eq!(status(&mut bench, &second), TokenStatus::Inactive);
+    assert_eq!(bench.want_code("late", &first, 1), Err(ProvisioningRefusal::NothingToProve));
+    let event = TokenEvent::decode(&bench.log.last().unwrap().1).unwrap();
+    assert_eq!((event.cause.actor, event.cause.reason_code), (Actor::Service, Reason::TimedOut));
+    for told in waiting(&bench.tsp) {
+        let last = told.last().unwrap();
+        assert_eq!((last.what.name(), last.reference), ("deactivated", first.reference));
+    }
+    // It is so after a crash, too, and the other's time goes on.
+    bench.tsp = bench.recovered(bench.log.len());
+    assert_eq!(status(&mut bench, &first), TokenStatus::Deactivated);
+    later(&mut bench, 25, 1);
+    assert_eq!(status(&mut bench, &second), TokenStatus::Deactivated);
+}
+
+#[test]
+fn while_a_proof_is_being_written_down_its_requestor_is_asked_to_wait() {
+    let mut bench = asking();
+    let view = bench.yellow("p");
+    bench.want_code("c", &view, 1).unwrap();
+    let code = bench.codes[0].code.clone();
+    let (asker_of, reference) = (asker(FIRST, "t"), view.reference);
+    let call = bench.call();
+    let request = Box::new(CodeSubmission { asker: asker_of, reference, code, device: None });
+    assert_eq!(bench.apply(Command::SubmitCode { call, request }), [], "not durable yet");
+    let request = MoveRequest { asker: asker(FIRST, "m"), reference, asked: Move::Activate, version: None };
+    let call = bench.call();
+    let answers = bench.apply(Command::Move { call, request });
+    assert_eq!(answers, [(call, Err(ProvisioningRefusal::ProofInFlight))]);
+    bench.sync();
+    assert!(bench.move_to(FIRST, "m", reference, Move::Activate).is_ok(), "there is nothing left to prove");
+}
+
+#[test]
 fn a_receiver_that_takes_nothing_holds_so_many_and_no_more() {
     let mut bench = telling();
     for id in 0..bench.config.limits.notifications + 3 {
