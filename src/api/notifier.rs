@@ -5,6 +5,7 @@
 //! Each receiver has one call outstanding, which takes the oldest of what waits for it; only once that is answered
 //! with 2xx, and written down, the next follows. So they come in order, and at least once.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
@@ -22,12 +23,14 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::error::ApiError;
 use crate::stdx::clock::{Clock, Wall};
 use crate::tls::{ServerName, TlsClient};
 use crate::tsp::{CodeDelivering, CodeDelivery, Notification, Outbox, Receiver, Suspender, TokenService};
+use crate::vocab::Text;
 
 /// The notifications of one call.
 const BATCH: usize = 64;
@@ -204,27 +207,78 @@ impl Metrics {
 
 async fn run(parts: NotifierParts, metrics: Metrics, stop: CancellationToken) {
     let NotifierParts { config, receivers, tls, service, codes, clock } = parts;
-    let mut codes = codes.issuers;
-    for (receiver, endpoint) in receivers {
-        let caller = Caller {
-            receiver,
-            label: ReceiverLabel { receiver: receiver.name() },
-            endpoint,
-            service: service.clone(),
-            config,
-            tls: tls.clone(),
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-        };
-        if let Some(at) = codes.iter().position(|(issuer, _)| *issuer == receiver) {
-            let (_, waiting) = codes.swap_remove(at);
-            tokio::task::spawn_local(caller.clone().bring_codes(waiting));
+    let caller = |receiver: Receiver, endpoint: Endpoint| Caller {
+        receiver,
+        label: ReceiverLabel { receiver: receiver.name() },
+        endpoint,
+        service: service.clone(),
+        config,
+        tls: tls.clone(),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+    };
+    for (issuer, waiting) in codes.issuers {
+        if let Some((_, endpoint)) = receivers.iter().find(|(receiver, _)| *receiver == issuer) {
+            tokio::task::spawn_local(caller(issuer, endpoint.clone()).bring_codes(waiting));
         }
-        tokio::task::spawn_local(caller.tell());
     }
-    // Whoever holds the service keeps the vault's thread alive: with the tasks it goes.
-    drop(service);
-    stop.cancelled().await;
+    let (mut news, mut told, mut seen) = (service.news(), Told::default(), None);
+    loop {
+        let registrations = service.outbox().registrations();
+        if seen.replace(registrations) != Some(registrations) {
+            told.become_these(endpoints(&receivers, service.outbox().registered()), caller);
+        }
+        tokio::select! {
+            // Whoever holds the service keeps the vault's thread alive: with this and the tasks it goes.
+            () = stop.cancelled() => return,
+            more = news.changed() => if more.is_err() { return },
+        }
+    }
+}
+
+/// Where each receiver is told: by its registration, else by the configuration.
+fn endpoints(
+    configured: &[(Receiver, Endpoint)],
+    registered: Vec<(Receiver, Text<128>)>,
+) -> BTreeMap<Receiver, Endpoint> {
+    let mut endpoints: BTreeMap<_, _> = configured.iter().cloned().collect();
+    for (receiver, url) in registered {
+        match url.as_str().parse() {
+            Ok(endpoint) => drop(endpoints.insert(receiver, endpoint)),
+            // The API takes no such one.
+            Err(error) => {
+                tracing::error!(receiver = receiver.name(), %error, "a registered notification URL is none");
+            }
+        }
+    }
+    endpoints
+}
+
+/// Who is being told, where, and by which task.
+#[derive(Default)]
+struct Told(BTreeMap<Receiver, (Endpoint, JoinHandle<()>)>);
+
+impl Told {
+    /// Ends what tells others or elsewhere, and begins what is new. A call that is broken off is made again.
+    fn become_these(
+        &mut self,
+        endpoints: BTreeMap<Receiver, Endpoint>,
+        caller: impl Fn(Receiver, Endpoint) -> Caller,
+    ) {
+        self.0.retain(|receiver, (endpoint, task)| {
+            let stays = endpoints.get(receiver) == Some(endpoint);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for (receiver, endpoint) in endpoints {
+            self.0.entry(receiver).or_insert_with(|| {
+                let task = tokio::task::spawn_local(caller(receiver, endpoint.clone()).tell());
+                (endpoint, task)
+            });
+        }
+    }
 }
 
 /// What calls one receiver.

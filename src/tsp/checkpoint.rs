@@ -21,7 +21,7 @@ use super::layout::{
     take_step_up, write_lifecycle,
 };
 use super::lifecycle::TokenStatus;
-use super::outbox::{Happening, Noted};
+use super::outbox::{Happening, Noted, Receiver};
 use super::registry::Registration;
 use super::remembered::{Recalled, Remembered};
 use super::renewal::Renewal;
@@ -65,8 +65,10 @@ pub(super) const NOTED_SEEN: &str = "token-noted-count";
 pub struct TspFold {
     /// How many answered requests are to be remembered.
     remembered_most: u64,
-    /// How many notifications are kept for receivers that were not told yet; 0: there are no receivers.
+    /// How many notifications are kept for receivers that were not told yet.
     noted_most: u64,
+    /// Receivers whose places are written down by events of their own; a registered one's begins with its registration.
+    configured: Vec<Receiver>,
     /// Counters of the tokens that were used since the last write: one that is used often is written once.
     counters: Map<u64, TokenCounters>,
     /// As `counters`.
@@ -84,10 +86,10 @@ impl TspFold {
     pub fn new(config: &TspConfig) -> Self {
         let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX).max(1);
         let limits = config.limits;
-        let noted_most = if config.receivers.is_empty() { 0 } else { wide(limits.notifications) };
         Self {
             remembered_most: wide(limits.remembered_requests),
-            noted_most,
+            noted_most: wide(limits.notifications),
+            configured: config.receivers.clone(),
             counters: Map::default(),
             takes: Map::default(),
             open: None,
@@ -165,6 +167,7 @@ impl TspFold {
             let id = registration.requestor.id;
             let kept = Registration { changed_at: Some(entry.wall_time), ..(**registration).clone() };
             changes.put(REQUESTORS, id.as_bytes(), encode_registration(&kept))?;
+            self.fold_receiver(registration, ordinal, changes)?;
         }
         if let (Change::Disclosed(_), Some(requestor)) = (&event.change, cause.requestor) {
             fold_disclosure(requestor, entry.wall_time, changes)?;
@@ -178,9 +181,31 @@ impl TspFold {
         changes.put(REQUESTS_SEEN, &[], seen.saturating_add(1).to_be_bytes().to_vec())
     }
 
+    /// A registered receiver hears of what comes after the registration that first says where.
+    fn fold_receiver(
+        &self,
+        registration: &Registration,
+        ordinal: u64,
+        changes: &mut Pending<'_>,
+    ) -> Result<(), CheckpointError> {
+        let receiver = registration.receiver();
+        if self.configured.contains(&receiver) {
+            return Ok(());
+        }
+        let mut key = Writer(Vec::new());
+        put_receiver(&mut key, &receiver);
+        if registration.url().as_bytes().is_empty() {
+            return changes.remove(TOLD, &key.0);
+        }
+        match changes.get(TOLD, &key.0)? {
+            Some(_) => Ok(()),
+            None => changes.put(TOLD, &key.0, ordinal.to_be_bytes().to_vec()),
+        }
+    }
+
     /// Puts a notification into the ring.
     fn note(&self, noted: Option<Noted>, changes: &mut Pending<'_>) -> Result<(), CheckpointError> {
-        let Some(noted) = noted.filter(|_| self.noted_most > 0) else { return Ok(()) };
+        let Some(noted) = noted else { return Ok(()) };
         let seen = count(changes, NOTED_SEEN)?;
         changes.put(NOTED, &(seen % self.noted_most).to_be_bytes(), encode_noted(&noted))?;
         changes.put(NOTED_SEEN, &[], seen.saturating_add(1).to_be_bytes().to_vec())

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::stdx::clock::{Now, Wall};
 use crate::stdx::maps::Map;
-use crate::vocab::{Digits, TokenAssuranceMethod, TokenReferenceId, TokenRequestorId};
+use crate::vocab::{Digits, Text, TokenAssuranceMethod, TokenReferenceId, TokenRequestorId};
 
 use super::command::{Action, Asker, CallId};
 use super::error::ProvisioningRefusal;
@@ -171,6 +171,10 @@ struct Queue {
     waiting: VecDeque<Notification>,
     /// Given up since the start, the oldest first, for want of room.
     given_up: u64,
+    /// It stands in the configuration, and so has an endpoint there.
+    configured: bool,
+    /// Where it is told by its registration, which goes before the configuration; empty: it says nothing.
+    url: Text<128>,
 }
 
 /// What waits for each receiver. Clones are the same outbox: the vault's writer fills it, whoever delivers looks.
@@ -181,6 +185,8 @@ pub struct Outbox(Arc<Mutex<Queues>>);
 struct Queues {
     queues: Map<Receiver, Queue>,
     most: usize,
+    /// Rises with each change of where receivers are told by their registrations.
+    registrations: u64,
 }
 
 /// How one receiver stands.
@@ -194,8 +200,9 @@ impl Outbox {
     /// For these receivers, at most so many notifications each.
     #[must_use]
     pub(super) fn new(receivers: &[Receiver], most: usize) -> Self {
-        let queues = receivers.iter().map(|receiver| (*receiver, Queue::default())).collect();
-        Self(Arc::new(Mutex::new(Queues { queues, most })))
+        let configured = || Queue { configured: true, ..Queue::default() };
+        let queues = receivers.iter().map(|receiver| (*receiver, configured())).collect();
+        Self(Arc::new(Mutex::new(Queues { queues, most, registrations: 0 })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues> {
@@ -234,6 +241,37 @@ impl Outbox {
         }
     }
 
+    /// A registration says where a receiver is told, or that it is not any more (empty). One that is new hears of what
+    /// comes after the event `from`; without that, of what comes once its place is written down.
+    pub(super) fn register(&self, receiver: Receiver, url: Text<128>, from: Option<u64>) {
+        let mut queues = self.lock();
+        queues.registrations += 1;
+        if !url.as_bytes().is_empty() {
+            let new = || Queue { told: from, ..Queue::default() };
+            queues.queues.entry(receiver).or_insert_with(new).url = url;
+        } else if let Some(queue) = queues.queues.get_mut(&receiver).filter(|queue| queue.configured) {
+            queue.url = url;
+        } else {
+            queues.queues.remove(&receiver);
+        }
+    }
+
+    /// Rises with each change of `registered`.
+    #[must_use]
+    pub fn registrations(&self) -> u64 {
+        self.lock().registrations
+    }
+
+    /// Where receivers are told by their registrations.
+    #[must_use]
+    pub fn registered(&self) -> Vec<(Receiver, Text<128>)> {
+        let queues = self.lock();
+        let there = queues.queues.iter().filter(|(_, queue)| !queue.url.as_bytes().is_empty());
+        let mut there: Vec<_> = there.map(|(receiver, queue)| (*receiver, queue.url)).collect();
+        there.sort_unstable();
+        there
+    }
+
     /// Receivers of whom it is not known what they were told.
     pub(super) fn newcomers(&self) -> Vec<Receiver> {
         let queues = self.lock();
@@ -268,11 +306,6 @@ impl Tsp {
     #[must_use]
     pub(super) fn events(&self) -> u64 {
         self.events
-    }
-
-    /// Who is told what becomes of tokens.
-    pub(super) fn receivers(&self) -> &[Receiver] {
-        &self.config.receivers
     }
 
     /// What waits for them.

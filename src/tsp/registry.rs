@@ -3,11 +3,12 @@
 
 use crate::stdx::clock::{Now, Wall};
 use crate::stdx::maps::Map;
-use crate::vocab::{TokenRequestorId, YearMonth};
+use crate::vocab::{Text, TokenRequestorId, YearMonth};
 
 use super::command::{RegistryChange, RegistryRequest};
 use super::error::ProvisioningRefusal;
 use super::event::{CannotFollow, Change, Principal, TokenEvent};
+use super::outbox::Receiver;
 use super::requestor::TokenRequestor;
 use super::tsp::{Decision, Tsp};
 
@@ -21,6 +22,18 @@ pub struct Registration {
     pub closed: bool,
     /// None: in the configuration.
     pub changed_at: Option<Wall>,
+}
+
+impl Registration {
+    /// Who is told of its tokens.
+    pub(super) fn receiver(&self) -> Receiver {
+        Receiver::Requestor(self.requestor.id)
+    }
+
+    /// Where; empty: nowhere, or where the configuration says.
+    pub(super) fn url(&self) -> Text<128> {
+        self.requestor.notification_url
+    }
 }
 
 /// All requestors, by id.

@@ -52,7 +52,7 @@ impl TokenRequestor {
     const LIST_MOST: usize = 256;
 
     /// Whether it can be registered: an entry mode at least (EMVCo demands the control), domains that are theirs, no list too long, its location
-    /// among those it may use, and a URL that is one.
+    /// among those it may use, and a URL that is one, as far as can be told without going there.
     #[must_use]
     pub fn valid(&self) -> bool {
         let DomainControls { entry_modes, merchants, categories, .. } = &self.controls;
@@ -63,7 +63,7 @@ impl TokenRequestor {
             && self.controls.domains_agree()
             && lists.all(|length| length <= Self::LIST_MOST)
             && self.may_keep_in(self.location)
-            && (url.is_empty() || url.starts_with(b"https://"))
+            && (url.is_empty() || url.starts_with(b"https://") || url.starts_with(b"http://"))
     }
 
     /// Whether it may keep tokens there.

@@ -32,7 +32,9 @@ impl Tsp {
     pub fn restore(&mut self, checkpoint: &dyn Records) -> Result<(), TspError> {
         self.restore_tokens(checkpoint)?;
         read(checkpoint, REQUESTORS, |_, value| {
-            self.requestors.put(decode_registration(value).ok_or(UNREAD)?);
+            let registration = decode_registration(value).ok_or(UNREAD)?;
+            self.outbox.register(registration.receiver(), registration.url(), None);
+            self.requestors.put(registration);
             Ok(())
         })?;
         read(checkpoint, DISCLOSURES, |key, value| {
@@ -119,6 +121,9 @@ impl Tsp {
             self.outbox.told(receiver, number(value)?);
             Ok(())
         })?;
+        if !self.outbox.is_needed() {
+            return Ok(());
+        }
         let mut noted = share(checkpoint, NOTED, |_, value| decode_noted(value))?;
         noted.sort_by_key(|noted: &Noted| (noted.ordinal, noted.record));
         for noted in noted {

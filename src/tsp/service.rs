@@ -1,14 +1,11 @@
 //! `TokenService`: the async handle on the vault's writer, for the API. Calls wait in a bounded channel; what does
 //! not fit is refused at once.
 
-use std::sync::Arc;
-
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::crypto::{MessageFault, MessageKey, MessageKeys, ReceiverKey, ReceiverKeys, SecurityModule};
+use crate::crypto::{MessageFault, MessageKey, MessageKeys, ReceiverKeys, SecurityModule};
 use crate::stdx::clock::Clock;
-use crate::stdx::maps::Map;
 use crate::stdx::random::Entropy;
 use crate::vocab::{Pan, Par, TokenReferenceId, TokenRequestorId};
 
@@ -81,7 +78,7 @@ pub struct TokenService {
     metrics: Metrics,
     outbox: Outbox,
     news: watch::Receiver<u64>,
-    signers: Arc<Map<Receiver, ReceiverKey>>,
+    keys: ReceiverKeys,
     messages: MessageKeys,
     clock: Clock,
 }
@@ -99,11 +96,7 @@ impl TokenService {
         ports: Ports,
     ) -> Result<(Self, WriterThread), TspError> {
         let limits = tsp.limits();
-        let mut signers = Map::default();
-        for receiver in tsp.receivers() {
-            signers.insert(*receiver, ports.keys.key(&receiver.name())?);
-        }
-        let (outbox, signers) = (tsp.outbox(), Arc::new(signers));
+        let (outbox, keys) = (tsp.outbox(), ports.keys.clone());
         let (messages, own_clock) = (ports.messages.clone(), clock.clone());
         let (telling, news) = watch::channel(0);
         let (calls, receiver) = mpsc::channel(limits.waiting_calls);
@@ -111,7 +104,7 @@ impl TokenService {
         metrics.filled(tsp.fill());
         let told = (ports, telling);
         let thread = Writer::new(tsp, log, clock, entropy, receiver, metrics.clone(), told).spawn()?;
-        let service = Self { calls, metrics, outbox, news, signers, messages, clock: own_clock };
+        let service = Self { calls, metrics, outbox, news, keys, messages, clock: own_clock };
         Ok((service, thread))
     }
 
@@ -318,10 +311,10 @@ impl TokenService {
         let _ = self.calls.send(Call { question: Question::Notified(receiver, up_to), reply }).await;
     }
 
-    /// The signature of the parts, by the receiver's key; none for one that is not configured.
+    /// The signature of the parts, by the receiver's key; none where the key store has nothing to derive it from.
     #[must_use]
     pub fn sign(&self, receiver: Receiver, parts: &[&[u8]]) -> Option<[u8; 32]> {
-        self.signers.get(&receiver).map(|key| key.sign(parts))
+        Some(self.keys.key(&receiver.name()).ok()?.sign(parts))
     }
 
     async fn token(&self, question: Question) -> Result<TokenView, ProvisioningRefusal> {

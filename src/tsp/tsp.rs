@@ -533,6 +533,7 @@ impl Tsp {
         }
         if let Change::Registered(registration) = &event.change {
             self.requestors.note(registration, at)?;
+            self.outbox.register(registration.receiver(), registration.url(), Some(self.events));
         }
         let left = event.change.record().and_then(|record| self.table.record(record));
         let told = Recalled::of(&event.change, left.as_ref()).ok_or("no such record")?;

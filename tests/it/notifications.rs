@@ -244,3 +244,52 @@ fn receivers_that_are_dead_slow_or_refusing_get_all_of_it_in_order_over_a_kill()
         daemon.stop();
     });
 }
+
+#[test]
+fn where_a_registration_says_its_requestor_is_told_from_then_on_also_after_a_kill() {
+    in_one_thread(async {
+        let world = World::set_up(EnquiryAnswer::Approve).await;
+        let elsewhere = Webhook::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let daemon = Daemon::start(&world.config);
+        let first = world.provision(&daemon, "p").await;
+        until("the configured receiver", || (!world.wallet.received().is_empty()).then_some(())).await;
+        let operator = std::fs::read_to_string(world.config.with_file_name("operator.credential")).unwrap();
+        let operator = World { credential: operator.trim().to_owned(), ..world };
+        let registration = |url: &str| {
+            json!({
+                "tokenRequestorId": WALLET, "name": "wallet", "entryModes": ["07", "10", "81"],
+                "tokenLocation": "03", "notificationUrl": url,
+            })
+        };
+        for bad in ["http://wallet.example/", "ftp://wallet.example/", "wallet"] {
+            let answer = operator.call(&daemon, "/v1/requestors", bad, registration(bad)).await;
+            assert_eq!((answer.status, &answer.body["field"]), (400, &json!("notificationUrl")), "{bad}");
+        }
+        let url = format!("http://{}/registered", elsewhere.address());
+        let answer = operator.call(&daemon, "/v1/requestors", "r", registration(&url)).await;
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        let credential = std::fs::read_to_string(operator.config.with_file_name(CREDENTIAL_FILE)).unwrap();
+        let world = World { credential: credential.trim().to_owned(), ..operator };
+        let before = world.wallet.received().len();
+        let reference = first["tokenReference"].as_str().unwrap();
+        let move_it = |verb: &str| (format!("/v1/tokens/{reference}/{verb}"), verb.to_owned());
+        let (path, id) = move_it("suspend");
+        assert_eq!(world.call(&daemon, &path, &id, json!({})).await.status, 200);
+        let heard = |event: &'static str| {
+            let elsewhere = &elsewhere;
+            move || events(&elsewhere.received()).iter().any(|(_, it, _)| it == event).then_some(())
+        };
+        until("the registered receiver", heard("suspended")).await;
+        let wallet = Receiver::Requestor(TokenRequestorId::parse(WALLET.as_bytes()).unwrap());
+        is_signed(&world.config, &elsewhere.received()[0], wallet);
+        daemon.kill();
+        let daemon = Daemon::start(&world.config);
+        let (path, id) = move_it("resume");
+        assert_eq!(world.call(&daemon, &path, &id, json!({})).await.status, 200);
+        until("the registered receiver, in another life", heard("resumed")).await;
+        let told = events(&elsewhere.received());
+        assert!(told.is_sorted_by(|a, b| a.0 < b.0 && a.2 < b.2), "{told:?}");
+        assert_eq!(world.wallet.received().len(), before, "and nobody where the configuration says");
+        daemon.stop();
+    });
+}

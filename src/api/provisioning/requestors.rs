@@ -10,6 +10,7 @@ use super::controls::{AmountBody, MerchantBody};
 use super::words::{Words, time};
 use crate::api::access::{Caller, Named};
 use crate::api::error::Problem;
+use crate::api::notifier::Endpoint;
 use crate::tsp::{
     Activation, Asker, DomainControls, ProvisioningRefusal, Registration, RegistryChange, RegistryRequest,
     RequestorLimits, TokenRequestor, TokenService,
@@ -48,7 +49,7 @@ body! {
         assurance_methods = "assuranceMethods": may Vec<TokenAssuranceMethod>,
         /// Whether its tokens are good only once it has confirmed that they arrived
         confirms = "confirms": may bool,
-        /// Where it hears what becomes of its tokens: https
+        /// Where it hears what becomes of its tokens, from this registration on: https, or http on this machine
         notification_url = "notificationUrl": may Text<128>,
         /// How many tokens it may have
         tokens_most = "tokensMost": may u32,
@@ -168,6 +169,9 @@ pub(super) async fn set(
     Named(request_id): Named,
     Body(mut body): Body<RequestorBody>,
 ) -> Told {
+    if let Some(Err(reason)) = body.notification_url.map(|url| url.as_str().parse::<Endpoint>()) {
+        return Err(Problem::wrong(reason).within("notificationUrl"));
+    }
     let (version, reason) = (body.version, Words::said(body.reason.take()));
     let asker = Asker { reason, ..caller.asker(request_id) };
     let change = RegistryChange::Set(Box::new(body.into()));

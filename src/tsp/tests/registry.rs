@@ -1,6 +1,6 @@
 //! Requestors that operators register, change and close.
 
-use super::checkpoint::{folded, token_entries};
+use super::checkpoint::{folded, restored, token_entries};
 use super::*;
 use crate::journal::CheckpointKind;
 use crate::vocab::{Text, TokenLocation};
@@ -128,7 +128,7 @@ fn every_refusal_of_a_registration() {
     let faulty: [Change; 4] = [
         |r| r.controls.entry_modes = EntryModes::default(),
         |r| r.locations = vec![TokenLocation::RemoteStorage],
-        |r| r.notification_url = Text::parse("URL", b"http://plain.example").unwrap(),
+        |r| r.notification_url = Text::parse("URL", b"ftp://plain.example").unwrap(),
         |r| r.locations = vec![TokenLocation::DeviceStorage; 257],
     ];
     let mut bench = Bench::new();
@@ -180,4 +180,39 @@ fn the_registry_is_in_the_checkpoint() {
         tsp.restore(&checkpoint).unwrap();
         assert_eq!(told(&tsp), live);
     }
+}
+
+#[test]
+fn a_registered_receiver_hears_of_what_comes_after_its_registration_also_after_any_crash() {
+    let mut bench = Bench::new();
+    let url = |text: &[u8]| TokenRequestor {
+        notification_url: Text::parse("URL", text).unwrap(),
+        ..requestor(NEW)
+    };
+    let receiver = Receiver::Requestor(id(NEW));
+    let told = |tsp: &Tsp| -> Vec<&str> {
+        tsp.outbox().first(receiver, 100).iter().map(|it| it.what.name()).collect()
+    };
+    bench.set("1", url(b"")).unwrap();
+    let early = bench.provision(wanted(NEW, "before", CREDIT)).unwrap();
+    assert_eq!((told(&bench.tsp), bench.tsp.outbox().registered()), (vec![], vec![]));
+    bench.set("2", url(b"https://wallet.example/a")).unwrap();
+    bench.provision(wanted(NEW, "after", CREDIT)).unwrap();
+    bench.move_to(NEW, "m", early.reference, Move::Suspend(Suspender::Cardholder)).unwrap();
+    // It is told elsewhere, and nothing is lost by that; nor when no more tokens are made for it.
+    bench.set("3", url(b"https://wallet.example/b")).unwrap();
+    bench.registry(operator(), "4", None, RegistryChange::Close(id(NEW))).unwrap();
+    let (list, there) = (told(&bench.tsp), bench.tsp.outbox().registered());
+    assert_eq!(list, ["issued", "suspended"]);
+    assert_eq!(there, [(receiver, Text::parse("URL", b"https://wallet.example/b").unwrap())]);
+    let entries = token_entries(&bench);
+    for kept in 0..=entries.len() {
+        let tsp = restored(&bench, &entries, kept, CheckpointKind::Redb);
+        assert_eq!((told(&tsp), tsp.outbox().registered()), (list.clone(), there.clone()), "{kept}");
+    }
+    let before = bench.tsp.outbox().registrations();
+    bench.set("5", TokenRequestor { id: id(b"00000000078"), ..url(b"https://wallet.example/c") }).unwrap();
+    bench.set("6", TokenRequestor { id: id(b"00000000078"), ..url(b"") }).unwrap();
+    assert_eq!(bench.tsp.outbox().registrations(), before + 2);
+    assert_eq!(bench.tsp.outbox().registered(), there);
 }
