@@ -77,6 +77,8 @@ operations! {
     DetokenizeToken = "detokenize-token", [Wallet, Issuer, Operator];
     /// A cryptogram for one payment in an app or a shop on the net.
     MakeCryptogram = "make-cryptogram", [Wallet];
+    /// Another requestor may have a token made for the card behind one, once.
+    GiveConsent = "give-consent", [Wallet];
     /// The registry of requestors.
     SetRequestor = "set-requestor", [Operator];
     CloseRequestor = "close-requestor", [Operator];

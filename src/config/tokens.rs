@@ -97,6 +97,7 @@ pub(super) fn tsp(mut section: Section<'_>, requestors: Vec<Section<'_>>) -> Tsp
         },
         resubmit_window: section.or("resubmit_window", Duration::from_secs(120), duration),
         cryptogram_lifetime: section.or("cryptogram_lifetime", Duration::from_secs(900), duration),
+        consent_lifetime: section.or("consent_lifetime", Duration::from_secs(900), duration),
         amount_tolerance: section.or("amount_tolerance", 0, number(0, 1_000_000)),
         // Issuers and receivers are put in once all sections are read.
         approvals: Vec::new(),
@@ -113,6 +114,7 @@ pub(super) fn tsp(mut section: Section<'_>, requestors: Vec<Section<'_>>) -> Tsp
             waiting_calls: section.or("waiting_calls", default.waiting_calls, count(1, 1_000_000)),
             tokens_per_pan: section.or("tokens_per_pan", default.tokens_per_pan, most_tokens),
             requestors: section.or("requestors", default.requestors, number_u32),
+            consents: section.or("consents", default.consents, count(1, 10_000_000)),
             narrowed_tokens: section.or("narrowed_tokens", default.narrowed_tokens, number_u32),
             tokens_per_device: section.or("tokens_per_device", default.tokens_per_device, most_tokens),
             waiting_enquiries: section.or("waiting_enquiries", default.waiting_enquiries, count(1, 100_000)),

@@ -67,6 +67,7 @@ impl TokenEvent {
                 one(what, AuditedStep::of(disclosure.record, None, None))
             }
             Change::CryptogramMade(made) => one("make-cryptogram", AuditedStep::of(made.record, None, None)),
+            Change::Consented(consent) => one("consent", AuditedStep::of(consent.record, None, None)),
             Change::Registered(_) => none("register-requestor"),
             Change::Updated { record, before, lifecycle, .. } => {
                 one("update", AuditedStep::of(*record, Some(*before), Some(*lifecycle)))

@@ -1,13 +1,13 @@
 //! What happens to cards, and so to all their tokens: another expiry or number, lost, found, closed; and what may be
 //! asked about a card's tokens.
 
-use crate::stdx::clock::Now;
+use crate::stdx::clock::{Now, Wall};
 use crate::stdx::maps::Map;
 use crate::stdx::random::Entropy;
 use crate::stdx::sabotage::sabotaged;
-use crate::vocab::{Pan, Par, TokenReferenceId, YearMonth, luhn_valid};
+use crate::vocab::{Digits, Pan, Par, TokenReferenceId, YearMonth, luhn_valid};
 
-use super::command::{CardNews, CardRequest, MappingView, ParQuery};
+use super::command::{CardNews, CardRequest, ParQuery};
 use super::config::PanRange;
 use super::error::ProvisioningRefusal;
 use super::event::{CardChange, CardStanding, Change, Principal, Successor, TokenAfter, TokenEvent};
@@ -19,6 +19,16 @@ use super::tsp::{Decision, Tsp};
 /// What happens to a card happens to so many of its tokens, in one entry of the journal, which holds 64 KiB: to all that
 /// are not deactivated, of which there are never more, and then to the newest.
 const TOKENS_MOST: usize = 700;
+
+/// A card to which a token leads, or led.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MappingView {
+    pub mapping_version: u32,
+    /// Of the PAN.
+    pub last4: Digits<4>,
+    /// None: still.
+    pub until: Option<Wall>,
+}
 
 /// How cards stand that are not as any; no more than have had tokens.
 #[derive(Debug, Default)]

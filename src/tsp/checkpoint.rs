@@ -11,14 +11,15 @@ use crate::stdx::random::Entropy;
 use crate::vocab::{CounterTaken, Expiry, TokenAssuranceMethod, TokenRequestorId, TransactionId};
 
 use super::config::TspConfig;
+use super::consent::{CONSENTS, fold_consent};
 use super::counters::{TokenCounters, kept_under};
 use super::disclosure::ToldToday;
 use super::error::ProvisioningRefusal;
 use super::event::{Actor, Change, Principal, Reason, RequestId, RequestKey, TokenEvent};
 use super::layout::{
-    decode_record, encode_record, encode_registration, put_cryptogram, put_disclosure, put_principal,
-    put_receiver, put_step_up, read_lifecycle, take_cryptogram, take_disclosure, take_principal,
-    take_step_up, write_lifecycle,
+    decode_record, encode_record, encode_registration, put_consent, put_cryptogram, put_disclosure,
+    put_principal, put_receiver, put_step_up, read_lifecycle, take_consent, take_cryptogram, take_disclosure,
+    take_principal, take_step_up, write_lifecycle,
 };
 use super::lifecycle::TokenStatus;
 use super::outbox::{Happening, Noted, Receiver};
@@ -172,6 +173,7 @@ impl TspFold {
         if let (Change::Disclosed(_), Some(requestor)) = (&event.change, cause.requestor) {
             fold_disclosure(requestor, entry.wall_time, changes)?;
         }
+        fold_consent(event, changes)?;
         let told = Recalled::of(&event.change, last.as_ref());
         let told = told.ok_or(CheckpointError::Damaged("an event about nothing"))?;
         let remembered = Remembered { body_digest: cause.body_digest, told };
@@ -444,6 +446,10 @@ fn encode_request(number: u64, (principal, request_id): &RequestKey, remembered:
             out.byte(4);
             put_cryptogram(&mut out, &made);
         }
+        Recalled::Consent(given) => {
+            out.byte(7);
+            put_consent(&mut out, &given);
+        }
         Recalled::Refused(refusal) => {
             let number = REFUSALS.iter().find(|(_, listed)| *listed == refusal).map_or(0, |(code, _)| *code);
             out.bytes(&[64, number]);
@@ -482,6 +488,7 @@ pub(super) fn decode_request(bytes: &[u8]) -> Option<(u64, RequestKey, Remembere
         3 => Recalled::Requestor(TokenRequestorId::parse(from.take(11)?).ok()?),
         5 => Recalled::Disclosed(take_disclosure(&mut from)?),
         4 => Recalled::Cryptogram(take_cryptogram(&mut from)?),
+        7 => Recalled::Consent(take_consent(&mut from)?),
         2 => Recalled::Card { changed: u32::from_le_bytes(from.array()?) },
         64 => {
             let number = from.byte()?;

@@ -10,6 +10,8 @@ use crate::vocab::{
 };
 
 use super::approval::{Enquiry, IssuerWord};
+use super::cards::MappingView;
+use super::consent::{ConsentRequest, ConsentView};
 use super::controls_layout::encode_controls;
 use super::disclosure::{DisclosureRequest, DisclosureView};
 use super::error::ProvisioningRefusal;
@@ -187,16 +189,6 @@ pub enum ParQuery {
     Pan(Pan),
 }
 
-/// A card to which a token leads, or led.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MappingView {
-    pub mapping_version: u32,
-    /// Of the PAN.
-    pub last4: Digits<4>,
-    /// None: still.
-    pub until: Option<Wall>,
-}
-
 /// What a requestor is told of its token. Nothing in it leads to the card but the last four digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenView {
@@ -258,6 +250,10 @@ pub enum Command {
     Cryptogram {
         call: CallId,
         request: Box<CryptogramRequest>,
+    },
+    Consent {
+        call: CallId,
+        request: ConsentRequest,
     },
     Card {
         call: CallId,
@@ -364,6 +360,7 @@ pub enum Told {
     Par(Option<Par>),
     Disclosed(Box<DisclosureView>),
     Cryptogram(Box<CryptogramView>),
+    Consent(Box<ConsentView>),
     Requestor(Box<Registration>),
     /// The oldest first.
     Mappings(Vec<MappingView>),
@@ -379,6 +376,7 @@ impl Told {
             | Self::Par(_)
             | Self::Disclosed(_)
             | Self::Cryptogram(_)
+            | Self::Consent(_)
             | Self::Mappings(_)
             | Self::Requestor(_) => None,
         }
@@ -423,6 +421,7 @@ impl ProvisionRequest {
             Some(source) => {
                 said.push(9);
                 said.extend(source.named.said());
+                said.extend(source.consent.iter().flat_map(|consent| consent.0));
             }
             None => {
                 said.push(1);
@@ -453,7 +452,9 @@ impl ProvisionRequest {
             said.push(b'c');
             said.extend_from_slice(&encode_controls(controls));
         }
-        Cause { source: self.source.map(|source| source.record), ..self.asker.cause(&said) }
+        let source = self.source.map(|source| source.record);
+        let consent = self.source.and_then(|source| source.consent);
+        Cause { source, consent, ..self.asker.cause(&said) }
     }
 }
 
@@ -590,6 +591,7 @@ impl Asker {
             reason_code: self.reason_code,
             reason: self.reason,
             source: None,
+            consent: None,
         }
     }
 }

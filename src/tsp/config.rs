@@ -27,6 +27,8 @@ pub struct TspConfig {
     pub resubmit_window: Duration,
     /// How long a cryptogram that was made for one payment is good.
     pub cryptogram_lifetime: Duration,
+    /// How long another requestor may present a consent.
+    pub consent_lifetime: Duration,
     /// By how many minor units DE 4 may exceed what the chip signed (9F02).
     pub amount_tolerance: u64,
     /// What issuers have agreed for their cards; of others nobody is asked.
@@ -62,6 +64,8 @@ pub struct TspLimits {
     pub narrowed_tokens: u32,
     /// How many requestors the registry may have.
     pub requestors: u32,
+    /// How many consents may wait to be presented.
+    pub consents: usize,
 }
 
 impl TspLimits {
@@ -78,6 +82,7 @@ impl TspLimits {
         notifications: 100_000,
         narrowed_tokens: 100_000,
         requestors: 10_000,
+        consents: 100_000,
     };
 }
 
@@ -332,6 +337,7 @@ pub(crate) fn sample() -> TspConfig {
         counter_window: CounterWindow { behind: 8, ahead: 100 },
         resubmit_window: Duration::from_secs(60),
         cryptogram_lifetime: Duration::from_secs(900),
+        consent_lifetime: Duration::from_secs(900),
         amount_tolerance: 0,
         approvals: Vec::new(),
         step_up: StepUpLimits::DEFAULT,
@@ -348,6 +354,7 @@ pub(crate) fn sample() -> TspConfig {
             notifications: 16,
             narrowed_tokens: 3,
             requestors: 3,
+            consents: 2,
         },
     }
 }

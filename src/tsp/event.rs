@@ -5,6 +5,7 @@ use crate::stdx::clock::Wall;
 use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{Digits, Expiry, Par, Text, TokenAssuranceMethod, TokenRequestorId, WordError};
 
+use super::consent::{Consent, ConsentId};
 use super::error::ProvisioningRefusal;
 use super::lifecycle::{Lifecycle, Move, TokenStatus};
 use super::outbox::Receiver;
@@ -71,6 +72,8 @@ pub struct Cause {
     pub reason: Text<32>,
     /// The record of the token that a token request named in a card's place.
     pub source: Option<u64>,
+    /// What its requestor consented by, if that was presented.
+    pub consent: Option<ConsentId>,
 }
 
 impl Cause {
@@ -219,6 +222,8 @@ pub enum Change {
     Disclosed(Disclosure),
     /// A remote cryptogram was made of a token.
     CryptogramMade(Box<MadeCryptogram>),
+    /// Another requestor may have a token made for the card behind a token.
+    Consented(Box<Consent>),
     /// A requestor was registered, changed or closed.
     Registered(Box<Registration>),
     /// Something happened to a card.
@@ -346,6 +351,7 @@ impl Change {
             | Self::Proven { record, .. } => Some(*record),
             Self::Disclosed(disclosure) => Some(disclosure.record),
             Self::CryptogramMade(made) => Some(made.record),
+            Self::Consented(consent) => Some(consent.record),
             Self::Card(_) | Self::Registered(_) | Self::Declined | Self::Notified { .. } => None,
         }
     }
@@ -359,6 +365,7 @@ impl Change {
             | Self::Controlled { .. }
             | Self::Disclosed(_)
             | Self::CryptogramMade(_)
+            | Self::Consented(_)
             | Self::Registered(_)
             | Self::Card(_)
             | Self::Declined
@@ -383,6 +390,7 @@ impl Change {
             | Self::Controlled { .. }
             | Self::Disclosed(_)
             | Self::CryptogramMade(_)
+            | Self::Consented(_)
             | Self::Registered(_)
             | Self::Card(_)
             | Self::IssuedForProof { .. }
@@ -397,6 +405,7 @@ impl Change {
         match self {
             Self::Issued(_)
             | Self::Disclosed(_)
+            | Self::Consented(_)
             | Self::Registered(_)
             | Self::IssuedForProof { .. }
             | Self::Declined
@@ -417,6 +426,7 @@ impl Change {
         match self {
             Self::Issued(_)
             | Self::Disclosed(_)
+            | Self::Consented(_)
             | Self::Registered(_)
             | Self::IssuedForProof { .. }
             | Self::Declined

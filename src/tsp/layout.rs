@@ -13,6 +13,7 @@ use crate::vocab::{
     TokenLocation, TokenReferenceId, TokenRequestorId,
 };
 
+use super::consent::{Consent, ConsentId};
 use super::controls_layout::{
     put_amount, put_controls, put_merchant, put_own_controls, take_amount, take_controls, take_merchant,
     take_own_controls,
@@ -66,6 +67,7 @@ impl TokenEvent {
             }
             Change::Disclosed(disclosure) => put_disclosure(out.numbered(8), disclosure),
             Change::CryptogramMade(made) => put_cryptogram(out.numbered(7), made),
+            Change::Consented(consent) => put_consent(out.numbered(10), consent),
             Change::Card(change) => {
                 out.byte(4);
                 put_card_change(&mut out, change);
@@ -130,6 +132,7 @@ impl TokenEvent {
             6 => Change::Registered(Box::new(take_registration(&mut from)?)),
             8 => Change::Disclosed(take_disclosure(&mut from)?),
             7 => Change::CryptogramMade(Box::new(take_cryptogram(&mut from)?)),
+            10 => Change::Consented(Box::new(take_consent(&mut from)?)),
             4 => Change::Card(Box::new(take_card_change(&mut from)?)),
             64 => Change::IssuedForProof {
                 record: Box::new(take_record(&mut from)?),
@@ -183,6 +186,23 @@ pub(super) fn take_cryptogram(from: &mut Reader<'_>) -> Option<MadeCryptogram> {
         number: u16::from_le_bytes(from.array()?),
         merchant: take_merchant(from)?,
         amount: take_amount(from)?,
+        until: Wall(from.number()?),
+    })
+}
+
+/// As `put_disclosure`.
+pub(super) fn put_consent(out: &mut Writer, consent: &Consent) {
+    out.bytes(&consent.record.to_le_bytes());
+    out.bytes(&consent.id.0);
+    out.bytes(consent.to.as_bytes());
+    out.bytes(&consent.until.0.to_le_bytes());
+}
+
+pub(super) fn take_consent(from: &mut Reader<'_>) -> Option<Consent> {
+    Some(Consent {
+        record: from.number()?,
+        id: ConsentId(from.array()?),
+        to: TokenRequestorId::parse(from.take(11)?).ok()?,
         until: Wall(from.number()?),
     })
 }
@@ -322,6 +342,7 @@ fn put_cause(out: &mut Writer, cause: &Cause) {
     out.byte(cause.reason_code.code());
     out.text(cause.reason.as_bytes());
     out.optional(cause.source.as_ref(), |out, source| out.bytes(&source.to_le_bytes()));
+    out.optional(cause.consent.as_ref(), |out, consent| out.bytes(&consent.0));
 }
 
 fn take_cause(from: &mut Reader<'_>) -> Option<Cause> {
@@ -338,6 +359,7 @@ fn take_cause(from: &mut Reader<'_>) -> Option<Cause> {
             reason_code: Reason::Unstated,
             reason: Text::parse("reason", from.text()?).ok()?,
             source: None,
+            consent: None,
         });
     }
     Some(Cause {
@@ -350,6 +372,7 @@ fn take_cause(from: &mut Reader<'_>) -> Option<Cause> {
         reason_code: Reason::from_code(from.byte()?)?,
         reason: Text::parse("reason", from.text()?).ok()?,
         source: if from.version < 4 { None } else { from.optional(Reader::number)? },
+        consent: if from.version < 5 { None } else { from.optional(Reader::array)?.map(ConsentId) },
     })
 }
 
@@ -643,6 +666,7 @@ pub(crate) mod tests {
             reason_code: Reason::Unstated,
             reason: Text::parse("reason", b"device lost").unwrap(),
             source: None,
+            consent: None,
         };
         TokenEvent { cause, change }
     }
@@ -774,8 +798,10 @@ pub(crate) mod tests {
         let reason = "0b646576696365206c6f7374";
         let moved = "0207000000000000000204";
         let (before, after) = ("01010001000000", "030109000000");
-        let newest = format!("04{head}{request}00{reason}00{moved}{before}{after}");
+        let newest = format!("05{head}{request}00{reason}0000{moved}{before}{after}");
         assert_eq!(hex::encode(event.encode()), newest);
+        let fourth = format!("04{head}{request}00{reason}00{moved}{before}{after}");
+        assert_eq!(TokenEvent::decode(&hex::decode(fourth).unwrap()).as_ref(), Some(&event));
         let third = format!("03{head}{request}00{reason}{moved}{before}{after}");
         assert_eq!(TokenEvent::decode(&hex::decode(third).unwrap()).as_ref(), Some(&event));
         if let Change::Moved { before, .. } = &mut event.change {
@@ -787,13 +813,14 @@ pub(crate) mod tests {
         }
     }
 
-    /// The flag stands before the lifecycle (6 bytes), two times (8 each) and the properties.
+    /// The flag and then the domains stand before the lifecycle (6 bytes), two times (8 each) and the properties.
     #[test]
     fn records_of_older_versions_are_read() {
         let mut record = record(7, b"6235290000000000013");
         let mut older = encode_record(&record);
         record.device = None;
         older.truncate(older.len() - 10);
+        older.remove(older.len() - 6 - 16 - 1);
         older[0] = 2;
         assert_eq!(decode_record(&older), Some(record.clone()));
         older[0] = 1;

@@ -7,6 +7,7 @@ mod chains;
 mod checkpoint;
 mod command;
 mod config;
+mod consent;
 mod controls;
 mod controls_layout;
 mod counters;
@@ -48,12 +49,14 @@ mod writer;
 
 pub use approval::{Enquiry, EnquiryReply, IssuerApproval, IssuerWord, NoIssuers};
 pub use audit::{Audited, AuditedStep};
+pub use cards::MappingView;
 pub use checkpoint::TspFold;
 pub use command::{
-    Action, Answer, Asker, CallId, CardNews, CardRequest, Command, ControlRequest, MappingView, MoveRequest,
-    ParQuery, ProvisionRequest, RegistryChange, RegistryRequest, StepUpView, TokenView, Told, UpdateRequest,
+    Action, Answer, Asker, CallId, CardNews, CardRequest, Command, ControlRequest, MoveRequest, ParQuery,
+    ProvisionRequest, RegistryChange, RegistryRequest, StepUpView, TokenView, Told, UpdateRequest,
 };
 pub use config::{ConfigFault, CryptogramChoice, PanRange, TokenRange, TspConfig, TspLimits};
+pub use consent::{Consent, ConsentId, ConsentRequest, ConsentView};
 pub use controls::{DomainContext, DomainControls, EntryModes, Merchant};
 pub use counters::{CounterWindow, Presentation};
 pub use credential::CredentialDigest;

@@ -3,6 +3,7 @@
 use crate::stdx::clock::Wall;
 use crate::vocab::{Expiry, TokenAssuranceMethod, TokenRequestorId};
 
+use super::consent::Consent;
 use super::error::ProvisioningRefusal;
 use super::event::{Change, Disclosure};
 use super::lifecycle::Lifecycle;
@@ -35,6 +36,7 @@ pub(super) enum Recalled {
     Disclosed(Disclosure),
     /// Made again when it is asked for.
     Cryptogram(MadeCryptogram),
+    Consent(Consent),
     /// As it is now: its version says whether it is the one of then.
     Requestor(TokenRequestorId),
 }
@@ -57,6 +59,7 @@ impl Recalled {
             | Change::Proven { .. } => left.map(Self::token),
             Change::Disclosed(disclosure) => Some(Self::Disclosed(*disclosure)),
             Change::CryptogramMade(made) => Some(Self::Cryptogram(**made)),
+            Change::Consented(consent) => Some(Self::Consent(**consent)),
             Change::Registered(registration) => Some(Self::Requestor(registration.requestor.id)),
         }
     }

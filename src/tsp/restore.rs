@@ -10,10 +10,11 @@ use super::checkpoint::{
     CARDS, COUNTERS, DISCLOSURES, EVENTS, NOTED, OPEN, REQUESTORS, REQUESTS, STEP_UPS, TOKENS, TOLD,
     VELOCITY, decode_noted, decode_open, decode_request, decode_step_up, decode_told_today,
 };
+use super::consent::CONSENTS;
 use super::counters::TokenCounters;
 use super::error::TspError;
 use super::event::{CannotFollow, CardStanding};
-use super::layout::{decode_record, decode_registration, take_receiver};
+use super::layout::{decode_record, decode_registration, take_consent, take_receiver};
 use super::outbox::Noted;
 use super::record::VaultRecord;
 use super::table::TableFault;
@@ -47,6 +48,10 @@ impl Tsp {
             let standing = value.first().and_then(|code| CardStanding::from_code(*code));
             let (card, standing) = key.try_into().ok().zip(standing).ok_or(UNREAD)?;
             self.cards.set(card, Some(standing));
+            Ok(())
+        })?;
+        read(checkpoint, CONSENTS, |_, value| {
+            self.consents.put(take_consent(&mut Reader::here(value)).ok_or(UNREAD)?);
             Ok(())
         })?;
         self.restore_taken(checkpoint)?;

@@ -10,10 +10,12 @@ use crate::stdx::random::Entropy;
 use crate::vocab::{Pan, Par, TokenReferenceId, TokenRequestorId};
 
 use super::approval::{IssuerApproval, NoIssuers};
+use super::cards::MappingView;
 use super::command::{
-    Answer, CardRequest, ControlRequest, MappingView, MoveRequest, ParQuery, ProvisionRequest,
-    RegistryRequest, TokenView, Told, UpdateRequest,
+    Answer, CardRequest, ControlRequest, MoveRequest, ParQuery, ProvisionRequest, RegistryRequest, TokenView,
+    Told, UpdateRequest,
 };
+use super::consent::{ConsentRequest, ConsentView};
 use super::disclosure::{DisclosureRequest, DisclosureView};
 use super::error::{ProvisioningRefusal, TspError};
 use super::event::Principal;
@@ -41,6 +43,7 @@ pub(super) enum Question {
     Control(Box<ControlRequest>),
     Disclose(Box<DisclosureRequest>),
     Cryptogram(Box<CryptogramRequest>),
+    Consent(ConsentRequest),
     Card(Box<CardRequest>),
     Registry(Box<RegistryRequest>),
     Requestor(Principal, TokenRequestorId),
@@ -222,6 +225,17 @@ impl TokenService {
         let told = self.ask(Question::Cryptogram(Box::new(request))).await?;
         let Told::Cryptogram(made) = told else { return Err(ProvisioningRefusal::Unavailable) };
         Ok(*made)
+    }
+
+    /// Lets another requestor have a token made for the card behind one. The answer comes once that is durable.
+    ///
+    /// # Errors
+    /// `UnknownToken`, `StatusDoesNotAllow`, `TokenExpired`, `UnknownRequestor`, `RequestIdReused`, `RequestInFlight`,
+    /// `Overloaded`, `Unavailable`.
+    pub async fn consent(&self, request: ConsentRequest) -> Result<ConsentView, ProvisioningRefusal> {
+        let told = self.ask(Question::Consent(request)).await?;
+        let Told::Consent(given) = told else { return Err(ProvisioningRefusal::Unavailable) };
+        Ok(*given)
     }
 
     /// A requestor is registered, changed or closed. The answer comes once that is durable.

@@ -1,5 +1,5 @@
 //! Token requests that name a token in a card's place (EMVCo 8.1.1.2): one of the same requestor, or of another one whose
-//! registration shares its tokens with this one. The new token is for the card behind it, which is identified and
+//! registration shares its tokens with this one, or that has consented to this request. The new token is for the card behind it, which is identified and
 //! verified as if its number had been sent.
 
 use crate::stdx::clock::Now;
@@ -10,6 +10,7 @@ use crate::vocab::{
 };
 
 use super::command::{Action, Asker, CallId, ProvisionRequest};
+use super::consent::ConsentId;
 use super::error::ProvisioningRefusal;
 use super::lifecycle::TokenStatus;
 use super::own_controls::TokenControls;
@@ -35,6 +36,8 @@ pub struct SourcedRequest {
     pub device: Option<Text<64>>,
     pub hints: RiskHints,
     pub controls: Option<Box<TokenControls>>,
+    /// What the token's requestor consented by; none of one's own token, and of one that is shared.
+    pub consent: Option<ConsentId>,
 }
 
 /// The token that a request named, as it was found.
@@ -42,6 +45,7 @@ pub struct SourcedRequest {
 pub struct Source {
     pub named: SourceToken,
     pub record: u64,
+    pub consent: Option<ConsentId>,
 }
 
 impl SourceToken {
@@ -73,7 +77,8 @@ impl Tsp {
     /// The same request, of the card behind the token. Whether that token may be used so is not asked again of a request
     /// that was decided before: it gets its answer.
     fn with_card(&self, request: SourcedRequest, now: Now) -> Result<ProvisionRequest, ProvisioningRefusal> {
-        let SourcedRequest { asker, source: named, assurance, location, device, hints, controls } = request;
+        let SourcedRequest { asker, source: named, assurance, location, device, hints, controls, consent } =
+            request;
         let record = self.source(named).ok_or(ProvisioningRefusal::UnknownToken)?;
         let aad = CardAad::vault(&record.token, record.record, record.mapping_version);
         let card =
@@ -90,12 +95,15 @@ impl Tsp {
             device,
             hints,
             controls,
-            source: Some(Source { named, record: record.record }),
+            source: Some(Source { named, record: record.record, consent }),
         };
         let today = YearMonth::of(now.wall);
         if self.repeated(&request.cause(&self.indexer), today)?.is_none() {
             let asking = asker.for_requestor().ok_or(ProvisioningRefusal::UnknownRequestor)?;
-            self.may_be_source(asking, &record, today)?;
+            if !consent.is_some_and(|presented| self.is_consented(record.record, asking, presented, now)) {
+                self.may_be_source(asking, &record, consent)?;
+            }
+            good(&record, today)?;
         }
         Ok(request)
     }
@@ -111,22 +119,26 @@ impl Tsp {
         })
     }
 
-    /// Somebody else's token that is not shared is as unknown as none, whatever its status.
+    /// Somebody else's token that is not shared is as unknown as none, whatever its status; so is any with a consent that
+    /// is not good.
     fn may_be_source(
         &self,
         asking: TokenRequestorId,
         record: &VaultRecord,
-        today: YearMonth,
+        presented: Option<ConsentId>,
     ) -> Result<(), ProvisioningRefusal> {
         let owner = self.requestors.registration(record.requestor);
         let shared = owner.is_some_and(|owner| owner.requestor.shares_with.contains(&asking));
-        if record.requestor != asking && !shared {
-            return Err(ProvisioningRefusal::UnknownToken);
-        }
-        if record.expiry.is_past(today) {
-            return Err(ProvisioningRefusal::TokenExpired);
-        }
-        let active = record.lifecycle.status == TokenStatus::Active;
-        active.then_some(()).ok_or(ProvisioningRefusal::StatusDoesNotAllow)
+        let may = presented.is_none() && (record.requestor == asking || shared);
+        may.then_some(()).ok_or(ProvisioningRefusal::UnknownToken)
     }
+}
+
+/// Whether a token that may be named so is good itself.
+fn good(record: &VaultRecord, today: YearMonth) -> Result<(), ProvisioningRefusal> {
+    if record.expiry.is_past(today) {
+        return Err(ProvisioningRefusal::TokenExpired);
+    }
+    let active = record.lifecycle.status == TokenStatus::Active;
+    active.then_some(()).ok_or(ProvisioningRefusal::StatusDoesNotAllow)
 }

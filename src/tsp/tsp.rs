@@ -19,6 +19,7 @@ use crate::vocab::{Token, TokenReferenceId, TokenRequestorId, YearMonth};
 use super::cards::Cards;
 use super::command::{Action, Answer, CallId, Command, TokenView, Told};
 use super::config::{TspConfig, TspLimits};
+use super::consent::Consents;
 use super::counters::Counters;
 use super::detokenize::Detokenizer;
 use super::disclosure::Disclosures;
@@ -65,6 +66,7 @@ pub struct Tsp {
     /// How many token events were applied, of all that ever were.
     pub(super) events: u64,
     pub(super) outbox: Outbox,
+    pub(super) consents: Consents,
 }
 
 /// A decision that is not durable yet.
@@ -148,6 +150,7 @@ impl Tsp {
             asked_for: Map::default(),
             step_ups: BTreeMap::new(),
             events: 0,
+            consents: Consents::default(),
             outbox: Outbox::new(&config.receivers, limits.notifications),
             config: Arc::new(config),
         })
@@ -210,6 +213,7 @@ impl Tsp {
             Command::Control { call, request } => (call, self.decide_controls(&request, now)),
             Command::Disclose { call, request } => (call, self.decide_disclosure(&request, now)),
             Command::Cryptogram { call, request } => (call, self.decide_cryptogram(&request, now)),
+            Command::Consent { call, request } => (call, self.decide_consent(&request, now, entropy)),
             Command::Card { call, request } => (call, self.decide_card(&request, now, entropy)),
             Command::Registry { call, request } => (call, self.decide_registry(&request, now)),
             Command::Get { call, principal, reference } => (call, self.see(principal, reference, now)),
@@ -349,6 +353,7 @@ impl Tsp {
             Recalled::Card { changed } => Ok(Told::Card { changed }),
             Recalled::Disclosed(disclosure) => self.disclosed(&disclosure),
             Recalled::Cryptogram(made) => self.cryptogram(&made),
+            Recalled::Consent(given) => self.consent(&given),
             Recalled::Refused(refusal) => Err(refusal),
             Recalled::Requestor(id) => {
                 let found = self.requestors.registration(id).ok_or(ProvisioningRefusal::Unavailable)?;
@@ -520,6 +525,7 @@ impl Tsp {
         if let Change::Card(change) = &event.change {
             self.cards.note(change);
         }
+        self.consents.note(event, self.config.limits.consents, at);
         if let Change::Notified { receiver, up_to } = &event.change {
             self.outbox.told(*receiver, *up_to);
             // Nobody asked, so that no repeat will come.

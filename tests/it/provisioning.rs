@@ -74,6 +74,7 @@ pub(crate) fn config() -> TspConfig {
         counter_window: CounterWindow { behind: 8, ahead: 100 },
         resubmit_window: Duration::from_secs(60),
         cryptogram_lifetime: Duration::from_secs(900),
+        consent_lifetime: Duration::from_secs(900),
         amount_tolerance: 0,
         approvals: Vec::new(),
         step_up: StepUpLimits::DEFAULT,

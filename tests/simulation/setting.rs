@@ -230,6 +230,7 @@ pub(crate) fn tsp_config() -> TspConfig {
         counter_window: CounterWindow { behind: 32, ahead: 1_000 },
         resubmit_window: RESUBMIT_WINDOW,
         cryptogram_lifetime: Duration::from_secs(900),
+        consent_lifetime: Duration::from_secs(900),
         amount_tolerance: 0,
         approvals: vec![IssuerRule { issuer: text(b"asked"), approval: ApprovalRule::Ask }],
         step_up: StepUpLimits::DEFAULT,

@@ -3,6 +3,7 @@
 
 mod body;
 mod cards;
+mod consents;
 mod controls;
 mod cryptograms;
 mod detokenizations;
@@ -34,6 +35,7 @@ pub(super) fn routes() -> Routes {
         .open(Operation::UpdateToken, routes!(tokens::update))
         .open(Operation::ControlToken, routes!(controls::set))
         .open(Operation::MakeCryptogram, routes!(cryptograms::make))
+        .open(Operation::GiveConsent, routes!(consents::give))
         .open(Operation::SetRequestor, routes!(requestors::set))
         .open(Operation::CloseRequestor, routes!(requestors::close))
         .open(Operation::SeeRequestor, routes!(requestors::see))

@@ -16,8 +16,8 @@ use crate::api::error::Problem;
 use crate::api::grants::Role;
 use crate::api::rates::Rates;
 use crate::tsp::{
-    Actor, Asker, Move, MoveRequest, ProvisionRequest, ProvisioningRefusal, Reason, RequestId, SourceToken,
-    SourcedRequest, Suspender, TokenService, TokenView, UpdateRequest,
+    Actor, Asker, ConsentId, Move, MoveRequest, ProvisionRequest, ProvisioningRefusal, Reason, RequestId,
+    SourceToken, SourcedRequest, Suspender, TokenService, TokenView, UpdateRequest,
 };
 use crate::vocab::{
     Expiry, PanSequenceNumber, PanSource, Par, Recommendation, RiskHints, Text, Token, TokenAssuranceMethod,
@@ -74,6 +74,8 @@ body! {
         source_token = "sourceToken": may Token,
         /// That token's own expiry, YYMM
         source_token_expiry = "sourceTokenExpiry": may Expiry,
+        /// What that token's requestor consented by, if it is another one and does not share its tokens
+        consent = "consent": may ConsentId,
         /// How the requestor identified the cardholder, as far as it may claim that
         assurance_method = "assuranceMethod": may TokenAssuranceMethod,
         /// Where the token will be kept; without it, where the requestor keeps tokens as a rule
@@ -260,6 +262,7 @@ impl DeriveBody {
                 source: None,
             },
             controls: self.controls.map(|controls| Box::new(controls.into())),
+            consent: self.consent,
         })
     }
 }

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::body::{Json, Member};
 use crate::api::error::Problem;
 use crate::stdx::clock::Wall;
-use crate::tsp::{CardEvent, DisclosurePurpose, Reason, StepUpCode, Suspender, TokenService};
+use crate::tsp::{CardEvent, ConsentId, DisclosurePurpose, Reason, StepUpCode, Suspender, TokenService};
 use crate::vocab::{
     Country, Currency, EntryMode, Expiry, MerchantCategory, MerchantId, Pan, PanSequenceNumber, PanSource,
     Par, Recommendation, Text, Token, TokenAssuranceMethod, TokenDomain, TokenLocation, TokenReferenceId,
@@ -42,6 +42,7 @@ words! {
     EntryMode, Self::parse, "^[0-9]{2}$", "How a card is entered, the first two digits of DE 22";
     MerchantCategory, Self::parse, "^[0-9]{4}$", "Merchant category code (DE 18)";
     MerchantId, Self::parse, "^[ -~]{1,15}$", "A merchant (DE 42)";
+    ConsentId, Self::parse, "^[0-9a-f]{32}$", "What another requestor consented by";
     Country, Self::parse, "^[0-9]{3}$", "A country, ISO 3166-1 in digits";
 }
 

@@ -16,6 +16,7 @@ fn from(requestor: &[u8], id: &str, source: SourceToken) -> SourcedRequest {
         device: None,
         hints: RiskHints::default(),
         controls: None,
+        consent: None,
     }
 }
 
@@ -81,4 +82,100 @@ fn a_token_that_is_not_good_is_no_source_and_a_repeat_is_answered_all_the_same()
     assert_ne!(bench.derive(request("7")).unwrap().last4, derived.last4, "the card that it is now");
     let other = from(FIRST, "2", SourceToken::Token(first.token, first.expiry));
     assert_eq!(bench.derive(other), Err(R::RequestIdReused));
+}
+
+impl Bench {
+    fn consent(
+        &mut self,
+        of: &[u8],
+        id: &str,
+        reference: TokenReferenceId,
+        to: &[u8],
+    ) -> Result<ConsentView, R> {
+        let to = TokenRequestorId::parse(to).unwrap();
+        let request = ConsentRequest { asker: asker(of, id), reference, to };
+        match self.ask(|call| Command::Consent { call, request })? {
+            Told::Consent(given) => Ok(*given),
+            told => panic!("{told:?}"),
+        }
+    }
+}
+
+fn by_consent(requestor: &[u8], id: &str, of: TokenReferenceId, consent: ConsentId) -> SourcedRequest {
+    SourcedRequest { consent: Some(consent), ..from(requestor, id, SourceToken::Reference(of)) }
+}
+
+#[test]
+fn a_consent_makes_one_token_for_whom_it_was_given_and_in_time() {
+    let mut bench = Bench::new();
+    let first = bench.provision(wanted(FIRST, "1", CREDIT)).unwrap();
+    let source = SourceToken::Reference(first.reference);
+    let unknown = Err(R::UnknownToken);
+    assert_eq!(bench.derive(from(SECOND, "2", source)), unknown, "nobody has consented");
+    let not_theirs = bench.consent(SECOND, "c0", first.reference, SECOND);
+    assert_eq!(not_theirs.map(|_| ()), Err(R::UnknownToken));
+    let to_nobody = bench.consent(FIRST, "c1", first.reference, b"99999999998");
+    assert_eq!(to_nobody.map(|_| ()), Err(R::UnknownRequestor));
+    let given = bench.consent(FIRST, "c2", first.reference, SECOND).unwrap();
+    assert_eq!(bench.consent(FIRST, "c2", first.reference, SECOND), Ok(given), "a repeat");
+    assert_eq!((given.to.as_bytes(), given.reference), (SECOND, first.reference));
+    // Neither its own requestor, nor another id, nor without it.
+    let other = ConsentId::parse(b"00112233445566778899aabbccddeeff").unwrap();
+    assert_eq!(bench.derive(by_consent(FIRST, "3", first.reference, given.id)), unknown);
+    assert_eq!(bench.derive(by_consent(SECOND, "4", first.reference, other)), unknown);
+    assert_eq!(bench.derive(from(SECOND, "5", source)), unknown);
+    // Two requests in one batch: one gets it.
+    let request = |id: &str| by_consent(SECOND, id, first.reference, given.id);
+    let call = bench.call();
+    assert_eq!(bench.apply(Command::ProvisionFrom { call, request: Box::new(request("6")) }), []);
+    assert_eq!(bench.derive(request("7")), unknown, "it is being used");
+    let made = bench.derive(request("6")).unwrap();
+    assert_eq!((made.requestor.as_bytes(), made.last4), (SECOND, first.last4));
+    let event = TokenEvent::decode(&bench.log.last().unwrap().1).unwrap();
+    assert_eq!(
+        (event.cause.source, event.cause.consent),
+        (Some(0), Some(given.id)),
+        "the journal says by what"
+    );
+    for crashed in [false, true] {
+        if crashed {
+            bench.tsp = bench.recovered(bench.log.len());
+        }
+        assert_eq!(bench.derive(request("7")), unknown, "it was used");
+        assert_eq!(bench.derive(request("6")), Ok(made), "a repeat");
+    }
+}
+
+#[test]
+fn a_consent_s_time_ends_another_takes_its_place_and_they_are_bounded() {
+    let mut bench = Bench::new();
+    let tokens: Vec<TokenView> =
+        (0..3).map(|id| bench.provision(wanted(FIRST, &format!("t{id}"), CREDIT)).unwrap()).collect();
+    let of = |at: usize| tokens[at].reference;
+    let first = bench.consent(FIRST, "c0", of(0), SECOND).unwrap();
+    let second = bench.consent(FIRST, "c1", of(0), SECOND).unwrap();
+    assert_eq!(bench.derive(by_consent(SECOND, "1", of(0), first.id)), Err(R::UnknownToken));
+    let late = bench.consent(FIRST, "c2", of(1), SECOND).unwrap();
+    let overloaded = bench.consent(FIRST, "c3", of(2), SECOND);
+    assert_eq!(overloaded.map(|_| ()), Err(R::Overloaded), "two are kept here");
+    bench.derive(by_consent(SECOND, "2", of(0), second.id)).unwrap();
+    bench.now.wall = late.until;
+    assert_eq!(bench.derive(by_consent(SECOND, "3", of(1), late.id)), Err(R::UnknownToken));
+    // What is over makes room, and what is used; at any place of a checkpoint it comes to the same.
+    for (id, at) in [("c4", 2), ("c5", 0)] {
+        bench.consent(FIRST, id, of(at), SECOND).unwrap();
+    }
+    let good = bench.consent(FIRST, "c6", of(0), SECOND).unwrap();
+    let entries = super::checkpoint::token_entries(&bench);
+    for kept in 0..=entries.len() {
+        let kind = crate::journal::CheckpointKind::Redb;
+        bench.tsp = super::checkpoint::restored(&bench, &entries, kept, kind);
+        let call = bench.call();
+        let id = format!("used-{kept}");
+        for (presented, expected) in [(second.id, 1), (good.id, 0)] {
+            let request = Box::new(by_consent(SECOND, &format!("{id}-{expected}"), of(0), presented));
+            let answers = bench.apply(Command::ProvisionFrom { call, request });
+            assert_eq!(answers.len(), expected, "{kept}");
+        }
+    }
 }
