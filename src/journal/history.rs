@@ -276,7 +276,7 @@ pub(super) mod tests {
     const WINDOW: SettlementWindow =
         SettlementWindow { date: BusinessDate { year: 2026, month: 11, day: 22 }, sequence: 1 };
 
-    pub fn leg(stan: u32) -> AcquirerLeg {
+    pub(in crate::journal) fn leg(stan: u32) -> AcquirerLeg {
         let mti = Mti::parse(b"0200").unwrap();
         AcquirerLeg { link: LinkId(3), mti, sent_at: SentAt(1_000), stan: Stan::new(stan).unwrap() }
     }
@@ -296,7 +296,7 @@ pub(super) mod tests {
         CardRef { token: None, sealed: Sealed::from_parts(1, [2; 12], &[3; 40]).unwrap() }
     }
 
-    pub fn request(id: u64, stan: u32) -> TransactionEntry {
+    pub(in crate::journal) fn request(id: u64, stan: u32) -> TransactionEntry {
         TransactionEntry::Request(Box::new(RequestEntry {
             transaction: TransactionId(id),
             original: None,
@@ -329,7 +329,7 @@ pub(super) mod tests {
         }
     }
 
-    pub fn outcome(id: u64, reversal: Option<StoredEntry>) -> TransactionEntry {
+    pub(in crate::journal) fn outcome(id: u64, reversal: Option<StoredEntry>) -> TransactionEntry {
         TransactionEntry::Outcome(Box::new(OutcomeEntry {
             transaction: TransactionId(id),
             outcome: Outcome::Declined,
@@ -358,7 +358,7 @@ pub(super) mod tests {
     }
 
     /// A request answered; one timed out and reversed; one reversed by its acquirer; a reversal without original.
-    pub fn story() -> Vec<TransactionEntry> {
+    pub(in crate::journal) fn story() -> Vec<TransactionEntry> {
         let delivered = DeliveredEntry {
             stored: TransactionId(3),
             end: DeliveryEnd::Acknowledged(ResponseCode::parse(b"00").unwrap()),
@@ -376,7 +376,7 @@ pub(super) mod tests {
 
     type Find<'a> = &'a dyn Fn(HistoryName) -> Vec<PastTransaction>;
 
-    pub fn tells_the_story(find: Find<'_>) {
+    pub(in crate::journal) fn tells_the_story(find: Find<'_>) {
         let by_stan = |stan| find(HistoryName::of(&leg(stan)));
         let [first] = by_stan(100).try_into().unwrap();
         assert_eq!(first.transaction, TransactionId(1));

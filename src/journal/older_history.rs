@@ -421,7 +421,11 @@ mod tests {
         }
         let records = |part| {
             let mut records = 0;
-            checkpoint.scan(part, &[], |_, _| Ok(records += 1)).unwrap();
+            let count = |_: &[u8], _: &[u8]| {
+                records += 1;
+                Ok(())
+            };
+            checkpoint.scan(part, &[], count).unwrap();
             records
         };
         assert_eq!(records(ENTRIES), 3 * 4, "one record for neighbours");

@@ -11,7 +11,7 @@ use crate::stdx::random::Entropy;
 use crate::vocab::{CounterTaken, Expiry, TokenAssuranceMethod, TokenRequestorId, TransactionId};
 
 use super::config::TspConfig;
-use super::consent::{CONSENTS, fold_consent};
+use super::consent::fold_consent;
 use super::counters::{TokenCounters, kept_under};
 use super::disclosure::ToldToday;
 use super::error::ProvisioningRefusal;
