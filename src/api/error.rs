@@ -165,7 +165,10 @@ impl From<ProvisioningRefusal> for Problem {
             R::RequestInFlight => (StatusCode::CONFLICT, Some(super::access::REQUEST_ID)),
             R::ControlsNotValid => (StatusCode::UNPROCESSABLE_ENTITY, Some("controls")),
             R::AmountNotValid => (StatusCode::UNPROCESSABLE_ENTITY, Some("amount")),
-            R::CryptogramsExhausted => (StatusCode::CONFLICT, None),
+            R::CryptogramsExhausted | R::LimitedKeysExhausted | R::NoKeysToGive | R::OtherKeysGiven => {
+                (StatusCode::CONFLICT, None)
+            }
+            R::DeviceDiffers => (StatusCode::CONFLICT, Some("key")),
             R::RequestorFull => (StatusCode::CONFLICT, None),
             R::DomainNotAllowed => (StatusCode::UNPROCESSABLE_ENTITY, Some("controls")),
             R::LocationNotAllowed => (StatusCode::UNPROCESSABLE_ENTITY, Some("tokenLocation")),

@@ -79,6 +79,10 @@ operations! {
     MakeCryptogram = "make-cryptogram", [Wallet];
     /// Another requestor may have a token made for the card behind one, once.
     GiveConsent = "give-consent", [Wallet];
+    /// The token's card key, wrapped for the device that keeps it.
+    PersonaliseToken = "personalise-token", [Wallet];
+    /// A key for a few payments, wrapped for a device that keeps none for long.
+    IssueLimitedKey = "issue-limited-key", [Wallet];
     /// The registry of requestors.
     SetRequestor = "set-requestor", [Operator];
     CloseRequestor = "close-requestor", [Operator];

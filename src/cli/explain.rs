@@ -240,6 +240,9 @@ impl<'a> Teller<'a> {
             checks(&request.verdicts),
             request.counter.map_or_else(String::new, |taken| match taken.series {
                 CounterSeries::Chip => format!("Counter {} is taken with its cryptogram.", taken.atc),
+                CounterSeries::Limited => {
+                    format!("Counter {} is taken with its cryptogram, by a limited-use key.", taken.atc)
+                }
                 CounterSeries::Remote => format!("Cryptogram {} of the token is taken.", taken.atc),
             }),
             format!("To be forwarded to {}.", self.leg(&request.issuer)),
@@ -549,6 +552,7 @@ fn looked_at(service: Service) -> &'static str {
         Service::Status => "status",
         Service::Requestor => "requestor",
         Service::Domain => "domain",
+        Service::LimitedKey => "limited-use key",
         Service::Cryptogram => "cryptogram",
         Service::ChipAmount => "amount signed by the chip",
         Service::VerificationValue => "card verification value",

@@ -144,7 +144,7 @@ impl TokenData {
     }
 }
 
-/// Room for a part that is not kept as characters; the cryptogram is the longest, then all ten verdicts.
+/// Room for a part that is not kept as characters; the cryptogram is the longest, then all verdicts.
 pub(super) type PartPlace = [u8; RemoteCryptogram::TEXT_LENGTH];
 
 fn put<const N: usize>(place: &mut PartPlace, characters: [u8; N]) -> &[u8] {

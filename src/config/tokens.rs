@@ -9,8 +9,8 @@ use super::links::link_id;
 use crate::api::Endpoint;
 use crate::crypto::{CryptogramProfile, KeyLabel};
 use crate::tsp::{
-    Activation, CounterWindow, CryptogramChoice, DomainControls, Merchant, PanRange, Receiver,
-    RequestorLimits, StepUpLimits, TokenRange, TokenRequestor, TspConfig, TspLimits,
+    Activation, CounterWindow, CryptogramChoice, DomainControls, LimitedKeyTerms, Merchant, PanRange,
+    Receiver, RequestorLimits, StepUpLimits, TokenRange, TokenRequestor, TspConfig, TspLimits,
 };
 use crate::vocab::{
     Bin, EntryMode, LinkId, MerchantCategory, MerchantId, Text, TokenAssuranceMethod, TokenDomain,
@@ -98,6 +98,10 @@ pub(super) fn tsp(mut section: Section<'_>, requestors: Vec<Section<'_>>) -> Tsp
         resubmit_window: section.or("resubmit_window", Duration::from_secs(120), duration),
         cryptogram_lifetime: section.or("cryptogram_lifetime", Duration::from_secs(900), duration),
         consent_lifetime: section.or("consent_lifetime", Duration::from_secs(900), duration),
+        limited_keys: LimitedKeyTerms {
+            payments: section.or("limited_key_payments", 10, number_u16(1, 1_000)),
+            lifetime: section.or("limited_key_lifetime", Duration::from_secs(5 * 86_400), duration),
+        },
         amount_tolerance: section.or("amount_tolerance", 0, number(0, 1_000_000)),
         // Issuers and receivers are put in once all sections are read.
         approvals: Vec::new(),

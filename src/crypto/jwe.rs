@@ -68,6 +68,22 @@ impl MessageKey {
         Some(Self { point, x: x.to_owned(), y: y.to_owned(), id })
     }
 
+    /// The point's two coordinates, 32 bytes each.
+    #[must_use]
+    pub fn point(&self) -> [u8; 2 * COORDINATE] {
+        let sec1 = self.point.to_sec1_bytes();
+        let mut coordinates = [0; 2 * COORDINATE];
+        coordinates.iter_mut().zip(sec1.iter().skip(1)).for_each(|(place, byte)| *place = *byte);
+        coordinates
+    }
+
+    /// The key with these coordinates, as `point` gives them; none where that is no point of the curve.
+    #[must_use]
+    pub fn from_point(coordinates: &[u8; 2 * COORDINATE]) -> Option<Self> {
+        let (x, y) = coordinates.split_at(COORDINATE);
+        Self::from_coordinates(&BASE64.encode(x), &BASE64.encode(y))
+    }
+
     fn of(point: &PublicKey) -> Option<Self> {
         let sec1 = point.to_sec1_bytes();
         let (_, coordinates) = sec1.split_first()?;
@@ -208,6 +224,14 @@ impl MessageKeys {
         };
         let pairs = keys.iter().map(pair).collect::<Result<Vec<Pair>, CryptoError>>()?;
         Ok(Self { pairs: pairs.into(), overlap: 0 })
+    }
+
+    /// A device's own key: a P-256 scalar, 32 bytes, big end first. None for a number that is none.
+    #[must_use]
+    pub fn of_device(scalar: &[u8; COORDINATE]) -> Option<Self> {
+        let secret = SecretKey::from_slice(scalar).ok()?;
+        let public = MessageKey::of(&secret.public_key())?;
+        Some(Self { pairs: [Pair { secret, public, replaced: None }].into(), overlap: 0 })
     }
 
     /// The same keys, of which an older one is good for so long after its successor was made.

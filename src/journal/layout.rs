@@ -450,13 +450,17 @@ impl Field for Amount {
     }
 }
 
-/// No chip's counter is 0: in front of a number it says that the number is a remote cryptogram's.
+/// No chip's counter is 0 or FFFF: in front of a number the one says that it is a remote cryptogram's, the other that it
+/// was signed with a limited-use key.
 const REMOTE: u16 = 0;
+const LIMITED: u16 = u16::MAX;
 
 impl Field for CounterTaken {
     fn put(&self, out: &mut Vec<u8>) {
-        if self.series == CounterSeries::Remote {
-            REMOTE.put(out);
+        match self.series {
+            CounterSeries::Chip => {}
+            CounterSeries::Limited => LIMITED.put(out),
+            CounterSeries::Remote => REMOTE.put(out),
         }
         self.atc.put(out);
         self.cryptogram.put(out);
@@ -465,6 +469,7 @@ impl Field for CounterTaken {
     fn take(from: &mut Take<'_>) -> Result<Self, LayoutError> {
         let (series, atc) = match u16::take(from)? {
             REMOTE => (CounterSeries::Remote, Field::take(from)?),
+            LIMITED => (CounterSeries::Limited, Field::take(from)?),
             atc => (CounterSeries::Chip, atc),
         };
         Ok(Self { series, atc, cryptogram: Field::take(from)? })
@@ -714,8 +719,8 @@ pub(super) mod samples {
     }
 
     fn counter() -> impl Strategy<Value = CounterTaken> {
-        (any::<bool>(), 1..=u16::MAX, any::<[u8; 8]>()).prop_map(|(chip, atc, cryptogram)| {
-            let series = if chip { CounterSeries::Chip } else { CounterSeries::Remote };
+        (0..3_usize, 1..u16::MAX, any::<[u8; 8]>()).prop_map(|(series, atc, cryptogram)| {
+            let series = [CounterSeries::Chip, CounterSeries::Limited, CounterSeries::Remote][series];
             CounterTaken { series, atc, cryptogram }
         })
     }

@@ -1,13 +1,13 @@
 //! Test cards and merchants, all from one seed: the same seed gives the same cards on every machine.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::crypto::CardKey;
 use crate::stdx::random::Entropy;
 use crate::vocab::{
-    Bin, Expiry, MerchantCategory, MerchantId, Pan, PanSequenceNumber, TerminalId, Text, Token,
-    TokenRequestorId, YearMonth, luhn_check_digit,
+    AtcRange, Bin, ChipPayment, Expiry, MerchantCategory, MerchantId, Pan, PanSequenceNumber, TerminalId,
+    Text, Token, TokenRequestorId, YearMonth, luhn_check_digit,
 };
 
 /// How far apart two cards of one range are drawn. A prime other than 2 and 5 shares no factor with a power
@@ -66,6 +66,8 @@ pub struct PresentedCard {
 #[derive(Debug)]
 pub struct Phone {
     key: CardKey,
+    /// Keys in that one's place, each from a value of its counter on, the oldest first.
+    limited: Mutex<Vec<(u16, CardKey)>>,
     taps: AtomicU16,
 }
 
@@ -73,7 +75,7 @@ impl Phone {
     /// `taps`: how often it has tapped before.
     #[must_use]
     pub fn new(key: CardKey, taps: u16) -> Self {
-        Self { key, taps: AtomicU16::new(taps) }
+        Self { key, limited: Mutex::default(), taps: AtomicU16::new(taps) }
     }
 
     /// Counts another tap; gives its application transaction counter.
@@ -86,9 +88,18 @@ impl Phone {
         self.taps.load(Ordering::Relaxed)
     }
 
-    #[must_use]
-    pub fn key(&self) -> &CardKey {
-        &self.key
+    /// From its next tap on it signs with this limited-use key; what it signed before, it would sign the same again.
+    pub fn replenish(&self, range: AtcRange, key: CardKey) {
+        let from = range.first.max(self.taps().saturating_add(1));
+        self.limited.lock().unwrap_or_else(PoisonError::into_inner).push((from, key));
+        self.taps.fetch_max(range.first.saturating_sub(1), Ordering::Relaxed);
+    }
+
+    /// Signs a payment with the key for its counter: past all of them, with the newest.
+    pub fn sign(&self, chip: &mut ChipPayment) {
+        let limited = self.limited.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = limited.iter().rev().find(|(from, _)| *from <= chip.atc());
+        newest.map_or(&self.key, |(_, key)| key).sign(chip);
     }
 }
 

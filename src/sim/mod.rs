@@ -6,6 +6,7 @@
 mod acquirer;
 mod book;
 mod cards;
+mod device;
 mod faults;
 mod issuer;
 mod ledger;
@@ -23,6 +24,7 @@ pub use book::{
     Answer, Book, BookEntry, Payment, PaymentNumber, PaymentState, ReversalEntry, ReversalNumber,
 };
 pub use cards::{CardNumber, Phone, PresentedCard, TestCard, TestMerchant, test_cards, test_merchants};
+pub use device::{Device, DeviceKey};
 pub use faults::{Condition, ConditionError, Fault, FaultPlan, FaultRule};
 pub use issuer::{
     AnswerRule, EnquiryAnswer, EnquiryRule, IssuerConfig, IssuerCounts, IssuerSimulator, RuledAnswer,

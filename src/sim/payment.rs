@@ -118,7 +118,7 @@ pub(super) fn chip_payment(
         cryptogram: [0; 8],
     };
     match &card.phone {
-        Some(phone) => phone.key().sign(&mut chip),
+        Some(phone) => phone.sign(&mut chip),
         None => {
             let [a, b, c, d, e, f] = rrn;
             let [high, low] = chip.counter;

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::cards::{PresentedCard, TestCard};
+use crate::crypto::MessageKey;
 use crate::stdx::secret::Secret;
 use crate::vocab::{
     Amount, Expiry, LinkId, MerchantId, Par, RemoteCryptogram, Token, TokenReferenceId, TokenRequestorId,
@@ -164,11 +165,40 @@ impl Provisioner {
         RemoteCryptogram::parse(text.as_bytes()).map_err(|_| ProvisioningFailure::Member("cryptogram"))
     }
 
+    /// Asks for the token's card key, for a device that keeps it.
+    #[must_use]
+    pub fn personalise(&self, reference: TokenReferenceId, request_id: &str, device: &MessageKey) -> ApiCall {
+        self.post(format!("/v1/tokens/{reference}/personalisation"), request_id, wanted_for(device))
+    }
+
+    /// Asks for a key for the device's next payments.
+    #[must_use]
+    pub fn limited_key(&self, reference: TokenReferenceId, request_id: &str, device: &MessageKey) -> ApiCall {
+        self.post(format!("/v1/tokens/{reference}/limited-keys"), request_id, wanted_for(device))
+    }
+
+    /// Reads the answer to either: a message that the device can open.
+    ///
+    /// # Errors
+    /// As `read`.
+    pub fn read_key(&self, status: u16, body: &Value) -> Result<String, ProvisioningFailure> {
+        refused(status, body)?;
+        let wrapped = body.get("wrappedKey").and_then(Value::as_str);
+        wrapped.map(str::to_owned).ok_or(ProvisioningFailure::Member("wrappedKey"))
+    }
+
     /// The device is lost: its cardholder wants no more payments.
     #[must_use]
     pub fn lose(&self, reference: TokenReferenceId, request_id: &str) -> ApiCall {
         let body = json!({ "causedBy": "cardholder", "reasonCode": "device-lost" });
         self.post(format!("/v1/tokens/{reference}/suspend"), request_id, body)
+    }
+
+    /// It was found again.
+    #[must_use]
+    pub fn find(&self, reference: TokenReferenceId, request_id: &str) -> ApiCall {
+        let body = json!({ "causedBy": "cardholder", "reasonCode": "device-found" });
+        self.post(format!("/v1/tokens/{reference}/resume"), request_id, body)
     }
 
     fn change(&self, reference: TokenReferenceId, verb: &str, request_id: &str, reason: &str) -> ApiCall {
@@ -191,6 +221,11 @@ impl ProvisionedToken {
     pub fn presented(&self, card: &TestCard, requestor: TokenRequestorId) -> Option<PresentedCard> {
         Some(PresentedCard::token(self.token?, self.expiry, Some(requestor), Some(card.pan.clone())))
     }
+}
+
+/// As a JWK (RFC 7517).
+fn wanted_for(device: &MessageKey) -> Value {
+    json!({ "key": { "kty": "EC", "crv": "P-256", "x": device.x(), "y": device.y() } })
 }
 
 /// What the service said no with.

@@ -68,6 +68,10 @@ impl TokenEvent {
             }
             Change::CryptogramMade(made) => one("make-cryptogram", AuditedStep::of(made.record, None, None)),
             Change::Consented(consent) => one("consent", AuditedStep::of(consent.record, None, None)),
+            Change::KeyGiven(given) => {
+                let what = if given.key.limited.is_some() { "issue-limited-key" } else { "personalise" };
+                one(what, AuditedStep::of(given.key.record, None, None))
+            }
             Change::Registered(_) => none("register-requestor"),
             Change::Updated { record, before, lifecycle, .. } => {
                 one("update", AuditedStep::of(*record, Some(*before), Some(*lifecycle)))

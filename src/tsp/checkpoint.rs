@@ -16,6 +16,7 @@ use super::counters::{TokenCounters, kept_under};
 use super::disclosure::ToldToday;
 use super::error::ProvisioningRefusal;
 use super::event::{Actor, Change, Principal, Reason, RequestId, RequestKey, TokenEvent};
+use super::keys_layout::{put_named_key, take_named_key};
 use super::layout::{
     decode_record, encode_record, encode_registration, put_consent, put_cryptogram, put_disclosure,
     put_principal, put_receiver, put_step_up, read_lifecycle, take_consent, take_cryptogram, take_disclosure,
@@ -46,7 +47,7 @@ pub(super) const OPEN: &str = "token-velocity-open";
 pub(super) const REQUESTORS: &str = "token-requestor";
 /// By requestor: how many card numbers were told on which day.
 pub(super) const DISCLOSURES: &str = "token-disclosure";
-/// By record number; with its highest bit set, those of remote cryptograms.
+/// By record number; with its highest bit set, those of remote cryptograms; with the one below, of limited-use keys.
 pub(super) const COUNTERS: &str = "token-counter[]";
 /// How many token events there were; one record.
 pub(super) const EVENTS: &str = "token-event-count";
@@ -450,6 +451,10 @@ fn encode_request(number: u64, (principal, request_id): &RequestKey, remembered:
             out.byte(7);
             put_consent(&mut out, &given);
         }
+        Recalled::Key(key) => {
+            out.byte(6);
+            put_named_key(&mut out, &key);
+        }
         Recalled::Refused(refusal) => {
             let number = REFUSALS.iter().find(|(_, listed)| *listed == refusal).map_or(0, |(code, _)| *code);
             out.bytes(&[64, number]);
@@ -489,6 +494,7 @@ pub(super) fn decode_request(bytes: &[u8]) -> Option<(u64, RequestKey, Remembere
         5 => Recalled::Disclosed(take_disclosure(&mut from)?),
         4 => Recalled::Cryptogram(take_cryptogram(&mut from)?),
         7 => Recalled::Consent(take_consent(&mut from)?),
+        6 => Recalled::Key(take_named_key(&mut from)?),
         2 => Recalled::Card { changed: u32::from_le_bytes(from.array()?) },
         64 => {
             let number = from.byte()?;

@@ -16,6 +16,7 @@ use super::controls_layout::encode_controls;
 use super::disclosure::{DisclosureRequest, DisclosureView};
 use super::error::ProvisioningRefusal;
 use super::event::{Actor, CardEvent, Cause, Principal, Reason, RequestId};
+use super::given_keys::{KeyRequest, KeyView};
 use super::layout::encode_requestor;
 use super::lifecycle::{Lifecycle, Move, TokenStatus};
 use super::outbox::Receiver;
@@ -255,6 +256,10 @@ pub enum Command {
         call: CallId,
         request: ConsentRequest,
     },
+    Key {
+        call: CallId,
+        request: Box<KeyRequest>,
+    },
     Card {
         call: CallId,
         request: Box<CardRequest>,
@@ -361,6 +366,7 @@ pub enum Told {
     Disclosed(Box<DisclosureView>),
     Cryptogram(Box<CryptogramView>),
     Consent(Box<ConsentView>),
+    Key(Box<KeyView>),
     Requestor(Box<Registration>),
     /// The oldest first.
     Mappings(Vec<MappingView>),
@@ -377,6 +383,7 @@ impl Told {
             | Self::Disclosed(_)
             | Self::Cryptogram(_)
             | Self::Consent(_)
+            | Self::Key(_)
             | Self::Mappings(_)
             | Self::Requestor(_) => None,
         }

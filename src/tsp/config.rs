@@ -7,6 +7,7 @@ use crate::vocab::{Bin, Pan, Text};
 
 use super::counters::CounterWindow;
 use super::event::PartyName;
+use super::given_keys::LimitedKeyTerms;
 use super::idv::IssuerRule;
 use super::outbox::Receiver;
 use super::requestor::TokenRequestor;
@@ -29,6 +30,7 @@ pub struct TspConfig {
     pub cryptogram_lifetime: Duration,
     /// How long another requestor may present a consent.
     pub consent_lifetime: Duration,
+    pub limited_keys: LimitedKeyTerms,
     /// By how many minor units DE 4 may exceed what the chip signed (9F02).
     pub amount_tolerance: u64,
     /// What issuers have agreed for their cards; of others nobody is asked.
@@ -164,6 +166,8 @@ impl TspConfig {
         let held = window.behind <= CounterWindow::BEHIND_MOST;
         check(held, &mut faults, "counter_behind".to_owned(), "must be at most 63");
         check(window.ahead > 0, &mut faults, "counter_ahead".to_owned(), "must not be zero");
+        let payments = self.limited_keys.payments > 0;
+        check(payments, &mut faults, "limited_key_payments".to_owned(), "must not be zero");
         faults
     }
 
@@ -338,6 +342,7 @@ pub(crate) fn sample() -> TspConfig {
         resubmit_window: Duration::from_secs(60),
         cryptogram_lifetime: Duration::from_secs(900),
         consent_lifetime: Duration::from_secs(900),
+        limited_keys: LimitedKeyTerms { payments: 10, lifetime: Duration::from_secs(3_600) },
         amount_tolerance: 0,
         approvals: Vec::new(),
         step_up: StepUpLimits::DEFAULT,

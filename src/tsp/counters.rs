@@ -9,6 +9,7 @@ use crate::stdx::bounded::BoundedMap;
 use crate::stdx::clock::Moment;
 use crate::stdx::lock::{Lock, Locks, StdLocks};
 use crate::stdx::maps::Map;
+use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{Amount, CounterSeries, CounterTaken, LinkId, TerminalId, TransactionId};
 
 /// Tokens are spread over so many locks. A payment holds one for some ten nanoseconds.
@@ -30,21 +31,23 @@ impl CounterWindow {
     /// What is remembered of a token fits one word.
     pub const BEHIND_MOST: u16 = 63;
 
-    /// Remote cryptograms are numbered here, so that none lies too far ahead.
-    const REMOTE: Self = Self { behind: Self::BEHIND_MOST, ahead: u16::MAX };
+    /// Of what is numbered here nothing lies too far ahead: remote cryptograms, and the counters that limited-use keys
+    /// are given for, of which many pass unused when keys are taken back.
+    const NUMBERED: Self = Self { behind: Self::BEHIND_MOST, ahead: u16::MAX };
 
     fn of(self, series: CounterSeries) -> Self {
         match series {
             CounterSeries::Chip => self,
-            CounterSeries::Remote => Self::REMOTE,
+            CounterSeries::Limited | CounterSeries::Remote => Self::NUMBERED,
         }
     }
 }
 
-/// Under which a token's numbers are kept: no vault has so many records that the highest bit is one's own.
+/// Under which a token's numbers are kept: no vault has so many records that the highest two bits are one's own.
 pub(super) fn kept_under(record: u64, series: CounterSeries) -> u64 {
     match series {
         CounterSeries::Chip => record,
+        CounterSeries::Limited => record | 1 << 62,
         CounterSeries::Remote => record | 1 << 63,
     }
 }
@@ -217,7 +220,8 @@ impl<L: Locks> Counters<L> {
         let (place, window) = (kept_under(record, counter.series), self.window.of(counter.series));
         let taken = self.with(place, |shard| {
             let standing = shard.standing((place, counter), by, window, now);
-            if standing == Standing::Free {
+            let forgets = counter.series == CounterSeries::Remote && sabotaged("in-app-pays-twice");
+            if standing == Standing::Free && !forgets {
                 shard.tokens.entry(place).or_default().note(counter.atc);
                 if !shard.released.is_empty()
                     && let Some(released) = shard.released.get_mut(&(place, counter.atc))

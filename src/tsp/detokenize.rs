@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::crypto::{CryptogramKeys, DataSealer, IssuerAuthentication, Sealed};
 use crate::journal::TransactionEntry;
-use crate::stdx::clock::{Moment, Now, Wall};
+use crate::stdx::clock::{Now, Wall};
 use crate::stdx::sabotage::{sabotaged, step};
 use crate::vocab::{
     Amount, ChipPayment, CounterSeries, CounterTaken, Country, EntryMode, Expiry, LinkId, MerchantCategory,
@@ -13,8 +13,9 @@ use crate::vocab::{
 };
 
 use super::config::TokenRange;
-use super::controls::{DomainContext, DomainControls, check_requestor};
+use super::controls::{DomainContext, check_requestor};
 use super::counters::{Counters, Presentation, Standing};
+use super::given_keys::LimitedKeys;
 use super::lifecycle::TokenStatus;
 use super::own_controls::TokenControls;
 use super::record::{CardAad, CardData, open_card};
@@ -74,8 +75,9 @@ impl DetokenizeRequest {
     }
 
     /// What its cryptogram takes, once that is found true.
-    fn takes(&self) -> Option<CounterTaken> {
-        self.remote().map(remote_counter).or_else(|| self.chip.as_ref().map(taken_by))
+    fn takes(&self, limited: bool) -> Option<CounterTaken> {
+        let by_chip = || self.chip.as_ref().map(|chip| taken_by(chip, limited));
+        self.remote().map(remote_counter).or_else(by_chip)
     }
 }
 
@@ -166,7 +168,8 @@ impl Detokenizer {
         }
     }
 
-    /// The issuer's answer to a token's true cryptogram; `None` for one that is not true, or that nobody here can answer.
+    /// The issuer's answer to a token's true cryptogram; `None` for one that is not true, was made with a limited-use key (a phone
+    /// without hardware waits for none, and a repeat must get the same after the key was taken back), or that nobody here can answer.
     /// `code` is the authorization response code, as `approved` or not.
     #[must_use]
     pub fn issuer_authentication(
@@ -192,6 +195,8 @@ impl Detokenizer {
     ) -> Result<Detokenized, Refusal> {
         let own = if mapping.narrowed { self.table.own_controls(mapping.record) } else { None };
         let own = own.as_deref();
+        let given = if mapping.limited { self.table.given_keys(mapping.record) } else { None };
+        let limited = given.as_ref().and_then(|given| given.limited.as_ref());
         let (range, keys) = self.keys.range(request.token.as_bytes()).ok_or(Refusal::UnknownToken)?;
         let domain = self.table.domain(mapping).ok_or(Refusal::VaultUnavailable)?;
         let mut findings =
@@ -199,17 +204,10 @@ impl Detokenizer {
         step("looked-up");
         findings.note(Service::Mapping, Ok(VerdictResult::Good))?;
         findings.look_at_token((today, now.wall), request, mapping, domain, own)?;
-        let controls = (&domain.controls, own);
+        let looked = Looked { request, now, record: mapping.record, domain, own, limited };
         match request.remote() {
-            None => {
-                let record = mapping.record;
-                let keys = (range, keys.as_ref());
-                self.look_at_chip((request, now.moment), keys, record, controls, &mut findings)?;
-            }
-            Some(remote) => {
-                let place = (mapping.record, domain.requestor);
-                self.look_at_remote((request, now), remote, place, controls, &mut findings)?;
-            }
+            None => self.look_at_chip(&looked, (range, keys.as_ref()), &mut findings)?,
+            Some(remote) => self.look_at_remote(&looked, remote, &mut findings)?,
         }
         step("verified");
         let aad = CardAad::vault(&request.token, mapping.record, mapping.mapping_version);
@@ -217,7 +215,8 @@ impl Detokenizer {
         let card = open_card(&self.sealer, &aad, &mapping.sealed).map_err(|_| Refusal::VaultUnavailable)?;
         let is_true = findings.verdicts.of(Service::Cryptogram) == Some(VerdictResult::Good);
         let held = range.checked_by_issuer && request.remote().is_none();
-        let counter = request.takes().filter(|_| (is_true || held) && findings.binding);
+        let counter = request.takes(limited.is_some());
+        let counter = counter.filter(|_| (is_true || held) && findings.binding);
         // A refund takes nothing from what may be spent, and what has happened is not counted again.
         let rules = own.map_or(&[][..], |own| own.velocity.as_slice());
         let counts = !rules.is_empty() && request.purpose == Purpose::Purchase;
@@ -253,16 +252,27 @@ impl Detokenizer {
 
     fn look_at_chip(
         &self,
-        (request, now): (&DetokenizeRequest, Moment),
-        keys: (&TokenRange, Option<&CryptogramKeys>),
-        record: u64,
-        (controls, own): (&DomainControls, Option<&TokenControls>),
+        looked: &Looked<'_>,
+        (range, keys): (&TokenRange, Option<&CryptogramKeys>),
         findings: &mut Findings,
     ) -> Result<(), Refusal> {
-        let standing =
-            |chip: &ChipPayment| self.counters.look(record, taken_by(chip), &request.presentation(), now);
+        let Looked { request, now, own, limited, domain: Domain { controls, .. }, .. } = *looked;
+        let key = match limited.zip(request.chip.as_ref()) {
+            None => (range, keys, None),
+            Some((limited, chip)) => {
+                let worth = limited.check(chip.atc(), now.wall, findings.binding);
+                findings.note(Service::LimitedKey, worth)?;
+                // With a key that was taken back, nothing can be verified.
+                let signed = limited.key_of(chip.atc()).map(|key| key.range);
+                (range, keys.filter(|_| signed.is_some()), signed)
+            }
+        };
+        let standing = |chip: &ChipPayment| {
+            let taken = taken_by(chip, limited.is_some());
+            self.counters.look(looked.record, taken, &request.presentation(), now.moment)
+        };
         let required = controls.cryptogram_required || own.is_some_and(|own| own.cryptogram_required);
-        findings.note(Service::Cryptogram, check_cryptogram(request, required, keys, standing))?;
+        findings.note(Service::Cryptogram, check_cryptogram(request, required, key, standing))?;
         let amount = match (request.amount, &request.chip) {
             (Some(amount), Some(chip)) => check_amount(amount, chip, controls, self.tolerance(own)),
             _ => Ok(VerdictResult::Absent),
@@ -272,15 +282,14 @@ impl Detokenizer {
 
     fn look_at_remote(
         &self,
-        (request, now): (&DetokenizeRequest, Now),
+        looked: &Looked<'_>,
         remote: &RemoteCryptogram,
-        (record, requestor): (u64, TokenRequestorId),
-        (controls, own): (&DomainControls, Option<&TokenControls>),
         findings: &mut Findings,
     ) -> Result<(), Refusal> {
+        let Looked { request, now, record, own, domain: Domain { requestor, controls }, .. } = *looked;
         let taken = remote_counter(remote);
         let standing = self.counters.look(record, taken, &request.presentation(), now.moment);
-        let found = check_remote((&self.keys, now.wall), request, requestor, remote, standing);
+        let found = check_remote((&self.keys, now.wall), request, *requestor, remote, standing);
         findings.note(Service::Cryptogram, found)?;
         let most = |amount| check_most(amount, remote, controls, self.tolerance(own));
         findings.note(Service::ChipAmount, request.amount.map_or(Ok(VerdictResult::Absent), most))
@@ -293,8 +302,19 @@ impl Detokenizer {
     }
 }
 
-fn taken_by(chip: &ChipPayment) -> CounterTaken {
-    CounterTaken { series: CounterSeries::Chip, atc: chip.atc(), cryptogram: chip.cryptogram }
+fn taken_by(chip: &ChipPayment, limited: bool) -> CounterTaken {
+    let series = if limited { CounterSeries::Limited } else { CounterSeries::Chip };
+    CounterTaken { series, atc: chip.atc(), cryptogram: chip.cryptogram }
+}
+
+/// A payment, and what its token is held to.
+struct Looked<'a> {
+    request: &'a DetokenizeRequest,
+    now: Now,
+    record: u64,
+    domain: &'a Domain,
+    own: Option<&'a TokenControls>,
+    limited: Option<&'a LimitedKeys>,
 }
 
 /// Verdicts as they are found, and whether a bad one refuses.

@@ -93,6 +93,14 @@ refusals! {
     AmountNotValid = "amount-not-valid", false, "no payment can come to this amount";
     /// As many were made of it as can be told apart.
     CryptogramsExhausted = "cryptograms-exhausted", false, "no more cryptograms are made of this token";
+    /// Its range has no cryptograms.
+    NoKeysToGive = "no-keys-to-give", false, "tokens of this range have no keys";
+    /// A token's keys leave for its first device's key only.
+    DeviceDiffers = "device-differs", false, "the token's keys were given to another device's key";
+    /// Once personalised it gets no limited-use keys, and the other way round.
+    OtherKeysGiven = "other-keys-given", false, "the token pays with keys of the other kind";
+    /// Its counter has no values left.
+    LimitedKeysExhausted = "limited-keys-exhausted", false, "no more limited-use keys are made of this token";
     Overloaded = "overloaded", true, "too many requests are waiting";
     /// The vault, its log or its keys cannot be used.
     Unavailable = "unavailable", true, "the vault is not available";

@@ -7,6 +7,7 @@ use crate::vocab::{Digits, Expiry, Par, Text, TokenAssuranceMethod, TokenRequest
 
 use super::consent::{Consent, ConsentId};
 use super::error::ProvisioningRefusal;
+use super::given_keys::KeyGiven;
 use super::lifecycle::{Lifecycle, Move, TokenStatus};
 use super::outbox::Receiver;
 use super::own_controls::TokenControls;
@@ -224,6 +225,8 @@ pub enum Change {
     CryptogramMade(Box<MadeCryptogram>),
     /// Another requestor may have a token made for the card behind a token.
     Consented(Box<Consent>),
+    /// A key of a token was given to its device.
+    KeyGiven(Box<KeyGiven>),
     /// A requestor was registered, changed or closed.
     Registered(Box<Registration>),
     /// Something happened to a card.
@@ -352,6 +355,7 @@ impl Change {
             Self::Disclosed(disclosure) => Some(disclosure.record),
             Self::CryptogramMade(made) => Some(made.record),
             Self::Consented(consent) => Some(consent.record),
+            Self::KeyGiven(given) => Some(given.key.record),
             Self::Card(_) | Self::Registered(_) | Self::Declined | Self::Notified { .. } => None,
         }
     }
@@ -366,6 +370,7 @@ impl Change {
             | Self::Disclosed(_)
             | Self::CryptogramMade(_)
             | Self::Consented(_)
+            | Self::KeyGiven(_)
             | Self::Registered(_)
             | Self::Card(_)
             | Self::Declined
@@ -391,6 +396,7 @@ impl Change {
             | Self::Disclosed(_)
             | Self::CryptogramMade(_)
             | Self::Consented(_)
+            | Self::KeyGiven(_)
             | Self::Registered(_)
             | Self::Card(_)
             | Self::IssuedForProof { .. }
@@ -417,6 +423,7 @@ impl Change {
             | Self::Controlled { record, .. }
             | Self::Proven { record, .. } => vec![*record],
             Self::CryptogramMade(made) => vec![made.record],
+            Self::KeyGiven(given) => vec![given.key.record],
             Self::Card(change) => change.tokens.iter().map(|token| token.record).collect(),
         }
     }
@@ -448,6 +455,7 @@ impl Change {
                 step(record, *lifecycle, at)
             }
             Self::CryptogramMade(made) => made.alter(record),
+            Self::KeyGiven(given) => given.alter(record),
             Self::Card(change) => change.alter(record, at),
         }
     }
@@ -485,5 +493,10 @@ fn step(record: &mut VaultRecord, lifecycle: Lifecycle, at: Wall) -> Result<(), 
         return Err("a change of status is missing before it");
     }
     (record.lifecycle, record.changed_at) = (lifecycle, at);
+    if lifecycle.status != TokenStatus::Active
+        && let Some(keys) = record.keys.as_mut()
+    {
+        keys.revoke();
+    }
     Ok(())
 }

@@ -206,6 +206,7 @@ impl Tsp {
             changed_at: now.wall,
             past: Vec::new(),
             cryptograms: 0,
+            keys: None,
             own: request.controls.clone(),
             device: request.device.map(|device| self.device_mark(requestor.id, &device)),
         })

@@ -22,6 +22,7 @@ use super::event::{
     Actor, CardChange, CardEvent, Cause, Change, Disclosure, DisclosurePurpose, Principal, Reason, RequestId,
     Successor, TokenAfter, TokenEvent,
 };
+use super::keys_layout::{put_given_keys, put_key_given, take_given_keys, take_key_given};
 use super::lifecycle::{Lifecycle, Move, Suspenders, TokenStatus};
 use super::outbox::Receiver;
 use super::record::{PastMapping, VaultRecord};
@@ -68,6 +69,7 @@ impl TokenEvent {
             Change::Disclosed(disclosure) => put_disclosure(out.numbered(8), disclosure),
             Change::CryptogramMade(made) => put_cryptogram(out.numbered(7), made),
             Change::Consented(consent) => put_consent(out.numbered(10), consent),
+            Change::KeyGiven(given) => put_key_given(out.numbered(9), given),
             Change::Card(change) => {
                 out.byte(4);
                 put_card_change(&mut out, change);
@@ -131,6 +133,7 @@ impl TokenEvent {
             },
             6 => Change::Registered(Box::new(take_registration(&mut from)?)),
             8 => Change::Disclosed(take_disclosure(&mut from)?),
+            9 => Change::KeyGiven(Box::new(take_key_given(&mut from)?)),
             7 => Change::CryptogramMade(Box::new(take_cryptogram(&mut from)?)),
             10 => Change::Consented(Box::new(take_consent(&mut from)?)),
             4 => Change::Card(Box::new(take_card_change(&mut from)?)),
@@ -526,6 +529,7 @@ fn take_record(from: &mut Reader<'_>) -> Option<VaultRecord> {
         past: Vec::new(),
         own: None,
         cryptograms: 0,
+        keys: None,
     };
     if from.version >= 3 {
         take_properties(from, &mut record)?;
@@ -536,8 +540,13 @@ fn take_record(from: &mut Reader<'_>) -> Option<VaultRecord> {
 /// What only some records have: a count, then each with its number in front, in their order. A property that is not known here
 /// makes the record unreadable, never incomplete.
 fn put_properties(out: &mut Writer, record: &VaultRecord) {
-    let properties =
-        [record.device.is_some(), !record.past.is_empty(), record.own.is_some(), record.cryptograms > 0];
+    let properties = [
+        record.device.is_some(),
+        !record.past.is_empty(),
+        record.own.is_some(),
+        record.cryptograms > 0,
+        record.keys.is_some(),
+    ];
     out.byte(properties.into_iter().map(u8::from).sum());
     if let Some(device) = &record.device {
         out.byte(1);
@@ -559,6 +568,10 @@ fn put_properties(out: &mut Writer, record: &VaultRecord) {
         out.byte(4);
         out.bytes(&record.cryptograms.to_le_bytes());
     }
+    if let Some(keys) = &record.keys {
+        out.byte(5);
+        put_given_keys(out, keys);
+    }
 }
 
 fn take_properties(from: &mut Reader<'_>, record: &mut VaultRecord) -> Option<()> {
@@ -575,6 +588,7 @@ fn take_properties(from: &mut Reader<'_>, record: &mut VaultRecord) -> Option<()
                 })?;
             }
             3 => record.own = Some(Box::new(take_own_controls(from)?)),
+            5 => record.keys = Some(Box::new(take_given_keys(from)?)),
             4 => record.cryptograms = u16::from_le_bytes(from.array()?),
             _ => return None,
         }
@@ -588,12 +602,15 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::super::controls::{EntryModes, Merchant};
+    use super::super::given_keys::{GivenKeys, KeyGiven, LimitedKey, LimitedKeys, NamedKey};
     use super::super::lifecycle::Suspender;
     use super::super::own_controls::TokenControls;
     use super::super::velocity::{VelocityRule, VelocityWindow};
     use super::*;
     use crate::crypto::Sealed;
-    use crate::vocab::{Amount, Country, Currency, LinkId, MerchantCategory, MerchantId, TokenDomain};
+    use crate::vocab::{
+        Amount, AtcRange, Country, Currency, LinkId, MerchantCategory, MerchantId, TokenDomain,
+    };
 
     pub(crate) fn record(number: u64, token: &[u8]) -> VaultRecord {
         let config = super::super::config::sample();
@@ -623,6 +640,7 @@ pub(crate) mod tests {
             past: Vec::new(),
             own: None,
             cryptograms: 0,
+            keys: None,
         }
     }
 
@@ -669,6 +687,17 @@ pub(crate) mod tests {
             consent: None,
         };
         TokenEvent { cause, change }
+    }
+
+    fn limited_key(first: u16) -> LimitedKey {
+        LimitedKey { range: AtcRange { first, last: first + 9 }, until: Wall(9_000) }
+    }
+
+    fn key_given(limited: Option<LimitedKey>) -> Change {
+        Change::KeyGiven(Box::new(KeyGiven {
+            key: NamedKey { record: 8, index: 2, limited },
+            device: [4; 64],
+        }))
     }
 
     fn samples() -> Vec<TokenEvent> {
@@ -753,6 +782,8 @@ pub(crate) mod tests {
                     purpose: DisclosurePurpose::Refund,
                 }),
                 Change::CryptogramMade(Box::new(cryptogram)),
+                key_given(None),
+                key_given(Some(limited_key(1))),
                 Change::Declined,
                 Change::CodeSent { record: 8, code },
                 Change::CodeWrong { record: 8, lifecycle: held },
@@ -774,6 +805,9 @@ pub(crate) mod tests {
         record.keep_mapping(Wall(7));
         record.own = Some(Box::new(own_controls()));
         record.cryptograms = 300;
+        let good = vec![limited_key(1), limited_key(11)];
+        record.keys =
+            Some(Box::new(GivenKeys { device: [4; 64], limited: Some(LimitedKeys { last: 20, good }) }));
         assert_eq!(decode_record(&encode_record(&record)), Some(record));
     }
 

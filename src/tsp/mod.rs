@@ -2,6 +2,7 @@
 
 mod approval;
 mod audit;
+mod beside;
 mod cards;
 mod chains;
 mod checkpoint;
@@ -17,8 +18,10 @@ mod disclosure;
 mod error;
 mod event;
 mod generate;
+mod given_keys;
 mod idv;
 mod issue;
+mod keys_layout;
 mod layout;
 mod lifecycle;
 mod loading;
@@ -45,6 +48,7 @@ mod tsp;
 mod velocity;
 mod verify;
 mod wire;
+mod wrapped;
 mod writer;
 
 pub use approval::{Enquiry, EnquiryReply, IssuerApproval, IssuerWord, NoIssuers};
@@ -67,6 +71,10 @@ pub use event::{
     Actor, CardChange, CardEvent, CardStanding, Cause, Change, Disclosure, DisclosurePurpose, PartyName,
     Principal, Reason, RequestId, RequestKey, Successor, TokenAfter, TokenEvent,
 };
+pub use given_keys::{
+    DevicePoint, GivenKeys, KeyGiven, KeyKind, KeyRequest, KeyView, LimitedKey, LimitedKeyTerms, LimitedKeys,
+    NamedKey,
+};
 pub use idv::{ApprovalRule, IssuerRule};
 pub use lifecycle::{Lifecycle, Move, Moved, Suspender, Suspenders, TokenStatus};
 pub use log::{JournalLog, LogNotifier, LogPosition, LogRefusal, LogState, LogWatch, TokenLog, log_watch};
@@ -86,6 +94,7 @@ pub use step_up::{
 pub use tsp::Tsp;
 pub use velocity::{VelocityRule, VelocityWindow};
 pub use verify::TokenKeys;
+pub use wrapped::WrappedKey;
 pub use writer::WriterThread;
 
 #[cfg(test)]

@@ -114,8 +114,8 @@ impl Noted {
         before: Option<&VaultRecord>,
         after: &VaultRecord,
     ) -> Option<Self> {
-        // A requestor hears of its cryptogram as it gets it, and nobody else need.
-        if before == Some(after) || matches!(change, Change::CryptogramMade(_)) {
+        // A requestor hears of its cryptogram or its key as it gets it, and nobody else need.
+        if before == Some(after) || matches!(change, Change::CryptogramMade(_) | Change::KeyGiven(_)) {
             return None;
         }
         let what = match (before.map(|record| record.lifecycle), after.lifecycle.status, change) {

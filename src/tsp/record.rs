@@ -13,6 +13,7 @@ use crate::vocab::{
 };
 
 use super::controls::DomainControls;
+use super::given_keys::GivenKeys;
 use super::lifecycle::Lifecycle;
 use super::own_controls::TokenControls;
 
@@ -49,6 +50,8 @@ pub struct VaultRecord {
     pub own: Option<Box<TokenControls>>,
     /// How many remote cryptograms were made of it.
     pub cryptograms: u16,
+    /// Which keys its holder was given, if any were.
+    pub keys: Option<Box<GivenKeys>>,
 }
 
 /// A card to which a token led once.

@@ -6,6 +6,7 @@ use crate::vocab::{Expiry, TokenAssuranceMethod, TokenRequestorId};
 use super::consent::Consent;
 use super::error::ProvisioningRefusal;
 use super::event::{Change, Disclosure};
+use super::given_keys::NamedKey;
 use super::lifecycle::Lifecycle;
 use super::record::VaultRecord;
 use super::remote::MadeCryptogram;
@@ -37,6 +38,8 @@ pub(super) enum Recalled {
     /// Made again when it is asked for.
     Cryptogram(MadeCryptogram),
     Consent(Consent),
+    /// Derived again when it is asked for.
+    Key(NamedKey),
     /// As it is now: its version says whether it is the one of then.
     Requestor(TokenRequestorId),
 }
@@ -60,6 +63,7 @@ impl Recalled {
             Change::Disclosed(disclosure) => Some(Self::Disclosed(*disclosure)),
             Change::CryptogramMade(made) => Some(Self::Cryptogram(**made)),
             Change::Consented(consent) => Some(Self::Consent(**consent)),
+            Change::KeyGiven(given) => Some(Self::Key(given.key)),
             Change::Registered(registration) => Some(Self::Requestor(registration.requestor.id)),
         }
     }

@@ -19,6 +19,7 @@ use super::consent::{ConsentRequest, ConsentView};
 use super::disclosure::{DisclosureRequest, DisclosureView};
 use super::error::{ProvisioningRefusal, TspError};
 use super::event::Principal;
+use super::given_keys::KeyRequest;
 use super::log::TokenLog;
 use super::metrics::Metrics;
 use super::outbox::{Outbox, Receiver};
@@ -27,6 +28,8 @@ use super::remote::{CryptogramRequest, CryptogramView};
 use super::sourced::SourcedRequest;
 use super::step_up::{CodeDelivering, CodeRequest, CodeSubmission, NoCodes};
 use super::tsp::Tsp;
+use super::verify::TokenKeys;
+use super::wrapped::WrappedKey;
 use super::writer::{Writer, WriterThread};
 
 /// A question on its way to the writer, with the way back.
@@ -44,6 +47,7 @@ pub(super) enum Question {
     Disclose(Box<DisclosureRequest>),
     Cryptogram(Box<CryptogramRequest>),
     Consent(ConsentRequest),
+    Key(Box<KeyRequest>),
     Card(Box<CardRequest>),
     Registry(Box<RegistryRequest>),
     Requestor(Principal, TokenRequestorId),
@@ -81,8 +85,9 @@ pub struct TokenService {
     metrics: Metrics,
     outbox: Outbox,
     news: watch::Receiver<u64>,
-    keys: ReceiverKeys,
+    signers: ReceiverKeys,
     messages: MessageKeys,
+    keys: TokenKeys,
     clock: Clock,
 }
 
@@ -99,15 +104,16 @@ impl TokenService {
         ports: Ports,
     ) -> Result<(Self, WriterThread), TspError> {
         let limits = tsp.limits();
-        let (outbox, keys) = (tsp.outbox(), ports.keys.clone());
+        let (outbox, signers) = (tsp.outbox(), ports.keys.clone());
         let (messages, own_clock) = (ports.messages.clone(), clock.clone());
+        let keys = tsp.keys.clone();
         let (telling, news) = watch::channel(0);
         let (calls, receiver) = mpsc::channel(limits.waiting_calls);
         let metrics = Metrics::new(limits);
         metrics.filled(tsp.fill());
         let told = (ports, telling);
         let thread = Writer::new(tsp, log, clock, entropy, receiver, metrics.clone(), told).spawn()?;
-        let service = Self { calls, metrics, outbox, news, keys, messages, clock: own_clock };
+        let service = Self { calls, metrics, outbox, news, signers, messages, keys, clock: own_clock };
         Ok((service, thread))
     }
 
@@ -238,6 +244,20 @@ impl TokenService {
         Ok(*given)
     }
 
+    /// A token's card key or a limited-use key, wrapped for its device. The answer comes once it is durable that it was
+    /// given. The same request again gets the same key, wrapped anew.
+    ///
+    /// # Errors
+    /// `UnknownToken`, `StatusDoesNotAllow`, `TokenExpired`, `NoKeysToGive`, `DeviceDiffers`, `OtherKeysGiven`,
+    /// `LimitedKeysExhausted`, `RequestIdReused`, `RequestInFlight`, `Overloaded`, `Unavailable`.
+    pub async fn key(&self, request: KeyRequest) -> Result<WrappedKey, ProvisioningRefusal> {
+        let told = self.ask(Question::Key(Box::new(request))).await?;
+        let Told::Key(view) = told else { return Err(ProvisioningRefusal::Unavailable) };
+        // Here, not in the vault's thread: others need not wait for a curve.
+        let wrapped = self.keys.wrapped(&view, &mut Entropy::system());
+        wrapped.map_err(|_| ProvisioningRefusal::Unavailable)
+    }
+
     /// A requestor is registered, changed or closed. The answer comes once that is durable.
     ///
     /// # Errors
@@ -328,7 +348,7 @@ impl TokenService {
     /// The signature of the parts, by the receiver's key; none where the key store has nothing to derive it from.
     #[must_use]
     pub fn sign(&self, receiver: Receiver, parts: &[&[u8]]) -> Option<[u8; 32]> {
-        Some(self.keys.key(&receiver.name()).ok()?.sign(parts))
+        Some(self.signers.key(&receiver.name()).ok()?.sign(parts))
     }
 
     async fn token(&self, question: Question) -> Result<TokenView, ProvisioningRefusal> {

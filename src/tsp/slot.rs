@@ -13,6 +13,11 @@ use super::record::VaultRecord;
 /// unless its thread was put aside in the middle of it.
 const SPINS: u32 = 64;
 
+/// A mark in a payment's slot: its token has controls of its own.
+pub(super) const NARROWED: u8 = 1;
+/// It pays with limited-use keys.
+pub(super) const LIMITED: u8 = 2;
+
 /// Words that are read and written as one. The head's upper half is the sequence number, its lower half data.
 #[repr(align(64))]
 pub(super) struct Slot<const N: usize> {
@@ -73,8 +78,9 @@ impl<const N: usize> Slot<N> {
 pub(super) fn payment_words(from: &VaultRecord, domain: u32) -> (u32, [u64; 15]) {
     let assurance = from.assurance.digits();
     let assurance = assurance.iter().fold(0, |sum: u8, digit| sum * 10 + (digit - b'0'));
-    let marks =
-        [from.lifecycle.suspenders.bits(), assurance, from.location.code(), u8::from(from.own.is_some())];
+    let limited = from.keys.as_ref().is_some_and(|keys| keys.limited.is_some());
+    let has = NARROWED * u8::from(from.own.is_some()) | LIMITED * u8::from(limited);
+    let marks = [from.lifecycle.suspenders.bits(), assurance, from.location.code(), has];
     let [n0, n1, n2, n3, n4, n5, n6, n7, tail @ ..] = *from.sealed.nonce();
     let nonce = u64::from_le_bytes([n0, n1, n2, n3, n4, n5, n6, n7]);
     let packed = u64::from(u32::from_le_bytes(tail)) << 32

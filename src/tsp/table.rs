@@ -5,7 +5,7 @@
 //! and any thread reads without a lock: a sequence number, odd while its words are being changed, tells a reader to
 //! look again.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use crate::crypto::Sealed;
 use crate::stdx::clock::Wall;
@@ -14,16 +14,18 @@ use crate::vocab::{
     Digits, Expiry, Par, Token, TokenAssuranceMethod, TokenLocation, TokenReferenceId, TokenRequestorId,
 };
 
+use super::beside::Beside;
 use super::chains::Chains;
 use super::controls::DomainControls;
+use super::given_keys::GivenKeys;
 use super::lifecycle::{Lifecycle, Suspenders, TokenStatus};
 use super::loading::{Loaded, Loading};
 use super::own_controls::TokenControls;
 use super::record::{PastMapping, VaultRecord};
 use super::record_index::{RecordIndex, Unfit};
 use super::slot::{
-    Slot, assurance, digits, high, index, join, low, payment_words, split, unpack_par, unpack_sealed,
-    unpack_status,
+    LIMITED, NARROWED, Slot, assurance, digits, high, index, join, low, payment_words, split, unpack_par,
+    unpack_sealed, unpack_status,
 };
 
 /// How many slots are asked for at once. Four bring most of what there is to gain, sixteen nearly
@@ -33,7 +35,7 @@ pub(super) const BATCH: usize = 16;
 /// Records of which the places in the index of PANs are asked for at once while chains are made.
 const CHAINED_AT_ONCE: u32 = 64;
 
-/// Head: suspenders, assurance, location, whether it has controls of its own. Words: token number; nonce; nonce's end, key version, status and expiry;
+/// Head: suspenders, assurance, location, marks of what it has besides (`NARROWED`, `LIMITED`). Words: token number; nonce; nonce's end, key version, status and expiry;
 /// ciphertext and tag (4); mapping version and domain; PAR (4); last four; nothing yet (2).
 type PaymentSlot = Slot<15>;
 /// How many of its words a payment needs.
@@ -52,6 +54,8 @@ pub(super) struct Mapping {
     pub(super) mapping_version: u32,
     /// Whether it has controls of its own.
     pub(super) narrowed: bool,
+    /// Whether it pays with limited-use keys.
+    pub(super) limited: bool,
     domain: u32,
 }
 
@@ -69,14 +73,11 @@ pub(super) struct TokenTable {
     rest: Box<[RestSlot]>,
     /// Most tokens of a requestor have the same controls: each set is kept once. Only ever added to.
     domains: Box<[OnceLock<Domain>]>,
-    /// Controls of their own that few tokens have. Only for these a lock is taken.
-    own: Box<[OwnShard]>,
+    /// Controls of their own.
+    own: Beside<TokenControls>,
+    /// Which keys their holders were given.
+    keys: Beside<GivenKeys>,
 }
-
-type OwnShard = Mutex<Map<u64, Arc<TokenControls>>>;
-
-/// Own controls are spread over so many locks.
-const OWN_SHARDS: usize = 64;
 
 impl TokenTable {
     /// Brings what is known of a batch of tokens near: first all places of the index are asked for, then the slots to
@@ -98,6 +99,7 @@ impl TokenTable {
         let (marks, words) = slot.read::<PAYMENT_WORDS>();
         let [_, nonce, packed, a, b, c, d, versions, par @ ..] = words;
         let (status, expiry) = unpack_status(packed)?;
+        let [_, _, _, has] = marks.to_le_bytes();
         Some(Mapping {
             record: u64::from(record),
             status,
@@ -107,18 +109,19 @@ impl TokenTable {
             par: unpack_par(par),
             mapping_version: high(versions),
             domain: low(versions),
-            narrowed: marks >> 24 != 0,
+            narrowed: has & NARROWED != 0,
+            limited: has & LIMITED != 0,
         })
     }
 
-    /// A token's own controls. None where its mark was seen and they have been lifted since: the mark goes first.
+    /// A token's own controls.
     pub(super) fn own_controls(&self, record: u64) -> Option<Arc<TokenControls>> {
-        self.own_shard(record)?.get(&record).cloned()
+        self.own.get(record)
     }
 
-    fn own_shard(&self, record: u64) -> Option<MutexGuard<'_, Map<u64, Arc<TokenControls>>>> {
-        let shard = self.own.get(usize::try_from(record % OWN_SHARDS as u64).unwrap_or_default())?;
-        Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Which keys a token's holder was given.
+    pub(super) fn given_keys(&self, record: u64) -> Option<Arc<GivenKeys>> {
+        self.keys.get(record)
     }
 
     pub(super) fn domain(&self, mapping: &Mapping) -> Option<&Domain> {
@@ -165,6 +168,10 @@ impl TokenTable {
         let [b0, b1] = split(from.blind_index);
         let words = [r0, r1, from.issued_at.0, from.changed_at.0, b0, b1, from.device.unwrap_or_default()];
         slot.write(from.lifecycle.version, words);
+        // Before the mark that leads there. Keys that were given are never forgotten, only taken back.
+        if let Some(keys) = &from.keys {
+            self.keys.put(from.record, (**keys).clone());
+        }
         let Some(slot) = self.payment.get(index(record)) else { return };
         let (marks, words) = payment_words(from, domain);
         slot.write(marks, words);
@@ -187,10 +194,9 @@ impl TokenTable {
 
     /// Puts the record's own controls in, or takes them out; gives whether that made a difference in their number.
     pub(super) fn narrow(&self, new: &VaultRecord) -> bool {
-        let Some(mut shard) = self.own_shard(new.record) else { return false };
         match &new.own {
-            Some(own) => shard.insert(new.record, Arc::new((**own).clone())).is_none(),
-            None => shard.remove(&new.record).is_some(),
+            Some(own) => self.own.put(new.record, (**own).clone()),
+            None => self.own.remove(new.record),
         }
     }
 
@@ -269,7 +275,8 @@ impl TableWriter {
             payment: (0..capacity).map(|_| Slot::empty()).collect(),
             rest: (0..capacity).map(|_| Slot::empty()).collect(),
             domains: (0..control_sets).map(|_| OnceLock::new()).collect(),
-            own: (0..OWN_SHARDS).map(|_| Mutex::default()).collect(),
+            own: Beside::new(),
+            keys: Beside::new(),
         };
         Self {
             table: Arc::new(table),
@@ -489,6 +496,7 @@ impl TableWriter {
             past: self.past.get(&record).cloned().unwrap_or_default(),
             cryptograms: self.cryptograms.get(&record).copied().unwrap_or_default(),
             own: self.table.own_controls(record).map(|own| Box::new((*own).clone())),
+            keys: self.table.given_keys(record).map(|keys| Box::new((*keys).clone())),
         })
     }
 

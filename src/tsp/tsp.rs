@@ -214,6 +214,7 @@ impl Tsp {
             Command::Disclose { call, request } => (call, self.decide_disclosure(&request, now)),
             Command::Cryptogram { call, request } => (call, self.decide_cryptogram(&request, now)),
             Command::Consent { call, request } => (call, self.decide_consent(&request, now, entropy)),
+            Command::Key { call, request } => (call, self.decide_keys(&request, now)),
             Command::Card { call, request } => (call, self.decide_card(&request, now, entropy)),
             Command::Registry { call, request } => (call, self.decide_registry(&request, now)),
             Command::Get { call, principal, reference } => (call, self.see(principal, reference, now)),
@@ -354,6 +355,7 @@ impl Tsp {
             Recalled::Disclosed(disclosure) => self.disclosed(&disclosure),
             Recalled::Cryptogram(made) => self.cryptogram(&made),
             Recalled::Consent(given) => self.consent(&given),
+            Recalled::Key(key) => self.told_key(&key),
             Recalled::Refused(refusal) => Err(refusal),
             Recalled::Requestor(id) => {
                 let found = self.requestors.registration(id).ok_or(ProvisioningRefusal::Unavailable)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::crypto::{CardKey, CryptoError, CryptogramKeys, RemoteKeys, SecurityModule};
-use crate::vocab::{Amount, ChipPayment, PanSequenceNumber, Refusal, Token, VerdictResult};
+use crate::vocab::{Amount, AtcRange, ChipPayment, PanSequenceNumber, Refusal, Token, VerdictResult};
 
 use super::config::{TokenRange, TspConfig};
 use super::controls::DomainControls;
@@ -47,11 +47,12 @@ impl TokenKeys {
     }
 }
 
-/// The counter first, which costs least, then the cryptogram: a verdict for the issuer, or the reason to refuse.
+/// The counter first, which costs least, then the cryptogram: a verdict for the issuer, or the reason to refuse. `limited`
+/// is the range of the limited-use key that signed; none: the card's own did.
 pub(super) fn check_cryptogram(
     request: &DetokenizeRequest,
     required: bool,
-    (range, keys): (&TokenRange, Option<&CryptogramKeys>),
+    (range, keys, limited): (&TokenRange, Option<&CryptogramKeys>, Option<AtcRange>),
     standing: impl FnOnce(&ChipPayment) -> Standing,
 ) -> Result<VerdictResult, Refusal> {
     let Some(chip) = &request.chip else {
@@ -73,7 +74,7 @@ pub(super) fn check_cryptogram(
         refuse_used(standing)?;
     }
     let account = request.token.as_bytes();
-    keys.verify(account, TokenKeys::SEQUENCE, chip).map_err(|_| Refusal::CryptogramWrong)?;
+    keys.verify_limited(account, TokenKeys::SEQUENCE, limited, chip).map_err(|_| Refusal::CryptogramWrong)?;
     Ok(verdict_of(standing))
 }
 

@@ -155,6 +155,7 @@ impl<L: TokenLog> Writer<L> {
                 Question::Disclose(request) => Command::Disclose { call, request },
                 Question::Cryptogram(request) => Command::Cryptogram { call, request },
                 Question::Consent(request) => Command::Consent { call, request },
+                Question::Key(request) => Command::Key { call, request },
                 Question::Card(request) => Command::Card { call, request },
                 Question::Registry(request) => Command::Registry { call, request },
                 Question::Requestor(principal, id) => Command::Requestor { call, principal, id },

@@ -32,6 +32,20 @@ pub struct ChipPayment {
     pub cryptogram: [u8; 8],
 }
 
+/// Values of an application transaction counter, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AtcRange {
+    pub first: u16,
+    pub last: u16,
+}
+
+impl AtcRange {
+    #[must_use]
+    pub fn contains(self, atc: u16) -> bool {
+        (self.first..=self.last).contains(&atc)
+    }
+}
+
 impl ChipPayment {
     /// One euro at a terminal in Germany, the card's first payment, not signed: for tests and benchmarks.
     #[must_use]

@@ -17,7 +17,7 @@ mod token_request;
 mod verdict;
 
 pub use card::{Expiry, PanSequenceNumber, ServiceCode, Track2};
-pub use chip::{ChipPayment, IssuerData};
+pub use chip::{AtcRange, ChipPayment, IssuerData};
 pub use codes::{
     Country, EntryMode, MerchantCategory, NetworkCode, Outcome, PosEntryMode, ProcessingCode, ResponseCode,
     ReversalReason, TransactionKind,

@@ -63,6 +63,12 @@ refusals! {
     CryptogramReplayed = "cryptogram-replayed", "59";
     /// Its counter lies too far from those used before to tell whether it was.
     CounterOutOfRange = "counter-out-of-range", "59";
+    /// The phone's counter lies past every limited-use key that was issued for the token.
+    LimitedKeyUnknown = "limited-key-unknown", "05";
+    /// The limited-use key of this counter was taken back, or younger ones took its place.
+    LimitedKeyRevoked = "limited-key-revoked", "05";
+    /// The time of the limited-use key is over.
+    LimitedKeyExpired = "limited-key-expired", "05";
     /// A cryptogram made for one payment, which came too late.
     CryptogramExpired = "cryptogram-expired", "05";
     /// DE 4 or DE 49 is not what the chip signed, or DE 4 more than what the cryptogram was made for.

@@ -16,6 +16,8 @@ pub enum Service {
     Domain = b'D',
     /// The chip's cryptogram, or the one that was made for a payment in an app or a shop on the net.
     Cryptogram = b'C',
+    /// The limited-use key with which a phone signed, where its token pays with such.
+    LimitedKey = b'K',
     /// DE 4 and DE 49 against what the chip signed, or DE 4 against what the cryptogram was made for.
     ChipAmount = b'A',
     /// The card verification value in track 2.
@@ -40,7 +42,7 @@ pub enum VerdictResult {
     Replayed = b'E',
     /// The cryptogram is the card's, and its counter lies too far from those used before.
     OutOfRange = b'A',
-    /// The cryptogram is true, and its time was over.
+    /// The cryptogram is true, and its time, or that of the key it was made with, was over.
     Late = b'H',
     /// The cryptogram was true; the issuer gets one made with the key of its own card.
     Regenerated = b'C',
@@ -106,13 +108,14 @@ impl Verdicts {
 
 impl Service {
     /// All of them, in the order in which they are looked at.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Mapping,
         Self::Requestor,
         Self::Domain,
         Self::OwnControls,
         Self::Status,
         Self::Expiry,
+        Self::LimitedKey,
         Self::Cryptogram,
         Self::ChipAmount,
         Self::Velocity,
@@ -133,10 +136,11 @@ impl Service {
             Self::OwnControls => 3,
             Self::Status => 4,
             Self::Expiry => 5,
-            Self::Cryptogram => 6,
-            Self::ChipAmount => 7,
-            Self::Velocity => 8,
-            Self::VerificationValue => 9,
+            Self::LimitedKey => 6,
+            Self::Cryptogram => 7,
+            Self::ChipAmount => 8,
+            Self::Velocity => 9,
+            Self::VerificationValue => 10,
         }
     }
 }
@@ -159,10 +163,12 @@ impl VerdictResult {
     }
 }
 
-/// Who counts: a token's chip and the service that makes its remote cryptograms each begin with 1.
+/// Who counts: a token's chip, a phone that pays with limited-use keys, and the service that makes its remote
+/// cryptograms each begin with 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CounterSeries {
     Chip,
+    Limited,
     Remote,
 }
 

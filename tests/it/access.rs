@@ -36,6 +36,8 @@ const ROWS: &[(&str, &str, [bool; 3])] = &[
     ("POST", "/v1/tokens/{reference}/controls", [true, true, true]),
     ("POST", "/v1/tokens/{reference}/cryptograms", [true, false, false]),
     ("POST", "/v1/tokens/{reference}/consents", [true, false, false]),
+    ("POST", "/v1/tokens/{reference}/personalisation", [true, false, false]),
+    ("POST", "/v1/tokens/{reference}/limited-keys", [true, false, false]),
     ("GET",  "/v1/tokens/{reference}/cards",    [false, true, true]),
     ("POST", "/v1/requestors",                  [false, false, true]),
     ("GET",  "/v1/requestors/{id}",             [false, false, true]),

@@ -12,6 +12,7 @@ mod bulk;
 mod codec_golden;
 mod cryptograms;
 mod daemon;
+mod device_keys;
 mod dialects;
 mod explain;
 mod faults;

@@ -15,8 +15,9 @@ use tokenswitch::journal::{EntryNumber, Journal, JournalConfig, JournalSetup, Re
 use tokenswitch::stdx::clock::Clock;
 use tokenswitch::stdx::random::Entropy;
 use tokenswitch::tsp::{
-    Activation, CounterWindow, DomainControls, JournalLog, PanRange, Ports, RequestorLimits, StepUpLimits,
-    TokenRange, TokenRequestor, TokenService, Tsp, TspConfig, TspLimits, WriterThread, log_watch,
+    Activation, CounterWindow, DomainControls, JournalLog, LimitedKeyTerms, PanRange, Ports, RequestorLimits,
+    StepUpLimits, TokenRange, TokenRequestor, TokenService, Tsp, TspConfig, TspLimits, WriterThread,
+    log_watch,
 };
 use tokenswitch::vocab::{
     Bin, EntryMode, ShardId, Text, TokenAssuranceMethod, TokenDomains, TokenLocation, TokenRequestorId,
@@ -75,6 +76,7 @@ pub(crate) fn config() -> TspConfig {
         resubmit_window: Duration::from_secs(60),
         cryptogram_lifetime: Duration::from_secs(900),
         consent_lifetime: Duration::from_secs(900),
+        limited_keys: LimitedKeyTerms { payments: 10, lifetime: Duration::from_secs(900) },
         amount_tolerance: 0,
         approvals: Vec::new(),
         step_up: StepUpLimits::DEFAULT,

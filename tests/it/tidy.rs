@@ -181,6 +181,7 @@ const OPENED: &[(&str, &[&str])] = &[
             "src/app",
         ],
     ),
+    ("expose_key", &["src/crypto/", "src/tsp/wrapped.rs", "src/cli/wallet/"]),
     (
         "expose_digits",
         &[

@@ -9,7 +9,7 @@ use tokenswitch::sim::EnquiryAnswer;
 
 use crate::daemon::{Daemon, PROGRAM, init_as};
 use crate::notifications::{World, until};
-use crate::players::in_one_thread;
+use crate::players::{change, in_one_thread};
 
 /// A phone in `directory`, before the daemon of this configuration.
 fn wallet(config: &Path, daemon: &Daemon, act: &str, more: &[&str]) -> Command {
@@ -74,6 +74,47 @@ fn a_phone_is_proven_taps_pays_in_an_app_and_is_lost() {
             let (done, text) = said(&run(act, &[]).await);
             assert!(!done && text.contains(expected), "{act}: {text}");
         }
+        daemon.stop();
+    });
+}
+
+#[test]
+fn a_cloud_phone_pays_with_keys_for_a_few_taps_and_after_it_was_lost_with_a_new_one_only() {
+    in_one_thread(async {
+        let world = World::set_up(EnquiryAnswer::Approve).await;
+        change(&world.config, "capacity = 1000000", "capacity = 1000000\nlimited_key_payments = 2");
+        let daemon = Daemon::start(&world.config);
+        let run = |act, more: &[&str]| played(wallet(&world.config, &daemon, act, more));
+        let card = ["--pan", "4761739001010119", "--expiry", "4912", "--cloud"];
+        let added = loop {
+            let (done, text) = said(&run("add", &card).await);
+            // Its issuer is asked, and may not be there yet.
+            if done || !text.contains("503") {
+                break text;
+            }
+        };
+        assert!(added.contains("is active") && added.contains("for taps 1 to 2"), "{added}");
+        for (act, good, expected, key) in [
+            ("tap", true, "approved", None),
+            ("tap", true, "approved", None),
+            ("tap", true, "approved", Some("3 to 4")),
+            ("pay", true, "approved", None),
+            ("lose", true, "is suspended", None),
+            ("find", true, "is active", None),
+            ("tap", false, "declined with 05", None),
+            ("tap", true, "approved", Some("5 to 6")),
+            ("lose", true, "is suspended", None),
+            ("tap", false, "declined with 62", None),
+            ("tap", false, "refused with 409", None),
+        ] {
+            let (done, text) = said(&run(act, &[]).await);
+            assert!(done == good && text.contains(expected), "{act}: {text}");
+            let got = text.contains("got a key");
+            assert_eq!(got, key.is_some(), "{act}: {text}");
+            assert!(key.is_none_or(|taps| text.contains(taps)), "{act}: {text}");
+        }
+        let kept = std::fs::read_to_string(world.config.with_file_name("phone").join("phone.json")).unwrap();
+        assert!(kept.contains("\"wrapped\": null"), "{kept}");
         daemon.stop();
     });
 }

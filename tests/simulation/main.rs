@@ -9,6 +9,7 @@ mod desk;
 mod enquiries;
 mod exceptions;
 mod found;
+mod given;
 mod house;
 mod journal_book;
 mod limits;

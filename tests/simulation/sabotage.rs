@@ -11,7 +11,7 @@ use crate::plan;
 use crate::world::run;
 
 /// Each as the program names it.
-const FAULTS: [&str; 28] = [
+const FAULTS: [&str; 30] = [
     "durable-too-early",
     "silence-not-reversed",
     "lost-link-not-reversed",
@@ -40,6 +40,8 @@ const FAULTS: [&str; 28] = [
     "wrong-codes-free",
     "controls-dropped",
     "velocity-forgotten-at-restart",
+    "in-app-pays-twice",
+    "limited-keys-outlive-suspension",
 ];
 /// By then the slowest has been found many times over.
 const SEEDS_MOST: u64 = 6_000;

@@ -13,8 +13,8 @@ use tokenswitch::switch::{
     SwitchConfig, TrackTwo, Wire,
 };
 use tokenswitch::tsp::{
-    Activation, ApprovalRule, CounterWindow, CryptogramChoice, DomainControls, IssuerRule, PanRange,
-    RequestorLimits, StepUpLimits, TokenKeys, TokenRange, TokenRequestor, TspConfig, TspLimits,
+    Activation, ApprovalRule, CounterWindow, CryptogramChoice, DomainControls, IssuerRule, LimitedKeyTerms,
+    PanRange, RequestorLimits, StepUpLimits, TokenKeys, TokenRange, TokenRequestor, TspConfig, TspLimits,
 };
 use tokenswitch::vocab::{
     Amount, Bin, Currency, EntryMode, InstitutionId, LinkId, Text, Token, TokenAssuranceMethod, TokenDomains,
@@ -166,6 +166,9 @@ pub(crate) fn switch_config() -> SwitchConfig {
     }
 }
 
+/// How long a limited-use key is good.
+pub(crate) const LIMITED_KEY_MILLIS: u64 = 60_000;
+
 pub(crate) fn requestor_id() -> TokenRequestorId {
     TokenRequestorId::parse(b"00000000001").expect("digits")
 }
@@ -231,6 +234,7 @@ pub(crate) fn tsp_config() -> TspConfig {
         resubmit_window: RESUBMIT_WINDOW,
         cryptogram_lifetime: Duration::from_secs(900),
         consent_lifetime: Duration::from_secs(900),
+        limited_keys: LimitedKeyTerms { payments: 4, lifetime: Duration::from_millis(LIMITED_KEY_MILLIS) },
         amount_tolerance: 0,
         approvals: vec![IssuerRule { issuer: text(b"asked"), approval: ApprovalRule::Ask }],
         step_up: StepUpLimits::DEFAULT,

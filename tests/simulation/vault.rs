@@ -10,14 +10,16 @@ use tokenswitch::journal::{
 use tokenswitch::sim::EnquiryAnswer;
 use tokenswitch::stdx::clock::Wall;
 use tokenswitch::tsp::{
-    Answer, CallId, CardEvent, IssuerWord, Move, ProvisioningRefusal as Refusal, Suspender, TokenStatus,
-    TokenView, Told,
+    Answer, CallId, CardEvent, IssuerWord, LimitedKey, Move, ProvisioningRefusal as Refusal, Suspender,
+    TokenStatus, TokenView, Told,
 };
 use tokenswitch::vocab::{
-    MessageClass, MessageFunction, Outcome, Pan, TokenReferenceId, TransactionId, TransactionKind,
+    CounterSeries, MessageClass, MessageFunction, Outcome, Pan, TokenReferenceId, TransactionId,
+    TransactionKind,
 };
 
 use crate::audit::Broken;
+use crate::given::{Keys, Made, Order, cryptogram_until, is_key};
 use crate::setting::VaultCard;
 
 /// What is asked of the vault. Tokens and cards by their place in the order of issue and in the setting.
@@ -30,6 +32,8 @@ pub(crate) enum Asked {
     Card { card: usize, event: CardEvent },
     Code { token: usize },
     Proof { token: usize, code: [u8; 6] },
+    Cryptogram(Order),
+    Key { token: usize },
 }
 
 /// What a token is narrowed to.
@@ -65,6 +69,9 @@ pub(crate) struct Holding {
     /// The card has its second expiry date.
     pub(crate) new_expiry: bool,
     proof: Option<Proof>,
+    /// How many cryptograms were made of it.
+    cryptograms: u16,
+    keys: Keys,
 }
 
 /// What its cardholder has to prove.
@@ -88,6 +95,12 @@ enum Heard {
         assurance: [u8; 2],
     },
     Changed(u32),
+    Cryptogram {
+        order: Order,
+        number: u16,
+        until: Wall,
+    },
+    Key(usize, LimitedKey),
     /// A refusal that is remembered.
     No(Refusal),
 }
@@ -111,7 +124,13 @@ struct Open {
 }
 
 /// What a token may be used for from an entry on.
-type Since = (u64, TokenStatus, Option<Narrowing>);
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Since {
+    entry: u64,
+    status: TokenStatus,
+    narrowed: Option<Narrowing>,
+    keys: Keys,
+}
 
 pub(crate) struct VaultBook {
     cards: Vec<VaultCard>,
@@ -126,6 +145,8 @@ pub(crate) struct VaultBook {
     /// How many events of the vault's were answered or found.
     events: usize,
     history: Vec<Vec<Since>>,
+    /// What holders got for payments in apps, by token and number.
+    made: BTreeMap<(usize, u16), Made>,
     /// Payments that count, by token: entry, time, transaction.
     uses: BTreeMap<u64, Vec<(u64, Wall, TransactionId)>>,
     /// How many entries were looked at.
@@ -150,6 +171,8 @@ impl Holding {
             narrowed: None,
             new_expiry: false,
             proof: (status == TokenStatus::Inactive).then(Proof::default),
+            cryptograms: 0,
+            keys: Keys::default(),
         }
     }
 
@@ -158,6 +181,7 @@ impl Holding {
     }
 
     fn unlink(&mut self) {
+        self.keys.take_back();
         self.status = TokenStatus::Deactivated;
         self.held_by.clear();
         self.with_card = false;
@@ -170,6 +194,7 @@ impl Holding {
     }
 
     fn hold(&mut self, by: Suspender) {
+        self.keys.take_back();
         self.held_by.insert(by);
         self.with_card &= by != Suspender::Issuer;
         self.status = TokenStatus::Suspended;
@@ -232,11 +257,28 @@ impl Standing {
                 Ok(self.heard(*token))
             }
             Asked::Proof { token, code } => self.prove(*token, *code, open.at),
+            Asked::Cryptogram(order) => {
+                let token = self.paying(order.token)?;
+                token.cryptograms += 1;
+                let until = cryptogram_until(open.at);
+                Ok(Heard::Cryptogram { order: *order, number: token.cryptograms, until })
+            }
+            Asked::Key { token } => {
+                let key = self.paying(*token)?.keys.give(open.at);
+                Ok(Heard::Key(*token, key))
+            }
             Asked::Move { token, .. } | Asked::Assurance { token, .. } | Asked::Narrow { token, .. } => {
                 self.change(*token, &open.asked)?;
                 Ok(self.heard(*token))
             }
         }
+    }
+
+    /// A token that pays gets something to pay with.
+    fn paying(&mut self, token: usize) -> Result<&mut Holding, Refusal> {
+        let token = &mut self.tokens[token];
+        let pays = token.status == TokenStatus::Active;
+        if pays { Ok(token) } else { Err(Refusal::StatusDoesNotAllow) }
     }
 
     fn change(&mut self, token: usize, asked: &Asked) -> Result<(), Refusal> {
@@ -336,6 +378,7 @@ impl VaultBook {
             enquired: Vec::new(),
             events: 0,
             history: Vec::new(),
+            made: BTreeMap::new(),
             uses: BTreeMap::new(),
             entries: 0,
         }
@@ -366,6 +409,11 @@ impl VaultBook {
     /// How a token is asked for by its holder.
     pub(crate) fn reference(&self, token: usize) -> Option<TokenReferenceId> {
         Some(self.views.get(token)?.as_ref()?.reference)
+    }
+
+    /// What holders may pay with in apps, the oldest first.
+    pub(crate) fn made(&self) -> impl Iterator<Item = &Made> {
+        self.made.values()
     }
 
     pub(crate) fn tokens(&self) -> usize {
@@ -484,9 +532,12 @@ impl VaultBook {
         self.views.resize(self.standing.tokens.len(), None);
         self.history.resize(self.standing.tokens.len(), Vec::new());
         for (of_token, token) in self.history.iter_mut().zip(&self.standing.tokens) {
-            let now = (appended, token.status, token.narrowed);
-            if of_token.last().is_none_or(|last| (last.1, last.2) != (now.1, now.2)) {
-                of_token.push(now);
+            let Holding { status, narrowed, keys, .. } = token;
+            let as_before =
+                |last: &Since| (last.status, last.narrowed, &last.keys) == (*status, *narrowed, keys);
+            if !of_token.last().is_some_and(as_before) {
+                let keys = keys.clone();
+                of_token.push(Since { entry: appended, status: *status, narrowed: *narrowed, keys });
             }
         }
         self.answered.insert(open.id, (open.asked, heard.clone()));
@@ -541,6 +592,18 @@ impl VaultBook {
         let wrong = || Err(format!("P8: {id} should hear {heard:?}, and hears {told:?}"));
         match (heard, told) {
             (Heard::No(refusal), Err(other)) if refusal == other => Ok(()),
+            (Heard::Cryptogram { order, number, until }, Ok(Told::Cryptogram(view))) => {
+                let made = Made { order: *order, cryptogram: view.cryptogram };
+                let (known, named) = (self.views[order.token], (view.cryptogram.number(), view.until));
+                let theirs = known.is_some_and(|known| known.token == view.token);
+                let before = self.made.insert((order.token, *number), made);
+                let same = before.is_none_or(|before| before == made);
+                if theirs && same && named == (*number, *until) { Ok(()) } else { wrong() }
+            }
+            (Heard::Key(token, key), Ok(Told::Key(view))) => {
+                let theirs = self.views[*token].is_some_and(|known| known.token == view.token);
+                if theirs && is_key(view, key) { Ok(()) } else { wrong() }
+            }
             (Heard::Changed(count), Ok(Told::Card { changed })) if count == changed => Ok(()),
             (Heard::Token { token, status, held_by, version, assurance }, Ok(Told::Token(view))) => {
                 let lifecycle = view.lifecycle;
@@ -598,10 +661,22 @@ impl VaultBook {
             return Ok(());
         }
         let history = usize::try_from(record).ok().and_then(|record| self.history.get(record));
-        let since = history.and_then(|history| history.iter().rev().find(|since| since.0 < entry.number.0));
-        let Some((from, status, narrowed)) = since.copied() else {
+        let before = |since: &&Since| since.entry < entry.number.0;
+        let since = history.and_then(|history| history.iter().rev().find(before));
+        let Some(Since { entry: from, status, narrowed, keys }) = since.cloned() else {
             return Err(format!("P6: {id} pays with a token that nobody was told of"));
         };
+        if let Some(taken) = request.counter {
+            ensure(keys.allow(taken.series, taken.atc, entry.wall_time), "P6", || {
+                format!("{id} takes {taken:?} of a token whose keys are {keys:?}")
+            })?;
+            let of_token = usize::try_from(record).unwrap_or(usize::MAX);
+            let made = self.made.get(&(of_token, taken.atc));
+            let remote = taken.series == CounterSeries::Remote;
+            ensure(!remote || made.is_some_and(|made| made.pays(entry, request)), "P6", || {
+                format!("{id} pays with {taken:?}, and that is for {made:?}")
+            })?;
+        }
         ensure(status == TokenStatus::Active, "P6", || format!("{id} pays with a token that is {status:?}"))?;
         let minor = request.elements.amount().map_or(0, |amount| amount.minor());
         let tapped = request.elements.get(22).is_some_and(|mode| mode.starts_with(b"07"));

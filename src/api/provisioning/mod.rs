@@ -7,6 +7,7 @@ mod consents;
 mod controls;
 mod cryptograms;
 mod detokenizations;
+mod device_keys;
 mod keys;
 mod requestors;
 mod step_up;
@@ -36,6 +37,8 @@ pub(super) fn routes() -> Routes {
         .open(Operation::ControlToken, routes!(controls::set))
         .open(Operation::MakeCryptogram, routes!(cryptograms::make))
         .open(Operation::GiveConsent, routes!(consents::give))
+        .open(Operation::PersonaliseToken, routes!(device_keys::personalise))
+        .open(Operation::IssueLimitedKey, routes!(device_keys::issue_limited))
         .open(Operation::SetRequestor, routes!(requestors::set))
         .open(Operation::CloseRequestor, routes!(requestors::close))
         .open(Operation::SeeRequestor, routes!(requestors::see))

@@ -15,14 +15,13 @@ use crate::cli::simulate::Shared;
 use crate::cli::{Addresses, CONFIG_FILE, CREDENTIAL_FILE, Failure, Webhook, write_init};
 use crate::config::{Config, PartyConfig};
 use crate::sim::{
-    AcquirerConfig, AcquirerSimulator, ApiCall, Condition, EnquiryAnswer, EnquiryRule, Fault, FaultPlan,
-    FaultRule, Habits, IssuerConfig, IssuerSimulator, Patience, Phone, PresentedCard, ProvisionedToken,
-    Provisioner, TestCard, test_cards, test_merchants,
+    AcquirerConfig, AcquirerSimulator, ApiCall, Condition, Device, EnquiryAnswer, EnquiryRule, Fault,
+    FaultPlan, FaultRule, Habits, IssuerConfig, IssuerSimulator, Patience, Phone, PresentedCard,
+    ProvisionedToken, Provisioner, TestCard, test_cards, test_merchants,
 };
 use crate::stdx::clock::Clock;
 use crate::stdx::random::Entropy;
 use crate::stdx::secret::Secret;
-use crate::tsp::TokenKeys;
 use crate::vocab::{Bin, InstitutionId, LinkId, MerchantId, TokenRequestorId, YearMonth};
 
 /// How long the demo's issuers are waited for: long enough for a busy machine, short enough to watch.
@@ -53,7 +52,8 @@ pub(super) struct Stage {
     acquirer: Option<Shared<AcquirerSimulator>>,
     connections: usize,
     cards: Vec<TestCard>,
-    keys: TokenKeys,
+    /// Of the wallet: every token's key is wrapped for it.
+    device: Device,
     requests: u64,
 }
 
@@ -90,8 +90,8 @@ impl Stage {
             .map_err(|error| Failure::new(error.to_string()))?;
         let provisioner = provisioner(&directory, &config)?;
         let http = HttpClient::new(app.api_address(), Duration::from_secs(10))?;
-        let keys = TokenKeys::resolve(&config.tsp, &config.security)
-            .map_err(|error| Failure::new(error.to_string()))?;
+        let scalar = entropy.bytes().map_err(|error| Failure::new(error.to_string()))?;
+        let device = Device::new(&scalar).ok_or_else(|| Failure::new("no key was drawn"))?;
         Ok(Self {
             directory,
             is_ours,
@@ -105,7 +105,7 @@ impl Stage {
             acquirer: None,
             connections,
             cards,
-            keys,
+            device,
             requests: 0,
         })
     }
@@ -175,20 +175,24 @@ impl Stage {
     pub(super) async fn present(&self, number: usize, request_id: &str) -> Result<PresentedCard, Failure> {
         let card = self.card(number)?;
         let token = self.call(&self.provisioner.provision(card, request_id)).await?;
-        self.in_phone(&token, card)
+        self.in_phone(&token, card, &format!("{request_id}-key")).await
     }
 
-    /// The token in a phone, whose card key comes from the same master key as the vault's.
-    pub(super) fn in_phone(
+    /// The token in a phone, with the card key that the API gives for it alone.
+    pub(super) async fn in_phone(
         &self,
         token: &ProvisionedToken,
         card: &TestCard,
+        request_id: &str,
     ) -> Result<PresentedCard, Failure> {
         let presented = token.presented(card, self.provisioner.requestor());
         let presented = presented.ok_or_else(|| Failure::new("the API gave no token"))?;
-        let key = presented.as_token().and_then(|token| self.keys.card_key(token));
-        let key = key.ok_or_else(|| Failure::new("the token's range has no cryptograms"))?;
-        Ok(presented.in_phone(Phone::new(key, 0)))
+        let public = self.device.public().ok_or_else(|| Failure::new("no key was drawn"))?;
+        let answer = self.ask(&self.provisioner.personalise(token.reference, request_id, public)).await?;
+        let wrapped = self.provisioner.read_key(answer.status, &answer.body);
+        let key = wrapped.and_then(|wrapped| self.device.open(&wrapped));
+        let key = key.map_err(|error| Failure::new(error.to_string()))?;
+        Ok(presented.in_phone(Phone::new(key.key, 0)))
     }
 
     /// An acquirer host with these cards, signed on over so many connections. It takes any earlier one's place.

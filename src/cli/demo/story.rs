@@ -56,7 +56,12 @@ async fn provision(stage: &mut Stage, page: &Page) -> Result<Cast, Failure> {
             said("par"),
         ),
     );
-    let presented = stage.in_phone(&token, &card)?;
+    let wanted = stage.request_id();
+    let presented = stage.in_phone(&token, &card, &wanted).await?;
+    page.hop(
+        "vault",
+        "POST .../personalisation: derives the token's card key, which leaves encrypted for the phone's own key",
+    );
     page.check(presented.number.digits() != card.pan.expose_digits(), "the token is not the card's number");
     let acquirer = stage.connect_acquirer(vec![presented.clone()], 1).await?;
     Ok(Cast { acquirer, reference: token.reference, presented })

@@ -14,11 +14,13 @@ use zeroize::Zeroizing;
 use super::simulate::{Till, on_one_thread};
 use super::{CREDENTIAL_FILE, Failure, HttpClient, say};
 use crate::config::{AcquirerSection, Config};
-use crate::sim::{ApiCall, BookEntry, Phone as Chip, PresentedCard, ProvisionedToken, Provisioner, TestCard};
+use crate::sim::{
+    ApiCall, BookEntry, DeviceKey, Phone as Chip, PresentedCard, ProvisionedToken, Provisioner, TestCard,
+};
+use crate::stdx::clock::Clock;
 use crate::stdx::random::Entropy;
 use crate::stdx::secret::Secret;
 use crate::tls::{Identity, TlsClient};
-use crate::tsp::TokenKeys;
 use crate::vocab::{Amount, Currency, Expiry, Outcome, Pan, PosEntryMode, RemoteCryptogram};
 use phone::{HeldToken, Phone};
 
@@ -50,6 +52,9 @@ enum Act {
         /// Which contact of the cardholder gets the code.
         #[arg(long, default_value_t = 1)]
         contact: u8,
+        /// Without hardware that keeps keys: it pays with limited-use keys, and gets another one when it needs one.
+        #[arg(long)]
+        cloud: bool,
     },
     /// Pays at a terminal, with a cryptogram of its own.
     Tap(Purchase),
@@ -57,6 +62,8 @@ enum Act {
     Pay(Purchase),
     /// Is lost: its cardholder has the token suspended.
     Lose(Place),
+    /// Is found again.
+    Find(Place),
 }
 
 /// The phone, and the daemon that it speaks with.
@@ -65,8 +72,7 @@ struct Place {
     /// Where the phone keeps what it knows.
     #[arg(long, value_name = "DIR")]
     phone: PathBuf,
-    /// The daemon's configuration, with what `init` put beside it: credential or certificates, and the keys that phones
-    /// are personalised with.
+    /// The daemon's configuration, with what `init` put beside it: credential or certificates.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// Where the API listens, if not where the configuration says.
@@ -91,13 +97,14 @@ struct Purchase {
 pub(super) fn run(arguments: &Wallet) -> Result<(), Failure> {
     on_one_thread(async {
         match &arguments.act {
-            Act::Add { place, pan, expiry, contact } => {
+            Act::Add { place, pan, expiry, contact, cloud } => {
                 let (pan, expiry) = (Pan::parse(pan.as_bytes())?, Expiry::parse(expiry.as_bytes())?);
-                add(place, &TestCard { pan, expiry, sequence: None }, *contact).await
+                add(place, &TestCard { pan, expiry, sequence: None }, *contact, *cloud).await
             }
             Act::Tap(purchase) => tap(purchase).await,
             Act::Pay(purchase) => pay(purchase).await,
             Act::Lose(place) => lose(place).await,
+            Act::Find(place) => find(place).await,
         }
     })?
 }
@@ -151,9 +158,9 @@ fn client(folder: &Path) -> Result<TlsClient, Failure> {
     TlsClient::new(roots.as_bytes(), Some(identity)).map_err(|error| Failure::new(error.to_string()))
 }
 
-async fn add(place: &Place, card: &TestCard, contact: u8) -> Result<(), Failure> {
+async fn add(place: &Place, card: &TestCard, contact: u8, cloud: bool) -> Result<(), Failure> {
     let daemon = Daemon::of(place)?;
-    let mut phone = Phone::set_up(&place.phone, &mut Entropy::system())?;
+    let mut phone = Phone::set_up(&place.phone, cloud, &mut Entropy::system())?;
     // Named after the phone: should the answer get lost, the same token comes again.
     let wanted = format!("phone-{}", phone.state.device);
     let (mut told, body) = daemon.call(&daemon.provisioner.provision(card, &wanted)).await?;
@@ -180,7 +187,42 @@ async fn add(place: &Place, card: &TestCard, contact: u8) -> Result<(), Failure>
     phone.state.held = Some(held);
     phone.keep()?;
     say(&format!("token {} of {} is {}", held.token.masked(), card.pan.masked(), told.status));
-    Ok(())
+    // Should it not come, the next tap asks again.
+    new_key(&daemon, &mut phone, held).await.map(|_| ())
+}
+
+/// A key to pay with, wrapped for this phone: its token's own, or one for the next payments.
+async fn new_key(daemon: &Daemon, phone: &mut Phone, held: HeldToken) -> Result<DeviceKey, Failure> {
+    let (device, wanted) = (phone.device()?, phone.request_id()?);
+    let public = device.public().ok_or_else(|| Failure::new("the phone's key is none"))?;
+    let call = match phone.state.cloud {
+        true => daemon.provisioner.limited_key(held.reference, &wanted, public),
+        false => daemon.provisioner.personalise(held.reference, &wanted, public),
+    };
+    let answer = daemon.http.call(&call).await?;
+    let wrapped = daemon.provisioner.read_key(answer.status, &answer.body);
+    let wrapped = wrapped.map_err(|error| Failure::new(error.to_string()))?;
+    let key = device.open(&wrapped).map_err(|error| Failure::new(error.to_string()))?;
+    phone.state.wrapped = Some(wrapped);
+    if let Some((range, _)) = key.limited {
+        // Counters of keys that were taken back are never used.
+        phone.state.taps = phone.state.taps.max(range.first.saturating_sub(1));
+        say(&format!("got a key for taps {} to {}", range.first, range.last));
+    }
+    phone.keep()?;
+    Ok(key)
+}
+
+/// The key for the next tap: the one that the phone has, if it signs that, and another one if not.
+async fn key_for_tap(daemon: &Daemon, phone: &mut Phone, held: HeldToken) -> Result<DeviceKey, Failure> {
+    let (next, now) = (phone.state.taps.saturating_add(1), Clock::system().now().wall);
+    if let Some(wrapped) = &phone.state.wrapped {
+        let kept = phone.device()?.open(wrapped).map_err(|error| Failure::new(error.to_string()))?;
+        if kept.signs(next, now) {
+            return Ok(kept);
+        }
+    }
+    new_key(daemon, phone, held).await
 }
 
 /// What the cardholder types, until it is the code or there are no more tries.
@@ -204,13 +246,17 @@ async fn tap(purchase: &Purchase) -> Result<(), Failure> {
     let daemon = Daemon::of(&purchase.place)?;
     let mut phone = Phone::open(&purchase.place.phone)?;
     let held = phone.held()?;
-    let keys = TokenKeys::resolve(&daemon.config.tsp, &daemon.config.security);
-    let keys = keys.map_err(|error| Failure::new(error.to_string()))?;
-    let key =
-        keys.card_key(&held.token).ok_or_else(|| Failure::new("the token's range has no cryptograms"))?;
-    let presented = presented(&held).in_phone(Chip::new(key, phone.tap()?));
+    let key = key_for_tap(&daemon, &mut phone, held).await?;
+    let presented = presented(&held).in_phone(Chip::new(key.key, phone.tap()?));
     let till = till(&daemon, purchase, presented).await?;
-    told(&till.pay(purchase.amount()?, PosEntryMode::parse(TAP)?, None).await?)
+    let entry = till.pay(purchase.amount()?, PosEntryMode::parse(TAP)?, None).await?;
+    let approved = entry.answer.is_some_and(|answer| answer.outcome == Outcome::Approved);
+    if phone.state.cloud && !approved {
+        // It may have been taken back: the next tap gets another one.
+        phone.state.wrapped = None;
+        phone.keep()?;
+    }
+    told(&entry)
 }
 
 async fn pay(purchase: &Purchase) -> Result<(), Failure> {
@@ -243,6 +289,15 @@ async fn lose(place: &Place) -> Result<(), Failure> {
     let mut phone = Phone::open(&place.phone)?;
     let (held, lost) = (phone.held()?, phone.request_id()?);
     let (told, _) = daemon.call(&daemon.provisioner.lose(held.reference, &lost)).await?;
+    say(&format!("token {} is {}", held.token.masked(), told.status));
+    Ok(())
+}
+
+async fn find(place: &Place) -> Result<(), Failure> {
+    let daemon = Daemon::of(place)?;
+    let mut phone = Phone::open(&place.phone)?;
+    let (held, found) = (phone.held()?, phone.request_id()?);
+    let (told, _) = daemon.call(&daemon.provisioner.find(held.reference, &found)).await?;
     say(&format!("token {} is {}", held.token.masked(), told.status));
     Ok(())
 }

@@ -1,11 +1,15 @@
 //! `PhoneState`: what a phone remembers in its directory, from one run to the next.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::cli::Failure;
+use crate::sim::Device;
 use crate::stdx::random::Entropy;
 use crate::vocab::{Expiry, Token, TokenReferenceId, TokenRequestorId};
 
@@ -22,6 +26,22 @@ pub(super) struct PhoneState {
     /// How often it has tapped: the counter of its chip.
     pub(super) taps: u16,
     pub(super) held: Option<HeldToken>,
+    /// Of its key pair.
+    secret: DeviceSecret,
+    /// Whether it pays with limited-use keys.
+    pub(super) cloud: bool,
+    /// The key that it pays with, as it came, which only its own key opens.
+    pub(super) wrapped: Option<String>,
+}
+
+/// A private key. A phone in software keeps it as software can: in its file, for its owner alone.
+#[derive(Clone, PartialEq, Eq)]
+struct DeviceSecret(Zeroizing<[u8; 32]>);
+
+impl std::fmt::Debug for DeviceSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[secret]")
+    }
 }
 
 /// What it pays with.
@@ -41,7 +61,7 @@ pub(super) struct Phone {
 
 impl Phone {
     /// A new phone, or the one that was begun here and has no token yet.
-    pub(super) fn set_up(directory: &Path, entropy: &mut Entropy) -> Result<Self, Failure> {
+    pub(super) fn set_up(directory: &Path, cloud: bool, entropy: &mut Entropy) -> Result<Self, Failure> {
         let file = directory.join(STATE_FILE);
         if file.exists() {
             let phone = Self::open(directory)?;
@@ -53,7 +73,16 @@ impl Phone {
         let made = fs::create_dir_all(directory);
         made.map_err(|error| Failure::file(directory, "cannot be made", &error))?;
         let drawn = entropy.bytes::<8>().map_err(|error| Failure::new(error.to_string()))?;
-        let state = PhoneState { device: hex::encode(drawn), requests: 0, taps: 0, held: None };
+        let secret = entropy.bytes::<32>().map_err(|error| Failure::new(error.to_string()))?;
+        let state = PhoneState {
+            device: hex::encode(drawn),
+            requests: 0,
+            taps: 0,
+            held: None,
+            secret: DeviceSecret(Zeroizing::new(secret)),
+            cloud,
+            wrapped: None,
+        };
         let phone = Self { file, state };
         phone.keep()?;
         Ok(phone)
@@ -67,6 +96,11 @@ impl Phone {
         let state = serde_json::from_str(&text).ok().as_ref().and_then(PhoneState::from_json);
         let state = state.ok_or_else(|| Failure::new(format!("{}: not as written", file.display())))?;
         Ok(Self { file, state })
+    }
+
+    /// With its key pair.
+    pub(super) fn device(&self) -> Result<Device, Failure> {
+        Device::new(&self.state.secret.0).ok_or_else(|| Failure::new("the phone's key is none"))
     }
 
     /// The token that it holds.
@@ -94,10 +128,17 @@ impl Phone {
     pub(super) fn keep(&self) -> Result<(), Failure> {
         // A phone is never left half written.
         let next = self.file.with_extension("next");
-        let written = fs::write(&next, format!("{:#}\n", self.state.to_json()));
+        let written = write_privately(&next, &format!("{:#}\n", self.state.to_json()));
         let kept = written.and_then(|()| fs::rename(&next, &self.file));
         kept.map_err(|error| Failure::file(&self.file, "cannot be written", &error))
     }
+}
+
+/// Into a file that is its owner's alone.
+fn write_privately(file: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let mut open = options.write(true).create(true).truncate(true).mode(0o600).open(file)?;
+    open.write_all(text.as_bytes())
 }
 
 impl PhoneState {
@@ -110,7 +151,15 @@ impl PhoneState {
                 "tokenRequestorId": held.requestor.as_str(),
             })
         });
-        json!({ "device": self.device, "requests": self.requests, "taps": self.taps, "held": held })
+        json!({
+            "device": self.device,
+            "requests": self.requests,
+            "taps": self.taps,
+            "held": held,
+            "secret": hex::encode(self.secret.0.as_slice()),
+            "cloud": self.cloud,
+            "wrapped": self.wrapped,
+        })
     }
 
     fn from_json(json: &Value) -> Option<Self> {
@@ -126,7 +175,12 @@ impl PhoneState {
                 })
             }
         };
+        let mut secret = Zeroizing::new([0; 32]);
+        hex::decode_to_slice(json.get("secret")?.as_str()?, secret.as_mut()).ok()?;
         Some(Self {
+            secret: DeviceSecret(secret),
+            cloud: json.get("cloud")?.as_bool()?,
+            wrapped: json.get("wrapped")?.as_str().map(str::to_owned),
             device: json.get("device")?.as_str()?.to_owned(),
             requests: json.get("requests")?.as_u64()?,
             taps: json.get("taps")?.as_u64().and_then(|taps| u16::try_from(taps).ok())?,
@@ -144,10 +198,10 @@ mod tests {
         let kept = tempfile::tempdir().unwrap();
         let directory = kept.path().join("phone");
         assert!(Phone::open(&directory).is_err());
-        let mut phone = Phone::set_up(&directory, &mut Entropy::seeded(1)).unwrap();
+        let mut phone = Phone::set_up(&directory, true, &mut Entropy::seeded(1)).unwrap();
         assert!(phone.held().is_err());
         let first = phone.request_id().unwrap();
-        let mut again = Phone::set_up(&directory, &mut Entropy::seeded(2)).unwrap();
+        let mut again = Phone::set_up(&directory, true, &mut Entropy::seeded(2)).unwrap();
         assert_eq!(again.state, phone.state, "begun, and not yet given a token");
         assert_ne!(again.request_id().unwrap(), first);
         again.state.held = Some(HeldToken {
@@ -157,9 +211,14 @@ mod tests {
             requestor: TokenRequestorId::parse(b"00000000001").unwrap(),
         });
         assert_eq!((again.tap().unwrap(), again.tap().unwrap()), (0, 1));
+        let (own, kept_key) = (phone.device().unwrap(), again.device().unwrap());
+        assert_eq!(own.public(), kept_key.public());
+        assert!(!format!("{:?}", again.state).contains(&hex::encode(again.state.secret.0.as_slice())));
+        again.state.wrapped = Some("a.b.c.d.e".to_owned());
+        again.keep().unwrap();
         assert_eq!(Phone::open(&directory).unwrap().state, again.state);
         assert!(
-            Phone::set_up(&directory, &mut Entropy::seeded(3)).is_err(),
+            Phone::set_up(&directory, true, &mut Entropy::seeded(3)).is_err(),
             "a token is never lost to another"
         );
         fs::write(directory.join(STATE_FILE), "{}").unwrap();

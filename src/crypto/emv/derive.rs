@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::super::key::CHIP_KEY_LENGTH;
 use super::cipher::{Keyed, halves, joined};
-use crate::vocab::{ChipPayment, PanSequenceNumber};
+use crate::vocab::{AtcRange, ChipPayment, PanSequenceNumber};
 
 /// A key in the clear, wiped when dropped. DES parity bits are left as they come: the cipher ignores them.
 pub(super) type ClearKey = Zeroizing<[u8; CHIP_KEY_LENGTH]>;
@@ -69,6 +69,14 @@ pub(super) fn session_key(card: &Keyed, method: SessionKeyMethod, chip: &ChipPay
         (SessionKeyMethod::Pboc, _) => joined([0, 0, 0, 0, 0, 0, high, low], [0, 0, 0, 0, 0, 0, !high, !low]),
     };
     Some(ClearKey::new(card.encrypt(seed)))
+}
+
+/// The key with which a card pays while its counter lies in this range, and which stands in its own key's place. The
+/// schemes keep their formulas to themselves; this one is ours: what is encrypted under the card's key is nothing that
+/// a session key comes from, since of those none has anything but zero where this has its letter.
+pub(super) fn limited_key(card: &Keyed, range: AtcRange) -> ClearKey {
+    let ([a, b], [c, d]) = (range.first.to_be_bytes(), range.last.to_be_bytes());
+    ClearKey::new(card.encrypt(twice([a, b, 0, b'L', c, d, 0, 0])))
 }
 
 /// One diversification value for each half of the key: the third byte tells them apart.

@@ -15,12 +15,12 @@ pub(super) use cipher::zeros_under;
 pub use profile::CryptogramProfile;
 
 use cipher::{Keyed, Message, mac, xor};
-use derive::{ClearKey, SessionKeyMethod, card_key, left_block, session_key};
+use derive::{ClearKey, SessionKeyMethod, card_key, left_block, limited_key, session_key};
 use profile::{IssuerDataParts, ResponseMethod};
 
 use super::error::CryptoError;
 use super::key::{CHIP_KEY_LENGTH, Key};
-use crate::vocab::{ChipPayment, IssuerData, PanSequenceNumber};
+use crate::vocab::{AtcRange, ChipPayment, IssuerData, PanSequenceNumber};
 
 /// Card status update of an approval (EMV common core definitions): the issuer approves the online transaction.
 const CSU_APPROVED: [u8; 4] = [0x00, 0x80, 0x00, 0x00];
@@ -83,7 +83,21 @@ impl CryptogramKeys {
         sequence: PanSequenceNumber,
         chip: &ChipPayment,
     ) -> Result<(), CryptogramFault> {
-        let (card, parts) = self.card(account, sequence, chip)?;
+        self.verify_limited(account, sequence, None, chip)
+    }
+
+    /// As `verify`, of a card that pays with a key for this range of its counter; none: with its own.
+    ///
+    /// # Errors
+    /// As `verify`.
+    pub fn verify_limited(
+        &self,
+        account: &[u8],
+        sequence: PanSequenceNumber,
+        range: Option<AtcRange>,
+        chip: &ChipPayment,
+    ) -> Result<(), CryptogramFault> {
+        let (card, parts) = self.card(account, sequence, range, chip)?;
         let expected = cryptogram(self.profile, &card, chip, &parts);
         if bool::from(expected.ct_eq(&chip.cryptogram)) { Ok(()) } else { Err(CryptogramFault::Wrong) }
     }
@@ -101,17 +115,29 @@ impl CryptogramKeys {
         code: [u8; 2],
         approved: bool,
     ) -> Result<IssuerAuthentication, CryptogramFault> {
-        let (card, _) = self.card(account, sequence, chip)?;
+        let (card, _) = self.card(account, sequence, None, chip)?;
         Ok(authentication(self.profile, &card, chip, code, status(approved)))
+    }
+
+    /// The index of the master key from which cards get theirs now; none without one.
+    #[must_use]
+    pub fn newest(&self) -> Option<u8> {
+        self.keys.last().map(|(index, _)| *index)
     }
 
     /// The key of a card with this number, from the newest master key: what personalisation puts into a card. `None`
     /// without a master key.
     #[must_use]
     pub fn card_key(&self, account: &[u8], sequence: PanSequenceNumber) -> Option<CardKey> {
-        let (index, issuer) = self.keys.last()?;
+        self.card_key_of(self.newest()?, account, sequence)
+    }
+
+    /// As `card_key`, from the master key of this index.
+    #[must_use]
+    pub fn card_key_of(&self, index: u8, account: &[u8], sequence: PanSequenceNumber) -> Option<CardKey> {
+        let (_, issuer) = self.keys.iter().find(|(of, _)| *of == index)?;
         let profile = self.profile;
-        let issuer_data = profile.layout.write(profile.version, *index, profile.card_results);
+        let issuer_data = profile.layout.write(profile.version, index, profile.card_results);
         let clear = card_key(issuer, profile.card_key, account, sequence);
         Some(CardKey { profile, issuer_data, card: Card::new(profile, clear) })
     }
@@ -121,6 +147,7 @@ impl CryptogramKeys {
         &self,
         account: &[u8],
         sequence: PanSequenceNumber,
+        range: Option<AtcRange>,
         chip: &'a ChipPayment,
     ) -> Result<(Card, IssuerDataParts<'a>), CryptogramFault> {
         let parts = self.profile.layout.read(&chip.issuer_data).ok_or(CryptogramFault::OtherProfile)?;
@@ -129,8 +156,12 @@ impl CryptogramKeys {
         }
         let of_index = |(index, _): &&(u8, Keyed)| *index == parts.key_index;
         let (_, issuer) = self.keys.iter().find(of_index).ok_or(CryptogramFault::UnknownKey)?;
-        let clear = card_key(issuer, self.profile.card_key, account, sequence);
-        Ok((Card::new(self.profile, clear), parts))
+        let own = Card::new(self.profile, card_key(issuer, self.profile.card_key, account, sequence));
+        let card = match range {
+            None => own,
+            Some(range) => own.limited(self.profile, range),
+        };
+        Ok((card, parts))
     }
 }
 
@@ -148,6 +179,41 @@ pub struct CardKey {
 }
 
 impl CardKey {
+    /// A card as it was personalised elsewhere: with its issuer data (9F10) and its key.
+    #[must_use]
+    pub fn personalised(
+        profile: &'static CryptogramProfile,
+        issuer_data: IssuerData,
+        key: &[u8; CHIP_KEY_LENGTH],
+    ) -> Self {
+        Self { profile, issuer_data, card: Card::new(profile, ClearKey::new(*key)) }
+    }
+
+    /// The key with which the card pays while its counter lies in this range, in its own key's place.
+    #[must_use]
+    pub fn limited(&self, range: AtcRange) -> Self {
+        let Self { profile, issuer_data, card } = self;
+        Self { profile, issuer_data: *issuer_data, card: card.limited(profile, range) }
+    }
+
+    /// How it signs.
+    #[must_use]
+    pub fn profile(&self) -> &'static CryptogramProfile {
+        self.profile
+    }
+
+    /// What it says of itself (9F10).
+    #[must_use]
+    pub fn issuer_data(&self) -> IssuerData {
+        self.issuer_data
+    }
+
+    /// The key itself, for whoever puts it into the card. The tidy test lists the few files that may call this.
+    #[must_use]
+    pub fn expose_key(&self) -> &[u8; CHIP_KEY_LENGTH] {
+        &self.card.clear
+    }
+
     /// Does what the card does: puts in its issuer data and signs.
     pub fn sign(&self, chip: &mut ChipPayment) {
         let profile = self.profile;
@@ -201,6 +267,10 @@ impl Card {
     fn new(profile: &CryptogramProfile, clear: ClearKey) -> Self {
         let keyed = Keyed::new(profile.cipher(), &clear);
         Self { clear, keyed }
+    }
+
+    fn limited(&self, profile: &CryptogramProfile, range: AtcRange) -> Self {
+        Self::new(profile, limited_key(&self.keyed, range))
     }
 
     /// The key of one payment.

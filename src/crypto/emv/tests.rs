@@ -151,7 +151,7 @@ fn known_cryptograms_verify_and_are_answered_as_known() {
         let Some((said, expected)) = known.answer.filter(|(_, expected)| !expected.is_empty()) else {
             continue;
         };
-        let (card, _) = keys.card(account, sequence, &chip).unwrap();
+        let (card, _) = keys.card(account, sequence, None, &chip).unwrap();
         let code = said.try_into().unwrap_or_default();
         let status = said.try_into().unwrap_or_default();
         let answer = authentication(keys.profile(), &card, &chip, code, status);

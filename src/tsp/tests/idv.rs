@@ -23,7 +23,7 @@ fn bank() -> PartyName {
     Text::parse("issuer", b"bank").unwrap()
 }
 
-fn asking() -> Bench {
+pub(super) fn asking() -> Bench {
     Bench::with(|config| config.approvals = vec![IssuerRule { issuer: bank(), approval: ApprovalRule::Ask }])
 }
 
@@ -43,7 +43,7 @@ impl Bench {
     }
 
     /// A token that waits for proof.
-    fn yellow(&mut self, id: &str) -> TokenView {
+    pub(super) fn yellow(&mut self, id: &str) -> TokenView {
         let call = self.pending(wanted(FIRST, id, PAN));
         self.issuer_says(call, IssuerWord::StepUp(contacts())).unwrap()
     }

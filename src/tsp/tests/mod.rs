@@ -4,6 +4,7 @@ mod cards;
 mod checkpoint;
 mod disclosure;
 mod idv;
+mod keys;
 mod model;
 mod own_controls;
 mod payments;

@@ -9,6 +9,7 @@ mod vault;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::ErrorKind;
+use std::sync::Arc;
 
 use tokenswitch::codec::{DataElement, FrameReader, decode};
 use tokenswitch::journal::{Body, JournalError, MemoryDisk};
@@ -201,6 +202,8 @@ pub(crate) struct World {
     /// Cards that pay with their tokens may come to have other numbers. Nobody then completes holds: the simulated
     /// acquirers name them by DE 37 alone, and what cannot be found goes to the card of the day.
     renumbers: bool,
+    /// Those of the tokens that pay, each with the first counter of its newest limited-use key.
+    phones: Vec<(Arc<Phone>, u16)>,
     book: VaultBook,
     /// Everything that was asked of it.
     asked: Vec<(String, Asked)>,
@@ -260,12 +263,15 @@ impl World {
         let (plain, behind) = all.split_at(6);
         let mut presented: Vec<PresentedCard> = plain.iter().map(PresentedCard::card).collect();
         let mut book = VaultBook::new(vault_cards(plan.seed, behind));
+        let mut phones = Vec::new();
         for (at, card) in behind.iter().enumerate() {
             let view = issue(&mut house, &mut book, at, started).expect("there is room");
             let requestor = random.bool().then(requestor_id);
             let token =
                 PresentedCard::token(view.token, Some(view.expiry), requestor, Some(card.pan.clone()));
-            presented.push(token.in_phone(Phone::new(card_key(&view.token), 0)));
+            let token = token.in_phone(Phone::new(card_key(&view.token), 0));
+            phones.extend(token.phone.clone().map(|phone| (phone, 0)));
+            presented.push(token);
         }
         let secrets: Vec<Pan> = book.cards().iter().map(|card| card.card.pan.clone()).collect();
         let mut audit = Audit::new(&secrets);
@@ -299,6 +305,7 @@ impl World {
             issuers,
             vault_random,
             renumbers,
+            phones,
             book,
             asked: Vec::new(),
             calls: 1_000,

@@ -16,10 +16,14 @@ use tokenswitch::vocab::{
 };
 
 use super::{Acquirer, Happening, Issuer, MILLI, Step, World};
+use crate::given::Made;
 use crate::setting::{
     ACQUIRERS, ISSUERS, dialect_of, enquiry_rules, framing_of, institution_of, is_issuer, merchants,
 };
 use crate::trouble::Trouble;
+
+/// The place among the cards of the first that is a token.
+const FIRST_TOKEN: usize = 6;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Peer {
@@ -152,7 +156,7 @@ impl World {
         let hold = self.open_hold(at).filter(|_| !self.renumbers);
         let payment = match hold.filter(|_| self.random.bool()) {
             Some(hold) => self.completion(at, hold),
-            None => self.payment(),
+            None => self.in_app(at).unwrap_or_else(|| self.payment()),
         };
         let (mti, card) = (payment.mti, payment.card);
         let Acquirer { brain, out } = &mut self.acquirers[at];
@@ -164,6 +168,29 @@ impl World {
             Err(error) => self.note(&format!("acquirer {at} cannot pay: {error}")),
         }
         self.meddle(at);
+    }
+
+    /// A payment with a cryptogram that was made for it or, now and then, for another one, or that paid already.
+    fn in_app(&mut self, at: usize) -> Option<Payment> {
+        if !self.chance(4) {
+            return None;
+        }
+        let for_here: Vec<Made> = self.book.made().filter(|it| it.order.acquirer == at).copied().collect();
+        let Made { order, cryptogram } = *self.random.choice(&for_here)?;
+        let (elsewhere, dearer) = (self.chance(10), self.chance(10));
+        let mti = *self.random.choice(&["0100", "0200"])?;
+        let less = self.random.u64(0..100).min(order.minor - 1);
+        let minor = if dearer { order.minor + 1 } else { order.minor - less };
+        Some(Payment {
+            mti: Mti::parse(mti.as_bytes()).expect("digits"),
+            card: FIRST_TOKEN + order.token,
+            merchant: if elsewhere { (order.shop + 1) % 3 } else { order.shop },
+            processing: ProcessingCode::parse(b"000000").expect("digits"),
+            amount: Amount::new(minor, order.amount().currency()),
+            entry_mode: PosEntryMode::parse(b"101").expect("digits"),
+            original: None,
+            remote: Some(cryptogram),
+        })
     }
 
     fn payment(&mut self) -> Payment {

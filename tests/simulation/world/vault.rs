@@ -3,16 +3,17 @@
 use tokenswitch::stdx::clock::Now;
 use tokenswitch::tsp::{
     Actor, Answer, Asker, CallId, CardEvent, CardNews, CardRequest, CodeRequest, CodeSubmission, Command,
-    ControlRequest, DetokenizeRequest, EntryModes, Move, MoveRequest, Principal, ProvisionRequest, Purpose,
-    RequestId, StepUpCode, Suspender, TokenControls, TokenStatus, TokenView, Told, UpdateRequest,
-    VelocityRule, VelocityWindow,
+    ControlRequest, CryptogramRequest, DetokenizeRequest, EntryModes, KeyKind, KeyRequest, Merchant, Move,
+    MoveRequest, Principal, ProvisionRequest, Purpose, RequestId, StepUpCode, Suspender, TokenControls,
+    TokenStatus, TokenView, Told, UpdateRequest, VelocityRule, VelocityWindow,
 };
 use tokenswitch::vocab::{Amount, Currency, EntryMode, Expiry, Text, TokenAssuranceMethod, TransactionId};
 
 use super::{Happening, MILLI, Step, World};
 use crate::audit::Broken;
+use crate::given::{Order, device};
 use crate::house::House;
-use crate::setting::{ACQUIRERS, requestor_id};
+use crate::setting::{ACQUIRERS, card_key, merchants, requestor_id};
 use crate::vault::{Asked, Narrowing, SMALL, VaultBook};
 
 /// The first cards are those behind the tokens that pay.
@@ -119,6 +120,16 @@ pub(super) fn command(book: &VaultBook, call: CallId, id: &str, asked: &Asked) -
         Asked::Code { token } => {
             let request = CodeRequest { asker, reference: reference(*token), contact: 1 };
             Command::RequestCode { call, request }
+        }
+        Asked::Cryptogram(order) => {
+            let merchant = Merchant { acquirer: ACQUIRERS[order.acquirer], id: order.merchant };
+            let (reference, amount) = (reference(order.token), order.amount());
+            let request = CryptogramRequest { asker, reference, merchant, amount };
+            Command::Cryptogram { call, request: Box::new(request) }
+        }
+        Asked::Key { token } => {
+            let (reference, kind) = (reference(*token), KeyKind::Limited);
+            Command::Key { call, request: Box::new(KeyRequest { asker, reference, kind, device: device() }) }
         }
         Asked::Proof { token, code } => {
             let (reference, code) = (reference(*token), StepUpCode::parse(code).expect("six digits"));
@@ -231,6 +242,7 @@ impl World {
         let command = command(&self.book, call, &id, &asked);
         let told = house.ask_vault(command, now).pop().map(|(_, answer)| answer);
         self.book.asks(call, &id, &asked, now.wall, told.as_ref())?;
+        self.replenish(told.as_ref());
         self.asked.push((id, asked));
         self.have_it_synced();
         Ok(())
@@ -261,6 +273,19 @@ impl World {
         Ok(())
     }
 
+    /// A key that came goes into its phone, unless it came before.
+    fn replenish(&mut self, told: Option<&Answer>) {
+        let Some(Ok(Told::Key(view))) = told else { return };
+        let of_view = self.book.known().find(|(_, known, _)| known.token == view.token);
+        let phone = of_view.and_then(|(token, ..)| self.phones.get_mut(token));
+        if let (Some((phone, newest)), Some(limited)) = (phone, view.key.limited)
+            && limited.range.first > *newest
+        {
+            *newest = limited.range.first;
+            phone.replenish(limited.range, card_key(&view.token).limited(limited.range));
+        }
+    }
+
     /// What is durable of the vault's is applied and answered.
     pub(super) fn hear_vault(&mut self) -> Step {
         let now = self.house_now();
@@ -269,6 +294,7 @@ impl World {
         let (appended, codes) = (house.appended(), std::mem::take(&mut house.codes));
         for (call, answer) in answers {
             self.book.answers(call, &answer, appended)?;
+            self.replenish(Some(&answer));
             self.note(&format!("vault: {call:?} is answered"));
         }
         for delivery in codes {
@@ -291,7 +317,7 @@ impl World {
         use Suspender::{Cardholder, Issuer, MobilePinLocked, Operator, TokenRequestor};
         let random = &mut self.vault_random;
         let cards = self.book.cards().len();
-        let kind = random.u32(0..28);
+        let kind = random.u32(0..38);
         if kind < 5 {
             return Some(Asked::Token { card: random.usize(0..cards) });
         }
@@ -328,6 +354,15 @@ impl World {
             16 => Asked::Move { token, to: Move::Activate },
             17 => Asked::Move { token, to: Move::Unlink },
             18..20 => Asked::Assurance { token, method: **random.choice(&[b"01", b"11", b"13", b"14"])? },
+            28..34 => {
+                let (token, acquirer) = (random.usize(0..PAYING), random.usize(0..ACQUIRERS.len()));
+                let shops = merchants(self.plan.seed);
+                let (shop, minor) = (random.usize(0..shops.len()), random.u64(100..20_000));
+                let merchant = shops[shop].merchant;
+                Asked::Cryptogram(Order { token, acquirer, shop, merchant, minor })
+            }
+            // Two of those that pay have phones that keep no card key. The other issuer may check cryptograms itself.
+            34.. => Asked::Key { token: *random.choice(&[3, 5])? },
             _ => {
                 let token = if random.bool() { random.usize(0..PAYING) } else { token };
                 let seldom = Some(Narrowing::Seldom(random.u16(1..3)));

@@ -1,0 +1,116 @@
+//! What a token's holder was given to pay with, as the smallest model has it: cryptograms for payments in apps, and
+//! limited-use keys. It foretells which of them are good for what, and knows nothing of how the vault decides.
+
+use std::sync::OnceLock;
+
+use tokenswitch::crypto::MessageKeys;
+use tokenswitch::journal::{Entry, RequestEntry};
+use tokenswitch::stdx::clock::Wall;
+use tokenswitch::tsp::{DevicePoint, KeyView, LimitedKey};
+use tokenswitch::vocab::{
+    Amount, AtcRange, CounterSeries, Currency, MerchantId, RemoteCryptogram, Service, VerdictResult,
+};
+
+use crate::setting::{ACQUIRERS, LIMITED_KEY_MILLIS, tsp_config};
+
+/// For how many payments a key is, and how many are good at once.
+const PAYMENTS: u16 = 4;
+const GOOD_MOST: usize = 4;
+
+/// The order that a cryptogram is to pay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Order {
+    pub(crate) token: usize,
+    pub(crate) acquirer: usize,
+    /// Its place among the shops, and its number there.
+    pub(crate) shop: usize,
+    pub(crate) merchant: MerchantId,
+    pub(crate) minor: u64,
+}
+
+impl Order {
+    pub(crate) fn amount(&self) -> Amount {
+        Amount::new(self.minor, Currency::from_letters("EUR").expect("known"))
+    }
+}
+
+/// A cryptogram as its holder knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Made {
+    pub(crate) order: Order,
+    pub(crate) cryptogram: RemoteCryptogram,
+}
+
+/// The limited-use keys of a token.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Keys {
+    last: u16,
+    good: Vec<LimitedKey>,
+}
+
+impl Keys {
+    /// The next one.
+    pub(crate) fn give(&mut self, at: Wall) -> LimitedKey {
+        let range = AtcRange { first: self.last + 1, last: self.last + PAYMENTS };
+        let key = LimitedKey { range, until: Wall(at.0 + LIMITED_KEY_MILLIS) };
+        self.last = range.last;
+        self.good.push(key);
+        if self.good.len() > GOOD_MOST {
+            self.good.remove(0);
+        }
+        key
+    }
+
+    /// Its token is held, or gone.
+    pub(crate) fn take_back(&mut self) {
+        self.good.clear();
+    }
+
+    /// Whether a payment that was judged then was allowed what it took.
+    pub(crate) fn allow(&self, series: CounterSeries, atc: u16, at: Wall) -> bool {
+        match series {
+            CounterSeries::Chip => self.last == 0,
+            CounterSeries::Limited => self.good.iter().any(|key| key.range.contains(atc) && at < key.until),
+            CounterSeries::Remote => true,
+        }
+    }
+}
+
+/// The one device of all wallets.
+pub(crate) fn device() -> DevicePoint {
+    static DEVICE: OnceLock<DevicePoint> = OnceLock::new();
+    *DEVICE.get_or_init(|| {
+        let keys = MessageKeys::of_device(&[9; 32]).expect("a number below the curve's");
+        keys.newest().expect("its own").point()
+    })
+}
+
+/// Until when a cryptogram is good that is made now; it says whole seconds.
+pub(crate) fn cryptogram_until(at: Wall) -> Wall {
+    let until = at.plus(tsp_config().cryptogram_lifetime);
+    Wall(until.0 - until.0 % 1_000)
+}
+
+/// Whether the key that came is the one that was to come.
+pub(crate) fn is_key(view: &KeyView, key: &LimitedKey) -> bool {
+    view.key.limited == Some(*key) && view.device == device()
+}
+
+impl Made {
+    /// What is foretold of a payment that is forwarded with it: it is the one that it was made for, in time, and its
+    /// issuer hears that the cryptogram is true.
+    pub(crate) fn pays(&self, entry: &Entry, request: &RequestEntry) -> bool {
+        let Order { acquirer, merchant, minor, .. } = &self.order;
+        let shop = request.elements.get(42).unwrap_or_default().trim_ascii_end();
+        let amount = request.elements.amount();
+        let same = amount.is_some_and(|amount| {
+            amount.minor() <= *minor && amount.currency() == self.order.amount().currency()
+        });
+        let good = Some(VerdictResult::Good);
+        same && shop == merchant.as_bytes().trim_ascii_end()
+            && request.acquirer.link == ACQUIRERS[*acquirer]
+            && entry.wall_time < self.cryptogram.until()
+            && request.verdicts.of(Service::Cryptogram) == good
+            && request.verdicts.of(Service::ChipAmount) == good
+    }
+}
