@@ -5,8 +5,8 @@ use ring::digest;
 use crate::crypto::BlindIndexer;
 use crate::stdx::clock::Wall;
 use crate::vocab::{
-    Contacts, Digits, Expiry, Pan, PanSequenceNumber, PanSource, Par, Recommendation, RiskHints, Text, Token,
-    TokenAssuranceMethod, TokenLocation, TokenReferenceId, TokenRequestorId, TrustScore, YearMonth,
+    Expiry, Pan, PanSequenceNumber, PanSource, Par, Recommendation, RiskHints, Text, Token,
+    TokenAssuranceMethod, TokenLocation, TokenReferenceId, TokenRequestorId, TrustScore,
 };
 
 use super::approval::{Enquiry, IssuerWord};
@@ -18,15 +18,15 @@ use super::error::ProvisioningRefusal;
 use super::event::{Actor, CardEvent, Cause, Principal, Reason, RequestId};
 use super::given_keys::{KeyRequest, KeyView};
 use super::layout::encode_requestor;
-use super::lifecycle::{Lifecycle, Move, TokenStatus};
+use super::lifecycle::Move;
 use super::outbox::Receiver;
 use super::own_controls::TokenControls;
-use super::record::VaultRecord;
 use super::registry::Registration;
 use super::remote::{CryptogramRequest, CryptogramView};
 use super::requestor::TokenRequestor;
 use super::sourced::{Source, SourcedRequest};
 use super::step_up::{CodeDelivery, CodeRequest, CodeSubmission};
+use super::token_view::TokenView;
 
 /// Whose answer it is: given by the caller, given back with the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -188,37 +188,6 @@ pub enum ParQuery {
     Reference(TokenReferenceId),
     Token(Token),
     Pan(Pan),
-}
-
-/// What a requestor is told of its token. Nothing in it leads to the card but the last four digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TokenView {
-    pub token: Token,
-    pub expiry: Expiry,
-    pub reference: TokenReferenceId,
-    pub par: Option<Par>,
-    pub requestor: TokenRequestorId,
-    pub assurance: TokenAssuranceMethod,
-    pub location: TokenLocation,
-    /// Of the PAN.
-    pub last4: Digits<4>,
-    pub lifecycle: Lifecycle,
-    /// Its expiry date is past; until that is renewed, nothing but unlinking may be asked of it.
-    pub expired: bool,
-    pub issued_at: Wall,
-    pub changed_at: Wall,
-    /// What its cardholder has to do before it is good.
-    pub step_up: Option<StepUpView>,
-}
-
-/// What is left to do, and how often it may be tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StepUpView {
-    pub contacts: Contacts,
-    pub codes_left: u8,
-    pub tries_left: u8,
-    /// Until when the last code is good; none before the first.
-    pub code_until: Option<Wall>,
 }
 
 /// Everything that can be asked of, or happen to, the vault's writer.
@@ -386,34 +355,6 @@ impl Told {
             | Self::Key(_)
             | Self::Mappings(_)
             | Self::Requestor(_) => None,
-        }
-    }
-}
-
-impl TokenView {
-    /// The word for where it stands outside. Expired is no status of its own, yet it is what counts while it lasts.
-    #[must_use]
-    pub fn status(&self) -> &'static str {
-        if self.expired { "expired" } else { self.lifecycle.status.name() }
-    }
-
-    /// The record as it is on this day.
-    pub(super) fn of(record: &VaultRecord, today: YearMonth) -> Self {
-        let gone = record.lifecycle.status == TokenStatus::Deactivated;
-        Self {
-            step_up: None,
-            expired: !gone && record.expiry.is_past(today),
-            token: record.token,
-            expiry: record.expiry,
-            reference: record.reference,
-            par: record.par,
-            requestor: record.requestor,
-            assurance: record.assurance,
-            location: record.location,
-            last4: record.last4,
-            lifecycle: record.lifecycle,
-            issued_at: record.issued_at,
-            changed_at: record.changed_at,
         }
     }
 }

@@ -43,6 +43,7 @@ mod slot;
 mod sourced;
 mod step_up;
 mod table;
+mod token_view;
 #[allow(clippy::module_inception, reason = "the state machine is what the module is named after")]
 mod tsp;
 mod velocity;
@@ -57,7 +58,7 @@ pub use cards::MappingView;
 pub use checkpoint::TspFold;
 pub use command::{
     Action, Answer, Asker, CallId, CardNews, CardRequest, Command, ControlRequest, MoveRequest, ParQuery,
-    ProvisionRequest, RegistryChange, RegistryRequest, StepUpView, TokenView, Told, UpdateRequest,
+    ProvisionRequest, RegistryChange, RegistryRequest, Told, UpdateRequest,
 };
 pub use config::{ConfigFault, CryptogramChoice, PanRange, TokenRange, TspConfig, TspLimits};
 pub use consent::{Consent, ConsentId, ConsentRequest, ConsentView};
@@ -91,6 +92,7 @@ pub use step_up::{
     CodeDelivering, CodeDelivery, CodeRequest, CodeSubmission, NoCodes, SentCode, StepUp, StepUpCode,
     StepUpLimits,
 };
+pub use token_view::{StepUpView, TokenView};
 pub use tsp::Tsp;
 pub use velocity::{VelocityRule, VelocityWindow};
 pub use verify::TokenKeys;

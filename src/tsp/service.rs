@@ -12,8 +12,8 @@ use crate::vocab::{Pan, Par, TokenReferenceId, TokenRequestorId};
 use super::approval::{IssuerApproval, NoIssuers};
 use super::cards::MappingView;
 use super::command::{
-    Answer, CardRequest, ControlRequest, MoveRequest, ParQuery, ProvisionRequest, RegistryRequest, TokenView,
-    Told, UpdateRequest,
+    Answer, CardRequest, ControlRequest, MoveRequest, ParQuery, ProvisionRequest, RegistryRequest, Told,
+    UpdateRequest,
 };
 use super::consent::{ConsentRequest, ConsentView};
 use super::disclosure::{DisclosureRequest, DisclosureView};
@@ -27,6 +27,7 @@ use super::registry::Registration;
 use super::remote::{CryptogramRequest, CryptogramView};
 use super::sourced::SourcedRequest;
 use super::step_up::{CodeDelivering, CodeRequest, CodeSubmission, NoCodes};
+use super::token_view::TokenView;
 use super::tsp::Tsp;
 use super::verify::TokenKeys;
 use super::wrapped::WrappedKey;

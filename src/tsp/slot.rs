@@ -79,7 +79,7 @@ pub(super) fn payment_words(from: &VaultRecord, domain: u32) -> (u32, [u64; 15])
     let assurance = from.assurance.digits();
     let assurance = assurance.iter().fold(0, |sum: u8, digit| sum * 10 + (digit - b'0'));
     let limited = from.keys.as_ref().is_some_and(|keys| keys.limited.is_some());
-    let has = NARROWED * u8::from(from.own.is_some()) | LIMITED * u8::from(limited);
+    let has = (NARROWED * u8::from(from.own.is_some())) | (LIMITED * u8::from(limited));
     let marks = [from.lifecycle.suspenders.bits(), assurance, from.location.code(), has];
     let [n0, n1, n2, n3, n4, n5, n6, n7, tail @ ..] = *from.sealed.nonce();
     let nonce = u64::from_le_bytes([n0, n1, n2, n3, n4, n5, n6, n7]);

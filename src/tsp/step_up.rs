@@ -12,11 +12,12 @@ use crate::vocab::{
 };
 use zeroize::Zeroize;
 
-use super::command::{Action, Asker, CallId, StepUpView};
+use super::command::{Action, Asker, CallId};
 use super::error::ProvisioningRefusal;
 use super::event::{Actor, Cause, Change, PartyName, Principal, Reason, RequestId, TokenEvent};
 use super::lifecycle::{Move, Moved, TokenStatus};
 use super::record::VaultRecord;
+use super::token_view::StepUpView;
 use super::tsp::{Decision, Tsp};
 
 /// How long codes are good, how many there are, and how often one may be wrong.

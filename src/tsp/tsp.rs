@@ -17,7 +17,7 @@ use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{Token, TokenReferenceId, TokenRequestorId, YearMonth};
 
 use super::cards::Cards;
-use super::command::{Action, Answer, CallId, Command, TokenView, Told};
+use super::command::{Action, Answer, CallId, Command, Told};
 use super::config::{TspConfig, TspLimits};
 use super::consent::Consents;
 use super::counters::Counters;
@@ -34,6 +34,7 @@ use super::registry::Requestors;
 use super::remembered::{Recalled, Remembered};
 use super::step_up::{CodeDelivery, StepUp};
 use super::table::{TableFault, TableWriter};
+use super::token_view::TokenView;
 use super::velocity::Velocity;
 use super::verify::TokenKeys;
 
