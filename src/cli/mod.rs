@@ -120,8 +120,7 @@ pub fn run() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // Nobody is left to tell when standard error is closed.
-            let _ = writeln!(io::stderr(), "{failure}");
+            log::complain(&failure);
             ExitCode::FAILURE
         }
     }

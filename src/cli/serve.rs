@@ -10,6 +10,7 @@ use super::{Failure, say};
 use crate::app::{App, Progress, RunningApp};
 use crate::config::Config;
 use crate::stdx::clock::Clock;
+use crate::stdx::lock::Lock as _;
 
 /// Runs the daemon until SIGTERM or SIGINT; then refuses new requests, finishes or reverses what is in flight, and
 /// ends. On SIGHUP it reads its configuration again, and looks at its certificate files.
@@ -24,7 +25,7 @@ pub(super) struct Serve {
 }
 
 pub(super) fn run(arguments: &Serve) -> Result<(), Failure> {
-    super::log::start(arguments.log_json);
+    let log = super::log::start(arguments.log_json)?;
     super::host::harden();
     let mut config = Config::load(&arguments.config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -32,6 +33,7 @@ pub(super) fn run(arguments: &Serve) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::new(format!("no runtime can be started: {error}")))?;
     let mut app = start(&config)?;
+    app.registry.with(|registry| log.register(registry));
     let ended_by_itself = runtime.block_on(until_signal(&mut app, &mut config, &arguments.config))?;
     if ended_by_itself {
         tracing::error!("the switch ended by itself");

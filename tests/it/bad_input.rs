@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::spawn_local;
 
 use crate::daemon::{Daemon, init};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, get};
 use crate::players::{LOOK, PATIENCE, SEED, in_one_thread, issuer, until};
 
 /// Another acquirer, on a listener of its own, that is waited for only briefly.
@@ -41,6 +41,9 @@ frame_timeout = "300ms"
 output_bytes = "4 KiB"
 "#;
 
+/// Bad requests that are sent before their answers are read: these fit into `output_bytes`.
+const BATCH: usize = 20;
+
 /// The daemon, its issuers, and an acquirer that does everything right.
 struct Scene {
     daemon: Daemon,
@@ -51,6 +54,10 @@ struct Scene {
 
 impl Scene {
     async fn set_up(kept: &Path) -> Self {
+        Self::with_daemon(kept, Daemon::start).await
+    }
+
+    async fn with_daemon(kept: &Path, start: fn(&Path) -> Daemon) -> Self {
         let listeners = [
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
@@ -62,7 +69,7 @@ impl Scene {
         let config = Config::load(&path).unwrap();
         let parties = config.issuers.iter().map(|issuer| &issuer.party);
         let issuers = parties.zip(listeners).map(|(party, listener)| issuer(party, listener)).collect();
-        let daemon = tokio::task::spawn_blocking(move || Daemon::start(&path)).await.unwrap();
+        let daemon = tokio::task::spawn_blocking(move || start(&path)).await.unwrap();
         let address = |name: &str| daemon.addresses[name].parse::<SocketAddr>().unwrap();
         let good = good_acquirer(&config);
         spawn_local(good.clone().tick());
@@ -336,6 +343,41 @@ fn a_thousand_connections_get_no_more_places_than_there_are() {
         drop(crowd);
         until_it_lets_in(&scene).await;
         let daemon = scene.daemon;
+        tokio::task::spawn_blocking(move || daemon.stop()).await.unwrap();
+    });
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_nobody_up() {
+    in_one_thread(async {
+        let kept = tempfile::tempdir().unwrap();
+        let scene = Scene::with_daemon(kept.path(), Daemon::start_unread).await;
+        let mut stream = scene.signed_on().await;
+        let purchase = message("0200", &[]);
+        let bad = framed(&purchase[..purchase.len() - 2]).repeat(BATCH);
+        let dropped = async || scene.metrics().await.value("log_lines_dropped_total", &[]);
+        let flood = async {
+            while dropped().await == 0.0 {
+                for _ in 0..50 {
+                    stream.write_all(&bad).await.unwrap();
+                    for _ in 0..BATCH {
+                        let answer = mti_and_code(&read_frame(&mut stream).await);
+                        assert_eq!(answer, ("0210".into(), "30".into()));
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, flood)
+            .await
+            .expect("each is answered, and lines are dropped in the end");
+        for _ in 0..BATCH {
+            assert!(scene.pays().await, "while the log stands still");
+        }
+        let admin = scene.daemon.addresses["admin"].clone();
+        let health = tokio::task::spawn_blocking(move || get(&admin, "/health").0).await.unwrap();
+        assert_eq!(health, 200);
+        let daemon = scene.daemon;
+        drop(stream);
         tokio::task::spawn_blocking(move || daemon.stop()).await.unwrap();
     });
 }

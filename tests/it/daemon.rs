@@ -15,7 +15,7 @@ pub(crate) struct Daemon {
     pub(crate) addresses: BTreeMap<String, String>,
     /// The line that says what was found on disk.
     pub(crate) found: String,
-    log: std::path::PathBuf,
+    log: PathBuf,
 }
 
 /// Makes a directory that a daemon starts from, with issuers at these addresses and everything else on free ports;
@@ -38,6 +38,10 @@ pub(crate) fn init_as(directory: &Path, issuers: [&str; 2], more: &[&str]) -> Pa
     directory.join("tokenswitch.toml")
 }
 
+fn log_beside(config: &Path) -> PathBuf {
+    config.with_file_name("daemon.log")
+}
+
 impl Daemon {
     /// Starts it and waits until it is ready. Its log goes to `daemon.log` beside the configuration.
     pub(crate) fn start(config: &Path) -> Self {
@@ -46,17 +50,24 @@ impl Daemon {
         Self::start_by(command, config)
     }
 
+    /// As `start`, with a log that goes into a pipe that nobody ever reads.
+    pub(crate) fn start_unread(config: &Path) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.env("TOKENSWITCH_LOG", "trace").stderr(Stdio::piped());
+        Self::start_ready(command, config)
+    }
+
     /// As `start`, by a command that runs the program with the arguments that it is given.
     pub(crate) fn start_by(mut command: Command, config: &Path) -> Self {
-        let log = config.with_file_name("daemon.log");
-        let mut child = command
-            .arg("serve")
-            .arg("--config")
-            .arg(config)
-            .stdout(Stdio::piped())
-            .stderr(std::fs::File::options().create(true).append(true).open(&log).unwrap())
-            .spawn()
-            .unwrap();
+        let log = std::fs::File::options().create(true).append(true).open(log_beside(config));
+        command.stderr(log.unwrap());
+        Self::start_ready(command, config)
+    }
+
+    fn start_ready(mut command: Command, config: &Path) -> Self {
+        let log = log_beside(config);
+        command.arg("serve").arg("--config").arg(config).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let mut addresses = BTreeMap::new();
         let mut found = String::new();
         let mut ready = false;

@@ -49,9 +49,7 @@ struct LoadPlan {
 }
 
 pub(super) fn run(arguments: &Demo) -> Result<(), Failure> {
-    if arguments.log {
-        super::log::start(false);
-    }
+    let _log = if arguments.log { Some(super::log::start(false)?) } else { None };
     super::host::raise_file_limit();
     let page = Page::of_standard_output();
     super::simulate::on_one_thread(perform(arguments, &page))?
