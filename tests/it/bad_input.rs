@@ -43,6 +43,8 @@ output_bytes = "4 KiB"
 
 /// Bad requests that are sent before their answers are read: these fit into `output_bytes`.
 const BATCH: usize = 20;
+/// Rounds of a thousand lines: some times as many as fill what waits for a reader of the log.
+const ROUNDS: usize = 200;
 
 /// The daemon, its issuers, and an acquirer that does everything right.
 struct Scene {
@@ -356,20 +358,20 @@ fn a_log_that_nobody_reads_holds_nobody_up() {
         let purchase = message("0200", &[]);
         let bad = framed(&purchase[..purchase.len() - 2]).repeat(BATCH);
         let dropped = async || scene.metrics().await.value("log_lines_dropped_total", &[]);
-        let flood = async {
-            while dropped().await == 0.0 {
-                for _ in 0..50 {
+        let mut rounds = 0..ROUNDS;
+        while dropped().await == 0.0 {
+            assert!(rounds.next().is_some(), "no line is dropped");
+            let round = async {
+                for _ in 0..1_000 / BATCH {
                     stream.write_all(&bad).await.unwrap();
                     for _ in 0..BATCH {
                         let answer = mti_and_code(&read_frame(&mut stream).await);
                         assert_eq!(answer, ("0210".into(), "30".into()));
                     }
                 }
-            }
-        };
-        tokio::time::timeout(PATIENCE, flood)
-            .await
-            .expect("each is answered, and lines are dropped in the end");
+            };
+            tokio::time::timeout(PATIENCE, round).await.expect("each bad request is answered");
+        }
         for _ in 0..BATCH {
             assert!(scene.pays().await, "while the log stands still");
         }
