@@ -10,7 +10,7 @@ use tokenswitch::journal::{JournalConfig, MemoryDisk};
 use tokenswitch::link::{CloseReason, ConnectionId, Inbox, LinkCommand, LinkEvent, Outbox};
 use tokenswitch::sim::TestCard;
 use tokenswitch::stdx::clock::{Moment, Now, Wall};
-use tokenswitch::switch::{Decision, Exception, Limits, OperatorAct, SwitchConfig};
+use tokenswitch::switch::{Decision, Exception, Limits, OperatorAct, Reload, SwitchConfig};
 use tokenswitch::tsp::{
     Answer, Asker, CallId, Command, Move, MoveRequest, ProvisionRequest, RequestId, TokenView,
 };
@@ -18,8 +18,8 @@ use tokenswitch::vocab::{ChipPayment, InstitutionId, LinkId, Mti, Refusal, SentA
 
 use crate::house::{Crash, House};
 use crate::setting::{
-    ACQUIRERS, ISSUERS, START, card_key, cards, dialect_of, framing_of, is_issuer, requestor_id,
-    switch_config,
+    ACQUIRERS, ISSUERS, START, card_key, cards, dialect_of, framing_of, is_issuer, pool_of, requestor_id,
+    switch_config, wire_of,
 };
 
 /// Two signed-on connections of the first acquirer, then one of the second.
@@ -276,6 +276,17 @@ impl Desk {
             self.now = Now { moment: self.now.moment.plus(step), wall: self.now.wall.plus(step) };
             self.tick();
         }
+    }
+
+    /// The switch goes on under another configuration, with the same links.
+    pub(crate) fn reload(&mut self, change: impl FnOnce(&mut SwitchConfig)) {
+        change(&mut self.config);
+        let config = self.config.clone();
+        let acquirers = ACQUIRERS.map(|link| (link, wire_of(link))).into();
+        let issuers = ISSUERS.map(|link| (link, wire_of(link), pool_of(link))).into();
+        let reload = Reload { config, acquirers, issuers, card_keys: vec![], changed: vec![] };
+        self.house.node.reload(reload, &mut self.outbox);
+        self.settle();
     }
 
     /// The clock on the wall is set back.

@@ -1,5 +1,7 @@
 //! What the configuration of a link decides, key by key, and what a daemon that drains still does.
 
+use std::time::Duration;
+
 use tokenswitch::codec::{DataElement, Message};
 use tokenswitch::journal::JournalConfig;
 use tokenswitch::link::ConnectionId;
@@ -117,6 +119,23 @@ fn what_is_durable_too_late_is_not_forwarded() {
     assert_eq!(desk.refused(Refusal::NotDurableInTime), 1);
     assert!(desk.sent_to_issuers().is_empty());
     assert!(desk.house.node.core().stored().is_empty(), "nothing to reverse");
+}
+
+#[test]
+fn a_time_out_that_was_shortened_holds_for_what_comes_after() {
+    const SHORT: Duration = Duration::from_secs(1);
+    let mut desk = Desk::open();
+    desk.send(FIRST, &desk.purchase(1));
+    desk.reload(|config| config.issuers.values_mut().for_each(|issuer| issuer.timeout = SHORT));
+    desk.send(FIRST, &desk.purchase(2));
+    assert_eq!(desk.sent_to_issuers().len(), 2);
+    desk.pass(SHORT);
+    let answer = desk.answer();
+    assert_eq!([11, 39].map(|element| get(&answer, element)), ["000002", "91"]);
+    desk.pass(ISSUER_TIMEOUT - SHORT);
+    let answer = desk.answer();
+    assert_eq!([11, 39].map(|element| get(&answer, element)), ["000001", "91"]);
+    assert_eq!(desk.refused(Refusal::IssuerTimedOut), 2);
 }
 
 #[test]

@@ -442,6 +442,27 @@ fn a_history_that_says_nothing_refuses_payments_and_loses_nothing() {
 }
 
 #[test]
+fn what_waited_for_the_history_times_out_from_its_receipt() {
+    const WAITED: Duration = Duration::from_secs(1);
+    let mut desk = forgetful();
+    let purchase = desk.purchase(1);
+    asked(&mut desk, &purchase, "00");
+    forget(&mut desk, 10);
+    desk.house.history.answers(Remembering::Silent);
+    let asks = refund(&mut desk, &purchase, 2, 100);
+    desk.send(FIRST, &asks);
+    desk.pass(WAITED);
+    desk.send(FIRST, &desk.purchase(3));
+    desk.house.history.answers(Remembering::AtOnce);
+    desk.settle();
+    assert_eq!(desk.sent_to_issuers().len(), 2);
+    desk.pass(ISSUER_TIMEOUT - WAITED);
+    assert_eq!(get(&desk.answer(), 11), "000002");
+    desk.pass(WAITED);
+    assert_eq!(get(&desk.answer(), 11), "000003");
+}
+
+#[test]
 fn look_ups_that_wait_have_a_limit() {
     let mut desk = bounded(Limits { answered: 2, look_ups: 1, ..LIMITS });
     let purchase = desk.purchase(1);

@@ -1,13 +1,48 @@
 //! What happens because time passes: issuers that stay silent, answers that nobody collects, the next window.
 
+use std::collections::{BTreeSet, VecDeque};
+
 use crate::journal::TransactionEntry;
-use crate::stdx::clock::Now;
+use crate::stdx::clock::{Moment, Now};
 use crate::stdx::sabotage::sabotaged;
-use crate::vocab::{Outcome, Refusal, ReversalReason, TransactionId};
+use crate::vocab::{LinkId, Outcome, Refusal, ReversalReason, TransactionId};
 
 use super::super::event::Action;
 use super::super::transaction::{Conclusion, TransactionState};
 use super::{Outstanding, SwitchCore, Then};
+
+/// When one issuer's requests run out. Nearly all come in the order of their deadlines, and a queue is enough for them;
+/// a request under a time-out that was shortened since, or that waited for the history, stands apart.
+#[derive(Debug, Default)]
+pub(super) struct Deadlines {
+    in_order: VecDeque<(Moment, TransactionId)>,
+    /// Those that run out before the last in the queue.
+    earlier: BTreeSet<(Moment, TransactionId)>,
+}
+
+impl Deadlines {
+    pub(super) fn push(&mut self, at: Moment, id: TransactionId) {
+        if self.in_order.back().is_none_or(|(last, _)| *last <= at) {
+            self.in_order.push_back((at, id));
+        } else {
+            self.earlier.insert((at, id));
+        }
+    }
+
+    /// The one that runs out first.
+    pub(super) fn first(&self) -> Option<(Moment, TransactionId)> {
+        self.in_order.front().into_iter().chain(self.earlier.first()).min().copied()
+    }
+
+    fn pop_first(&mut self) {
+        let first = self.first();
+        if self.in_order.front().copied() == first {
+            self.in_order.pop_front();
+        } else {
+            self.earlier.pop_first();
+        }
+    }
+}
 
 impl SwitchCore {
     /// Does everything that is due.
@@ -31,15 +66,15 @@ impl SwitchCore {
         }
     }
 
-    fn next_expired(&mut self, issuer: crate::vocab::LinkId, now: Now) -> Option<TransactionId> {
-        let ring = self.deadlines.get_mut(&issuer)?;
+    fn next_expired(&mut self, issuer: LinkId, now: Now) -> Option<TransactionId> {
+        let deadlines = self.deadlines.get_mut(&issuer)?;
         loop {
-            let (at, id) = *ring.front()?;
+            let (at, id) = deadlines.first()?;
             let waits = self.in_flight.get(&id).is_some_and(|t| t.state <= TransactionState::Forwarded);
             if waits && at > now.moment {
                 return None;
             }
-            ring.pop_front();
+            deadlines.pop_first();
             if waits {
                 return Some(id);
             }

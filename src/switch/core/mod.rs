@@ -49,6 +49,7 @@ use crate::stdx::clock::{Moment, Now};
 use crate::stdx::maps::Map;
 use crate::vocab::{LinkId, SettlementWindow, Stan, TransactionId};
 
+use self::deadline::Deadlines;
 use self::enquiry::PendingEnquiry;
 use super::answered::{Answered, AnsweredTable, OriginalKey, RequestIndex};
 use super::config::{AcquirerConfig, IssuerConfig, SwitchConfig};
@@ -85,8 +86,8 @@ pub struct SwitchCore {
     stood_in: Map<LinkId, StoodIn>,
     /// Questions to issuers about tokens for their cards.
     enquiries: Map<TransactionId, PendingEnquiry>,
-    /// When each issuer's requests run out, in order of receipt.
-    deadlines: Map<LinkId, VecDeque<(Moment, TransactionId)>>,
+    /// When each issuer's requests run out.
+    deadlines: Map<LinkId, Deadlines>,
     /// What to do once an entry is durable, in order of appending.
     waiting: VecDeque<(Ticket, Then)>,
     /// Approvals that could not be given, until a repeat collects them or the grace is over.
@@ -352,7 +353,7 @@ impl SwitchCore {
     /// The next moment at which `Tick` has something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
-        let timeouts = self.deadlines.values().filter_map(|ring| ring.front().map(|(at, _)| *at));
+        let timeouts = self.deadlines.values().filter_map(|deadlines| deadlines.first().map(|(at, _)| at));
         let grace = self.undelivered.front().map(|(at, _)| *at);
         let look_ups = self.look_ups_end.front().map(|(at, _)| *at);
         let others = [grace, look_ups, self.enquiry_deadline(), self.stored.next_due()];

@@ -237,7 +237,7 @@ impl SwitchCore {
             return Err(Refusal::Overloaded);
         }
         self.outstanding.insert((issuer, stan), Outstanding::Payment(id));
-        self.deadlines.entry(issuer).or_default().push_back((deadline, id));
+        self.deadlines.entry(issuer).or_default().push(deadline, id);
         Ok(Routed {
             card: found.card,
             mark: found.mark,
