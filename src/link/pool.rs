@@ -194,6 +194,13 @@ impl Pool {
         }
     }
 
+    /// A request's answer is no longer waited for, and nothing was learned about the connection.
+    pub fn let_go(&mut self, connection: ConnectionId) {
+        if let Some(member) = self.member(connection) {
+            member.in_flight = member.in_flight.saturating_sub(1);
+        }
+    }
+
     /// A request on the connection is over without an answer.
     pub fn silent(&mut self, connection: ConnectionId, now: Moment, entropy: &mut Entropy) {
         let config = self.config;
@@ -436,6 +443,8 @@ mod tests {
         let rest = pool.deadline().unwrap().since(now);
         assert!((1..=2).contains(&rest.as_secs()), "{rest:?}");
 
+        pool.let_go(bad);
+        assert_eq!(pool.deadline(), Some(now.plus(rest)), "what nobody waits for says nothing about it");
         pool.answered(bad);
         assert_eq!(pool.deadline(), None, "a late answer shows that it works");
         assert!((0..2).filter_map(|_| pool.pick()).any(|picked| picked == bad));
@@ -498,10 +507,10 @@ mod tests {
                     3 if standing.iter().any(|member| member.2 > 0) => {
                         let member = standing.iter_mut().find(|member| member.2 > 0).unwrap();
                         member.2 -= 1;
-                        if rng.bool() {
-                            pool.answered(member.0);
-                        } else {
-                            pool.silent(member.0, now, &mut entropy);
+                        match rng.u8(0..5) {
+                            0 | 1 => pool.answered(member.0),
+                            2 | 3 => pool.silent(member.0, now, &mut entropy),
+                            _ => pool.let_go(member.0),
                         }
                     }
                     _ => {

@@ -77,6 +77,10 @@ pub enum Action {
     Answer(Box<Answer>),
     /// The issuer left the request unanswered: its connection may be dead.
     Silent { transaction: TransactionId },
+    /// The issuer answered a stored message, which must be sent again nevertheless.
+    Heard { transaction: TransactionId },
+    /// Nobody waits for the issuer's answer any longer, and nothing was learned about its connection.
+    LetGo { transaction: TransactionId },
     /// Ask an issuer whether its card may have a token; `NotSent` when no connection takes it.
     Enquire { transaction: TransactionId, leg: IssuerLeg },
     /// An enquiry is over, with the issuer's answer or without one.

@@ -47,6 +47,8 @@ pub(crate) struct Desk {
     pub(crate) reachable: bool,
     /// Whether sockets take output at once.
     pub(crate) takes: bool,
+    /// Whether issuers answer network messages.
+    pub(crate) echoes: bool,
     pub(crate) card: TestCard,
     pub(crate) token: TokenView,
     /// The card behind the token.
@@ -111,6 +113,7 @@ impl Desk {
             syncs: true,
             reachable: true,
             takes: true,
+            echoes: true,
             card,
             token,
             behind,
@@ -221,7 +224,9 @@ impl Desk {
         }
         if message.has(DataElement::NETWORK_CODE) {
             if !message.mti().is_answer() {
-                self.push(connection, &answer_to(&message, "00"));
+                if self.echoes || !is_issuer(link) {
+                    self.push(connection, &answer_to(&message, "00"));
+                }
                 self.network.push((connection, message));
             }
             return;

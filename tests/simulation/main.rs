@@ -20,6 +20,7 @@ mod originals;
 mod sabotage;
 mod scenarios;
 mod setting;
+mod silence;
 mod stand_in;
 mod taps;
 mod trouble;

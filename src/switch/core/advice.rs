@@ -128,6 +128,7 @@ impl SwitchCore {
     /// Everything that waits for its moment, or waited in vain for its acknowledgement.
     pub(super) fn retry_stored(&mut self, now: Now, actions: &mut Vec<Action>) {
         for id in self.stored.overdue(now.moment) {
+            actions.push(Action::LetGo { transaction: id });
             self.stored.again(id, now);
         }
         for issuer in self.stored.issuers() {
@@ -167,6 +168,7 @@ impl SwitchCore {
             }
             Acknowledgement::Parked => self.park(id, answer.code, now, actions),
             Acknowledgement::Again => {
+                actions.push(Action::Heard { transaction: id });
                 self.stored.answered(id, answer.code, is_unknown(answer).then_some(now.moment));
                 self.stored.again(id, now);
             }

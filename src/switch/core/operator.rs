@@ -105,6 +105,7 @@ impl SwitchCore {
                 self.stored.get(stored).map(|item| item.entry.issuer.link)
             }
             Decision::Close => self.stored.close(stored, now.moment).map(|item| {
+                actions.push(Action::LetGo { transaction: stored });
                 let leg = item.entry.issuer;
                 self.outstanding.remove(&(leg.link, leg.stan));
                 self.give_number_back(leg.link, leg.stan, now.moment);

@@ -106,11 +106,9 @@ impl Node {
         if !self.write(connection, wire, &header, message, out) {
             return None;
         }
-        let pool = &mut self.issuers.get_mut(&issuer)?.pool;
-        pool.taken(connection);
-        if let Some(before) = self.sent.insert(id, Sent { link: issuer, connection, start }) {
-            pool.answered(before.connection);
-        }
+        self.issuer_let_go(id);
+        self.sent.insert(id, Sent { link: issuer, connection, start });
+        self.issuers.get_mut(&issuer)?.pool.taken(connection);
         Some(())
     }
 
@@ -203,7 +201,15 @@ impl Node {
         }
     }
 
-    /// The request is over without an answer: its connection may be dead.
+    /// Its answer is no longer waited for: its connection has room again, and is as good or bad as it was.
+    pub(super) fn issuer_let_go(&mut self, id: TransactionId) {
+        let Some(sent) = self.sent.remove(&id) else { return };
+        if let Some(issuer) = self.issuers.get_mut(&sent.link) {
+            issuer.pool.let_go(sent.connection);
+        }
+    }
+
+    /// It was left without an answer: its connection may be dead.
     pub(super) fn issuer_silent(&mut self, id: TransactionId, now: Now) {
         let Some(sent) = self.sent.remove(&id) else { return };
         if let Some(issuer) = self.issuers.get_mut(&sent.link) {

@@ -457,6 +457,8 @@ impl Node {
             Action::Deliver(delivery) => self.deliver(&delivery, out),
             Action::Answer(answer) => self.answer(&answer, out),
             Action::Silent { transaction } => self.issuer_silent(transaction, now),
+            Action::Heard { transaction } => self.issuer_done(transaction),
+            Action::LetGo { transaction } => self.issuer_let_go(transaction),
             Action::Enquire { transaction, leg } => self.send_enquiry(transaction, leg, out),
             Action::Enquired { transaction, answer } => self.enquired(transaction, answer.as_deref(), now),
             Action::Forget { transaction } => {

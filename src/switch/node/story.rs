@@ -55,6 +55,8 @@ pub(super) fn tell(action: &Action) {
         }
         Action::ReleaseCounter { .. }
         | Action::AppendAct { .. }
+        | Action::Heard { .. }
+        | Action::LetGo { .. }
         | Action::Operated { .. }
         | Action::CutOver(_)
         | Action::CloseWindow(_)
