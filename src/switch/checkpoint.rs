@@ -14,6 +14,7 @@ use crate::vocab::{
 };
 
 use super::config::Limits;
+use super::numbers::LastNumbers;
 use super::unfinished::{Answers, Milestone, Unfinished};
 
 /// The only part: a kind, then an id, big end first; and one record of numbers.
@@ -27,7 +28,7 @@ const TOMBSTONE: u8 = 4;
 const STOOD_IN: u8 = 5;
 const KEY_EVENT: u8 = 6;
 /// Of the numbers.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// A kind and an id.
 type Name = (u8, u64);
@@ -165,7 +166,9 @@ impl Unfinished {
 
     fn numbers(&self) -> Vec<u8> {
         let mut out = vec![VERSION, self.last_transaction, self.ever_parked, self.day, self.answers.count];
-        put_all(&mut out, &self.last_number, |(link, stan)| [u64::from(link.0), u64::from(stan.get())]);
+        put_all(&mut out, &self.last_numbers, |(link, last)| {
+            [u64::from(link.0), u64::from(last.any.get()), last.ours.map_or(0, |stan| u64::from(stan.get()))]
+        });
         put_all(&mut out, &self.reversed, |(original, reversal)| [original.0, reversal.0]);
         put_all(&mut out, &self.windows, |window| {
             let SettlementWindow { date: BusinessDate { year, month, day }, sequence } = *window;
@@ -190,8 +193,10 @@ impl Unfinished {
         let count = from.next()?;
         let link = |number: u64| u16::try_from(number).ok().map(LinkId);
         let answered = |[name, sent_at]: [u64; 2]| Some((link(name)?, SentAt(sent_at)));
-        self.last_number =
-            take_all(&mut from, |[name, stan]| Some((link(name)?, Stan::new(u32::try_from(stan).ok()?)?)))?;
+        let stan = |number: u64| u32::try_from(number).ok().and_then(Stan::new);
+        self.last_numbers = take_all(&mut from, |[name, any, ours]| {
+            Some((link(name)?, LastNumbers { any: stan(any)?, ours: stan(ours) }))
+        })?;
         self.reversed =
             take_all(&mut from, |[original, by]| Some((TransactionId(original), TransactionId(by))))?;
         self.windows = take_all(&mut from, |[year, month, day, sequence]| {

@@ -6,6 +6,15 @@ use std::time::Duration;
 use crate::stdx::clock::Moment;
 use crate::vocab::Stan;
 
+/// The last numbers on an issuer link that the journal knows of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LastNumbers {
+    /// Of any message.
+    pub any: Stan,
+    /// Of a message that this switch made itself: no acquirer's, where those pass.
+    pub ours: Option<Stan>,
+}
+
 /// DE 11 for one issuer link. A number that is given back is not given out again before `rest` has passed: an
 /// answer that comes late must not find somebody else's request under its number.
 #[derive(Debug)]

@@ -129,7 +129,7 @@ impl<'a> Recovery<'a> {
             to_deliver: unfinished.stored.len(),
             answered: core.answered(),
         };
-        core.continue_after(TransactionId(unfinished.last_transaction), &unfinished.last_number);
+        core.continue_after(TransactionId(unfinished.last_transaction), &unfinished.last_numbers);
         core.recall_parked(unfinished.ever_parked);
         unfinished.windows.iter().for_each(|window| core.recall_window(*window));
         unfinished.tombstones.values().for_each(|(_, tombstone)| core.recall_tombstone(tombstone));

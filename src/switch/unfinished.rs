@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::crypto::KeyDescription;
 use crate::journal::{
-    Body, DeliveredEntry, DeliveryEnd, Entry, EntryNumber, KeyEvent, OutcomeEntry, RequestEntry, StoredEntry,
-    TombstoneEntry, TransactionEntry,
+    Body, DeliveredEntry, DeliveryEnd, Entry, EntryNumber, IssuerLeg, KeyEvent, OutcomeEntry, RequestEntry,
+    StoredEntry, StoredKind, TombstoneEntry, TransactionEntry,
 };
 use crate::stdx::clock::Wall;
 use crate::stdx::sabotage::sabotaged;
-use crate::vocab::{LinkId, ResponseCode, SentAt, SettlementWindow, Stan, TransactionId};
+use crate::vocab::{LinkId, ResponseCode, SentAt, SettlementWindow, TransactionId};
 
 use super::config::Limits;
+use super::numbers::LastNumbers;
 use super::operator::{Decision, OperatorAct};
 use super::recovery::RecoveryError;
 
@@ -40,7 +41,7 @@ pub struct Unfinished {
     pub(super) stood_in: BTreeMap<LinkId, BTreeMap<EntryNumber, (Wall, StoredEntry)>>,
     /// Which keys came into use.
     pub(super) keys: BTreeMap<EntryNumber, (Wall, KeyEvent)>,
-    pub(super) last_number: BTreeMap<LinkId, Stan>,
+    pub(super) last_numbers: BTreeMap<LinkId, LastNumbers>,
     pub(super) last_transaction: u64,
     /// Messages that were ever parked.
     pub(super) ever_parked: u64,
@@ -90,7 +91,7 @@ impl Unfinished {
             tombstones: BTreeMap::new(),
             stood_in: BTreeMap::new(),
             keys: BTreeMap::new(),
-            last_number: BTreeMap::new(),
+            last_numbers: BTreeMap::new(),
             last_transaction: 0,
             ever_parked: 0,
             day: 0,
@@ -148,7 +149,7 @@ impl Unfinished {
         let at = entry.wall_time;
         match transaction {
             TransactionEntry::Request(request) => {
-                self.seen(request.transaction, request.issuer.link, request.issuer.stan);
+                self.seen(request.transaction, &request.issuer, false);
                 self.begin(request.window);
                 self.open.insert(request.transaction, (entry.number, at, request.clone()));
             }
@@ -164,7 +165,7 @@ impl Unfinished {
             }
             TransactionEntry::Late(_) => {}
             TransactionEntry::Enquiry(enquiry) => {
-                self.seen(enquiry.transaction, enquiry.issuer.link, enquiry.issuer.stan);
+                self.seen(enquiry.transaction, &enquiry.issuer, true);
             }
         }
         None
@@ -172,7 +173,7 @@ impl Unfinished {
 
     fn outcome(&mut self, outcome: &OutcomeEntry, entry: &Entry) -> Option<Ended> {
         for owed in outcome.reversal.iter().chain(&outcome.advice) {
-            self.seen(owed.transaction, owed.issuer.link, owed.issuer.stan);
+            self.seen(owed.transaction, &owed.issuer, true);
             self.stored.insert(owed.transaction, (owed.clone(), entry.wall_time));
         }
         let (_, _, request) = self.open.remove(&outcome.transaction)?;
@@ -190,7 +191,7 @@ impl Unfinished {
 
     fn stored(&mut self, stored: &StoredEntry, entry: &Entry) {
         self.begin(stored.window);
-        self.seen(stored.transaction, stored.issuer.link, stored.issuer.stan);
+        self.seen(stored.transaction, &stored.issuer, stored.kind != StoredKind::Advice);
         let original = stored.original.filter(|_| stored.takes_all_back());
         if let Some(original) = original.filter(|original| self.open.contains_key(original)) {
             self.reversed.insert(original, stored.transaction);
@@ -238,9 +239,12 @@ impl Unfinished {
         }
     }
 
-    fn seen(&mut self, id: TransactionId, link: LinkId, stan: Stan) {
+    /// `ours`: its number is this switch's, whatever passes.
+    fn seen(&mut self, id: TransactionId, leg: &IssuerLeg, ours: bool) {
         self.last_transaction = self.last_transaction.max(id.0);
-        self.last_number.insert(link, stan);
+        let before = self.last_numbers.get(&leg.link).and_then(|last| last.ours);
+        let ours = if ours { Some(leg.stan) } else { before };
+        self.last_numbers.insert(leg.link, LastNumbers { any: leg.stan, ours });
     }
 
     fn answered(&mut self, link: LinkId, sent_at: SentAt, entry: &Entry) {

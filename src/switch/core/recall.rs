@@ -6,11 +6,12 @@ use std::sync::Arc;
 use crate::journal::{RequestEntry, StoredEntry, TombstoneEntry};
 use crate::stdx::clock::{Now, Wall};
 use crate::stdx::sabotage::sabotaged;
-use crate::vocab::{Amount, LinkId, Outcome, ResponseCode, ReversalReason, SentAt, Stan, TransactionId};
+use crate::vocab::{Amount, LinkId, Outcome, ResponseCode, ReversalReason, SentAt, TransactionId};
 
 use super::super::answered::{Answered, OriginalKey};
+use super::super::config::Identifiers;
 use super::super::event::{Action, CardMark};
-use super::super::numbers::Numbers;
+use super::super::numbers::{LastNumbers, Numbers};
 use super::super::recovery::{self, NOBODY, WITHHELD, payment};
 use super::super::request::Compared;
 use super::super::transaction::{Conclusion, Routed, Transaction, TransactionState};
@@ -64,12 +65,18 @@ impl SwitchCore {
         self.tombstones.insert(key, crate::stdx::clock::Moment::default().plus(rest));
     }
 
-    /// Numbers go on where the journal ends.
-    pub(in super::super) fn continue_after(&mut self, last: TransactionId, numbers: &BTreeMap<LinkId, Stan>) {
+    /// Numbers go on where the journal ends. Where acquirers' identifiers pass, most of those in it are theirs.
+    pub(in super::super) fn continue_after(
+        &mut self,
+        last: TransactionId,
+        numbers: &BTreeMap<LinkId, LastNumbers>,
+    ) {
         self.next_transaction = last.0 + 1;
         let rest = self.config.longest_timeout().saturating_mul(2);
-        for (link, stan) in numbers {
-            self.numbers.insert(*link, Numbers::after(Some(*stan), rest));
+        for (link, last) in numbers {
+            let passes = self.issuer(*link).is_some_and(|issuer| issuer.identifiers == Identifiers::Pass);
+            let last = if passes { last.ours } else { Some(last.any) };
+            self.numbers.insert(*link, Numbers::after(last, rest));
         }
     }
 
