@@ -174,11 +174,12 @@ macro_rules! small_numbers {
 
 small_numbers!(u16, u32);
 
+/// A time before 1970 counts as its first moment: nothing here is as old.
 impl Member for Wall {
     fn read(json: Json) -> Result<Self, Problem> {
-        let fault = || Problem::wrong("must be a time as RFC 3339 writes it");
-        let time: jiff::Timestamp = json.text()?.parse().map_err(|_| fault())?;
-        u64::try_from(time.as_millisecond()).map(Self).map_err(|_| fault())
+        let fault = |_| Problem::wrong("must be a time as RFC 3339 writes it");
+        let time: jiff::Timestamp = json.text()?.parse().map_err(fault)?;
+        Ok(Self(u64::try_from(time.as_millisecond()).unwrap_or_default()))
     }
 
     fn schema() -> RefOr<Schema> {
@@ -322,4 +323,24 @@ pub(in crate::api) fn digits(digits: &[u8]) -> String {
 pub(in crate::api) fn time(wall: Wall) -> Option<String> {
     let milliseconds = i64::try_from(wall.0).ok()?;
     jiff::Timestamp::from_millisecond(milliseconds).ok().map(|time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_any_year_are_read_and_nothing_else() {
+        for (text, millis) in [
+            ("2026-11-23T03:30:00Z", Some(1_795_404_600_000)),
+            ("2026-11-23T03:30:00.5+01:00", Some(1_795_401_000_500)),
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("0009-03-27T13:44:36.69Z", Some(0)),
+            ("2026-11-23", None),
+            ("yesterday", None),
+        ] {
+            let read = Wall::read(Json::Text(text.to_owned().into()));
+            assert_eq!(read.ok().map(|wall| wall.0), millis, "{text}");
+        }
+    }
 }
