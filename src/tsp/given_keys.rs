@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use crate::crypto::MessageKey;
 use crate::stdx::clock::{Now, Wall};
-use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{AtcRange, Expiry, Refusal, Token, TokenReferenceId, VerdictResult, YearMonth};
 
 use super::command::{Asker, Told};
@@ -144,9 +143,7 @@ impl LimitedKeys {
 impl GivenKeys {
     /// A token that is not active has no limited-use key that is good, now or later.
     pub(super) fn revoke(&mut self) {
-        if let Some(limited) = self.limited.as_mut()
-            && !sabotaged("limited-keys-outlive-suspension")
-        {
+        if let Some(limited) = self.limited.as_mut() {
             limited.good.clear();
         }
     }
