@@ -69,6 +69,7 @@ fn request(token: &TokenView) -> DetokenizeRequest {
         amount: None,
         chip: None,
         remote: None,
+        initiation: None,
         purpose: Purpose::Purchase,
     }
 }

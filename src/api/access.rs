@@ -1,7 +1,7 @@
 //! Who is calling, in which role, for whom, and under which name for its request. Whoever is not known gets nothing
 //! at all, and whoever is known gets what its role and its grants allow.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use axum::Extension;
 use axum::extract::{FromRequestParts, Request, State};
@@ -10,8 +10,11 @@ use axum::http::{Extensions, HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::tsp::{Actor, Asker, CredentialDigest, Principal, ProvisioningRefusal, RequestId, TokenRequestor};
-use crate::vocab::{Text, TokenRequestorId};
+use crate::stdx::lock::Lock;
+use crate::tsp::{
+    Actor, Asker, CredentialDigest, Principal, ProvisioningRefusal, RequestId, TokenRequestor, TokenService,
+};
+use crate::vocab::{Text, TokenRequestorId, holds_account};
 
 use super::config::{Client, Shown};
 use super::error::Problem;
@@ -28,11 +31,13 @@ pub(super) const REQUESTOR: &str = "X-Token-Requestor-Id";
 #[derive(Debug, Clone)]
 pub(super) struct Peer(pub(super) Arc<[String]>);
 
-/// All clients.
+/// All clients. Clones share them.
 #[derive(Clone)]
 pub(super) struct Access {
-    clients: Arc<[Arc<Client>]>,
+    clients: Arc<Mutex<Clients>>,
 }
+
+type Clients = Arc<[Arc<Client>]>;
 
 /// Who calls, for whom.
 #[derive(Debug, Clone)]
@@ -43,8 +48,17 @@ pub(super) struct Caller {
 }
 
 impl Access {
-    /// A token requestor with a credential is a client that acts for itself alone.
     pub(super) fn new(clients: &[Client], requestors: &[TokenRequestor]) -> Self {
+        Self { clients: Arc::new(Lock::new(Self::all(clients, requestors))) }
+    }
+
+    /// From the next request on these may call, and nobody else.
+    pub(super) fn admit(&self, clients: &[Client], requestors: &[TokenRequestor]) {
+        self.clients.with(|admitted| *admitted = Self::all(clients, requestors));
+    }
+
+    /// A token requestor with a credential is a client that acts for itself alone.
+    fn all(clients: &[Client], requestors: &[TokenRequestor]) -> Clients {
         let own = requestors.iter().filter_map(|requestor| {
             Some(Client {
                 name: requestor.name,
@@ -55,7 +69,7 @@ impl Access {
                 operations: None,
             })
         });
-        Self { clients: clients.iter().cloned().chain(own).map(Arc::new).collect() }
+        clients.iter().cloned().chain(own).map(Arc::new).collect()
     }
 
     fn client(&self, extensions: &Extensions, headers: &HeaderMap) -> Option<Arc<Client>> {
@@ -65,13 +79,18 @@ impl Access {
         }
     }
 
+    fn admitted(&self) -> Clients {
+        self.clients.with(|clients| Arc::clone(clients))
+    }
+
     /// The one client of a certificate. One that names two clients is nobody's.
     fn by_names(&self, names: &[String]) -> Option<Arc<Client>> {
         let is_named = |client: &&Arc<Client>| match &client.shows {
             Shown::Certificate(name) => names.contains(name),
             Shown::Credential(_) => false,
         };
-        let mut found = self.clients.iter().filter(is_named);
+        let clients = self.admitted();
+        let mut found = clients.iter().filter(is_named);
         found.next().filter(|_| found.next().is_none()).cloned()
     }
 
@@ -81,7 +100,7 @@ impl Access {
         let mut credentials = headers.get_all(header::AUTHORIZATION).iter();
         let (Some(credential), None) = (credentials.next(), credentials.next()) else { return None };
         let shown = CredentialDigest::of(credential.as_bytes().strip_prefix(b"Bearer ")?);
-        self.clients.iter().fold(None, |found, client| match &client.shows {
+        self.admitted().iter().fold(None, |found, client| match &client.shows {
             Shown::Credential(kept) if *kept == shown => Some(Arc::clone(client)),
             Shown::Credential(_) | Shown::Certificate(_) => found,
         })
@@ -127,7 +146,29 @@ pub(super) async fn permit(
         return next.run(request).await;
     }
     let detail = "this client may not do this";
-    Problem::new(StatusCode::FORBIDDEN, "operation-not-allowed", detail).into_response()
+    let mut response = Problem::new(StatusCode::FORBIDDEN, "operation-not-allowed", detail).into_response();
+    if operation == Operation::DetokenizeToken {
+        let named =
+            one(request.headers(), REQUEST_ID).ok().flatten().and_then(|name| RequestId::parse(name).ok());
+        let named = named.filter(|id| !holds_account(id.as_str())).or(RequestId::parse(b"unnamed").ok());
+        if let Some(id) = named {
+            response.extensions_mut().insert(Denied(caller.asker(id)));
+        }
+    }
+    response
+}
+
+/// In an answer: this client wanted a card's number, and may not even ask.
+#[derive(Clone)]
+struct Denied(Asker);
+
+/// Has such answers written down before they are given.
+pub(super) async fn noted(State(service): State<TokenService>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    if let Some(Denied(asker)) = response.extensions().get() {
+        service.disclose_denied(*asker).await;
+    }
+    response
 }
 
 fn unknown(extensions: &Extensions) -> Problem {
@@ -208,6 +249,10 @@ impl<S: Sync> FromRequestParts<S> for Named {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let name = one(&parts.headers, REQUEST_ID)?.ok_or_else(|| Problem::missing(REQUEST_ID))?;
-        RequestId::parse(name).map(Self).map_err(|error| Problem::invalid(REQUEST_ID, error.fault))
+        let id = RequestId::parse(name).map_err(|error| Problem::invalid(REQUEST_ID, error.fault))?;
+        if holds_account(id.as_str()) {
+            return Err(Problem::account_number(REQUEST_ID));
+        }
+        Ok(Self(id))
     }
 }

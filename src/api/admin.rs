@@ -45,7 +45,7 @@ impl AdminServer {
     /// # Errors
     /// `Listen`, `Thread`.
     pub fn start(config: &AdminConfig, watched: Watched) -> Result<Self, ApiError> {
-        let connections = Connections::new(config.connections);
+        let connections = Connections::new(config.connections, config.connections);
         {
             let mut registry = watched.registry.lock().unwrap_or_else(PoisonError::into_inner);
             registry.register("admin_connections", "Connections that stand", connections.standing.clone());

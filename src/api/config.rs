@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::grants::{Operation, Role};
+use super::known::Surroundings;
 use super::rates::RateLimits;
 use crate::tsp::CredentialDigest;
 use crate::vocab::{Text, TokenRequestorId};
@@ -24,6 +25,8 @@ pub struct ApiConfig {
     pub listen: SocketAddr,
     /// Connections that may stand at a time; further ones wait to be accepted.
     pub connections: usize,
+    /// How many of them one address may have; of IPv6, one network of 64 bits. Further ones are closed.
+    pub connections_per_address: usize,
     /// The longest body of a request, in bytes.
     pub body_bytes: usize,
     /// From a request's first byte to its answer.
@@ -31,6 +34,7 @@ pub struct ApiConfig {
     /// Who may call, beside the token requestors with credentials of their own.
     pub clients: Vec<Client>,
     pub rates: RateLimits,
+    pub surroundings: Surroundings,
 }
 
 /// Somebody who may call the API. A client is no token requestor: it may act for several.

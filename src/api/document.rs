@@ -11,15 +11,16 @@ use utoipa::openapi::extensions::ExtensionsBuilder;
 use utoipa::openapi::path::{self, ParameterBuilder, ParameterIn};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
-    ComponentsBuilder, ContentBuilder, InfoBuilder, License, ObjectBuilder, OpenApi, OpenApiBuilder, Ref,
-    RefOr, Required, ResponseBuilder, Type,
+    ComponentsBuilder, ContentBuilder, HeaderBuilder, InfoBuilder, License, ObjectBuilder, OpenApi,
+    OpenApiBuilder, Ref, RefOr, Required, ResponseBuilder, ServerBuilder, Type,
 };
 use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
-use super::access::{self, REQUEST_ID};
+use super::access::{self, REQUEST_ID, REQUESTOR};
 use super::error::ProblemBody;
-use super::grants::Operation;
+use super::grants::{Operation, Role};
+use super::known::Known;
 use super::rates::Rates;
 use crate::tsp::TokenService;
 
@@ -28,11 +29,18 @@ use crate::tsp::TokenService;
 pub(super) struct Served {
     pub(super) tokens: TokenService,
     pub(super) rates: Rates,
+    pub(super) known: Known,
 }
 
 impl FromRef<Served> for TokenService {
     fn from_ref(served: &Served) -> Self {
         served.tokens.clone()
+    }
+}
+
+impl FromRef<Served> for Known {
+    fn from_ref(served: &Served) -> Self {
+        served.known.clone()
     }
 }
 
@@ -92,7 +100,8 @@ pub(super) fn text(document: &OpenApi) -> String {
 fn frame() -> OpenApi {
     let about = "Tokens for cards, and their life. An answer with a media type of application/problem+json is a \
         problem (RFC 9457): `code` names it for programs, `field` the member or header at fault, `recoverable` says \
-        whether the same request may succeed later. A request that changes something carries the caller's own name \
+        whether the same request, under the same X-Request-Id, may succeed later, by itself or once somebody has done \
+        something about it; no refusal is remembered but declined-by-issuer, advised-against, code-wrong and proof-failed. A request that changes something carries the caller's own name \
         for it in X-Request-Id; sent again it gets the same answer, also after a crash. No card number and no token \
         ever stands in a URL.";
     let info = InfoBuilder::new()
@@ -102,13 +111,24 @@ fn frame() -> OpenApi {
         .license(Some(License::new("MIT")));
     let bearer =
         Http::builder().scheme(HttpAuthScheme::Bearer).description(Some("On loopback addresses only"));
+    let certificate = SecurityScheme::MutualTls {
+        description: Some(
+            "A subject alternative name of the certificate is the client's; with TLS".to_owned(),
+        ),
+        extensions: None,
+        deprecated: None,
+    };
     let components = ComponentsBuilder::new()
         .schema(ProblemBody::name(), ProblemBody::schema())
+        .security_scheme("certificate", certificate)
         .security_scheme("credential", SecurityScheme::Http(bearer.build()));
+    let one_of = ["credential", "certificate"].map(|name| SecurityRequirement::new(name, [""; 0]));
+    let here = "Where this document is served: over https, or over http on a loopback address";
     OpenApiBuilder::new()
         .info(info.build())
+        .servers(Some([ServerBuilder::new().url("/").description(Some(here)).build()]))
         .components(Some(components.build()))
-        .security(Some([SecurityRequirement::new("credential", Vec::<String>::new())]))
+        .security(Some(one_of))
         .build()
 }
 
@@ -121,14 +141,34 @@ fn complete(described: &mut path::Operation, operation: Operation) {
     let note = ExtensionsBuilder::new().add("x-operation", note).build();
     described.operation_id = Some(operation.name().to_owned());
     described.extensions.get_or_insert_default().merge(note);
+    if operation.roles().contains(&Role::Wallet) {
+        described.parameters.get_or_insert_default().push(acting_for().into());
+    }
+    let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).build();
+    let retry_after = HeaderBuilder::new()
+        .description(Some("With 429: in how many seconds the same request may be sent again"))
+        .schema(Some(seconds))
+        .build();
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(ProblemBody::name()))).build();
     let problem = ResponseBuilder::new()
         .description(
             "A problem: nothing was changed, unless `recoverable` and asked again under the same name",
         )
         .content("application/problem+json", content)
+        .header("Retry-After", retry_after)
         .build();
     described.responses.responses.insert("default".to_owned(), RefOr::T(problem));
+}
+
+fn acting_for() -> path::Parameter {
+    let schema = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[0-9]{11}$"));
+    ParameterBuilder::new()
+        .name(REQUESTOR)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some("Of a wallet that acts for several token requestors, which must say it: for which"))
+        .schema(Some(schema))
+        .build()
 }
 
 fn request_id() -> path::Parameter {

@@ -74,6 +74,12 @@ impl Problem {
         Self::wrong(reason).at(field)
     }
 
+    /// A name that stays in the journal holds a card's number.
+    pub(super) fn account_number(field: &'static str) -> Self {
+        let detail = "holds what looks like an account number, which would stay in the journal";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "account-number-in-words", detail).at(field)
+    }
+
     /// As `invalid`, where the one who reads does not know in which field it stands.
     pub(super) fn wrong(reason: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid-field", reason.to_string())
@@ -121,7 +127,8 @@ pub(super) struct ProblemBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     field: Option<&'a str>,
-    /// Whether the same request may succeed later
+    /// Whether the same request, under the same X-Request-Id, may succeed later, by itself or once somebody has done
+    /// something about it. False: only another request helps, or another configuration
     recoverable: bool,
 }
 
@@ -158,10 +165,13 @@ impl From<ProvisioningRefusal> for Problem {
             R::DetokenizationNotAllowed => (StatusCode::FORBIDDEN, None),
             R::DetokenizationsExhausted => (StatusCode::TOO_MANY_REQUESTS, None),
             R::NotYours => (StatusCode::FORBIDDEN, None),
+            R::ControlsNotYours => (StatusCode::FORBIDDEN, Some("controls")),
+            R::AssuranceNotYours => (StatusCode::FORBIDDEN, Some("assuranceMethod")),
+            R::ParDiffers => (StatusCode::CONFLICT, Some("keepPar")),
             R::CardNotValid | R::CardNotEligible => (StatusCode::UNPROCESSABLE_ENTITY, Some("pan")),
             R::CardExpired => (StatusCode::UNPROCESSABLE_ENTITY, Some("panExpiry")),
             R::AssuranceNotAllowed => (StatusCode::UNPROCESSABLE_ENTITY, Some("assuranceMethod")),
-            R::RequestIdReused => (StatusCode::CONFLICT, Some(super::access::REQUEST_ID)),
+            R::RequestIdReused | R::RepeatTooLate => (StatusCode::CONFLICT, Some(super::access::REQUEST_ID)),
             R::RequestInFlight => (StatusCode::CONFLICT, Some(super::access::REQUEST_ID)),
             R::ControlsNotValid => (StatusCode::UNPROCESSABLE_ENTITY, Some("controls")),
             R::AmountNotValid => (StatusCode::UNPROCESSABLE_ENTITY, Some("amount")),
@@ -169,16 +179,21 @@ impl From<ProvisioningRefusal> for Problem {
                 (StatusCode::CONFLICT, None)
             }
             R::DeviceDiffers => (StatusCode::CONFLICT, Some("key")),
+            R::KeyNotRegistered => (StatusCode::UNPROCESSABLE_ENTITY, Some("key")),
+            R::ToleranceTooLarge => (StatusCode::UNPROCESSABLE_ENTITY, Some("controls.amountTolerance")),
+            R::RequestorNotOurs => (StatusCode::UNPROCESSABLE_ENTITY, Some("tokenRequestorId")),
             R::RequestorFull => (StatusCode::CONFLICT, None),
             R::DomainNotAllowed => (StatusCode::UNPROCESSABLE_ENTITY, Some("controls")),
             R::LocationNotAllowed => (StatusCode::UNPROCESSABLE_ENTITY, Some("tokenLocation")),
             R::TooManyTokensOfCard => (StatusCode::CONFLICT, Some("pan")),
             R::TooManyTokensOnDevice => (StatusCode::CONFLICT, Some("device")),
+            R::AdvisedAgainst => (StatusCode::UNPROCESSABLE_ENTITY, Some("recommendation")),
             R::DeclinedByIssuer => (StatusCode::UNPROCESSABLE_ENTITY, Some("pan")),
             R::NoAnswerFromIssuer => (StatusCode::SERVICE_UNAVAILABLE, None),
             R::NothingToProve | R::ProofInFlight | R::CodesExhausted | R::NoCode | R::ProofFailed => {
                 (StatusCode::CONFLICT, None)
             }
+            R::CardCodesExhausted { .. } => (StatusCode::TOO_MANY_REQUESTS, None),
             R::EncryptionNotValid | R::EncryptionKeyUnknown | R::EncryptionNotOpened => {
                 (StatusCode::UNPROCESSABLE_ENTITY, Some("pan"))
             }
@@ -193,7 +208,10 @@ impl From<ProvisioningRefusal> for Problem {
             detail: refusal.to_string(),
             field: field.map(str::to_owned),
             recoverable: refusal.recoverable(),
-            after: None,
+            after: match refusal {
+                R::CardCodesExhausted { wait } => Some(wait),
+                _ => None,
+            },
         }
     }
 }

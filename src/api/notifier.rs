@@ -3,7 +3,9 @@
 //! slow keeps nobody waiting but itself.
 //!
 //! Each receiver has one call outstanding, which takes the oldest of what waits for it; only once that is answered
-//! with 2xx, and written down, the next follows. So they come in order, and at least once.
+//! with 2xx, and written down, the next follows. So they come in order, and at least once; one that its receiver refuses for
+//! what it says, by itself and for as long as pauses grow, is given up. Codes have no order: one that
+//! its issuer did not take waits while others are brought.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -26,16 +28,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::code_line::{CODES, Untaken, WaitingCode, WaitingCodes};
 use super::error::ApiError;
 use crate::stdx::clock::{Clock, Wall};
 use crate::tls::{ServerName, TlsClient};
-use crate::tsp::{CodeDelivering, CodeDelivery, Notification, Outbox, Receiver, Suspender, TokenService};
+use crate::tsp::{CodeDelivery, Notification, Outbox, Receiver, Suspender, TokenService};
 use crate::vocab::Text;
 
 /// The notifications of one call.
 const BATCH: usize = 64;
-/// Codes that may wait for one issuer.
-const CODES: usize = 256;
 
 /// Where a receiver takes notifications: `http` on this machine, `https` anywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,43 +97,6 @@ pub struct NotifierParts {
     pub clock: Clock,
 }
 
-/// Codes on their way to the notifier, by issuer.
-#[derive(Clone)]
-pub struct CodeLine {
-    issuers: Vec<(Receiver, mpsc::Sender<CodeDelivery>)>,
-    lost: Counter,
-}
-
-/// The notifier's end of a `CodeLine`.
-pub struct WaitingCodes {
-    issuers: Vec<(Receiver, mpsc::Receiver<CodeDelivery>)>,
-    lost: Counter,
-}
-
-/// A line for codes to these issuers.
-#[must_use]
-pub fn code_line(receivers: &[Receiver]) -> (CodeLine, WaitingCodes) {
-    let lost = Counter::default();
-    let issuers = receivers.iter().filter(|receiver| matches!(receiver, Receiver::Issuer(_)));
-    let (senders, waiting) = issuers
-        .map(|receiver| {
-            let (sender, waiting) = mpsc::channel(CODES);
-            ((*receiver, sender), (*receiver, waiting))
-        })
-        .unzip();
-    (CodeLine { issuers: senders, lost: lost.clone() }, WaitingCodes { issuers: waiting, lost })
-}
-
-impl CodeDelivering for CodeLine {
-    fn deliver(&self, delivery: CodeDelivery) {
-        let to = Receiver::Issuer(delivery.issuer);
-        let line = self.issuers.iter().find(|(receiver, _)| *receiver == to);
-        if line.is_none_or(|(_, line)| line.try_send(delivery).is_err()) {
-            self.lost.inc();
-        }
-    }
-}
-
 /// The running notifier.
 pub struct Notifier {
     stop: CancellationToken,
@@ -145,7 +109,11 @@ impl Notifier {
     /// # Errors
     /// `Thread`.
     pub fn start(parts: NotifierParts, registry: &mut Registry) -> Result<Self, ApiError> {
-        let metrics = Metrics::register(registry, &parts.codes.lost);
+        let before = parts.codes.before;
+        if before > 0 {
+            tracing::warn!(codes = before, "codes sent before this start may not have reached their issuers");
+        }
+        let metrics = Metrics::register(registry, &parts.codes.lost, before);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stop = CancellationToken::new();
         let stopping = stop.clone();
@@ -180,18 +148,20 @@ struct Metrics {
     given_up: Family<ReceiverLabel, Gauge>,
     delivered: Family<ReceiverLabel, Counter>,
     failed: Family<ReceiverLabel, Counter>,
+    refused: Family<ReceiverLabel, Counter>,
     codes: Counter,
     lost: Counter,
 }
 
 impl Metrics {
-    fn register(registry: &mut Registry, lost: &Counter) -> Self {
+    fn register(registry: &mut Registry, lost: &Counter, before: usize) -> Self {
         let registry = registry.sub_registry_with_prefix("notifications");
         let metrics = Self {
             waiting: Family::default(),
             given_up: Family::default(),
             delivered: Family::default(),
             failed: Family::default(),
+            refused: Family::default(),
             codes: Counter::default(),
             lost: lost.clone(),
         };
@@ -199,8 +169,16 @@ impl Metrics {
         registry.register("given_up", "Notifications given up for want of room", metrics.given_up.clone());
         registry.register("delivered", "Notifications that a receiver took", metrics.delivered.clone());
         registry.register("failed_calls", "Calls of a receiver that failed", metrics.failed.clone());
+        registry.register("refused", "Notifications given up as refused", metrics.refused.clone());
         registry.register("codes", "Codes that an issuer took", metrics.codes.clone());
-        registry.register("codes_lost", "Codes that no issuer took in time", metrics.lost.clone());
+        registry.register(
+            "codes_lost",
+            "Codes that no issuer took in time, or refused for good",
+            metrics.lost.clone(),
+        );
+        let gauge = Gauge::<i64>::default();
+        gauge.set(i64::try_from(before).unwrap_or(i64::MAX));
+        registry.register("codes_before_start", "Good codes of before the start, brought or not", gauge);
         metrics
     }
 }
@@ -311,6 +289,26 @@ enum CallError {
     Refused(StatusCode),
 }
 
+impl CallError {
+    /// Whether the same call will be refused as often as it is made (RFC 9110, 15.5; RFC 8470 for 425).
+    fn is_final(&self) -> bool {
+        let passing = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+        matches!(self, Self::Refused(status) if status.is_client_error() && !passing.contains(status))
+    }
+
+    /// Whether it is what the call says that was refused, and not who calls or where: only then others may do better.
+    fn is_about_content(&self) -> bool {
+        let about = [
+            StatusCode::BAD_REQUEST,
+            StatusCode::CONFLICT,
+            StatusCode::PAYLOAD_TOO_LARGE,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ];
+        matches!(self, Self::Refused(status) if about.contains(status))
+    }
+}
+
 impl Caller {
     /// Tells the receiver what waits for it, for ever.
     async fn tell(self) {
@@ -318,11 +316,12 @@ impl Caller {
         // From zero on, so that the first of a kind is an increase.
         drop(self.metrics.delivered.get_or_create(&self.label));
         drop(self.metrics.failed.get_or_create(&self.label));
+        drop(self.metrics.refused.get_or_create(&self.label));
         let mut news = self.service.news();
-        let mut pause = self.config.pause_least;
+        let (mut pause, mut most) = (self.config.pause_least, BATCH);
         loop {
             self.show(&outbox, receiver);
-            let batch = outbox.first(receiver, BATCH);
+            let batch = outbox.first(receiver, most);
             let Some(last) = batch.last() else {
                 // The vault's thread has ended.
                 if news.changed().await.is_err() {
@@ -338,6 +337,19 @@ impl Caller {
                 Ok(()) => {
                     let count = u64::try_from(batch.len()).unwrap_or_default();
                     self.metrics.delivered.get_or_create(&self.label).inc_by(count);
+                    (pause, most) = (self.config.pause_least, most.saturating_mul(2).min(BATCH));
+                    self.service.notified(receiver, last.sequence).await;
+                }
+                // One of them may be what it does not take: each by itself from now on.
+                Err(error)
+                    if error.is_about_content() && batch.iter().any(|it| it.sequence < last.sequence) =>
+                {
+                    self.failed(&error);
+                    most = 1;
+                }
+                Err(error) if error.is_about_content() && pause >= self.config.pause_most => {
+                    self.failed(&error);
+                    self.give_up(&batch, &error);
                     pause = self.config.pause_least;
                     self.service.notified(receiver, last.sequence).await;
                 }
@@ -350,27 +362,63 @@ impl Caller {
         }
     }
 
-    /// Brings codes to an issuer, each until it is no longer good.
-    async fn bring_codes(self, mut waiting: mpsc::Receiver<CodeDelivery>) {
-        while let Some(delivery) = waiting.recv().await {
-            let mut pause = self.config.pause_least;
-            loop {
-                if self.clock.now().wall >= delivery.until {
-                    self.metrics.lost.inc();
-                    break;
+    /// Brings codes to an issuer, one at a time and each until it is no longer good. One that failed goes behind those
+    /// that are due before it.
+    async fn bring_codes(self, incoming: mpsc::Receiver<CodeDelivery>) {
+        let mut codes = Untaken::new(self.receiver.name(), incoming, self.metrics.lost.clone());
+        loop {
+            let next = codes.waiting.iter().enumerate().min_by_key(|(_, code)| code.due);
+            let next = next.map(|(at, code)| (at, code.due));
+            let pause = next.map(|(_, due)| due.since(self.clock.now().moment)).unwrap_or_default();
+            tokio::select! {
+                biased;
+                Some(delivery) = codes.incoming.recv(), if codes.waiting.len() < CODES => {
+                    let (due, pause) = (self.clock.now().moment, self.config.pause_least);
+                    codes.waiting.push(WaitingCode { delivery, due, pause });
                 }
-                let called = match body(&CodeBody::of(&delivery)) {
-                    Some(body) => self.call(body).await,
-                    None => Err(CallError::Unwritable),
-                };
-                let Err(error) = called else {
-                    self.metrics.codes.inc();
-                    break;
-                };
-                self.failed(&error);
-                tokio::time::sleep(pause).await;
-                pause = pause.saturating_mul(2).min(self.config.pause_most);
+                () = tokio::time::sleep(pause), if next.is_some() => {
+                    let Some((at, _)) = next else { continue };
+                    let code = codes.waiting.remove(at);
+                    codes.under_way = true;
+                    codes.waiting.extend(self.bring(code).await);
+                    codes.under_way = false;
+                }
+                else => return,
             }
+        }
+    }
+
+    /// One call for one code, and what is left to be brought.
+    async fn bring(&self, mut code: WaitingCode) -> Option<WaitingCode> {
+        if self.clock.now().wall >= code.delivery.until {
+            self.metrics.lost.inc();
+            return None;
+        }
+        let called = match body(&CodeBody::of(&code.delivery)) {
+            Some(body) => self.call(body).await,
+            None => Err(CallError::Unwritable),
+        };
+        let Err(error) = called else {
+            self.metrics.codes.inc();
+            return None;
+        };
+        self.failed(&error);
+        if error.is_final() {
+            self.metrics.lost.inc();
+            return None;
+        }
+        code.due = self.clock.now().moment.plus(code.pause);
+        code.pause = code.pause.saturating_mul(2).min(self.config.pause_most);
+        Some(code)
+    }
+
+    /// These their receiver refuses however often they come: those behind them shall not wait for that.
+    fn give_up(&self, batch: &[Notification], error: &CallError) {
+        let count = u64::try_from(batch.len()).unwrap_or_default();
+        self.metrics.refused.get_or_create(&self.label).inc_by(count);
+        for it in batch {
+            let (receiver, token, sequence) = (&self.label.receiver, it.reference, it.sequence);
+            tracing::warn!(%receiver, %token, sequence, %error, "a notification is given up: its receiver refuses it");
         }
     }
 

@@ -21,6 +21,7 @@ use prometheus_client::registry::Registry;
 use super::error::Problem;
 use crate::stdx::clock::Clock;
 use crate::stdx::maps::Guard;
+use crate::tsp::CardMark;
 use crate::vocab::Text;
 
 /// How much may be asked for. A burst may be as long as what is allowed in the unit of time.
@@ -28,7 +29,7 @@ use crate::vocab::Text;
 pub struct RateLimits {
     /// Requests of one client in a second.
     pub client_per_second: NonZeroU32,
-    /// Token requests for one card in a minute, whoever asks.
+    /// Token requests for one card in a minute, whoever of the requestors asks.
     pub card_per_minute: NonZeroU32,
     /// Token requests for one device of one client in a minute.
     pub device_per_minute: NonZeroU32,
@@ -47,9 +48,9 @@ pub(super) struct Rates(Arc<Buckets>);
 
 struct Buckets {
     clients: Keyed<Text<16>>,
-    cards: Keyed<u64>,
+    cards: Keyed<CardMark>,
     devices: Keyed<u64>,
-    /// Cards and devices are known by a hash that means nothing outside this process: no number is kept.
+    /// Devices are known by a hash that means nothing outside this process.
     guard: Guard,
 }
 
@@ -105,12 +106,12 @@ impl Rates {
         self.0.clients.take(&name)
     }
 
-    /// One request for a token of this card, named by its number or by a token.
+    /// One request for a token of this card, by its number or by any of its tokens, of a requestor that may have tokens.
     ///
     /// # Errors
     /// As `client`.
-    pub(super) fn card(&self, card: &impl Hash) -> Result<(), Problem> {
-        self.0.cards.take(&self.0.guard.hash_one(card))
+    pub(super) fn card(&self, card: CardMark) -> Result<(), Problem> {
+        self.0.cards.take(&card)
     }
 
     /// One request for a token on this device, which is the client's own name for it.
@@ -150,7 +151,6 @@ impl<K: Hash + Eq + Clone> Keyed<K> {
 mod tests {
     use super::*;
     use crate::stdx::clock::{ManualClock, Wall};
-    use crate::vocab::Pan;
 
     fn rates(remembered: usize) -> (Rates, ManualClock) {
         let clock = ManualClock::at(Wall(0));
@@ -171,13 +171,12 @@ mod tests {
     #[test]
     fn each_has_a_rate_of_its_own_and_gets_it_again_with_time() {
         let (rates, clock) = rates(100);
-        let pan = |digits: &[u8]| Pan::parse(digits).unwrap();
-        let (one, other) = (pan(b"4761739001010119"), pan(b"6228480000000000026"));
+        let [one, other] = [1, 2].map(CardMark::sample);
         for _ in 0..3 {
-            rates.card(&one).unwrap();
+            rates.card(one).unwrap();
         }
-        assert!(rates.card(&one).is_err());
-        rates.card(&other).unwrap();
+        assert!(rates.card(one).is_err());
+        rates.card(other).unwrap();
         for (client, device, passes) in
             [("a", "x", true), ("a", "x", false), ("a", "y", true), ("b", "x", true)]
         {
@@ -187,7 +186,7 @@ mod tests {
         clock.advance(Duration::from_millis(500));
         assert!([true, false].iter().all(|passes| rates.client(name("a")).is_ok() == *passes));
         clock.advance(Duration::from_secs(20));
-        assert!([true, false].iter().all(|passes| rates.card(&one).is_ok() == *passes));
+        assert!([true, false].iter().all(|passes| rates.card(one).is_ok() == *passes));
     }
 
     #[test]

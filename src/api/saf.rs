@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::admin::Watched;
 use super::error::Problem;
 use crate::stdx::clock::{Clock, Wall};
-use crate::switch::{Decision, ListedException, OperatorAct, Standing};
+use crate::switch::{Decision, ListedException, OperatedEnd, OperatorAct, Standing};
 use crate::vocab::{Amount, ResponseCode, TransactionId};
 
 /// The longest body of a decision, in bytes.
@@ -73,8 +73,9 @@ async fn close(State(watched): State<Watched>, Path(id): Path<String>, body: Mem
 async fn decide(watched: &Watched, decision: Decision, id: &str, body: Members) -> Told {
     let act = act(&watched.clock, decision, id, body)?;
     match watched.operators.decide(act).await {
-        Ok(true) => Ok(Json(json!({ "done": true }))),
-        Ok(false) => Err(nothing_there()),
+        Ok(OperatedEnd::Done) => Ok(Json(json!({ "done": true }))),
+        Ok(OperatedEnd::NotListed) => Err(nothing_there()),
+        Ok(OperatedEnd::TakenBack) => Err(taken_back()),
         Err(_) => Err(unavailable()),
     }
 }
@@ -98,6 +99,12 @@ fn act(clock: &Clock, decision: Decision, id: &str, body: Members) -> Result<Ope
 
 fn nothing_there() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "no-such-resource", "no such message is on the exception list")
+}
+
+fn taken_back() -> Problem {
+    let detail =
+        "it was reversed since it was parked: sent now it would charge the card again; close it instead";
+    Problem::new(StatusCode::CONFLICT, "taken-back", detail)
 }
 
 fn unavailable() -> Problem {

@@ -1,13 +1,14 @@
 //! `HttpServer`: one listener on a thread and a runtime of its own, with bounds on everything a caller may send.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,6 +18,8 @@ use tokio_util::task::TaskTracker;
 
 use super::access::Peer;
 use super::error::ApiError;
+use crate::stdx::lock::Lock;
+use crate::stdx::maps::GuardedMap;
 use crate::tls::{self, TlsServer};
 
 /// The longest head of a request, in bytes, and the most headers in it. What is longer gets 431.
@@ -34,19 +37,74 @@ pub(super) struct HttpServer {
     thread: Option<JoinHandle<()>>,
 }
 
-/// How many connections a server has, and may have.
+/// How many connections a server has, and may have. Clones share the count.
 #[derive(Debug, Clone)]
 pub(super) struct Connections {
     pub(super) standing: Gauge,
     pub(super) limit: Gauge,
+    /// Those that were closed because their address had enough.
+    pub(super) refused: Counter,
     most: usize,
+    most_of_one: usize,
+    by_address: Arc<Mutex<GuardedMap<IpAddr, usize>>>,
 }
 
 impl Connections {
-    pub(super) fn new(most: usize) -> Self {
+    pub(super) fn new(most: usize, most_of_one: usize) -> Self {
         let limit = Gauge::default();
         limit.set(i64::try_from(most).unwrap_or(i64::MAX));
-        Self { standing: Gauge::default(), limit, most }
+        Self {
+            standing: Gauge::default(),
+            limit,
+            refused: Counter::default(),
+            most,
+            most_of_one,
+            by_address: Arc::default(),
+        }
+    }
+
+    /// A place for one more connection of that address; none when it has enough.
+    fn place(&self, address: IpAddr) -> Option<Place> {
+        let address = whose(address);
+        let free = self.by_address.with(|standing| {
+            let count = standing.entry(address).or_default();
+            let free = *count < self.most_of_one;
+            *count += usize::from(free);
+            free
+        });
+        if !free {
+            self.refused.inc();
+            return None;
+        }
+        self.standing.inc();
+        Some(Place { connections: self.clone(), address })
+    }
+}
+
+/// One connection that stands, until it is dropped.
+struct Place {
+    connections: Connections,
+    address: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.standing.dec();
+        self.connections.by_address.with(|standing| {
+            let left = standing.get(&self.address).map_or(0, |count| count.saturating_sub(1));
+            match left {
+                0 => standing.remove(&self.address),
+                left => standing.insert(self.address, left),
+            }
+        });
+    }
+}
+
+/// Whoever has one address of a network of 64 bits has all of them (RFC 4291, 2.5.4).
+fn whose(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 
@@ -102,8 +160,7 @@ async fn accept(
     connections: Connections,
     stop: CancellationToken,
 ) {
-    let Connections { standing, most, .. } = connections;
-    let permits = Arc::new(Semaphore::new(most));
+    let permits = Arc::new(Semaphore::new(connections.most));
     let tasks = TaskTracker::new();
     loop {
         let accepted = async {
@@ -115,17 +172,15 @@ async fn accept(
             accepted = accepted => accepted,
         };
         match accepted {
-            Some((Ok((stream, _)), permit)) => {
-                let (router, stop, standing) = (router.clone(), stop.clone(), standing.clone());
-                let tls = tls.clone();
-                standing.inc();
+            Some((Ok((stream, peer)), permit)) => {
+                let Some(place) = connections.place(peer.ip()) else { continue };
+                let (router, stop, tls) = (router.clone(), stop.clone(), tls.clone());
                 tasks.spawn(async move {
                     match tls {
                         None => serve(stream, router, stop).await,
                         Some(tls) => serve_tls(stream, &tls, router, stop).await,
                     }
-                    standing.dec();
-                    drop(permit);
+                    drop((place, permit));
                 });
             }
             Some((Err(error), _)) => {
@@ -174,5 +229,27 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router, stop
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection over HTTP ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_one_network_are_one_and_places_come_back() {
+        let connections = Connections::new(8, 2);
+        let place = |address: &str| connections.place(address.parse().unwrap());
+        let held = [place("192.0.2.1").unwrap(), place("::ffff:192.0.2.1").unwrap()];
+        for (address, free) in [("192.0.2.1", false), ("192.0.2.2", true), ("2001:db8::1", true)] {
+            assert_eq!(place(address).is_some(), free, "{address}");
+        }
+        let network = [place("2001:db8::1").unwrap(), place("2001:db8::ffff:1").unwrap()];
+        assert!(place("2001:db8:0:0:1::").is_none() && place("2001:db8:0:1::1").is_some());
+        assert_eq!(connections.standing.get(), 4);
+        drop((held, network));
+        assert!(place("192.0.2.1").is_some() && place("2001:db8::1").is_some());
+        assert_eq!((connections.standing.get(), connections.refused.get()), (0, 2));
+        assert!(connections.by_address.with(|standing| standing.is_empty()), "nobody is remembered");
     }
 }

@@ -18,25 +18,27 @@ use crate::api::{
 use crate::config::{Config, TlsFiles, TlsMaterial};
 use crate::crypto::{CryptoError, CryptogramKeys, JournalKeys, KeyDescription};
 use crate::journal::{
-    Appender, Bases, Body, Checkpoint, CheckpointError, CheckpointKeeper, Durability, EntryNumber, Fold,
-    HistoryDesk, HistoryFold, Journal, JournalError, JournalSetup, KeyEvent, OlderHistory, Pace, RealDisk,
-    Records,
+    Appender, Bases, Body, Checkpoint, CheckpointError, CheckpointKeeper, Durability, EntryNumber,
+    HistoryDesk, HistoryFold, Journal, JournalError, JournalSetup, Keeping, KeyEvent, OlderHistory, Pace,
+    Reader, RealDisk,
 };
 use crate::link::PoolConfig;
-use crate::stdx::clock::{Clock, Wall};
+use crate::stdx::clock::{Clock, Now, Wall};
 use crate::stdx::random::{Entropy, NoEntropy};
+use crate::stdx::sabotage::step;
 use crate::switch::{
     Cards, DurableSignal, Enquiries, HistoryLine, NodeParts, Recovered, RecoveryError, Reload, Switch,
-    SwitchError, SwitchFold, SwitchParts, SwitchStatus, Wire, enquiry_line,
+    SwitchError, SwitchParts, SwitchStatus, Wire, enquiry_line,
 };
 use crate::tls::{TlsClient, TlsError, TlsServer};
 use crate::tsp::{
-    Detokenizer, JournalLog, LogNotifier, LogWatch, Ports, TokenService, Tsp, TspError, TspFold,
-    WriterThread, log_watch,
+    Detokenizer, JournalLog, LogNotifier, LogWatch, Ports, TokenService, Tsp, TspError, WriterThread,
+    log_watch,
 };
 use crate::vocab::{LinkId, ShardId};
 
-use recall::{known, recall, sound};
+pub use recall::{CheckpointPlace, Known, Recall, Recalled};
+use recall::{InDirectory, sound};
 
 /// How often the checkpoint catches up with the journal.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
@@ -56,6 +58,11 @@ pub enum AppError {
     Journal(#[from] JournalError),
     #[error("checkpoint: {0}")]
     Checkpoint(#[from] CheckpointError),
+    #[error(
+        "keys.store {store} and keys.master_key {master}: the journal in {journal} was not written with these keys; nothing was \
+         changed"
+    )]
+    OtherKeys { store: String, master: String, journal: String },
     #[error("vault: {0}")]
     Tsp(#[from] TspError),
     #[error("recovery: {0}")]
@@ -122,7 +129,7 @@ impl App {
         clock: Clock,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<RunningApp, AppError> {
-        let keys = config.security.journal_keys();
+        let keys = own_keys(config)?;
         let api_tls = config.api_tls.clone().map(ApiTls::open).transpose()?;
         let (kind, place) = (config.journal.checkpoint, directory(&config.node.checkpoint_directory())?);
         let checkpoint = sound(Checkpoint::open(kind, &place, &keys)?);
@@ -130,22 +137,25 @@ impl App {
         let durable = Arc::new(DurableSignal::default());
         let (notifier, watch) = log_watch();
         let on_durable = tell(Arc::clone(&durable), notifier);
-        let journal = journal(config, keys.clone(), checkpoint.entry_number(), on_durable)?;
+        let at_least = checkpoint.entry_number().max(past.entry_number());
+        let journal = journal(config, keys.clone(), at_least, on_durable)?;
+        step("journal-opened");
         let bases = journal.bases(config.journal.bases, Arc::clone(&past))?;
-        let (checkpoint, base, known_state) = known(config, checkpoint, &bases, (&place, &keys))?;
-        let known: &dyn Records = base.as_ref().map_or(&*checkpoint, |base| base);
-        let switch_config = config.switch();
         let mut entropy = Entropy::system();
         let cards = Cards::new(config.security.data_sealer(), u64::from_le_bytes(entropy.bytes()?));
-        let recalled = recall(config, (&journal, known, known_state), &cards, clock.now(), progress)?;
+        let found = (checkpoint, InDirectory { kind, directory: &place, keys: &keys });
+        let (recalled, keeping) = read_back(config, (&journal, bases), found, &cards, clock.now(), progress)?;
+        step("recalled");
         note_keys(config, &recalled.keys, &journal.appender(), clock.now().wall)?;
-        let keeper = keeper(config, &journal, known, Arc::clone(&checkpoint), bases)?;
+        let keeper =
+            CheckpointKeeper::start(keeping, Pace { every: CHECKPOINT_EVERY, behind: Duration::ZERO })?;
         let (history, history_line) = history(config, &journal, past, &durable)?;
         let Vault { tokens, thread: vault, detokenizer, enquiries, codes } =
             start_vault(config, recalled.tsp, (&journal, watch), &clock)?;
+        step("vault-started");
         let registry = Arc::new(Mutex::new(Registry::default()));
         let node = NodeParts {
-            config: switch_config,
+            config: config.switch(),
             core: recalled.core,
             acquirers: acquirers(config),
             issuers: issuers(config),
@@ -166,6 +176,7 @@ impl App {
             enquiries,
             drain_limit: config.node.drain_limit,
         })?;
+        step("switch-started");
         let (api, notifier) = {
             let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
             journal.register(&mut registry);
@@ -174,12 +185,11 @@ impl App {
             let api = start_api(config, api_tls.as_ref(), &tokens, &clock, &mut registry)?;
             (api, Notifier::start(notified, &mut registry)?)
         };
-        let admin = AdminServer::start(&config.admin, watched(&switch, &registry, clock))?;
         Ok(RunningApp {
+            admin: AdminServer::start(&config.admin, watched(&switch, &registry, clock))?,
             switch,
             api,
             api_tls,
-            admin,
             notifier,
             tokens,
             found: recalled.found,
@@ -210,7 +220,8 @@ fn start_vault(
     let log = JournalLog::new(journal.appender(), ShardId::default(), watch);
     let detokenizer = tsp.detokenizer();
     let (line, enquiries) = enquiry_line(config.tsp.limits.waiting_enquiries);
-    let (code_line, codes) = code_line(&config.tsp.receivers);
+    let before = tsp.good_codes(clock.now().wall);
+    let (code_line, codes) = code_line(&config.tsp.receivers, before);
     let keys = config.security.receiver_keys();
     let messages = config.security.message_keys().overlapping(config.keys.message_overlap);
     let ports = Ports { issuers: Box::new(line), codes: Box::new(code_line), keys, messages };
@@ -292,7 +303,8 @@ impl RunningApp {
         }
     }
 
-    /// Goes on under `new` in the place of `old`: acquirers, issuers, routes, limits, store and forward, settlement.
+    /// Goes on under `new` in the place of `old`: acquirers, issuers, routes, limits, store and forward, settlement, and
+    /// the API's clients.
     /// Connections of links that did not change go on.
     ///
     /// # Errors
@@ -313,12 +325,24 @@ impl RunningApp {
             changed: old.changed_links(new),
         };
         let done = self.switch.operators().reload(reload, new.links()).await;
-        done.unwrap_or_else(|_| Err(vec!["the switch did not answer".to_owned()]))
+        done.unwrap_or_else(|_| Err(vec!["the switch did not answer".to_owned()]))?;
+        self.api.admit(&new.api, &new.tsp.requestors);
+        Ok(())
     }
 
-    /// Waits until the switch ended by itself, as it does when the disk fails.
+    /// Waits until the switch has ended: by itself, as it does when the disk fails, or drained.
     pub async fn ended(&self) {
         self.switch.ended().await;
+    }
+
+    /// Has the switch refuse new requests and end once it has finished what is in flight: `ended`.
+    pub fn drain(&self) {
+        self.switch.drain();
+    }
+
+    /// The drain's limit is over now.
+    pub fn hurry(&self) {
+        self.switch.hurry();
     }
 
     /// Drains, then closes from the outside in: sockets, API, vault, checkpoint, journal. Monitors may look until the
@@ -354,6 +378,24 @@ fn issuers(config: &Config) -> Vec<(LinkId, Wire, PoolConfig)> {
     config.issuers.iter().map(|it| (it.party.link, it.party.wire(), it.pool)).collect()
 }
 
+/// The journal's keys, if they are its own: under others whatever stands on the disk looks damaged, and would be moved aside or taken for nothing.
+fn own_keys(config: &Config) -> Result<JournalKeys, AppError> {
+    let (keys, journal) = (config.security.journal_keys(), config.node.journal_directory());
+    let directory = match std::fs::File::open(&journal) {
+        Ok(directory) => directory,
+        // The first start makes it.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(keys),
+        Err(source) => return Err(AppError::Directory { path: journal.display().to_string(), source }),
+    };
+    let disk = Box::new(RealDisk::watch(directory));
+    if Reader::may_open(disk, &keys, &config.journal.journal.stream)? {
+        return Ok(keys);
+    }
+    let shown = |path: &std::path::Path| path.display().to_string();
+    let (store, master) = (shown(&config.keys.store), shown(&config.keys.master_key));
+    Err(AppError::OtherKeys { store, master, journal: shown(&journal) })
+}
+
 /// Opens the journal; a torn end is told.
 fn journal(
     config: &Config,
@@ -380,7 +422,8 @@ fn journal(
     Ok(journal)
 }
 
-/// Puts into the journal which keys come into use with this start, before any of them is used.
+/// Puts into the journal which keys come into use with this start, before any of them is used, and which keys of receivers
+/// were handed out since the last one.
 fn note_keys(
     config: &Config,
     known: &[KeyDescription],
@@ -390,6 +433,10 @@ fn note_keys(
     for key in config.security.keys().filter(|key| !known.contains(key)) {
         let made = config.security.maker(key).map(|maker| (maker.by, maker.at));
         journal.append(ShardId::default(), now, &Body::Operator(KeyEvent { key: *key, made }.encode()))?;
+    }
+    for handed in config.security.handed_out().filter(|handed| !known.contains(&handed.key)) {
+        let event = KeyEvent { key: handed.key, made: Some((handed.by, handed.at)) };
+        journal.append(ShardId::default(), now, &Body::Operator(event.encode()))?;
     }
     Ok(())
 }
@@ -443,20 +490,19 @@ fn watched(switch: &Switch, registry: &Arc<Mutex<Registry>>, clock: Clock) -> Wa
     Watched { status, operators, registry: Arc::clone(registry), clock }
 }
 
-/// Keeps the checkpoint up with the journal, from where `known` stands on.
-fn keeper(
+/// Everything read back, and what keeps the checkpoint up with the journal from there on.
+fn read_back(
     config: &Config,
-    journal: &Journal,
-    known: &dyn Records,
-    checkpoint: Arc<Checkpoint>,
-    bases: Bases,
-) -> Result<CheckpointKeeper, AppError> {
-    let reader = journal.reader(known.entry_number().next())?;
-    let switch = SwitchFold::resume(config.limits, known)?;
-    let tokens = TspFold::new(&config.tsp).renewing(config.security.data_sealer(), Entropy::system());
-    let folds: Vec<Box<dyn Fold>> = vec![Box::new(tokens), Box::new(switch)];
-    let pace = Pace { every: CHECKPOINT_EVERY, behind: Duration::ZERO };
-    Ok(CheckpointKeeper::start(checkpoint, reader, folds, pace, Some(bases))?)
+    (journal, bases): (&Journal, Bases),
+    (checkpoint, place): (Arc<Checkpoint>, InDirectory<'_>),
+    cards: &Cards,
+    now: Now,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(Recalled, Keeping), AppError> {
+    let recall = Recall { tsp: &config.tsp, security: &config.security, switch: config.switch(), progress };
+    let known = recall.known(checkpoint, &bases, &place)?;
+    let keeping = recall.keeping(&known, journal, bases, Entropy::system())?;
+    Ok((recall.recall(journal, known, cards, now)?, keeping))
 }
 
 /// The history on disk, kept up with the journal by a thread of its own, and the line on which the switch asks it.
@@ -469,7 +515,8 @@ fn history(
     let reader = journal.reader(past.entry_number().next())?;
     let fold = HistoryFold::keeping(config.journal.history);
     let pace = Pace { every: CHECKPOINT_EVERY, behind: HISTORY_BEHIND };
-    let keeper = CheckpointKeeper::start(Arc::clone(&past), reader, vec![Box::new(fold)], pace, None)?;
+    let keeping = Keeping::new(Arc::clone(&past), reader, vec![Box::new(fold)], None);
+    let keeper = CheckpointKeeper::start(keeping, pace)?;
     let (told, answers) = std::sync::mpsc::channel();
     let durable = Arc::clone(durable);
     let answer = move |answer| {
@@ -477,7 +524,8 @@ fn history(
         durable.wake();
     };
     let most = config.limits.look_ups;
-    let desk = HistoryDesk::start(OlderHistory::of(past), keeper.catch_up(), most, answer)?;
+    let patience = config.switch().longest_timeout();
+    let desk = HistoryDesk::start(OlderHistory::of(past), keeper.catch_up(), most, patience, answer)?;
     Ok((keeper, HistoryLine { desk, answers }))
 }
 

@@ -5,14 +5,18 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::journal::{failed, folded, salvage, timestamp, watch};
+use super::journal::{failed, folded, salvage, timestamp, watch, witnessed};
 use super::{Failure, say};
 use crate::config::Config;
+use crate::crypto::KeyUsage;
 use crate::journal::{Base, Body, Entry, EntryNumber, KeyEvent, Records};
 use crate::stdx::clock::Wall;
 use crate::switch::OperatorAct;
-use crate::tsp::{AuditedStep, Cause, Lifecycle, Principal, Reason, TokenEvent, VaultRecord, kept_tokens};
-use crate::vocab::{TokenReferenceId, may_hold_account};
+use crate::tsp::{
+    Attributes, AuditedStep, Cause, Change, ConsentId, Lifecycle, Principal, Reason, TokenEvent, VaultRecord,
+    kept_tokens,
+};
+use crate::vocab::{TokenReferenceId, TokenRequestorId, holds_account};
 
 /// Reads the audit trail.
 #[derive(Debug, clap::Args)]
@@ -83,6 +87,8 @@ fn verify(config: &Config) -> Result<(), Failure> {
         events += u64::from(!trail.take(&entry)?.is_empty());
     }
     trail.meet_the_base()?;
+    let witness = witnessed(config, EntryNumber(last))
+        .map_err(|failure| Failure::new(format!("the audit trail is not whole: {failure}")))?;
     let entries = last.saturating_sub(first.saturating_sub(1));
     let since = if first > 1 { format!(" from entry {first} on") } else { String::new() };
     say(&format!(
@@ -92,21 +98,35 @@ fn verify(config: &Config) -> Result<(), Failure> {
         let (tokens, entry) = (trail.folded.len(), base.entry_number());
         say(&format!("Base {} goes with it: {tokens} tokens as of entry {entry}.", base.number()));
     }
+    say(&witness);
     Ok(())
 }
 
-/// Which entry it is: an entry is sealed by itself, and chained in the block that was written at once.
+/// Which entry it is: an entry is sealed by itself, and chained in the block that was written at once. Those before the
+/// first that can be read are gone.
 fn broken(config: &Config, failure: &Failure) -> Failure {
-    let good = salvage(config)
-        .map_or(0, |reader| reader.map_while(Result::ok).last().map_or(0, |entry| entry.number.0));
-    let place = match good {
-        0 => "entry 1".to_owned(),
-        good => format!("entries 1 to {good} are as they were written; entry {}", good.saturating_add(1)),
+    let (mut begins, mut found) = (1, None);
+    if let Ok(reader) = salvage(config) {
+        begins = reader.base().map_or(1, |base| base.first_entry().0);
+        for entry in reader.map_while(Result::ok) {
+            let (first, _) = found.unwrap_or((entry.number.0, 0));
+            found = Some((first, entry.number.0));
+        }
+    }
+    let whole = |first: u64, last: u64| format!("entries {first} to {last} are as they were written");
+    let altered = "or one that was written together with it, was altered, removed or put elsewhere";
+    let place = match found {
+        None => format!("entry {begins}, {altered}"),
+        Some((first, last)) if first > begins => {
+            let gone = first.saturating_sub(1);
+            format!(
+                "entries {begins} to {gone} are missing; {}, and after them none can be read",
+                whole(first, last)
+            )
+        }
+        Some((first, last)) => format!("{}; entry {}, {altered}", whole(first, last), last.saturating_add(1)),
     };
-    Failure::new(format!(
-        "the audit trail is not whole: {place}, or one that was written together with it, was altered, removed or put \
-         elsewhere ({failure})"
-    ))
+    Failure::new(format!("the audit trail is not whole: {place} ({failure})"))
 }
 
 /// What a base says of a token.
@@ -115,14 +135,20 @@ struct Folded {
     stood: Lifecycle,
     issued_at: Wall,
     changed_at: Wall,
+    requestor: TokenRequestorId,
+    attributes: Attributes,
 }
 
 /// Every token's standing so far.
 #[derive(Default)]
 struct Trail {
     tokens: BTreeMap<u64, (Option<TokenReferenceId>, Lifecycle)>,
+    /// Whose each token is, and what it has besides.
+    holders: BTreeMap<u64, (Option<TokenRequestorId>, Attributes)>,
     /// Tokens as the base has them, by record.
     folded: BTreeMap<u64, Folded>,
+    /// The last consent to each token's card, and the entry that gave it.
+    consents: BTreeMap<u64, (ConsentId, EntryNumber)>,
     /// The base's entry, until that is past.
     base: Option<EntryNumber>,
 }
@@ -134,8 +160,10 @@ impl Trail {
         let Some(base) = base else { return Ok(trail) };
         trail.base = Some(base.entry_number());
         let kept = kept_tokens(base, |record| {
-            let VaultRecord { reference, lifecycle: stood, issued_at, changed_at, .. } = record;
-            trail.folded.insert(record.record, Folded { reference, stood, issued_at, changed_at });
+            let attributes = Attributes::of(&record);
+            let VaultRecord { reference, lifecycle: stood, issued_at, changed_at, requestor, .. } = record;
+            let folded = Folded { reference, stood, issued_at, changed_at, requestor, attributes };
+            trail.folded.insert(record.record, folded);
         });
         kept.map_err(|error| Failure::new(format!("the audit trail is not whole: {error}")))?;
         Ok(trail)
@@ -161,7 +189,8 @@ impl Trail {
     /// From the base's entry on: whoever had events in the journal must stand as the base says, and the others do.
     fn meet_the_base(&mut self) -> Result<(), Failure> {
         let Some(at) = self.base.take() else { return Ok(()) };
-        for (record, Folded { reference, stood, .. }) in &self.folded {
+        for (record, Folded { reference, stood, requestor, attributes, .. }) in &self.folded {
+            self.holders.insert(*record, (Some(*requestor), attributes.clone()));
             let (_, known) = self.tokens.entry(*record).or_insert((Some(*reference), *stood));
             if known != stood {
                 let (left, stood) = (standing(*known), standing(*stood));
@@ -190,18 +219,24 @@ impl Trail {
                     || Failure::new(format!("entry {number}: a token event that cannot be read"));
                 let event = TokenEvent::decode(bytes).ok_or_else(unreadable)?;
                 let audited = event.audited();
-                let who = who(&event.cause, self.named(event.cause.source));
+                let source = self.named(event.cause.source);
+                let consent = self.consent(&event, number);
+                let who = |requestor| who(&event.cause, requestor, source.as_deref()) + &consent;
+                let (what, more) = (audited.what, audited.more);
                 if audited.steps.is_empty() {
-                    return Ok(vec![(format!("{head} what={} {who}", audited.what), None)]);
+                    let line = format!("{head} what={what}{more} {}", who(event.cause.requestor));
+                    return Ok(vec![(line, None)]);
                 }
                 let mut lines = Vec::new();
                 for step in audited.steps {
                     let (reference, before, after) = self.step(entry, &step)?;
                     let token =
                         reference.map_or_else(|| format!("record-{}", step.record), |it| it.to_string());
-                    let what = audited.what;
-                    let line =
-                        format!("{head} token={token} what={what} before={before} after={after} {who}");
+                    let (holder, changes) = self.holder(step);
+                    let who = who(event.cause.requestor.or(holder));
+                    let line = format!(
+                        "{head} token={token} what={what}{more} before={before} after={after}{changes} {who}"
+                    );
                     lines.push((line, reference));
                 }
                 Ok(lines)
@@ -211,6 +246,20 @@ impl Trail {
             }
             Body::Transaction(_) | Body::CutOver(_) | Body::WindowClosed(_) => Ok(Vec::new()),
         }
+    }
+
+    /// To whom a consent was given, or by which one this was done. Whoever
+    /// reads this must not be able to present one, so that it is told by the entry that gave it.
+    fn consent(&mut self, event: &TokenEvent, number: EntryNumber) -> String {
+        if let Change::Consented(given) = &event.change {
+            self.consents.insert(given.record, (given.id, number));
+            return format!(" to={} until={}", given.to.as_str(), timestamp(given.until));
+        }
+        let Some((source, presented)) = event.cause.source.zip(event.cause.consent) else {
+            return String::new();
+        };
+        let given = self.consents.get(&source).filter(|(id, _)| *id == presented);
+        given.map_or_else(|| " consent=folded".to_owned(), |(_, entry)| format!(" consent=entry-{entry}"))
     }
 
     /// How a record's token is called.
@@ -224,6 +273,17 @@ impl Trail {
     fn reference(&self, record: u64) -> Option<TokenReferenceId> {
         let known = self.tokens.get(&record).and_then(|(reference, _)| *reference);
         known.or_else(|| self.folded.get(&record).map(|folded| folded.reference))
+    }
+
+    /// Whose a token is, and what besides its status became another; a new token's line says nothing of that.
+    fn holder(&mut self, step: AuditedStep) -> (Option<TokenRequestorId>, String) {
+        let folded = self.folded.get(&step.record).map(|folded| folded.requestor);
+        let (holder, attributes) = self.holders.entry(step.record).or_default();
+        *holder = step.requestor.or(*holder).or(folded);
+        let is_new = step.reference.is_some();
+        let changes = if is_new { String::new() } else { attributes.changes(&step.attributes) };
+        attributes.become_those(step.attributes);
+        (*holder, changes)
     }
 
     /// The token's reference, and how it stood before and after.
@@ -263,7 +323,7 @@ fn standing(lifecycle: Lifecycle) -> String {
     text
 }
 
-fn who(cause: &Cause, source: Option<String>) -> String {
+fn who(cause: &Cause, requestor: Option<TokenRequestorId>, source: Option<&str>) -> String {
     let principal = match cause.principal {
         Principal::Requestor(id) => format!("token-requestor:{}", id.as_str()),
         Principal::Issuer(name) => format!("issuer:{name}"),
@@ -275,7 +335,7 @@ fn who(cause: &Cause, source: Option<String>) -> String {
     if !cause.client.is_empty() {
         let _ = write!(text, " client={}", cause.client);
     }
-    if let Some(requestor) = cause.requestor {
+    if let Some(requestor) = requestor {
         let _ = write!(text, " requestor={}", requestor.as_str());
     }
     if let Some(source) = source {
@@ -291,9 +351,9 @@ fn who(cause: &Cause, source: Option<String>) -> String {
     text
 }
 
-/// A caller's own words in quotes; stars, where they may hold an account number.
+/// A caller's own words in quotes; stars, where they hold a card's number, as those of older journals may.
 fn shown(text: &str) -> String {
-    if may_hold_account(text) { "\"***\"".to_owned() } else { format!("{text:?}") }
+    if holds_account(text) { "\"***\"".to_owned() } else { format!("{text:?}") }
 }
 
 fn operator(bytes: &[u8]) -> Option<String> {
@@ -302,7 +362,8 @@ fn operator(bytes: &[u8]) -> Option<String> {
             format!("who={:?} made={}", by.as_str(), timestamp(at))
         });
         let (label, usage, version, check) = (key.label, key.usage, key.version, key.check);
-        return Some(format!("key={label} what=use usage={usage} version={version} check={check} {by}"));
+        let what = if usage == KeyUsage::ReceiverSigning { "hand-out" } else { "use" };
+        return Some(format!("key={label} what={what} usage={usage} version={version} check={check} {by}"));
     }
     let act = OperatorAct::decode(bytes)?;
     let (decision, stored) = (format!("{:?}", act.decision).to_lowercase(), act.stored);

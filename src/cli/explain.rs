@@ -324,10 +324,8 @@ impl<'a> Teller<'a> {
 
     fn acquirers_reversal(&self, stored: &StoredEntry) -> Vec<String> {
         let Some(leg) = stored.acquirer else { return Vec::new() };
-        let left = stored
-            .elements
-            .final_amount()
-            .map_or_else(String::new, |amount| format!(", of which {amount} is to stand in the end"));
+        let left = stored.elements.final_amount();
+        let left = left.map_or_else(String::new, |it| format!(", of which {it} is to stand in the end"));
         vec![format!(
             "{} takes it back with number {}: {}{left}{}. That is acknowledged.",
             self.name(leg.link),
@@ -339,16 +337,17 @@ impl<'a> Teller<'a> {
 
     fn delivered(&mut self, id: TransactionId, end: DeliveryEnd, at: Wall) {
         let Some((begins, kind, issuer)) = self.stored.get(&id).copied() else { return };
-        let issuer = self.name(issuer);
-        let said = match end {
-            DeliveryEnd::Acknowledged(code) => {
-                format!("The {kind}, number {id}, is delivered: {issuer} answers {code}.")
+        let (becomes, code, then) = match end {
+            DeliveryEnd::Acknowledged(code) => ("delivered", Some(code), ""),
+            DeliveryEnd::Parked(code) => {
+                ("parked", Some(code), " and will never take it. A person must settle it with the issuer")
             }
-            DeliveryEnd::Parked(code) => format!(
-                "The {kind}, number {id}, is parked: {issuer} answers {code} and will never take it. A person \
-                 must settle it with the issuer."
-            ),
+            DeliveryEnd::SetAside(code) => {
+                ("set aside for what waits behind it", code, ". A person must look")
+            }
         };
+        let answers = code.map_or_else(|| "never answers".to_owned(), |code| format!("answers {code}"));
+        let said = format!("The {kind}, number {id}, is {becomes}: {} {answers}{then}.", self.name(issuer));
         if let Some(story) = self.tell(begins, at, vec![said]) {
             story.waiting.remove(&id);
         }
@@ -539,10 +538,8 @@ fn checks(verdicts: &Verdicts) -> String {
     if verdicts.is_empty() {
         return String::new();
     }
-    let one =
-        |verdict: crate::vocab::Verdict| format!("{} {}", looked_at(verdict.service), came(verdict.result));
-    let all: Vec<String> = verdicts.iter().map(one).collect();
-    format!("Checked: {}.", all.join(", "))
+    let all = verdicts.iter().map(|it| format!("{} {}", looked_at(it.service), came(it.result)));
+    format!("Checked: {}.", all.collect::<Vec<_>>().join(", "))
 }
 
 fn looked_at(service: Service) -> &'static str {
@@ -557,6 +554,7 @@ fn looked_at(service: Service) -> &'static str {
         Service::ChipAmount => "amount signed by the chip",
         Service::VerificationValue => "card verification value",
         Service::OwnControls => "the token's own controls",
+        Service::Initiation => "who initiated it",
         Service::Velocity => "how often and for how much it was used",
     }
 }

@@ -2,6 +2,7 @@
 //! machine, over mutual TLS anywhere.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,10 +14,11 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use tokio::net::TcpStream;
+use zeroize::Zeroizing;
 
 use super::Failure;
 use crate::sim::{ApiCall, ApiMethod};
-use crate::tls::{ServerName, TlsClient};
+use crate::tls::{Identity, ServerName, TlsClient};
 
 /// The most of an answer that is read.
 const MOST_ANSWER: usize = 1024 * 1024;
@@ -33,6 +35,27 @@ pub struct HttpClient {
 enum Way {
     Plain(Box<Client<HttpConnector, Full<Bytes>>>),
     Tls(TlsClient),
+}
+
+/// PEM files of a client that shows a certificate.
+#[derive(Debug)]
+pub struct CertificateFiles {
+    /// Who vouches for the server.
+    pub roots: PathBuf,
+    pub certificates: PathBuf,
+    pub key: PathBuf,
+}
+
+impl CertificateFiles {
+    fn client(&self) -> Result<TlsClient, Failure> {
+        let read = |path: &Path| {
+            let bytes = std::fs::read(path).map(Zeroizing::new);
+            bytes.map_err(|error| Failure::file(path, "cannot be read", &error))
+        };
+        let (roots, certificates, key) = (read(&self.roots)?, read(&self.certificates)?, read(&self.key)?);
+        let identity = Identity { certificates: &certificates, key: &key };
+        TlsClient::new(&roots, Some(identity)).map_err(|error| Failure::new(error.to_string()))
+    }
 }
 
 /// What came back.
@@ -61,9 +84,15 @@ impl HttpClient {
 
     /// A client that shows a certificate, and wants one for the address that it dials. Each call has a connection of
     /// its own.
-    #[must_use]
-    pub fn over_tls(address: SocketAddr, tls: TlsClient, patience: Duration) -> Self {
-        Self { way: Way::Tls(tls), address, patience }
+    ///
+    /// # Errors
+    /// A file that cannot be read or used.
+    pub fn over_tls(
+        address: SocketAddr,
+        files: &CertificateFiles,
+        patience: Duration,
+    ) -> Result<Self, Failure> {
+        Ok(Self { way: Way::Tls(files.client()?), address, patience })
     }
 
     /// Makes one call.

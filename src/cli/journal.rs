@@ -8,13 +8,14 @@ use std::path::PathBuf;
 use super::explain::{Explain, explain};
 use super::{Failure, say};
 use crate::config::Config;
+use crate::crypto::KeyUsage;
 use crate::journal::{
-    AcquirerLeg, Base, Body, CardRef, DeliveryEnd, Entry, IssuerLeg, JournalError, KeyEvent, Reader,
-    RealDisk, Records, Recovered, StoredKind, TransactionEntry,
+    AcquirerLeg, Base, Body, CardRef, Checkpoint, CheckpointError, DeliveryEnd, Entry, EntryNumber,
+    IssuerLeg, JournalError, KeyEvent, Reader, RealDisk, Records, Recovered, StoredKind, TransactionEntry,
 };
 use crate::stdx::clock::Wall;
 use crate::switch::OperatorAct;
-use crate::vocab::{BusinessDate, TransmissionTime};
+use crate::vocab::{BusinessDate, ResponseCode, TransmissionTime};
 
 /// Reads the journal.
 #[derive(Debug, clap::Args)]
@@ -105,11 +106,37 @@ fn verify(config: &Config) -> Result<(), Failure> {
     if let Some(torn) = recovered.torn {
         let (segment, offset) = (torn.segment, torn.offset);
         say(&format!(
-            "Segment {segment} ends at byte {offset} with a block that was being written when the power went; \
-             nobody was told that it was durable."
+            "Segment {segment} ends at byte {offset} with a block that is not whole: so it looks when the power goes \
+             while one is written."
         ));
     }
+    say(&witnessed(config, recovered.last)?);
     Ok(())
+}
+
+/// What says how far the journal went, besides itself: without that its end could be cut off and nobody would see.
+///
+/// # Errors
+/// When the checkpoint or the history has entries that the journal lacks.
+pub(super) fn witnessed(config: &Config, last: EntryNumber) -> Result<String, Failure> {
+    let (kind, place) = (config.journal.checkpoint, config.node.checkpoint_directory());
+    Ok(match Checkpoint::newest_entry(kind, &place, &config.security.journal_keys()) {
+        Ok(Some(newest)) if newest > last => {
+            return Err(Failure::new(format!(
+                "the journal's end is missing: its last entry is number {last}, and {} has taken in all up to {newest}",
+                place.display()
+            )));
+        }
+        Ok(Some(newest)) => format!("The checkpoint goes with it: it has taken in all up to entry {newest}."),
+        Ok(None) => {
+            "There is no checkpoint: only the mark of an orderly stop would show that later entries are missing."
+                .to_owned()
+        }
+        Err(CheckpointError::InUse) => {
+            "The daemon runs: how far it has written shows once it is stopped.".to_owned()
+        }
+        Err(error) => format!("The checkpoint cannot say whether later entries are missing: {error}."),
+    })
 }
 
 fn list(config: &Config, from: u64, count: u64) -> Result<(), Failure> {
@@ -222,6 +249,10 @@ fn transaction_text(entry: &TransactionEntry) -> String {
             DeliveryEnd::Parked(code) => {
                 format!("parked {} for the operator, answered {code}", delivered.stored)
             }
+            DeliveryEnd::SetAside(code) => {
+                let code = code.as_ref().map_or("nothing", ResponseCode::as_str);
+                format!("set aside {} for the operator, answered {code}", delivered.stored)
+            }
         },
         TransactionEntry::Tombstone(tombstone) => {
             format!("tombstone {} {}", tombstone.transaction, asked(&tombstone.acquirer))
@@ -238,10 +269,9 @@ fn transaction_text(entry: &TransactionEntry) -> String {
 
 fn operator_text(bytes: &[u8]) -> String {
     if let Some(KeyEvent { key, .. }) = KeyEvent::decode(bytes) {
-        return format!(
-            "key {} version {}, check value {}, comes into use",
-            key.label, key.version, key.check
-        );
+        let is_handed = key.usage == KeyUsage::ReceiverSigning;
+        let what = if is_handed { "was handed out" } else { "comes into use" };
+        return format!("key {} version {}, check value {}, {what}", key.label, key.version, key.check);
     }
     OperatorAct::decode(bytes).map_or_else(
         || format!("operator, {} bytes", bytes.len()),
@@ -288,7 +318,7 @@ mod tests {
 
     use super::*;
     use crate::cli::init;
-    use crate::journal::{Elements, EntryNumber, Journal, JournalSetup, OutcomeEntry};
+    use crate::journal::{Changes, CheckpointKind, Elements, Journal, JournalSetup, OutcomeEntry};
     use crate::stdx::random::Entropy;
     use crate::vocab::{Outcome, Refusal, SettlementWindow, ShardId, TransactionId};
 
@@ -338,6 +368,27 @@ mod tests {
         fs::write(&segment, bytes).unwrap();
         let told = verify(&config).unwrap_err().to_string();
         assert!(told.contains("segment 1 is damaged at byte"), "{told}");
+    }
+
+    #[test]
+    fn a_journal_that_ends_before_its_checkpoint_is_not_whole() {
+        for kind in [CheckpointKind::Redb, CheckpointKind::Sled] {
+            let kept = tempfile::tempdir().unwrap();
+            let mut config = written(kept.path());
+            config.journal.checkpoint = kind;
+            let witness = |last| witnessed(&config, EntryNumber(last)).map_err(|failure| failure.to_string());
+            assert!(witness(20).unwrap().starts_with("There is no checkpoint"));
+            let (place, keys) = (config.node.checkpoint_directory(), config.security.journal_keys());
+            fs::create_dir_all(&place).unwrap();
+            let checkpoint = Checkpoint::open(kind, &place, &keys).unwrap().checkpoint;
+            assert!(witness(20).unwrap().starts_with("The daemon runs"));
+            checkpoint.write(Changes::default(), EntryNumber(20)).unwrap();
+            drop(checkpoint);
+            assert!(witness(20).unwrap().starts_with("The checkpoint goes with it"));
+            verify(&config).unwrap();
+            let told = witness(19).unwrap_err();
+            assert!(told.contains("its last entry is number 19") && told.contains("up to 20"), "{told}");
+        }
     }
 
     #[test]

@@ -10,10 +10,12 @@ use super::init::create;
 use super::{Failure, say};
 use crate::config::{Config, KeysSection};
 use crate::crypto::{
-    CryptoError, KeyLabel, KeyMaker, KeyPolicy, KeyUsage, MasterKey, SecurityModule, StorePurpose,
+    CryptoError, KeyBlockHeader, KeyLabel, KeyMaker, KeyPolicy, KeyUsage, MasterKey, SecurityModule,
+    StorePurpose, TransportKey,
 };
 use crate::stdx::clock::Clock;
 use crate::stdx::random::Entropy;
+use crate::stdx::sabotage::step;
 use crate::stdx::secret::Secret;
 use crate::vocab::{Text, TokenRequestorId};
 
@@ -60,6 +62,27 @@ enum KeysCommand {
         #[command(flatten)]
         person: Person,
     },
+    /// Take in a chip key that somebody else sent in a key block (ANSI X9.143, or TR-31, of version D). The transport key
+    /// above it is formed of its components; their check values, and its own, are shown to be compared.
+    Import {
+        /// The daemon's configuration; its `[keys]` names the store.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// What the configuration calls the key.
+        #[arg(long)]
+        label: String,
+        /// What it is for, as the block must say: token-cryptogram-aes or -3des, issuer-master-aes or -3des.
+        #[arg(long)]
+        usage: String,
+        /// A file with the key block.
+        #[arg(long, value_name = "FILE")]
+        block: PathBuf,
+        /// A file with one component of the transport key in hex; once for each component, two at least. Destroy it then.
+        #[arg(long = "component", value_name = "FILE", required = true)]
+        components: Vec<PathBuf>,
+        #[command(flatten)]
+        person: Person,
+    },
     /// Write the key by which a receiver of notifications knows them: for that receiver alone.
     Receiver {
         /// The daemon's configuration.
@@ -70,6 +93,8 @@ enum KeysCommand {
         /// Where the key goes, in hexadecimal; it must not exist yet.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
+        #[command(flatten)]
+        person: Person,
     },
     /// Add a new version of a key that has versions. It does the work from the daemon's next start on; older ones go on
     /// opening: of the data key for ever, of the messages' key for as long as `keys.message_overlap` says.
@@ -102,8 +127,14 @@ pub(super) fn run(arguments: &Keys) -> Result<(), Failure> {
             let usage = named(usage, |it| it.chip_cipher().is_some() || it == KeyUsage::MessageEncryption)?;
             add(&Config::load(config)?.keys, (label, usage), clear_key.as_deref(), maker(person)?)
         }
-        KeysCommand::Receiver { config, receiver, out } => {
-            receiver_key(&Config::load(config)?, receiver, out)
+        KeysCommand::Import { config, label, usage, block, components, person } => {
+            let label = KeyLabel::parse(label)?;
+            let usage = named(usage, |it| KeyBlockHeader::of(it).is_some())?;
+            let keys = Config::load(config)?.keys;
+            import(&keys, (label, usage), block, &transport_key(components)?, maker(person)?)
+        }
+        KeysCommand::Receiver { config, receiver, out, person } => {
+            receiver_key(&Config::load(config)?, receiver, out, maker(person)?)
         }
         KeysCommand::Rotate { config, usage, person } => {
             let versions = [KeyUsage::DataSealing, KeyUsage::MessageEncryption];
@@ -144,7 +175,7 @@ fn list(security: &SecurityModule) {
     }
 }
 
-fn receiver_key(config: &Config, name: &str, out: &Path) -> Result<(), Failure> {
+fn receiver_key(config: &Config, name: &str, out: &Path, maker: KeyMaker) -> Result<(), Failure> {
     // Which requestors are registered the daemon knows; their keys come from their ids.
     let requestor =
         name.strip_prefix("requestor-").is_some_and(|id| TokenRequestorId::parse(id.as_bytes()).is_ok());
@@ -155,6 +186,15 @@ fn receiver_key(config: &Config, name: &str, out: &Path) -> Result<(), Failure> 
     let secret = config.security.receiver_keys().secret(name).map_err(failed)?;
     let digits = Zeroizing::new(hex::encode(secret.expose_secret()) + "\n");
     create(out, 0o600, &digits).map_err(|error| Failure::file(out, "cannot be written", &error))?;
+    let noted = replace(&config.keys, |old, master, policy, entropy| {
+        SecurityModule::hand_out(old, master, policy, name, maker, entropy)
+    });
+    if let Err(failure) = noted {
+        // What is noted nowhere is not handed out.
+        let _ = fs::remove_file(out);
+        return Err(failure);
+    }
+    say("That it was handed out stands in the audit trail from the daemon's next start on.");
     say(&format!("Give {} to {name}, and destroy it.", out.display()));
     Ok(())
 }
@@ -179,6 +219,36 @@ fn add(
     })?;
     say("Restart the daemon to use it.");
     Ok(())
+}
+
+fn import(
+    keys: &KeysSection,
+    named: (KeyLabel, KeyUsage),
+    block: &Path,
+    transport: &TransportKey,
+    maker: KeyMaker,
+) -> Result<(), Failure> {
+    let block = read(block)?;
+    replace(keys, |old, master, policy, entropy| {
+        let sent = (transport, block.trim_end());
+        SecurityModule::import_key(old, master, policy, named, sent, maker, entropy)
+    })?;
+    say("Restart the daemon to use it.");
+    Ok(())
+}
+
+/// The key of these components. What each brought is shown before anything is opened with it.
+fn transport_key(components: &[PathBuf]) -> Result<TransportKey, Failure> {
+    let mut parsed = Vec::with_capacity(components.len());
+    for path in components {
+        let component = TransportKey::parse(&read(path)?)
+            .map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+        say(&format!("component {}: check value {}", parsed.len() + 1, component.check_value()));
+        parsed.push(component);
+    }
+    let key = TransportKey::of_components(&parsed).map_err(failed)?;
+    say(&format!("transport key: check value {}", key.check_value()));
+    Ok(key)
 }
 
 /// A key in clear hex, with or without a line end after it.
@@ -206,7 +276,10 @@ fn replace(
     // What was given from outside may be a sample key: a store that does not open must not take the place of one that does.
     let opened = SecurityModule::open(&new, &master, policy).map_err(failed)?;
     let fresh = keys.store.with_extension("store.new");
+    // One that was cut short left it there.
+    let _ = fs::remove_file(&fresh);
     create(&fresh, 0o600, &new).map_err(|error| Failure::file(&fresh, "cannot be written", &error))?;
+    step("key-store-written");
     fs::rename(&fresh, &keys.store)
         .and_then(|()| fs::File::open(keys.store.parent().unwrap_or(Path::new(".")))?.sync_all())
         .map_err(|error| Failure::file(&keys.store, "cannot be replaced", &error))?;
@@ -273,6 +346,49 @@ mod tests {
             add("issuer-2", Some(refused)).unwrap_err();
         }
         assert_eq!(Config::load(&file).unwrap().security.keys().count(), config.security.keys().count());
+    }
+
+    #[test]
+    fn a_key_comes_in_a_block_under_components_and_only_for_what_the_block_says() {
+        let kept = tempfile::tempdir().unwrap();
+        let any = "127.0.0.1:1".parse().unwrap();
+        let api = "127.0.0.1:0".parse().unwrap();
+        let addresses = init::Addresses { acquirer: api, issuer_1: any, issuer_2: any, api, admin: any };
+        let directory = kept.path().join("switch");
+        init::write(&directory, addresses, &mut Entropy::system()).unwrap();
+        let file = directory.join(init::CONFIG_FILE);
+        let written = |name: &str, text: &str| {
+            let path = kept.path().join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let components =
+            [written("one", &"1A".repeat(32)), written("two", &format!("{}\n", "25 ".repeat(32)))];
+        let transport = transport_key(&components).unwrap();
+        assert_eq!(transport.check_value(), TransportKey::parse(&"3F".repeat(32)).unwrap().check_value());
+        let issuer = named("issuer-master-3des", |_| true).unwrap();
+        let header = KeyBlockHeader::of(issuer).unwrap();
+        let clear = Secret::new(vec![0x11; 16]);
+        let block = transport.wrap(header, &clear, &mut Entropy::system()).unwrap();
+        let block = written("block", &(block + "\n"));
+        let label = KeyLabel::parse("issuer-1").unwrap();
+        let import = |usage, transport: &TransportKey| {
+            import(&Config::load(&file).unwrap().keys, (label, usage), &block, transport, alice())
+        };
+        import(issuer, &transport).unwrap();
+        let count = || Config::load(&file).unwrap().security.keys().count();
+        let config = Config::load(&file).unwrap();
+        let key = config.security.keys().find(|key| key.label == label).unwrap();
+        assert_eq!((key.usage, key.version, key.check.to_string()), (issuer, 1, "82E136".to_owned()));
+        assert_eq!(config.security.maker(key).unwrap().by.as_str(), "alice");
+        let before = count();
+        let other = transport_key(&[components[0].clone(), block.clone()]).unwrap_err();
+        assert!(other.to_string().contains("block: key component: 32, 48 or 64"), "{other}");
+        let other = TransportKey::parse(&"3E".repeat(32)).unwrap();
+        assert!(import(issuer, &other).unwrap_err().to_string().contains("compare the check values"));
+        let for_tokens = import(named("token-cryptogram-aes", |_| true).unwrap(), &transport).unwrap_err();
+        assert!(for_tokens.to_string().contains("it says usage E0, algorithm T"), "{for_tokens}");
+        assert_eq!(count(), before, "nothing came in");
     }
 
     #[test]

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-pub use http_client::{HttpAnswer, HttpClient};
+pub use http_client::{CertificateFiles, HttpAnswer, HttpClient};
 pub use init::{Addresses, CONFIG_FILE, CREDENTIAL_FILE, Init, write as write_init};
 pub use simulate::{Acquirer, Brain, Issuer, Shared};
 pub use webhook::{Received, Webhook};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, say};
 use crate::app::{App, Progress, RunningApp};
@@ -13,7 +13,7 @@ use crate::stdx::clock::Clock;
 use crate::stdx::lock::Lock as _;
 
 /// Runs the daemon until SIGTERM or SIGINT; then refuses new requests, finishes or reverses what is in flight, and
-/// ends. On SIGHUP it reads its configuration again, and looks at its certificate files.
+/// ends; a second of these signals has it wait for no issuer any longer. On SIGHUP it reads its configuration again, and looks at its certificate files.
 #[derive(Debug, clap::Args)]
 pub(super) struct Serve {
     /// The configuration file.
@@ -34,12 +34,16 @@ pub(super) fn run(arguments: &Serve) -> Result<(), Failure> {
         .map_err(|error| Failure::new(format!("no runtime can be started: {error}")))?;
     let mut app = start(&config)?;
     app.registry.with(|registry| log.register(registry));
-    let ended_by_itself = runtime.block_on(until_signal(&mut app, &mut config, &arguments.config))?;
-    if ended_by_itself {
-        tracing::error!("the switch ended by itself");
-    } else {
-        tracing::info!("draining");
-    }
+    runtime.block_on(async {
+        let mut signals = Signals::listen()?;
+        announce(&config, &app);
+        if until_signal(&mut signals, &mut app, &mut config, &arguments.config).await {
+            tracing::error!("the switch ended by itself");
+        } else {
+            drained(&mut signals, &app).await;
+        }
+        Ok::<_, Failure>(())
+    })?;
     app.stop().map_err(|error| Failure::new(error.to_string()))
 }
 
@@ -60,22 +64,57 @@ fn start(config: &Config) -> Result<RunningApp, Failure> {
 /// How often certificate files are looked at: who renews certificates need not tell us.
 const CERTIFICATES_EVERY: Duration = Duration::from_secs(10);
 
+/// The signals that the daemon hears. It says that it is ready once it does: one that came before would end it without
+/// draining.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen =
+            |kind| signal(kind).map_err(|error| Failure::new(format!("no signals can be heard: {error}")));
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// SIGTERM or SIGINT.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Until what is in flight has its end. A second signal shortens it.
+async fn drained(signals: &mut Signals, app: &RunningApp) {
+    tracing::info!("draining");
+    app.drain();
+    tokio::select! {
+        () = app.ended() => return,
+        () = signals.end() => {}
+    }
+    tracing::warn!("told to end again: no issuer is waited for any longer");
+    app.hurry();
+    app.ended().await;
+}
+
 /// True when the daemon ended before any signal came. SIGHUP has it read its configuration again and look at its
-/// certificate files at once. It says that it is ready once it can hear signals: one that came before would end it
-/// without draining.
-async fn until_signal(app: &mut RunningApp, config: &mut Config, path: &Path) -> Result<bool, Failure> {
-    let listen =
-        |kind| signal(kind).map_err(|error| Failure::new(format!("no signals can be heard: {error}")));
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    let mut hangup = listen(SignalKind::hangup())?;
-    announce(config, app);
+/// certificate files at once.
+async fn until_signal(signals: &mut Signals, app: &mut RunningApp, config: &mut Config, path: &Path) -> bool {
     let mut look = tokio::time::interval(CERTIFICATES_EVERY);
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(false),
-            _ = interrupt.recv() => return Ok(false),
-            () = app.ended() => return Ok(true),
-            _ = hangup.recv() => reload(app, config, path).await,
+            _ = signals.terminate.recv() => return false,
+            _ = signals.interrupt.recv() => return false,
+            () = app.ended() => return true,
+            _ = signals.hangup.recv() => reload(app, config, path).await,
             _ = look.tick() => {}
         }
         app.renew_certificates();

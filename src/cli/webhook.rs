@@ -41,6 +41,8 @@ struct Kept {
     address: SocketAddr,
     status: u16,
     delay: Duration,
+    /// What calls with this text in them are answered instead.
+    apart: Option<(String, u16)>,
     received: Vec<Received>,
 }
 
@@ -53,7 +55,7 @@ impl Webhook {
         let failed = |error: std::io::Error| Failure::new(format!("cannot listen on {address}: {error}"));
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let kept = Kept { address, status: 200, delay: Duration::ZERO, received: Vec::new() };
+        let kept = Kept { address, status: 200, delay: Duration::ZERO, apart: None, received: Vec::new() };
         let webhook = Self(Rc::new(RefCell::new(kept)));
         tokio::task::spawn_local(webhook.clone().accept(listener));
         Ok(webhook)
@@ -68,6 +70,11 @@ impl Webhook {
     pub fn answer_with(&self, status: u16, delay: Duration) {
         let mut kept = self.0.borrow_mut();
         (kept.status, kept.delay) = (status, delay);
+    }
+
+    /// From now on it answers a call with this text in it with this status.
+    pub fn answer_apart(&self, text: &str, status: u16) {
+        self.0.borrow_mut().apart = Some((text.to_owned(), status));
     }
 
     /// All calls so far, also those that were refused.
@@ -110,8 +117,11 @@ impl Webhook {
         let body = serde_json::from_slice(&bytes).unwrap_or_default();
         let (status, delay) = {
             let mut kept = self.0.borrow_mut();
+            let apart = kept.apart.as_ref();
+            let apart = apart.filter(|(text, _)| String::from_utf8_lossy(&bytes).contains(text));
+            let status = apart.map_or(kept.status, |(_, status)| *status);
             kept.received.push(Received { body, bytes, timestamp, signature });
-            (kept.status, kept.delay)
+            (status, kept.delay)
         };
         tokio::time::sleep(delay).await;
         let mut response = Response::new(Full::new(Bytes::new()));

@@ -154,6 +154,8 @@ fn token_part(part: TokenPart, value: &[u8]) -> (&'static str, String) {
         TokenPart::Window => ("settlement window", shown(Class::Numeric, Sensitive::No, value)),
         // Whoever sees it can pay with it.
         TokenPart::Cryptogram => ("cryptogram of one payment", hidden(value)),
+        TokenPart::Initiator => ("initiator", shown(Class::Text, Sensitive::No, value)),
+        TokenPart::Original => ("RRN of the original", shown(Class::Text, Sensitive::No, value)),
         TokenPart::Refusal => ("refusal", shown(Class::Text, Sensitive::No, value)),
     }
 }

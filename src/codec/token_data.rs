@@ -6,7 +6,7 @@ use super::length::decimal;
 use super::reader::Reader;
 use crate::stdx::wipe::WipedBytes;
 use crate::vocab::{
-    Digits, Expiry, Par, RemoteCryptogram, Text, Token, TokenAssuranceMethod, TokenLocation,
+    Digits, Expiry, Initiator, Par, RemoteCryptogram, Rrn, Text, Token, TokenAssuranceMethod, TokenLocation,
     TokenRequestorId, Verdicts, WordError, WordFault,
 };
 
@@ -29,6 +29,10 @@ pub struct TokenData {
     pub refusal: Option<Text<32>>,
     /// Of a payment in an app or a shop on the net; only acquirers send it, and it goes no further.
     pub cryptogram: Option<RemoteCryptogram>,
+    /// Who initiated the payment, where that is said.
+    pub initiator: Option<Initiator>,
+    /// DE 37 of the payment by which the customer agreed to what its merchant initiates.
+    pub original: Option<Rrn>,
 }
 
 /// The parts, by the names that a dialect's `[token]` table uses.
@@ -45,10 +49,12 @@ pub enum TokenPart {
     Window,
     Refusal,
     Cryptogram,
+    Initiator,
+    Original,
 }
 
 impl TokenPart {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Token,
         Self::TokenExpiry,
         Self::Requestor,
@@ -60,6 +66,8 @@ impl TokenPart {
         Self::Window,
         Self::Refusal,
         Self::Cryptogram,
+        Self::Initiator,
+        Self::Original,
     ];
 
     /// Its name in a dialect's file.
@@ -77,6 +85,8 @@ impl TokenPart {
             Self::Window => "window",
             Self::Refusal => "refusal",
             Self::Cryptogram => "cryptogram",
+            Self::Initiator => "initiator",
+            Self::Original => "original",
         }
     }
 
@@ -116,6 +126,8 @@ impl TokenData {
             }
             TokenPart::Refusal => self.refusal = Some(Text::parse("refusal", value)?),
             TokenPart::Cryptogram => self.cryptogram = Some(RemoteCryptogram::parse(value)?),
+            TokenPart::Initiator => self.initiator = Some(Initiator::from_letter(value)?),
+            TokenPart::Original => self.original = Some(Rrn::parse(value)?),
         }
         Ok(())
     }
@@ -140,6 +152,8 @@ impl TokenData {
             TokenPart::Window => Some(put(place, last_digits::<3>(self.window?))),
             TokenPart::Refusal => self.refusal.as_ref().map(Text::as_bytes),
             TokenPart::Cryptogram => Some(put(place, self.cryptogram?.text())),
+            TokenPart::Initiator => Some(put(place, [self.initiator?.letter()])),
+            TokenPart::Original => self.original.as_ref().map(Rrn::as_bytes),
         }
     }
 }
@@ -255,6 +269,8 @@ mod tests {
             window: Some(7),
             refusal: Some(Text::parse("refusal", b"token-suspended").unwrap()),
             cryptogram: Some(RemoteCryptogram::unsigned(Wall(0), 1, 100).unwrap()),
+            initiator: Some(Initiator::Merchant),
+            original: Some(Rrn::parse(b"632704815162").unwrap()),
         }
     }
 
@@ -279,6 +295,8 @@ mod tests {
             (TokenPart::Location, "08"),
             (TokenPart::Verdicts, "MVX"),
             (TokenPart::Token, "62352900000"),
+            (TokenPart::Initiator, "X"),
+            (TokenPart::Original, "1234567890123"),
         ] {
             assert!(TokenData::default().read(part, value.as_bytes()).is_err(), "{part:?} {value}");
         }

@@ -8,7 +8,7 @@ use toml::de::DeValue;
 use zeroize::Zeroizing;
 
 use super::file::{Section, address, choice, count, digest, duration, number, rows, size, text, word};
-use crate::api::{ApiConfig, Client, Operation, RateLimits, Role, Shown};
+use crate::api::{ApiConfig, Client, Operation, RateLimits, Role, Shown, Surroundings};
 use crate::tls::{Identity, TlsError, TlsServer};
 use crate::tsp::CredentialDigest;
 use crate::vocab::{Text, TokenRequestorId};
@@ -78,6 +78,8 @@ pub(super) struct ApiDraft {
 pub(super) fn api(mut section: Section<'_>, base: &Path) -> ApiDraft {
     let listen = section.need("listen", address);
     let connections = section.or("connections", 256, count(1, 100_000));
+    let connections_per_address =
+        section.or("connections_per_address", connections.div_ceil(2), count(1, 100_000));
     let body_bytes = section.or("body_bytes", 64 << 10, size);
     let request_timeout = section.or("request_timeout", Duration::from_secs(10), duration);
     let tls_section = section.table("tls");
@@ -91,8 +93,17 @@ pub(super) fn api(mut section: Section<'_>, base: &Path) -> ApiDraft {
     }
     let rates = rates(section.table("rates"));
     section.finish();
-    let whole = |listen| ApiConfig { listen, connections, body_bytes, request_timeout, clients, rates };
-    let config = listen.map(whole);
+    let config = listen.map(|listen| ApiConfig {
+        listen,
+        connections,
+        connections_per_address,
+        body_bytes,
+        request_timeout,
+        clients,
+        rates,
+        // Put in once all sections are read.
+        surroundings: Surroundings::default(),
+    });
     ApiDraft { config, tls, client_paths }
 }
 

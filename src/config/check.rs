@@ -167,6 +167,19 @@ fn asked_and_told(sections: &Sections, notes: &Notes) {
         if asked && issuer.party.dialect().is_some_and(|dialect| dialect.token_request().is_none()) {
             notes.note(&key("approval"), "its dialect has no [token_request]");
         }
+        if asked && issuer.notify.is_none() {
+            notes.note(
+                &key("notify"),
+                "must be there: by it codes reach the cardholders that have to prove themselves",
+            );
+        }
+        let waits = sections.api.config.as_ref().map(|api| api.request_timeout);
+        if asked && waits.is_some_and(|waits| issuer.enquiry_timeout >= waits) {
+            notes.note(
+                &key("enquiry_timeout"),
+                "must be less than api.request_timeout: a caller waits no longer",
+            );
+        }
     }
     let wants_trust = |endpoint: &Endpoint| endpoint.is_tls() && sections.notifications.trust.is_none();
     let issuers = sections.issuers.iter().filter_map(|it| Some((&it.party.path, it.notify.as_ref()?)));

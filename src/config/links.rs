@@ -106,7 +106,7 @@ pub(super) struct IssuerDraft {
     pub(super) party: PartyDraft,
     pub(super) reach: Option<Reach>,
     pub(super) timeout: Option<Duration>,
-    enquiry_timeout: Duration,
+    pub(super) enquiry_timeout: Duration,
     identifiers: Identifiers,
     track_two: TrackTwo,
     pub(super) cryptograms: Cryptograms,
@@ -217,6 +217,7 @@ pub(super) fn acquirer(mut section: Section<'_>, dialects: &mut Dialects) -> Acq
             ),
             refunds: amount(section.table("refunds")),
             authorization_is_capture: section.or("authorization_is_capture", false, boolean),
+            completions_percent: section.or("completions_percent", 120, number(100, 1_000)),
             announce_cut_over: section.or("announce_cut_over", false, boolean),
         },
     };

@@ -22,11 +22,11 @@ pub use file::Fault;
 pub use links::{AcquirerSection, IssuerSection, ListenSection, PartyConfig, Reach, RouteSection};
 pub use node::{JournalSection, KeysSection, NodeConfig, NotificationsSection, SettlementSection};
 
-use crate::api::{AdminConfig, ApiConfig};
+use crate::api::{AdminConfig, ApiConfig, Surroundings};
 use crate::crypto::SecurityModule;
 use crate::link::{InboxLimits, IssuerLinkConfig, LinksConfig, ListenerConfig, Party};
 use crate::switch::{Limits, RouteTable, StoreForwardConfig, SwitchConfig};
-use crate::tsp::{IssuerRule, PartyName, Receiver, TspConfig};
+use crate::tsp::{ApprovalRule, IssuerRule, PartyName, Receiver, TspConfig};
 use api::ApiDraft;
 use dialects::Dialects;
 use file::{Notes, Section};
@@ -207,11 +207,18 @@ impl Sections {
         for issuer in &issuers {
             // Checked: who is asked or told has a name of that length.
             let Ok(name) = PartyName::parse("issuer", issuer.party.name.as_bytes()) else { continue };
-            tsp.approvals.push(IssuerRule { issuer: name, approval: issuer.approval });
+            // One of whom nothing is agreed may come and go while the daemon runs.
+            if issuer.approval != ApprovalRule::Off {
+                tsp.approvals.push(IssuerRule { issuer: name, approval: issuer.approval });
+            }
             let told = issuer.notify.clone().map(|endpoint| (Receiver::Issuer(name), endpoint));
             notifications.receivers.extend(told);
         }
         tsp.receivers = notifications.receivers.iter().map(|(receiver, _)| *receiver).collect();
+        let surroundings = Surroundings {
+            acquirers: self.acquirers.iter().filter_map(|acquirer| acquirer.party.link).collect(),
+            trusts_receivers: notifications.trust.is_some(),
+        };
         Some(Config {
             node: self.node.whole()?,
             journal: self.journal,
@@ -222,7 +229,7 @@ impl Sections {
             routes: self.routes.into_iter().map(RouteDraft::whole).collect::<Option<_>>()?,
             tsp,
             notifications,
-            api: self.api.config?,
+            api: ApiConfig { surroundings, ..self.api.config? },
             api_tls: self.api.tls,
             admin: self.admin,
             settlement: self.settlement?,

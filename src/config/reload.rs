@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use super::{AcquirerSection, Config, IssuerSection, PartyConfig};
+use crate::api::{ApiConfig, Surroundings};
 use crate::vocab::LinkId;
 
 impl Config {
@@ -14,12 +15,18 @@ impl Config {
             ("journal", differ(&self.journal, &new.journal)),
             ("keys", differ(&self.keys, &new.keys)),
             ("tsp, requestor", differ(&self.tsp, &new.tsp)),
-            ("api", differ(&(&self.api, &self.api_tls), &(&new.api, &new.api_tls))),
+            ("api", differ(&self.fixed_api(), &new.fixed_api())),
             ("admin", differ(&self.admin, &new.admin)),
             ("limits.inbox_bytes, limits.inbox_events", self.inbox != new.inbox),
             ("limits.look_ups", self.limits.look_ups != new.limits.look_ups),
         ];
         sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
+
+    /// The API without its clients.
+    fn fixed_api(&self) -> impl Debug {
+        let (clients, surroundings) = (Vec::new(), Surroundings::default());
+        (ApiConfig { clients, surroundings, ..self.api.clone() }, self.api_tls.clone())
     }
 
     /// Links whose connections cannot go on under `new`: they are gone, or reached or spoken to in another way.

@@ -168,6 +168,12 @@ fn each_fault_is_named_by_its_key() {
         ("dial = [", "listen = \"127.0.0.1:1\"\ndial = [", "issuer[0].dial: either"),
         ("dial = [", "#", "issuer[0].dial: either"),
         ("[\"127.0.0.1:8101\"]", "[]", "issuer[0].dial: must name at least one"),
+        ("id = 102", "id = 102\napproval = \"ask\"", "issuer[1].notify: must be there"),
+        (
+            "id = 102",
+            "id = 102\napproval = \"ask\"\nenquiry_timeout = \"10s\"",
+            "issuer[1].enquiry_timeout: must be less than api.request_timeout",
+        ),
         ("127.0.0.1:8101", "127.0.0.1:0", "issuer[0].dial[0]: must have a port other than 0"),
     ] {
         let faults = directory.faults(from, to);
@@ -472,7 +478,7 @@ fn the_reference_tells_the_defaults_as_they_are() {
     assert_eq!(full.node.repeat_window, bare.node.repeat_window);
     assert_eq!(full.journal.journal.segment_bytes, bare.journal.journal.segment_bytes);
     assert_eq!(full.journal.journal.queue_bytes, bare.journal.journal.queue_bytes);
-    let api = ApiConfig { clients: Vec::new(), ..full.api };
+    let api = ApiConfig { clients: Vec::new(), surroundings: bare.api.surroundings.clone(), ..full.api };
     assert_eq!((&api, &full.admin), (&bare.api, &bare.admin));
     assert_eq!(format!("{:?}", full.limits), format!("{:?}", bare.limits));
     assert_eq!(full.inbox, bare.inbox);

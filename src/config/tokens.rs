@@ -9,12 +9,13 @@ use super::links::link_id;
 use crate::api::Endpoint;
 use crate::crypto::{CryptogramProfile, KeyLabel};
 use crate::tsp::{
-    Activation, CounterWindow, CryptogramChoice, DomainControls, LimitedKeyTerms, Merchant, PanRange,
-    Receiver, RequestorLimits, StepUpLimits, TokenRange, TokenRequestor, TspConfig, TspLimits,
+    Activation, CounterWindow, CryptogramChoice, DomainControls, InitiationControls, LimitedKeyTerms,
+    Merchant, PanRange, Receiver, RequestorLimits, StepUpLimits, Thumbprint, TokenRange, TokenRequestor,
+    TspConfig, TspLimits,
 };
 use crate::vocab::{
-    Bin, EntryMode, LinkId, MerchantCategory, MerchantId, Text, TokenAssuranceMethod, TokenDomain,
-    TokenLocation, TokenRequestorId,
+    Bin, Digits, EntryMode, Initiator, Initiators, LinkId, MerchantCategory, MerchantId, Text,
+    TokenAssuranceMethod, TokenDomain, TokenLocation, TokenRequestorId,
 };
 
 /// Where tokens may live, as written.
@@ -89,6 +90,7 @@ pub(super) fn tsp(mut section: Section<'_>, requestors: Vec<Section<'_>>) -> Tsp
         token_ranges,
         pan_ranges,
         requestors,
+        code: section.may("code", word(|it| Digits::parse("TSP code", it, 3))),
         bin_controller: section.may("bin_controller", word(|it| Text::parse("BIN controller", it))),
         par_follows_account: section.or("par_follows_account", true, boolean),
         counter_window: CounterWindow {
@@ -150,6 +152,9 @@ fn step_up(mut section: Section<'_>) -> StepUpLimits {
         code_lifetime: section.or("code_lifetime", default.code_lifetime, duration),
         codes: section.or("codes", default.codes, few(20)),
         tries: section.or("tries", default.tries, few(10)),
+        card_window: section.or("card_window", default.card_window, duration),
+        card_codes: section.or("card_codes", default.card_codes, few(200)),
+        card_tries: section.or("card_tries", default.card_tries, few(200)),
         proof_within: section.or("proof_within", default.proof_within, duration),
     };
     section.finish();
@@ -268,6 +273,14 @@ fn requestor(
             false,
             choice(&[("chip-entry", false), ("always", true)]),
         ),
+        initiation: InitiationControls {
+            initiators: Initiators::of(&section.list("initiators", word(Initiator::parse))),
+            original_required: section.or(
+                "original",
+                false,
+                choice(&[("optional", false), ("required", true)]),
+            ),
+        },
     };
     let activation = choice(&[("at-issue", Activation::AtIssue), ("confirmed", Activation::Confirmed)]);
     let nobody = TokenRequestorId::parse(b"99999999999").ok();
@@ -294,6 +307,7 @@ fn requestor(
             detokenizations_per_day: section.may("detokenizations_per_day", number_u32),
         },
         shares_with: section.list("shares_with", word(TokenRequestorId::parse)),
+        wrapping_keys: section.list("wrapping_keys", word(Thumbprint::parse)),
     };
     section.finish();
     Some(requestor)

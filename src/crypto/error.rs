@@ -1,6 +1,8 @@
 //! `CryptoError`: says what failed and which key, never why in a way that helps an attacker.
 
 use super::key::{KeyCheckValue, KeyLabel, KeyUsage};
+use super::key_block::KeyBlockFault;
+use super::pin_block::PinBlockFault;
 use crate::stdx::random::NoEntropy;
 
 /// What can go wrong with keys and sealed data.
@@ -30,6 +32,12 @@ pub enum CryptoError {
     NoPrivateKey { label: KeyLabel, version: u16 },
     #[error("master key: {0}")]
     MasterKey(KeyFault),
+    #[error("key component: {0}")]
+    Component(KeyFault),
+    #[error("key block: {0}")]
+    KeyBlock(KeyBlockFault),
+    #[error("PIN block: {0}")]
+    PinBlock(PinBlockFault),
     #[error("key store, line {line}: {fault}")]
     Store { line: usize, fault: StoreFault },
     #[error("the master key has check value {check} of the published sample key; make keys of your own")]
@@ -44,6 +52,12 @@ pub enum CryptoError {
     NoEntropy,
 }
 
+impl From<KeyBlockFault> for CryptoError {
+    fn from(fault: KeyBlockFault) -> Self {
+        Self::KeyBlock(fault)
+    }
+}
+
 impl From<NoEntropy> for CryptoError {
     fn from(_: NoEntropy) -> Self {
         Self::NoEntropy
@@ -55,6 +69,10 @@ impl From<NoEntropy> for CryptoError {
 pub enum KeyFault {
     #[error("64 hexadecimal characters are wanted, and nothing else")]
     NotHex,
+    #[error("32, 48 or 64 hexadecimal characters are wanted, and nothing else")]
+    NotAes,
+    #[error("at least two of one length are wanted, and together they must make a key")]
+    Components,
 }
 
 /// What is wrong with a line of a key store.

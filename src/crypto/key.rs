@@ -2,11 +2,9 @@
 
 use std::fmt;
 
-use aes::{Aes128, Aes256};
-use cmac::{Cmac, KeyInit, Mac};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::emv::{BlockCipher, zeros_under};
+use super::cipher::{AesKey, BlockCipher, zeros_under};
 use super::error::{CryptoError, KeyFault};
 use crate::stdx::random::Entropy;
 use crate::stdx::secret::Secret;
@@ -77,10 +75,12 @@ pub enum KeyUsage {
     PinZone,
     /// DE 64 and DE 128 between two parties.
     MacZone,
+    /// The signatures of what a receiver is told. Derived for each receiver, and never in the store.
+    ReceiverSigning,
 }
 
 impl KeyUsage {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::DataSealing,
         Self::BlindIndex,
         Self::Journal,
@@ -94,6 +94,7 @@ impl KeyUsage {
         Self::MessageEncryption,
         Self::PinZone,
         Self::MacZone,
+        Self::ReceiverSigning,
     ];
 
     /// The name as the store writes it.
@@ -113,6 +114,7 @@ impl KeyUsage {
             Self::MessageEncryption => "message-encryption",
             Self::PinZone => "pin-zone",
             Self::MacZone => "mac-zone",
+            Self::ReceiverSigning => "receiver-signing",
         }
     }
 
@@ -133,7 +135,8 @@ impl KeyUsage {
             | Self::KeyWrapping
             | Self::MessageEncryption
             | Self::PinZone
-            | Self::MacZone => None,
+            | Self::MacZone
+            | Self::ReceiverSigning => None,
         }
     }
 
@@ -176,20 +179,19 @@ impl KeyCheckValue {
         (Self(bytes).to_string() == text).then_some(Self(bytes))
     }
 
+    pub(super) fn of_aes(key: &AesKey) -> Self {
+        Self::left_of(key.cmac(&[&[0; 16]]))
+    }
+
     fn of_aes256(key: &[u8; KEY_LENGTH]) -> Self {
-        Self::of_zeros(Cmac::<Aes256>::new(key.into()))
+        Self::of_aes(&AesKey::Aes256(*key))
     }
 
     fn of_chip_key(cipher: BlockCipher, key: &[u8; CHIP_KEY_LENGTH]) -> Self {
         match cipher {
-            BlockCipher::Aes => Self::of_zeros(Cmac::<Aes128>::new(key.into())),
+            BlockCipher::Aes => Self::of_aes(&AesKey::Aes128(*key)),
             BlockCipher::TripleDes | BlockCipher::Sm4 => Self::left_of(zeros_under(cipher, key)),
         }
-    }
-
-    fn of_zeros(mut mac: impl Mac<OutputSize = cmac::digest::consts::U16>) -> Self {
-        mac.update(&[0; 16]);
-        Self::left_of(mac.finalize().into_bytes().into())
     }
 
     fn left_of([a, b, c, ..]: [u8; 16]) -> Self {

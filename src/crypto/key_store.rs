@@ -10,10 +10,12 @@
 //! master 5B01C3
 //! key vault-data data-sealing 1 0A1B2C <nonce, wrapped key and tag in hex>
 //! made vault-data 2 1763800000123 alice
+//! handed issuer-bank 1 4F00A1 1763800000456 alice
 //! seal <nonce and tag in hex>
 //! ```
 //!
 //! `made` says who had a version made, and when, in milliseconds since 1970; the keys that a store begins with have none.
+//! `handed` says to which receiver its key was handed out, the how manieth time, and by whom; the key itself is derived.
 
 use std::fmt::Write as _;
 
@@ -21,10 +23,10 @@ use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use zeroize::Zeroizing;
 
-use super::emv::BlockCipher;
+use super::cipher::BlockCipher;
 use super::error::{CryptoError, StoreFault};
 use super::jwe::is_private_key;
-use super::key::{Key, KeyCheckValue, KeyLabel, KeyUsage, MasterKey};
+use super::key::{Key, KeyCheckValue, KeyDescription, KeyLabel, KeyUsage, MasterKey};
 use crate::stdx::clock::Wall;
 use crate::stdx::random::Entropy;
 use crate::stdx::secret::Secret;
@@ -100,17 +102,28 @@ pub struct KeyMaker {
     pub at: Wall,
 }
 
+/// A receiver's key left this house.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyHanded {
+    /// Its version says how often it did.
+    pub key: KeyDescription,
+    pub at: Wall,
+    pub by: Text<32>,
+}
+
 /// The keys of one store, unwrapped.
 #[derive(Debug)]
 pub(super) struct KeyStore {
     purpose: StorePurpose,
     keys: Vec<Key>,
     made: Vec<KeyMade>,
+    handed: Vec<KeyHanded>,
 }
 
 impl KeyStore {
     pub(super) fn create(entropy: &mut Entropy, purpose: StorePurpose) -> Result<Self, CryptoError> {
-        let mut store = Self { purpose, keys: Vec::with_capacity(FIRST.len()), made: Vec::new() };
+        let mut store =
+            Self { purpose, keys: Vec::with_capacity(FIRST.len()), made: Vec::new(), handed: Vec::new() };
         for (label, usage) in FIRST {
             let label = KeyLabel::parse(label).map_err(|_| CryptoError::KeyMissing { usage })?;
             store.keys.push(fresh(label, usage, 1, entropy)?);
@@ -128,6 +141,29 @@ impl KeyStore {
 
     pub(super) fn made(&self) -> &[KeyMade] {
         &self.made
+    }
+
+    pub(super) fn handed(&self) -> &[KeyHanded] {
+        &self.handed
+    }
+
+    /// Notes that a receiver's key was handed out once more. Of the receiver's name there stands what fits a label.
+    pub(super) fn hand_out(
+        &mut self,
+        receiver: &str,
+        secret: Secret<Vec<u8>>,
+        maker: KeyMaker,
+    ) -> Result<(), CryptoError> {
+        let usage = KeyUsage::ReceiverSigning;
+        let fits = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+        let label = KeyLabel::parse(&receiver.chars().map(fits).collect::<String>());
+        let label = label.map_err(|_| CryptoError::KeyMissing { usage })?;
+        let before = self.handed.iter().filter(|handed| handed.key.label == label);
+        let newest = before.map(|handed| handed.key.version).max().unwrap_or_default();
+        let version = newest.checked_add(1).ok_or(CryptoError::KeyAmbiguous { usage })?;
+        let key = *Key::new(label, usage, version, secret)?.description();
+        self.handed.push(KeyHanded { key, at: maker.at, by: maker.by });
+        Ok(())
     }
 
     /// The chip keys, when all others were resolved.
@@ -197,7 +233,7 @@ impl KeyStore {
             return Err(lines.fault(StoreFault::OtherMaster { wanted, given: check }));
         }
         check_seal(text, master)?;
-        let mut store = Self { purpose, keys: Vec::new(), made: Vec::new() };
+        let mut store = Self { purpose, keys: Vec::new(), made: Vec::new(), handed: Vec::new() };
         while lines.rest().starts_with("key ") {
             let key = store.read_key(&mut lines, master)?;
             refuse_sample(&key, policy)?;
@@ -205,6 +241,10 @@ impl KeyStore {
         }
         while lines.rest().starts_with("made ") {
             store.made.push(lines.next_line("made, label, version, time, name", made_line)?);
+        }
+        while lines.rest().starts_with("handed ") {
+            let wanted = "handed, receiver, version, check value, time, name";
+            store.handed.push(lines.next_line(wanted, handed_line)?);
         }
         lines.next_line("seal as the last line", |line| line.starts_with("seal ").then_some(()))?;
         if !lines.rest().is_empty() {
@@ -247,6 +287,9 @@ impl KeyStore {
         for KeyMade { label, version, at, by } in &self.made {
             // Writing to a `String` cannot fail.
             let _ = writeln!(text, "made {label} {version} {} {by}", at.0);
+        }
+        for KeyHanded { key: KeyDescription { label, version, check, .. }, at, by } in &self.handed {
+            let _ = writeln!(text, "handed {label} {version} {check} {} {by}", at.0);
         }
         let seal = wrap(master, &seal_context(&text), &[], entropy)?;
         // Writing to a `String` cannot fail.
@@ -295,7 +338,7 @@ fn key_line(line: &str) -> Option<KeyLine> {
     let words: Vec<&str> = line.split(' ').collect();
     let &["key", label, usage, version, check, hex_text] = words.as_slice() else { return None };
     let number: u16 = version.parse().ok().filter(|number| *number > 0)?;
-    let usage = KeyUsage::from_name(usage)?;
+    let usage = KeyUsage::from_name(usage).filter(|usage| *usage != KeyUsage::ReceiverSigning)?;
     let mut wrapped = vec![0; NONCE_LENGTH + usage.key_length() + TAG_LENGTH];
     hex::decode_to_slice(hex_text, &mut wrapped).ok()?;
     Some(KeyLine {
@@ -316,6 +359,18 @@ fn made_line(line: &str) -> Option<KeyMade> {
         at: Wall(words.next()?.parse().ok()?),
         by: Text::parse("who", words.next()?.as_bytes()).ok()?,
     })
+}
+
+fn handed_line(line: &str) -> Option<KeyHanded> {
+    let mut words = line.splitn(6, ' ').skip(1);
+    let key = KeyDescription {
+        label: KeyLabel::parse(words.next()?).ok()?,
+        usage: KeyUsage::ReceiverSigning,
+        version: words.next()?.parse().ok()?,
+        check: KeyCheckValue::parse(words.next()?)?,
+    };
+    let at = Wall(words.next()?.parse().ok()?);
+    Some(KeyHanded { key, at, by: Text::parse("who", words.next()?.as_bytes()).ok()? })
 }
 
 /// The last line against everything before it.
@@ -431,6 +486,24 @@ mod tests {
         assert_eq!(again.made(), store.made());
         let altered = text.replace("night shift", "somebody el");
         assert_eq!(fault(&altered, &master), Some(StoreFault::SealBroken));
+    }
+
+    #[test]
+    fn to_whom_a_key_was_handed_out_is_read_back_and_counted() {
+        let (text, master) = made();
+        let mut store = KeyStore::parse(&text, &master, KeyPolicy::DEVELOPMENT).unwrap();
+        store.add_version(KeyUsage::DataSealing, maker(), &mut Entropy::seeded(3)).unwrap();
+        for receiver in ["issuer-Big_Bank", "requestor-00000000001", "issuer-Big_Bank"] {
+            store.hand_out(receiver, Secret::new(vec![7; 32]), maker()).unwrap();
+        }
+        let text = store.to_text(&mut Entropy::seeded(4), &master).unwrap();
+        let again = KeyStore::parse(&text, &master, KeyPolicy::DEVELOPMENT).unwrap();
+        assert_eq!((again.handed(), again.made()), (store.handed(), store.made()));
+        let said: Vec<_> = again.handed().iter().map(|it| (it.key.label.as_str(), it.key.version)).collect();
+        assert_eq!(said, [("issuer-big-bank", 1), ("requestor-00000000001", 1), ("issuer-big-bank", 2)]);
+        let altered = text.replace("handed issuer-big-bank 2", "handed issuer-big-bank 3");
+        assert_eq!(fault(&altered, &master), Some(StoreFault::SealBroken));
+        assert!(!text.contains(&hex::encode([7; 32])), "and not the key");
     }
 
     fn fault(text: &str, master: &MasterKey) -> Option<StoreFault> {

@@ -3,27 +3,35 @@
 
 mod aead;
 mod blind_index;
+mod card_verification;
+mod cipher;
 mod credential;
 mod emv;
 mod error;
 mod journal_keys;
 mod jwe;
 mod key;
+mod key_block;
 mod key_store;
+mod message_mac;
+mod pin_block;
 mod receiver_keys;
 mod remote_keys;
 
 pub use aead::{DataSealer, SEALED_MOST, Sealed, TAG_LENGTH};
 pub use blind_index::BlindIndexer;
+pub use card_verification::{CardVerificationKey, DynamicVerificationKey, VerificationValue};
+pub use cipher::{BlockCipher, Padding};
 pub use credential::{credential_digest, same};
-pub use emv::{
-    BlockCipher, CardKey, CryptogramFault, CryptogramKeys, CryptogramProfile, IssuerAuthentication,
-};
+pub use emv::{CardKey, CryptogramFault, CryptogramKeys, CryptogramProfile, IssuerAuthentication};
 pub use error::{CryptoError, KeyFault, StoreFault};
 pub use journal_keys::{JournalKeys, SegmentKey};
 pub use jwe::{MessageFault, MessageKey, MessageKeys};
 pub use key::{KeyCheckValue, KeyDescription, KeyLabel, KeyUsage, MasterKey};
-pub use key_store::{KeyMade, KeyMaker, KeyPolicy, StorePurpose};
+pub use key_block::{KeyBlockFault, KeyBlockHeader, TransportKey};
+pub use key_store::{KeyHanded, KeyMade, KeyMaker, KeyPolicy, StorePurpose};
+pub use message_mac::MessageMacKey;
+pub use pin_block::{Pin, PinBlockFault, PinBlockFormat, PinZoneKey};
 pub use receiver_keys::{ReceiverKey, ReceiverKeys};
 pub use remote_keys::RemoteKeys;
 
@@ -43,6 +51,7 @@ pub struct SecurityModule {
     purpose: StorePurpose,
     keys: Vec<KeyDescription>,
     made: Vec<KeyMade>,
+    handed: Vec<KeyHanded>,
     sealer: DataSealer,
     index: BlindIndexer,
     journal: JournalKeys,
@@ -66,6 +75,7 @@ impl SecurityModule {
             purpose: store.purpose(),
             keys: store.keys().iter().map(|key| *key.description()).collect(),
             made: store.made().to_vec(),
+            handed: store.handed().to_vec(),
             sealer: DataSealer::new(of(KeyUsage::DataSealing))?,
             index: BlindIndexer::new(only(of(KeyUsage::BlindIndex), KeyUsage::BlindIndex)?),
             receivers: ReceiverKeys::new(only(of(KeyUsage::BlindIndex), KeyUsage::BlindIndex)?),
@@ -125,6 +135,44 @@ impl SecurityModule {
         store.to_text(entropy, master)
     }
 
+    /// The text of the same store, in which it stands that a receiver's key was handed out.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn hand_out(
+        store_text: &str,
+        master: &MasterKey,
+        policy: KeyPolicy,
+        receiver: &str,
+        maker: KeyMaker,
+        entropy: &mut Entropy,
+    ) -> Result<String, CryptoError> {
+        let mut store = KeyStore::parse(store_text, master, policy)?;
+        let secret = {
+            let of_index = store.keys().iter().filter(|key| key.description().usage == KeyUsage::BlindIndex);
+            ReceiverKeys::new(only(of_index, KeyUsage::BlindIndex)?).secret(receiver)?
+        };
+        store.hand_out(receiver, secret, maker)?;
+        store.to_text(entropy, master)
+    }
+
+    /// As `add_key`, of a key that somebody else made and sent in a key block under `transport`.
+    ///
+    /// # Errors
+    /// As `add_key`; `KeyBlock` for a block that does not open or whose key is for something else.
+    pub fn import_key(
+        store_text: &str,
+        master: &MasterKey,
+        policy: KeyPolicy,
+        named: (KeyLabel, KeyUsage),
+        (transport, block): (&TransportKey, &str),
+        maker: KeyMaker,
+        entropy: &mut Entropy,
+    ) -> Result<String, CryptoError> {
+        let clear = transport.unwrap(block, named.1)?;
+        Self::add_key(store_text, master, policy, named, Some(clear), maker, entropy)
+    }
+
     /// The sample keys of `keys-sample/`, for tests, simulations and benchmarks. Anybody has them.
     ///
     /// # Errors
@@ -152,6 +200,11 @@ impl SecurityModule {
     pub fn maker(&self, key: &KeyDescription) -> Option<KeyMaker> {
         let of_key = |made: &&KeyMade| made.label == key.label && made.version == key.version;
         self.made.iter().find(of_key).map(|made| KeyMaker { by: made.by, at: made.at })
+    }
+
+    /// The keys of receivers that were handed out, each as often as it was.
+    pub fn handed_out(&self) -> impl Iterator<Item = &KeyHanded> {
+        self.handed.iter()
     }
 
     /// Whether these keys were made for development: no real card may come near them.

@@ -18,7 +18,7 @@ use super::group::ChainValue;
 use super::reader::Place;
 use super::segment::SegmentHeader;
 use crate::crypto::{JournalKeys, SegmentKey, same};
-use crate::stdx::sabotage::step;
+use crate::stdx::sabotage::{sabotaged, step};
 
 const MAGIC: [u8; 8] = *b"TSBASE02";
 const HEADER: usize = 4_096;
@@ -133,7 +133,11 @@ impl Base {
         disk.create(NEW).map_err(failed("make"))?;
         let base = Self {
             number,
-            entry: checkpoint.entry_number(),
+            entry: if sabotaged("base-claims-more") {
+                checkpoint.entry_number().next()
+            } else {
+                checkpoint.entry_number()
+            },
             first,
             records: 0,
             length: HEADER_BYTES,
@@ -145,7 +149,9 @@ impl Base {
         checkpoint.walk(&mut |key, value| writing.put(key, value))?;
         let base = writing.finish()?;
         disk.write_at(NEW, 0, &base.encode(&place.stream)?).map_err(failed("write"))?;
-        disk.sync(NEW).map_err(failed("sync"))?;
+        if !sabotaged("base-not-synced") {
+            disk.sync(NEW).map_err(failed("sync"))?;
+        }
         step("base-written");
         disk.rename(NEW, &file_name(number)).map_err(failed("name"))?;
         disk.sync_dir().map_err(failed("sync the name of"))?;

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use super::base::{self, Base, FirstSegment};
 use super::checkpoint::{Checkpoint, CheckpointError, Fold, Records};
-use super::entry::EntryNumber;
+use super::entry::{Entry, EntryNumber};
 use super::error::JournalError;
 use super::reader::{Place, Reader};
 use super::segment::{SegmentHeader, file_name, list};
 use super::writer::Shared;
 use crate::stdx::clock::Wall;
-use crate::stdx::sabotage::step;
+use crate::stdx::sabotage::{sabotaged, step};
 
 /// When bases are written, and how long segments stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +105,9 @@ impl Bases {
     /// The first segment of which something is younger than the retention, or not yet in checkpoint and history. At most
     /// so many go at once as two bases are apart: a clock that was set wrong does not empty the journal.
     fn first_to_keep(&self, checkpoint: &Checkpoint, now: Wall) -> Result<FirstSegment, JournalError> {
-        let folded = checkpoint.entry_number().min(self.history.entry_number());
+        let waits = !sabotaged("history-not-waited-for");
+        let history = if waits { self.history.entry_number() } else { EntryNumber(u64::MAX) };
+        let folded = checkpoint.entry_number().min(history);
         let most = usize::try_from(self.config.fold_every.saturating_mul(2)).unwrap_or(usize::MAX);
         let mut first = None;
         for id in list(self.place.disk.as_ref())?.into_iter().take(most) {
@@ -125,7 +127,10 @@ impl Bases {
         }
         let mut reader = Reader::open(self.place.clone(), Arc::clone(&self.durable), segment.first_entry)?;
         let next = reader.next().transpose()?;
-        Ok(next.is_some_and(|entry| now.since(entry.wall_time) >= self.config.retention))
+        let is_old = |entry: Entry| {
+            now.since(entry.wall_time) >= self.config.retention || sabotaged("young-segments-go")
+        };
+        Ok(next.is_some_and(is_old))
     }
 
     /// Removes the segments before `first`, and all bases but the two newest.

@@ -171,6 +171,19 @@ pub enum StoredKind {
     OwnReversal(ReversalReason),
 }
 
+impl StoredKind {
+    /// As the log says it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Advice => "advice",
+            Self::StandIn => "stand-in",
+            Self::AcquirerReversal => "acquirer-reversal",
+            Self::OwnReversal(_) => "own-reversal",
+        }
+    }
+}
+
 /// A message that the issuer must get, however long it takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEntry {
@@ -218,12 +231,33 @@ impl StoredEntry {
     }
 }
 
+impl StoredEntry {
+    /// DE 11 of what a reversal takes back, on its issuer's link.
+    #[must_use]
+    pub fn number_taken_back(&self) -> Option<Stan> {
+        let data = self.original_data.as_ref().filter(|_| self.is_reversal())?;
+        Stan::parse(data.get(4..10)?).ok()
+    }
+
+    /// Whether it is a reversal whose DE 90 names that message.
+    #[must_use]
+    pub fn takes_back(&self, other: &Self) -> bool {
+        let IssuerLeg { link, mti, stan, sent_at, .. } = other.issuer;
+        let named = self.issuer.link == link && self.number_taken_back() == Some(stan);
+        let name = || [&mti.digits()[..], &stan.digits(), &sent_at.transmission_time().digits()].concat();
+        named && self.original_data.is_some_and(|data| data.starts_with(&name()))
+    }
+}
+
 /// How the delivery of a stored message ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryEnd {
     Acknowledged(ResponseCode),
     /// Refused for good: on the operator's exception list.
     Parked(ResponseCode),
+    /// Neither taken nor refused for so long that it went aside for others: on that list, too. With what its issuer said
+    /// last, if anything.
+    SetAside(Option<ResponseCode>),
 }
 
 /// The end of a stored message's way.

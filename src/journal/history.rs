@@ -2,6 +2,7 @@
 //! simulation a history in memory. A view: the journal has it all.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use super::entry::{
     AcquirerLeg, Elements, EntryNumber, OriginalIdentity, OutcomeEntry, RequestEntry, StoredEntry,
@@ -68,6 +69,14 @@ impl PastTransaction {
         self.all_stored().find(|stored| stored.transaction == self.transaction)
     }
 
+    /// The earlier transaction that it refunds, completes or raises.
+    #[must_use]
+    pub fn original(&self) -> Option<TransactionId> {
+        let asked = self.requests().find(|request| request.transaction == self.transaction);
+        let told = || self.stored().filter(|stored| !stored.is_reversal());
+        asked.map_or_else(|| told()?.original, |request| request.original)
+    }
+
     /// Advices and reversals of this transaction.
     pub fn followers(&self) -> impl Iterator<Item = &StoredEntry> {
         self.all_stored().filter(|stored| stored.original == Some(self.transaction))
@@ -127,8 +136,20 @@ pub struct Family {
 }
 
 impl Family {
-    /// The family of `original`; its followers are looked up by `get`.
-    pub(super) fn gathered<E>(
+    /// The families of `found`, and of what they are about themselves: a completion's refund is one of its hold. All
+    /// others are looked up by `get`.
+    pub(super) fn of_all<E>(
+        found: Vec<PastTransaction>,
+        get: impl Fn(TransactionId) -> Result<Option<PastTransaction>, E>,
+    ) -> Result<Vec<Self>, E> {
+        let known: BTreeSet<_> = found.iter().map(|past| past.transaction).collect();
+        let about: BTreeSet<_> = found.iter().filter_map(PastTransaction::original).collect();
+        let about =
+            about.difference(&known).filter_map(|id| get(*id).transpose()).collect::<Result<Vec<_>, _>>()?;
+        found.into_iter().chain(about).map(|original| Self::gathered(original, &get)).collect()
+    }
+
+    fn gathered<E>(
         original: PastTransaction,
         get: impl Fn(TransactionId) -> Result<Option<PastTransaction>, E>,
     ) -> Result<Self, E> {
@@ -228,11 +249,12 @@ impl RecentHistory {
         named.iter().filter_map(|transaction| self.get(*transaction)).collect()
     }
 
-    /// As `find`, each with those that name it as their original.
+    /// As `find`, each with those that name it as their original; then what they name themselves.
     #[must_use]
     pub fn families(&self, name: &HistoryName) -> Vec<Family> {
         let get = |id| Ok::<_, std::convert::Infallible>(self.get(id));
-        self.find(name).into_iter().filter_map(|original| Family::gathered(original, get).ok()).collect()
+        let Ok(families) = Family::of_all(self.find(name), get);
+        families
     }
 
     #[must_use]

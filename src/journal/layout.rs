@@ -246,7 +246,7 @@ codes! {
 choices! {
     Body { Transaction = 1 Token = 2 CutOver = 3 Operator = 4 WindowClosed = 5 }
     TransactionEntry { Request = 1 Outcome = 2 Stored = 3 Delivered = 4 Tombstone = 5 Late = 6 Enquiry = 64 }
-    DeliveryEnd { Acknowledged = 1 Parked = 2 }
+    DeliveryEnd { Acknowledged = 1 Parked = 2 SetAside = 50 }
 }
 
 structures! {
@@ -554,10 +554,14 @@ pub(super) mod samples {
             request().prop_map(|r| TransactionEntry::Request(Box::new(r))),
             outcome().prop_map(|o| TransactionEntry::Outcome(Box::new(o))),
             stored().prop_map(|s| TransactionEntry::Stored(Box::new(s))),
-            (any::<u64>(), any::<bool>(), "[0-9]{2}").prop_map(|(stored, acknowledged, code)| {
+            (any::<u64>(), 0..4, "[0-9]{2}").prop_map(|(stored, end, code)| {
                 let code = ResponseCode::parse(code.as_bytes()).unwrap();
-                let end =
-                    if acknowledged { DeliveryEnd::Acknowledged(code) } else { DeliveryEnd::Parked(code) };
+                let end = match end {
+                    0 => DeliveryEnd::Acknowledged(code),
+                    1 => DeliveryEnd::Parked(code),
+                    2 => DeliveryEnd::SetAside(Some(code)),
+                    _ => DeliveryEnd::SetAside(None),
+                };
                 TransactionEntry::Delivered(DeliveredEntry { stored: TransactionId(stored), end })
             }),
             tombstone().prop_map(|t| TransactionEntry::Tombstone(Box::new(t))),

@@ -90,12 +90,12 @@ impl OlderHistory {
         ids.into_iter().filter_map(|id| self.get(TransactionId(id)).transpose()).collect()
     }
 
-    /// As `find`, each with those that name it as their original.
+    /// As `find`, each with those that name it as their original; then what they name themselves.
     ///
     /// # Errors
     /// As `find`.
     pub fn families(&self, name: &HistoryName) -> Result<Vec<Family>, CheckpointError> {
-        self.find(name)?.into_iter().map(|original| Family::gathered(original, |id| self.get(id))).collect()
+        Family::of_all(self.find(name)?, |id| self.get(id))
     }
 
     /// One transaction.

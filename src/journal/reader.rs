@@ -16,6 +16,8 @@ use crate::crypto::JournalKeys;
 
 /// How much is read at once.
 const READ_AHEAD: usize = 4 * BLOCK_MOST;
+/// So many segments, the newest ones, say whether keys are theirs.
+const LOOKED_AT: usize = 8;
 
 /// Where and whose a journal is.
 #[derive(Clone)]
@@ -184,6 +186,30 @@ impl Reader {
         let mut place = Place::new(disk, keys, stream);
         place.base = Base::newest(&place).unwrap_or_default();
         Self::open(place, Arc::new(AtomicU64::new(u64::MAX)), EntryNumber(1))
+    }
+
+    /// Whether these can be the keys that a journal was written with. They cannot where segments begin with whole blocks
+    /// and none of these blocks follows its segment's header under them: damage leaves others that do. Under other keys
+    /// nothing but the mark of an end in good order would say that a journal is no empty one.
+    ///
+    /// # Errors
+    /// `Disk`.
+    pub fn may_open(disk: Box<dyn Disk>, keys: &JournalKeys, stream: &str) -> Result<bool, JournalError> {
+        let mut begun = false;
+        for id in list(disk.as_ref())?.into_iter().rev().take(LOOKED_AT) {
+            // Damage has an error of its own, once the keys are found to be the right ones.
+            let Ok(header) = SegmentHeader::read(disk.as_ref(), id, stream) else { continue };
+            let (key, position) = header.open(keys)?;
+            let (file, mut bytes) = (file_name(id), vec![0; BLOCK_MOST]);
+            let read = disk.read_at(&file, HEADER_BYTES, &mut bytes);
+            bytes.truncate(read.map_err(JournalError::disk("read", &file))?);
+            let Some(block) = Block::parse(&bytes) else { continue };
+            if GroupReader::new(key, position).continues(&block) {
+                return Ok(true);
+            }
+            begun = true;
+        }
+        Ok(!begun)
     }
 
     /// A reader whose first entry is `from`. There must be a segment.

@@ -46,6 +46,25 @@ pub struct PoolConfig {
     pub silences: u32,
 }
 
+/// What an issuer left without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unanswered {
+    Request,
+    /// An advice or reversal, which is sent again.
+    Stored,
+}
+
+/// How much of a pool is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PoolFill {
+    /// Requests unanswered on all connections.
+    pub in_flight: u64,
+    /// How many there may be on those that take requests.
+    pub room: u64,
+    /// Connections set aside until they answer a probe.
+    pub aside: usize,
+}
+
 /// What a pool wants done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolAction {
@@ -201,8 +220,9 @@ impl Pool {
         }
     }
 
-    /// A request on the connection is over without an answer.
-    pub fn silent(&mut self, connection: ConnectionId, now: Moment, entropy: &mut Entropy) {
+    /// A message on the connection is over without an answer. Only requests make the rest longer: who answers them and
+    /// the echo, and never an advice, keeps its customers.
+    pub fn silent(&mut self, connection: ConnectionId, what: Unanswered, now: Moment, entropy: &mut Entropy) {
         let config = self.config;
         let Some(member) = self.member(connection) else { return };
         member.in_flight = member.in_flight.saturating_sub(1);
@@ -210,11 +230,11 @@ impl Pool {
         if config.silences == 0 || member.silent < config.silences || member.aside.is_some() {
             return;
         }
-        let rest = match member.trips {
-            0 => Duration::ZERO,
-            trips => config.backoff.wait(trips, entropy),
+        let rest = match (what, member.trips) {
+            (Unanswered::Stored, _) | (_, 0) => Duration::ZERO,
+            (Unanswered::Request, trips) => config.backoff.wait(trips, entropy),
         };
-        member.trips = member.trips.saturating_add(1);
+        member.trips = member.trips.saturating_add(u32::from(what == Unanswered::Request));
         member.aside = Some(Aside { probe_at: now.plus(rest), probed: false });
     }
 
@@ -236,10 +256,15 @@ impl Pool {
         self.members.iter().any(Member::takes_requests)
     }
 
-    /// Requests unanswered on all connections.
+    /// How much of it is in use.
     #[must_use]
-    pub fn in_flight(&self) -> u64 {
-        self.members.iter().map(|member| u64::from(member.in_flight)).sum()
+    pub fn fill(&self) -> PoolFill {
+        let taking = self.members.iter().filter(|member| member.takes_requests());
+        PoolFill {
+            in_flight: self.members.iter().map(|member| u64::from(member.in_flight)).sum(),
+            room: taking.map(|_| u64::from(self.config.in_flight)).sum(),
+            aside: self.members.iter().filter(|member| member.aside.is_some()).count(),
+        }
     }
 
     /// Connections that stand.
@@ -396,7 +421,7 @@ mod tests {
         assert_eq!(taken, [0, 1, 2, 0, 1, 2]);
         pool.answered(ConnectionId(1));
         assert_eq!(take(&mut pool), Some(1));
-        assert_eq!(pool.in_flight(), 6);
+        assert_eq!(pool.fill().in_flight, 6);
         pool.down(ConnectionId(0));
         pool.closed(ConnectionId(2), Moment(0), &mut Entropy::seeded(1));
         assert_eq!(take(&mut pool), Some(1));
@@ -422,11 +447,11 @@ mod tests {
         let mut entropy = Entropy::seeded(1);
         let mut pool = pool_of(2);
         let (bad, good, now) = (ConnectionId(0), ConnectionId(1), Moment(SECOND));
-        pool.silent(bad, now, &mut entropy);
+        pool.silent(bad, Unanswered::Request, now, &mut entropy);
         pool.answered(bad);
-        pool.silent(bad, now, &mut entropy);
+        pool.silent(bad, Unanswered::Request, now, &mut entropy);
         assert_eq!(tick(&mut pool, now), [], "an answer in between begins the count anew");
-        pool.silent(bad, now, &mut entropy);
+        pool.silent(bad, Unanswered::Request, now, &mut entropy);
         assert_eq!((0..4).map(|_| pool.pick()).collect::<Vec<_>>(), [Some(good); 4]);
         assert_eq!(tick(&mut pool, now), [PoolAction::Probe(bad)]);
         assert_eq!(tick(&mut pool, now), [], "one probe");
@@ -438,7 +463,7 @@ mod tests {
 
         pool.alive(bad);
         assert!((0..2).filter_map(|_| pool.pick()).any(|picked| picked == bad), "on trial");
-        pool.silent(bad, now, &mut entropy);
+        pool.silent(bad, Unanswered::Request, now, &mut entropy);
         assert_eq!(tick(&mut pool, now), [], "aside again, and this time it rests");
         let rest = pool.deadline().unwrap().since(now);
         assert!((1..=2).contains(&rest.as_secs()), "{rest:?}");
@@ -454,10 +479,27 @@ mod tests {
     fn an_echo_that_was_not_our_probe_does_not_end_a_rest() {
         let mut entropy = Entropy::seeded(1);
         let mut pool = pool_of(1);
-        pool.silent(ConnectionId(0), Moment(0), &mut entropy);
-        pool.silent(ConnectionId(0), Moment(0), &mut entropy);
+        pool.silent(ConnectionId(0), Unanswered::Request, Moment(0), &mut entropy);
+        pool.silent(ConnectionId(0), Unanswered::Request, Moment(0), &mut entropy);
         pool.alive(ConnectionId(0));
         assert!(!pool.is_available());
+    }
+
+    #[test]
+    fn silence_to_advices_sets_aside_until_an_echo_is_answered_and_never_longer() {
+        let mut entropy = Entropy::seeded(1);
+        let mut pool = pool_of(1);
+        let (only, now) = (ConnectionId(0), Moment(SECOND));
+        pool.silent(only, Unanswered::Stored, now, &mut entropy);
+        for time in 0..4 {
+            assert!(pool.is_available(), "{time}");
+            pool.silent(only, Unanswered::Stored, now, &mut entropy);
+            assert!(!pool.is_available(), "{time}");
+            assert_eq!(tick(&mut pool, now), [PoolAction::Probe(only)], "{time}: at once");
+            pool.alive(only);
+        }
+        pool.silent(only, Unanswered::Request, now, &mut entropy);
+        assert_eq!(tick(&mut pool, now), [PoolAction::Probe(only)], "the first time that a customer waited");
     }
 
     /// Against a peer that comes, goes, answers and keeps silent at random: what is picked is up, not set aside
@@ -509,7 +551,8 @@ mod tests {
                         member.2 -= 1;
                         match rng.u8(0..5) {
                             0 | 1 => pool.answered(member.0),
-                            2 | 3 => pool.silent(member.0, now, &mut entropy),
+                            2 => pool.silent(member.0, Unanswered::Request, now, &mut entropy),
+                            3 => pool.silent(member.0, Unanswered::Stored, now, &mut entropy),
                             _ => pool.let_go(member.0),
                         }
                     }
@@ -523,7 +566,7 @@ mod tests {
                     }
                 }
                 let in_flight: u64 = standing.iter().map(|member| u64::from(member.2)).sum();
-                assert_eq!(pool.in_flight(), in_flight, "seed {seed}");
+                assert_eq!(pool.fill().in_flight, in_flight, "seed {seed}");
             }
         }
     }

@@ -4,11 +4,15 @@
 //! one of its requests is unanswered at a time; an echo is asked only after idle time, and two that stay
 //! unanswered while nothing else is heard bring the connection down.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::event::CloseReason;
 use crate::stdx::clock::Moment;
 use crate::vocab::{Mti, NetworkCode, Outcome, Stan};
+
+/// Echoes without an answer of which it is remembered that they were asked.
+const LATE: usize = 8;
 
 /// Who signs on before requests flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +141,8 @@ pub struct Session {
     opened: Moment,
     last_heard: Moment,
     asked: Option<Asked>,
+    /// Echoes that are waited for no longer, by their DE 11: who answers one of them is slow, and alive.
+    late: VecDeque<Stan>,
     missed: u32,
 }
 
@@ -148,7 +154,7 @@ impl Session {
             SignOn::Peer => LinkState::AwaitingSignOn,
             SignOn::Us | SignOn::Nobody => LinkState::SigningOn,
         };
-        Self { config, state, opened: now, last_heard: now, asked: None, missed: 0 }
+        Self { config, state, opened: now, last_heard: now, asked: None, late: VecDeque::new(), missed: 0 }
     }
 
     #[must_use]
@@ -267,6 +273,7 @@ impl Session {
     /// The answer to the last echo is overdue, or the peer was silent for long enough to ask one.
     fn echo_due(&mut self, now: Moment, out: &mut Vec<SessionAction>) {
         if let Some(asked) = self.asked.take() {
+            self.wait_no_longer(asked);
             if asked.heard {
                 return;
             }
@@ -314,7 +321,7 @@ impl Session {
             asked.stan == Some(message.stan) && message.code.is_none_or(|code| code == asked.code)
         };
         let Some(asked) = self.asked.take_if(|asked| matches(asked)) else {
-            return out.push(SessionAction::Unmatched);
+            return out.push(self.answered_late(message));
         };
         match (asked.code, self.state) {
             (NetworkCode::SIGN_ON, LinkState::SigningOn) if message.outcome == Some(Outcome::Approved) => {
@@ -326,6 +333,27 @@ impl Session {
         }
     }
 
+    /// An answer to an echo that came after its time, or to nothing.
+    fn answered_late(&mut self, message: &NetworkMessage) -> SessionAction {
+        let echo = message.code.is_none_or(is_echo);
+        let place = self.late.iter().position(|stan| *stan == message.stan);
+        match place.filter(|_| echo) {
+            Some(place) => {
+                self.late.drain(..=place);
+                SessionAction::EchoAnswered
+            }
+            None => SessionAction::Unmatched,
+        }
+    }
+
+    fn wait_no_longer(&mut self, asked: Asked) {
+        let Some(stan) = asked.stan.filter(|_| is_echo(asked.code)) else { return };
+        if self.late.len() == LATE {
+            self.late.pop_front();
+        }
+        self.late.push_back(stan);
+    }
+
     fn go_up(&mut self, out: &mut Vec<SessionAction>) {
         self.state = LinkState::Up;
         out.push(SessionAction::Up);
@@ -333,7 +361,9 @@ impl Session {
 
     /// Replaces what is unanswered: a sign-on or sign-off matters more than an echo.
     fn ask(&mut self, code: NetworkCode, now: Moment, out: &mut Vec<SessionAction>) {
-        self.asked = Some(Asked { code, stan: None, at: now, heard: false });
+        if let Some(before) = self.asked.replace(Asked { code, stan: None, at: now, heard: false }) {
+            self.wait_no_longer(before);
+        }
         out.push(SessionAction::Ask(code));
     }
 
@@ -341,6 +371,11 @@ impl Session {
         self.lost(out);
         out.push(SessionAction::Close(reason));
     }
+}
+
+/// Whether it asks no more than whether the peer is there.
+fn is_echo(code: NetworkCode) -> bool {
+    matches!(code, NetworkCode::ECHO | NetworkCode::CUT_OVER)
 }
 
 #[cfg(test)]
@@ -557,7 +592,7 @@ mod tests {
             LinkState::Closed,
         );
         play(
-            "an answer after its time matches nothing and still is a sign of life",
+            "an answer to nothing that was asked is a sign of life all the same",
             SignOn::Nobody,
             &[
                 (0, Opened, &[Up]),
@@ -718,6 +753,31 @@ mod tests {
                     assert!(closed == deadline.is_none(), "seed {seed}: {deadline:?}");
                     assert!(deadline.is_none_or(|at| at > bench.now), "seed {seed}: a tick left work undone");
                 }
+            }
+        }
+    }
+
+    /// An echo's answer that comes after its time still says that the peer is alive, once.
+    #[test]
+    fn an_echo_that_is_answered_late_is_answered() {
+        for hears_something in [true, false] {
+            let mut bench = Bench::new(SignOn::Nobody);
+            bench.step(Opened);
+            assert_eq!(bench.step(Probe), [Ask(ECHO)]);
+            let late = bench.answer(Outcome::Approved);
+            if hears_something {
+                bench.step(Traffic);
+            }
+            bench.now = Moment(0).plus(Duration::from_secs(10));
+            let asked_again = bench.step(Tick);
+            assert_eq!(asked_again.is_empty(), hears_something, "{asked_again:?}");
+            for expected in [EchoAnswered, Unmatched] {
+                let mut out = Vec::new();
+                bench.session.received(&late, bench.now, &mut out);
+                assert_eq!(out, [expected], "{hears_something}");
+            }
+            if !hears_something {
+                assert_eq!(bench.step(Approves), [EchoAnswered], "the second one's");
             }
         }
     }

@@ -557,9 +557,16 @@ async fn a_peer_that_leaves() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn reading_waits_while_the_switch_does_not_take() {
+    // What one read may add: frames of six bytes, in a buffer that is filled twice at most.
+    for (bytes, events) in [(10_000, usize::MAX), (usize::MAX, 1_000)] {
+        reading_waits(bytes, events, 20_386, 7_000).await;
+    }
+}
+
+async fn reading_waits(bytes: usize, events: usize, more_bytes: usize, more_events: usize) {
     local(async {
         let mut config = LinksConfig::new(vec![listener()], vec![]);
-        config.inbox.bytes = 10_000;
+        (config.inbox.bytes, config.inbox.events) = (bytes, events);
         let mut bench = Bench::start(config);
         let (mut client, _) = bench.client().await;
         let messages = 200_000_u32;
@@ -573,7 +580,9 @@ async fn reading_waits_while_the_switch_does_not_take() {
         }
         for number in 0..messages {
             assert_eq!(bench.next_frame().await.1, number.to_be_bytes());
-            assert!(bench.inbox.bytes.len() < 10_000 + 4_000 + 16_384 + 2, "{}", bench.inbox.bytes.len());
+            let (held, waiting) = (bench.inbox.bytes.len(), bench.inbox.events.len());
+            assert!(held < bytes.saturating_add(more_bytes), "{held} bytes");
+            assert!(waiting < events.saturating_add(more_events), "{waiting} events");
         }
         writing.await.unwrap();
     })

@@ -6,8 +6,8 @@ use super::cards::PresentedCard;
 use super::reconcile::{Record, Standing};
 use crate::stdx::clock::Moment;
 use crate::vocab::{
-    Amount, ApprovalCode, InstitutionId, MessageClass, Mti, Outcome, PosEntryMode, ProcessingCode,
-    RemoteCryptogram, ResponseCode, Rrn, Stan, TransactionKind, TransmissionTime,
+    Amount, ApprovalCode, Initiator, InstitutionId, MessageClass, Mti, Outcome, PosEntryMode, ProcessingCode,
+    RemoteCryptogram, ResponseCode, Rrn, Stan, Text, TransactionKind, TransmissionTime,
 };
 
 /// A payment's place in the book.
@@ -29,8 +29,24 @@ pub struct Payment {
     pub entry_mode: PosEntryMode,
     /// The payment that this one completes or refers to; it shares its DE 37.
     pub original: Option<PaymentNumber>,
-    /// What a wallet got for this one payment, where nobody taps.
-    pub remote: Option<RemoteCryptogram>,
+    /// What it says where nobody taps.
+    pub remote: Option<RemotePayment>,
+}
+
+/// What a payment says where nobody taps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RemotePayment {
+    /// What a wallet got for this one payment.
+    pub cryptogram: Option<RemoteCryptogram>,
+    pub initiator: Option<Initiator>,
+    /// DE 37 of the payment by which the customer agreed to what its merchant initiates.
+    pub agreed: Option<Rrn>,
+}
+
+impl From<RemoteCryptogram> for RemotePayment {
+    fn from(cryptogram: RemoteCryptogram) -> Self {
+        Self { cryptogram: Some(cryptogram), ..Self::default() }
+    }
 }
 
 /// What came back first.
@@ -41,6 +57,10 @@ pub struct Answer {
     pub approval: Option<ApprovalCode>,
     /// DE 4 of the answer, in minor units: less than was asked when it is approved in part.
     pub minor: u64,
+    /// DE 15: the day on which it counts, as month and day.
+    pub settles_on: Option<[u8; 4]>,
+    /// By what name the switch itself said no, where its dialect has a place for that.
+    pub refusal: Option<Text<32>>,
     pub at: Moment,
 }
 
@@ -254,6 +274,8 @@ mod tests {
             outcome,
             approval: None,
             minor: if outcome == Outcome::ApprovedPartly { 30 } else { 50 },
+            settles_on: None,
+            refusal: None,
             at: Moment(2_000),
         });
         BookEntry {

@@ -7,7 +7,8 @@ use super::cards::{PresentedCard, TestCard};
 use crate::crypto::MessageKey;
 use crate::stdx::secret::Secret;
 use crate::vocab::{
-    Amount, Expiry, LinkId, MerchantId, Par, RemoteCryptogram, Token, TokenReferenceId, TokenRequestorId,
+    Amount, Expiry, Initiator, LinkId, MerchantId, Par, RemoteCryptogram, Token, TokenReferenceId,
+    TokenRequestorId,
 };
 
 /// How an HTTP call changes what it is about.
@@ -45,7 +46,7 @@ pub struct ProvisionedToken {
 /// Why an answer is not what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProvisioningFailure {
-    /// The service said no: status, and the title and detail of its problem document.
+    /// The service said no: status, and code and detail of its problem document, which names the field.
     #[error("refused with {status}: {problem}")]
     Refused { status: u16, problem: String },
     /// A member is not there, or not what it should be.
@@ -135,7 +136,7 @@ impl Provisioner {
         self.post(format!("/v1/tokens/{reference}/proof"), request_id, json!({ "code": code }))
     }
 
-    /// Asks for a cryptogram for one payment at this merchant of an acquirer's link.
+    /// Asks for a cryptogram for one payment at this merchant of an acquirer's link, initiated by its customer or by it.
     #[must_use]
     pub fn cryptogram(
         &self,
@@ -143,8 +144,10 @@ impl Provisioner {
         request_id: &str,
         (acquirer, merchant): (LinkId, MerchantId),
         amount: Amount,
+        initiator: Initiator,
     ) -> ApiCall {
         let body = json!({
+            "initiator": initiator.name(),
             "merchant": { "acquirer": acquirer.0, "id": text(merchant.as_bytes()) },
             "amount": { "minor": amount.minor(), "currency": text(&amount.currency().digits()) },
         });
@@ -234,7 +237,9 @@ fn refused(status: u16, body: &Value) -> Result<(), ProvisioningFailure> {
         return Ok(());
     }
     let part = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
-    let problem = format!("{} {}", part("title"), part("detail")).trim().to_owned();
+    let mut problem = [part("code"), part("detail")].map(str::to_owned).to_vec();
+    problem.retain(|part| !part.is_empty());
+    let problem = problem.join(": ");
     Err(ProvisioningFailure::Refused { status, problem })
 }
 
@@ -300,8 +305,16 @@ mod tests {
         for (status, body, failure) in [
             (
                 409,
-                json!({ "title": "Conflict", "detail": "token is suspended" }),
-                ProvisioningFailure::Refused { status: 409, problem: "Conflict token is suspended".into() },
+                json!({ "title": "Conflict", "code": "held", "detail": "token is suspended" }),
+                ProvisioningFailure::Refused { status: 409, problem: "held: token is suspended".into() },
+            ),
+            (
+                422,
+                json!({ "code": "card-not-valid", "field": "pan", "detail": "pan: the card number is not valid" }),
+                ProvisioningFailure::Refused {
+                    status: 422,
+                    problem: "card-not-valid: pan: the card number is not valid".into(),
+                },
             ),
             (200, json!({ "status": "active" }), ProvisioningFailure::Member("tokenReference")),
             (

@@ -100,6 +100,22 @@ impl Answered {
         Some(Routed { leg: self.stood_in.unwrap_or(routed.leg), ..routed })
     }
 
+    /// The name of the advice that told its issuer, where that is none of its acquirer's.
+    #[must_use]
+    pub(super) fn own_name(&self) -> Option<OriginalKey> {
+        let (leg, acquirers) = (self.routed.as_ref()?.leg, self.request.leg);
+        let renamed = (leg.stan, leg.sent_at) != (acquirers.stan, acquirers.sent_at);
+        let renamed = Some(leg).filter(|_| renamed && self.request.kind == RequestKind::Advice);
+        self.stood_in.or(renamed).map(|leg| OriginalKey::at_issuer(&leg))
+    }
+
+    /// What it completes.
+    #[must_use]
+    pub(super) fn hold(&self) -> Option<TransactionId> {
+        let original = self.routed.as_ref()?.original.as_ref()?;
+        (original.kind == ShareKind::Completion).then_some(original.transaction)
+    }
+
     /// Whether it holds money for a completion.
     #[must_use]
     pub(super) fn is_hold(&self) -> bool {
@@ -112,8 +128,20 @@ impl Answered {
         if !self.stands() {
             return 0;
         }
+        self.own().saturating_add(self.sum(ShareKind::Raise))
+    }
+
+    /// What its own approval comes to, without what was taken back. What raised it has reversals of its own.
+    fn own(&self) -> u64 {
         let approved = self.approved.or(self.request.compared.amount).map_or(0, Amount::minor);
-        approved.saturating_add(self.sum(ShareKind::Raise)).saturating_sub(self.sum(ShareKind::TakenBack))
+        approved.saturating_sub(self.sum(ShareKind::TakenBack))
+    }
+
+    /// What may still be completed, where completions may come to so many percent of what is held.
+    #[must_use]
+    pub(super) fn completable(&self, percent: u64) -> u64 {
+        let most = u128::from(self.standing()) * u128::from(percent) / 100;
+        u64::try_from(most).unwrap_or(u64::MAX).saturating_sub(self.sum(ShareKind::Completion))
     }
 
     /// What may still be refunded: what was captured, without what was refunded or is being.
@@ -126,16 +154,16 @@ impl Answered {
     /// What a reversal that is to leave `left` takes back.
     #[must_use]
     pub(super) fn taking_back(&self, left: u64) -> TakingBack {
-        let standing = self.standing();
-        if standing == 0 || left == standing {
+        let own = if self.stands() { self.own() } else { 0 };
+        if own == 0 || left == own {
             TakingBack::Nothing
-        } else if left > standing || self.sum(ShareKind::TakenBack) > 0 {
+        } else if left > own || self.sum(ShareKind::TakenBack) > 0 {
             // One reversal is delivered for a request, and no second one.
             TakingBack::Misfit
         } else if left == 0 {
             TakingBack::Whole
         } else {
-            TakingBack::Part(standing - left)
+            TakingBack::Part(own - left)
         }
     }
 
@@ -193,6 +221,15 @@ impl Answered {
         !undoes && self.is_approved() && self.request.moves_money && !self.reversed
     }
 
+    /// Whether its customer agreed by it to what its merchant initiates later: a payment that was approved, and be it of
+    /// nothing, and that was not taken back.
+    #[must_use]
+    pub(super) fn is_agreement(&self) -> bool {
+        let processing = self.request.compared.processing.as_ref().map(|processing| processing.kind());
+        let pays = !matches!(processing, None | Some(TransactionKind::Credit));
+        self.request.kind == RequestKind::Payment && pays && self.is_approved() && !self.reversed
+    }
+
     /// Whether an approval must be undone unless its acquirer gets it.
     #[must_use]
     pub(super) fn must_arrive(&self) -> bool {
@@ -246,6 +283,9 @@ impl AnsweredTable {
         answered: Answered,
         index: &mut RequestIndex,
     ) {
+        if let Some(name) = answered.own_name() {
+            index.insert_name(&name, transaction);
+        }
         self.answers.insert(transaction.0, Box::new(answered));
         while let Some((id, old)) = self.answers.pop_excess() {
             let id = TransactionId(id);
@@ -257,7 +297,6 @@ impl AnsweredTable {
         }
     }
 
-    /// Remembers at most so many from the next answer on.
     /// Brings what leaves when `more` come in into the processor's cache: it was last seen long ago. One kind of place
     /// after the other, so that nothing is waited for by itself.
     pub(super) fn touch_leaving(&self, more: usize, index: &RequestIndex) {
@@ -272,6 +311,7 @@ impl AnsweredTable {
         }
     }
 
+    /// Remembers at most so many from the next answer on.
     pub(super) fn set_capacity(&mut self, capacity: usize) {
         self.answers.set_capacity(capacity);
     }
@@ -300,6 +340,9 @@ impl AnsweredTable {
     fn forget(&mut self, id: TransactionId, old: &Answered, index: &mut RequestIndex) {
         let AcquirerLeg { link, sent_at, .. } = old.request.leg;
         index.remove(&old.request, id);
+        if let Some(name) = old.own_name() {
+            index.remove_name(&name, id);
+        }
         let forgotten = self.forgotten.entry(link).or_insert(sent_at);
         *forgotten = (*forgotten).max(sent_at);
     }
@@ -322,13 +365,19 @@ impl AnsweredTable {
         self.forgotten.get(&link).is_some_and(|forgotten| sent_at <= *forgotten)
     }
 
+    /// Whether something that was forgotten is dated ahead of the clock: being older than that says little.
+    #[must_use]
+    pub(super) fn forgot_ahead(&self, link: LinkId, now: SentAt) -> bool {
+        self.forgotten.get(&link).is_some_and(|forgotten| *forgotten > now)
+    }
+
     #[must_use]
     pub(super) fn len(&self) -> usize {
         self.answers.len() + self.owed.len() + self.recalled.len()
     }
 }
 
-/// What DE 90 says of an original.
+/// What DE 90 says of an original, or would at the issuer to which `link` leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct OriginalKey {
     pub link: LinkId,
@@ -370,6 +419,15 @@ impl RequestIndex {
         self.by_original.remove(self.place(&OriginalKey::of(&request.leg)), transaction.0);
     }
 
+    /// By the name of an advice at its issuer.
+    fn insert_name(&mut self, name: &OriginalKey, transaction: TransactionId) {
+        self.by_original.insert(self.place(name), transaction.0);
+    }
+
+    fn remove_name(&mut self, name: &OriginalKey, transaction: TransactionId) {
+        self.by_original.remove(self.place(name), transaction.0);
+    }
+
     /// Brings a request's places into the processor's cache.
     pub(super) fn touch(&self, request: &Request) {
         self.by_key.touch(self.place(&request.key));
@@ -395,6 +453,17 @@ impl RequestIndex {
 impl OriginalKey {
     #[must_use]
     pub(super) fn of(leg: &AcquirerLeg) -> Self {
+        Self { link: leg.link, class: leg.mti.class, stan: leg.stan, sent_at: leg.sent_at }
+    }
+
+    /// Where its identifiers pass to that issuer.
+    #[must_use]
+    pub(super) fn passed(leg: &AcquirerLeg, issuer: LinkId) -> Self {
+        Self { link: issuer, ..Self::of(leg) }
+    }
+
+    #[must_use]
+    pub(super) fn at_issuer(leg: &IssuerLeg) -> Self {
         Self { link: leg.link, class: leg.mti.class, stan: leg.stan, sent_at: leg.sent_at }
     }
 

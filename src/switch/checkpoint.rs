@@ -15,7 +15,7 @@ use crate::vocab::{
 
 use super::config::Limits;
 use super::numbers::LastNumbers;
-use super::unfinished::{Answers, Milestone, Unfinished};
+use super::unfinished::{Answers, Milestone, Owed, Parked, Unfinished};
 
 /// The only part: a kind, then an id, big end first; and one record of numbers.
 const PART: &str = "switch";
@@ -28,7 +28,9 @@ const TOMBSTONE: u8 = 4;
 const STOOD_IN: u8 = 5;
 const KEY_EVENT: u8 = 6;
 /// Of the numbers.
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
+/// Knew of no parked message whether it was taken back.
+const BEFORE: u64 = 2;
 
 /// A kind and an id.
 type Name = (u8, u64);
@@ -104,14 +106,15 @@ impl Unfinished {
                 said(*number, *at, TransactionEntry::Request(request.clone()))
             }
             STORED => {
-                let (entry, since) = self.stored.get(&transaction)?;
-                said(EntryNumber(0), *since, stored(entry))
+                let owed = self.stored.get(&transaction)?;
+                said(owed.number, owed.since, stored(&owed.message))
             }
             PARKED => {
-                let (entry, since, code) = self.parked.get(&transaction)?;
-                let entry = said(EntryNumber(0), *since, stored(entry));
-                let length = u8::try_from(code.as_bytes().len()).ok()?;
-                [&[length], code.as_bytes(), &entry].concat()
+                let Parked { owed, code, .. } = self.parked.get(&transaction)?;
+                let entry = said(owed.number, owed.since, stored(&owed.message));
+                let code = code.as_ref().map_or(&[][..], ResponseCode::as_bytes);
+                let length = u8::try_from(code.len()).ok()?;
+                [&[length], code, &entry].concat()
             }
             TOMBSTONE => {
                 let (at, stone) = self.tombstones.get(&number)?;
@@ -137,21 +140,21 @@ impl Unfinished {
                 self.open.insert(transaction, (number, at, request));
             }
             STORED => {
-                let (at, entry) = stored(value)?;
-                self.stored.insert(transaction, (entry, at));
+                self.stored.insert(transaction, stored(value)?);
             }
             PARKED => {
                 let (length, rest) = value.split_first()?;
                 let (code, entry) = rest.split_at_checked(usize::from(*length))?;
-                let (at, entry) = stored(entry)?;
-                self.parked.insert(transaction, (entry, at, ResponseCode::parse(code).ok()?));
+                let code = if code.is_empty() { None } else { Some(ResponseCode::parse(code).ok()?) };
+                let parked = Parked { owed: stored(entry)?, code, taken_back: false };
+                self.parked.insert(transaction, parked);
             }
             TOMBSTONE => {
                 self.tombstones.insert(number, tombstone(value)?);
             }
             STOOD_IN => {
-                let (at, advice) = stored(value)?;
-                self.stood_in.entry(advice.issuer.link).or_default().insert(number, (at, advice));
+                let Owed { since, message, .. } = stored(value)?;
+                self.stood_in.entry(message.issuer.link).or_default().insert(number, (since, message));
             }
             KEY_EVENT => {
                 let Entry { wall_time, body: Body::Operator(bytes), .. } = Entry::decode(value).ok()? else {
@@ -169,6 +172,8 @@ impl Unfinished {
         put_all(&mut out, &self.last_numbers, |(link, last)| {
             [u64::from(link.0), u64::from(last.any.get()), last.ours.map_or(0, |stan| u64::from(stan.get()))]
         });
+        let taken_back = self.parked.iter().filter(|(_, parked)| parked.taken_back);
+        put_all(&mut out, taken_back.map(|(id, _)| [id.0]).collect::<Vec<_>>(), |id| id);
         put_all(&mut out, &self.reversed, |(original, reversal)| [original.0, reversal.0]);
         put_all(&mut out, &self.windows, |window| {
             let SettlementWindow { date: BusinessDate { year, month, day }, sequence } = *window;
@@ -186,7 +191,8 @@ impl Unfinished {
     fn put_numbers(&mut self, bytes: &[u8]) -> Option<()> {
         let (numbers, []) = bytes.as_chunks::<8>() else { return None };
         let mut from = numbers.iter().map(|number| u64::from_le_bytes(*number));
-        if from.next()? != VERSION {
+        let version = from.next()?;
+        if !(BEFORE..=VERSION).contains(&version) {
             return None;
         }
         (self.last_transaction, self.ever_parked, self.day) = (from.next()?, from.next()?, from.next()?);
@@ -197,6 +203,11 @@ impl Unfinished {
         self.last_numbers = take_all(&mut from, |[name, any, ours]| {
             Some((link(name)?, LastNumbers { any: stan(any)?, ours: stan(ours) }))
         })?;
+        let taken_back: Vec<TransactionId> =
+            if version > BEFORE { take_all(&mut from, |[id]| Some(TransactionId(id)))? } else { vec![] };
+        for id in taken_back {
+            self.parked.get_mut(&id)?.taken_back = true;
+        }
         self.reversed =
             take_all(&mut from, |[original, by]| Some((TransactionId(original), TransactionId(by))))?;
         self.windows = take_all(&mut from, |[year, month, day, sequence]| {
@@ -257,9 +268,9 @@ fn request(value: &[u8]) -> Option<(EntryNumber, Wall, Box<RequestEntry>)> {
     if let TransactionEntry::Request(request) = entry { Some((number, at, request)) } else { None }
 }
 
-fn stored(value: &[u8]) -> Option<(Wall, StoredEntry)> {
-    let (_, at, entry) = decoded(value)?;
-    if let TransactionEntry::Stored(stored) = entry { Some((at, *stored)) } else { None }
+fn stored(value: &[u8]) -> Option<Owed> {
+    let (number, since, TransactionEntry::Stored(message)) = decoded(value)? else { return None };
+    Some(Owed { number, since, message: *message })
 }
 
 fn tombstone(value: &[u8]) -> Option<(Wall, TombstoneEntry)> {

@@ -41,6 +41,8 @@ pub struct AcquirerConfig {
     pub sign_on_per_institution: bool,
     /// Its 0100 and 0120 move money by themselves: no completion follows.
     pub authorization_is_capture: bool,
+    /// The most that completions which it asks for (0200) may come to, in percent of what is held: 100 or more.
+    pub completions_percent: u64,
     /// Whether it is told that the next settlement window has begun (DE 70 = 201).
     pub announce_cut_over: bool,
     /// The most that a refund may come to that names no original of ours; none: it may ask for no such refund.
@@ -149,6 +151,14 @@ impl Default for StoreForwardConfig {
             at_once: 64,
             age_limit: Duration::from_secs(86_400),
         }
+    }
+}
+
+impl StoreForwardConfig {
+    /// The pause after one that was followed by so many doublings.
+    #[must_use]
+    pub fn pause(&self, doublings: u32) -> Duration {
+        self.pause_least.saturating_mul(1 << doublings.min(16)).min(self.pause_most)
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::LocalSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::journal::{
     Appender, Body, Durability, EntryNumber, HistoryAnswer, HistoryDesk, HistoryQuestion, JournalError,
@@ -22,6 +22,7 @@ use crate::vocab::ShardId;
 
 use super::core::ListedException;
 use super::enquiry::Enquiries;
+use super::event::OperatedEnd;
 use super::metrics::Metrics;
 use super::node::{EntryLog, Happened, History, LogFault, Node, NodeParts, Reload};
 use super::operator::OperatorAct;
@@ -31,6 +32,9 @@ use super::status::SwitchStatus;
 const TICK: Duration = Duration::from_millis(10);
 /// Ticks between two pictures for the console and the metrics.
 const TICKS_PER_STATUS: u32 = 10;
+
+/// How long the end waits for the disk. What is not durable by then is closed by the next start.
+const LAST_WRITE: Duration = Duration::from_secs(10);
 
 /// Calls that may wait for the switch.
 const CALLS: usize = 16;
@@ -48,6 +52,11 @@ pub enum SwitchError {
     Thread(std::io::Error),
     #[error("the switch's thread ended early")]
     Ended,
+    #[error(
+        "the drain's limit was over: {0} requests in flight were closed without their issuers' answers; the journal has \
+         the reversals of what could have moved money, and the next start delivers them"
+    )]
+    DrainCutShort(usize),
 }
 
 fn list(errors: &[LinkError]) -> String {
@@ -119,7 +128,7 @@ impl History for HistoryLine {
 /// What is asked of the switch. Who asked and went away is told nothing.
 enum OperatorCall {
     List(oneshot::Sender<Vec<ListedException>>),
-    Decide(Box<OperatorAct>, oneshot::Sender<bool>),
+    Decide(Box<OperatorAct>, oneshot::Sender<OperatedEnd>),
     Reload(Box<(Reload, LinksConfig)>, oneshot::Sender<Result<(), Vec<String>>>),
 }
 
@@ -151,10 +160,10 @@ impl Operators {
         receiver
     }
 
-    /// Tells a decision; true once it is durable and done, false when there is no such exception. The receiver fails
-    /// as in `list`; then it is not known whether it was done.
+    /// Tells a decision, and what became of it: once it is durable where it is done. The receiver fails as in `list`; then
+    /// it is not known whether it was done.
     #[must_use]
-    pub fn decide(&self, act: OperatorAct) -> oneshot::Receiver<bool> {
+    pub fn decide(&self, act: OperatorAct) -> oneshot::Receiver<OperatedEnd> {
         let (answer, receiver) = oneshot::channel();
         let _ = self.0.try_send(OperatorCall::Decide(Box::new(act), answer));
         receiver
@@ -174,12 +183,21 @@ pub struct SwitchParts {
     pub drain_limit: Duration,
 }
 
+/// Whether the switch is to end, and how soon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stopping {
+    No,
+    /// Once what is in flight has ended, or the limit is over.
+    Drain,
+    AtOnce,
+}
+
 /// A running switch.
 pub struct Switch {
     addresses: Vec<(String, SocketAddr)>,
     status: SwitchStatus,
     operators: Operators,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Stopping>,
     ended: watch::Receiver<bool>,
     thread: Option<JoinHandle<Result<(), SwitchError>>>,
 }
@@ -190,7 +208,7 @@ impl Switch {
     /// # Errors
     /// Every listener that cannot be bound.
     pub fn start(parts: SwitchParts) -> Result<Self, SwitchError> {
-        let (stop, stopping) = watch::channel(false);
+        let (stop, stopping) = watch::channel(Stopping::No);
         let (ending, ended) = watch::channel(false);
         let (started, listening) = std::sync::mpsc::channel();
         let status = SwitchStatus::default();
@@ -228,18 +246,28 @@ impl Switch {
         self.operators.clone()
     }
 
-    /// Waits until the switch ended by itself, as it does when the disk fails.
+    /// Waits until the switch has ended: by itself, as it does when the disk fails, or drained.
     pub async fn ended(&self) {
         let mut ended = self.ended.clone();
         let _ = ended.wait_for(|ended| *ended).await;
     }
 
-    /// Refuses new requests, finishes or reverses what is in flight within the limit, and ends.
+    /// Has it refuse new requests, finish what is in flight, reverse what is left of it at the limit, and end.
+    pub fn drain(&self) {
+        self.stop.send_modify(|stopping| *stopping = Stopping::Drain.max(*stopping));
+    }
+
+    /// The drain's limit is over now.
+    pub fn hurry(&self) {
+        self.stop.send_replace(Stopping::AtOnce);
+    }
+
+    /// Drains, and waits for the end.
     ///
     /// # Errors
-    /// What made it end by itself, if it did.
+    /// What made it end by itself, if it did; `DrainCutShort`.
     pub fn stop(mut self) -> Result<(), SwitchError> {
-        let _ = self.stop.send(true);
+        self.drain();
         let Some(thread) = self.thread.take() else { return Ok(()) };
         thread.join().unwrap_or(Err(SwitchError::Ended))
     }
@@ -249,7 +277,7 @@ fn run(
     parts: SwitchParts,
     status: &SwitchStatus,
     calls: mpsc::Receiver<OperatorCall>,
-    stopping: watch::Receiver<bool>,
+    stopping: watch::Receiver<Stopping>,
     started: &std::sync::mpsc::Sender<Vec<(String, SocketAddr)>>,
 ) -> Result<(), SwitchError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -303,18 +331,19 @@ struct Driver {
     /// What operators ask.
     calls: mpsc::Receiver<OperatorCall>,
     /// Who waits for the end of a decision, by its number; and how many there were.
-    deciding: Map<u64, oneshot::Sender<bool>>,
+    deciding: Map<u64, oneshot::Sender<OperatedEnd>>,
     decided: u64,
 }
 
 impl Driver {
     async fn drive(
         mut self,
-        mut stopping: watch::Receiver<bool>,
+        mut stopping: watch::Receiver<Stopping>,
         drain_limit: Duration,
     ) -> Result<(), SwitchError> {
         let mut beat = interval(TICK);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = Stopping::No;
         let mut until: Option<Moment> = None;
         let mut ticks = 0_u32;
         loop {
@@ -322,7 +351,11 @@ impl Driver {
                 () = self.links.ready() => Woken::Work,
                 () = self.durable.changed.notified() => Woken::Work,
                 _ = beat.tick() => Woken::Tick,
-                _ = stopping.wait_for(|stop| *stop), if until.is_none() => Woken::Stop,
+                said = stopping.wait_for(|stopping| *stopping > told), if told < Stopping::AtOnce => {
+                    // Whoever could say more is gone.
+                    told = said.map_or(Stopping::AtOnce, |said| *said);
+                    Woken::Stop
+                }
             };
             let now = self.turn(woken)?;
             self.answer_operators(now);
@@ -340,21 +373,21 @@ impl Driver {
                 Woken::Stop => {
                     self.links.stop_accepting();
                     self.node.drain();
-                    until = Some(now.moment.plus(drain_limit));
+                    let limit = if told == Stopping::AtOnce { Duration::ZERO } else { drain_limit };
+                    until = Some(now.moment.plus(limit));
                 }
             }
             if until.is_some_and(|until| self.node.is_idle() || until <= now.moment) {
-                self.publish(now);
-                return self.part(now);
+                return self.end(&mut beat).await;
             }
         }
     }
 
     /// Takes what operators ask, and tells them what is done. A decision is looked at with the next turn.
     fn answer_operators(&mut self, now: Now) {
-        for (call, done) in self.node.operated() {
+        for (call, end) in self.node.operated() {
             if let Some(answer) = self.deciding.remove(&call) {
-                let _ = answer.send(done);
+                let _ = answer.send(end);
             }
         }
         while let Ok(call) = self.calls.try_recv() {
@@ -407,10 +440,21 @@ impl Driver {
         Ok(now)
     }
 
-    /// What is left in flight at the limit has its request in the journal, and is reversed at the next start.
-    fn part(mut self, now: Now) -> Result<(), SwitchError> {
+    /// Closes what is left in flight; once that is durable and told, signs off.
+    async fn end(mut self, beat: &mut Interval) -> Result<(), SwitchError> {
+        let mut now = self.clock.now();
+        let open = self.node.end(now, &mut self.outbox)?;
+        let until = now.moment.plus(LAST_WRITE);
+        while !self.node.is_idle() && now.moment < until {
+            tokio::select! {
+                () = self.durable.changed.notified() => {}
+                _ = beat.tick() => {}
+            }
+            now = self.turn(Woken::Work)?;
+        }
+        self.publish(now);
         self.node.sign_off(now, &mut self.outbox);
         self.links.apply(&mut self.outbox);
-        Ok(())
+        if open > 0 { Err(SwitchError::DrainCutShort(open)) } else { Ok(()) }
     }
 }

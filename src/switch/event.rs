@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::journal::{CardRef, Elements, HistoryQuestion, IssuerLeg, TransactionEntry};
-use crate::link::ConnectionId;
+use crate::link::{ConnectionId, Unanswered};
 use crate::tsp::{DetokenizeRequest, Presentation};
 use crate::vocab::{
     Amount, Contacts, CounterTaken, LinkId, Mti, Outcome, Refusal, ResponseCode, Rrn, SentAt,
@@ -31,8 +31,8 @@ pub enum Event {
     Durable(Ticket),
     /// An issuer's answer, parsed.
     Answered(Box<IssuerAnswer>),
-    /// No connection of the issuer could take it; nothing left the house.
-    NotSent { transaction: TransactionId },
+    /// Nothing of it left the house.
+    NotSent { transaction: TransactionId, why: Unsent },
     /// The connection it was on is gone. `written` says whether a byte of it may have left.
     IssuerLost { transaction: TransactionId, written: bool },
     /// An answer's connection went down before the answer's last byte was handed to the socket.
@@ -49,8 +49,21 @@ pub enum Event {
     Operator { call: u64, act: Box<OperatorAct> },
     /// The TSP wants an issuer asked whether its card may have a token; `Enquired` follows.
     Enquire(EnquiryOrder),
+    /// The process is about to end: nothing that is in flight waits any longer.
+    Ending,
     /// Time has passed.
     Tick,
+}
+
+/// Why a message did not leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsent {
+    /// No connection of its issuer is up and trusted to answer.
+    Unreachable,
+    /// Each of them has as many unanswered as it may.
+    Full,
+    /// This switch cannot say it: the issuer's dialect has no place for some of it, or its card's envelope does not open.
+    Unsayable,
 }
 
 /// What the core can ask the node to do, in this order.
@@ -66,22 +79,22 @@ pub enum Action {
     Append { ticket: Ticket, entry: TransactionEntry },
     /// Put what a person decided in the journal; `Event::Durable` with this ticket follows.
     AppendAct { ticket: Ticket, act: Box<OperatorAct> },
-    /// What a person decided is durable and done; or not, since that message is no exception.
-    Operated { call: u64, done: bool },
-    /// Send the request to its issuer; `NotSent` when no connection takes it. `repeat`: as xxx1, since a byte of it
+    /// What became of a person's decision.
+    Operated { call: u64, end: OperatedEnd },
+    /// Send the request to its issuer; `NotSent` when it does not leave. `repeat`: as xxx1, since a byte of it
     /// may have left before.
     Forward { transaction: TransactionId, repeat: bool },
-    /// Send a stored advice or reversal; `NotSent` when no connection takes it.
+    /// Send a stored advice or reversal; `NotSent` when it does not leave.
     Deliver(Box<Delivery>),
     /// Answer an acquirer.
     Answer(Box<Answer>),
-    /// The issuer left the request unanswered: its connection may be dead.
-    Silent { transaction: TransactionId },
+    /// The issuer left it unanswered: its connection may be dead.
+    Silent { transaction: TransactionId, what: Unanswered },
     /// The issuer answered a stored message, which must be sent again nevertheless.
     Heard { transaction: TransactionId },
     /// Nobody waits for the issuer's answer any longer, and nothing was learned about its connection.
     LetGo { transaction: TransactionId },
-    /// Ask an issuer whether its card may have a token; `NotSent` when no connection takes it.
+    /// Ask an issuer whether its card may have a token; `NotSent` when it does not leave.
     Enquire { transaction: TransactionId, leg: IssuerLeg },
     /// An enquiry is over, with the issuer's answer or without one.
     Enquired { transaction: TransactionId, answer: Option<Box<IssuerAnswer>> },
@@ -93,6 +106,28 @@ pub enum Action {
     CloseWindow(SettlementWindow),
     /// This message gets no answer of its own: wipe what is held for it.
     Forget { transaction: TransactionId },
+    /// A message that came in belongs to a transaction that is known.
+    Concerns { message: TransactionId, known: TransactionId, concern: Concern },
+}
+
+/// What becomes of a person's decision about a stored message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OperatedEnd {
+    /// It is durable and done.
+    Done,
+    /// Nothing: that message waits for nobody.
+    NotListed,
+    /// Nothing: it was to be sent again, and a reversal of it was taken over since it was parked. Behind that it would charge
+    /// the card once more, with nobody left to undo it.
+    TakenBack,
+}
+
+/// What a message is to the one that it concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Concern {
+    /// The same again.
+    Repeat,
+    Reversal,
 }
 
 /// An account as requests are compared and cards kept in order: a token as sent, or a mark of a PAN that means

@@ -39,6 +39,8 @@ struct SuspenseLabel {
 
 /// A metric with how it is read from the picture.
 type Read<M, N> = (M, fn(&Picture) -> N);
+/// Each issuer's, with how it is read from what is known of its link.
+type ReadLink = (Family<LinkLabel, Gauge>, fn(&LinkStatus) -> usize);
 
 /// The switch's metrics, as registered.
 pub(super) struct Metrics {
@@ -47,7 +49,8 @@ pub(super) struct Metrics {
     /// By `Refusal::ALL`'s order.
     refused: Vec<Counter>,
     signed_on: Family<LinkLabel, Gauge>,
-    stored: Family<LinkLabel, Gauge>,
+    /// Of issuers.
+    issuers: Vec<ReadLink>,
     exceptions: Family<StandingLabel, Gauge>,
     suspense: Family<SuspenseLabel, Gauge>,
     /// Sums that were shown: once nothing stands there they are zero.
@@ -63,8 +66,6 @@ impl Metrics {
         let of = |refusal: &Refusal| refused.get_or_create_owned(&RefusalLabel { refusal: refusal.name() });
         let signed_on = Family::default();
         registry.register("signed_on", "Connections that are signed on, by link", signed_on.clone());
-        let stored = Family::default();
-        registry.register("stored", "Places taken by advices and reversals, by issuer", stored.clone());
         let exceptions = Family::default();
         registry.register("exceptions", "Stored messages for a person, by issuer", exceptions.clone());
         let suspense = Family::default();
@@ -74,7 +75,7 @@ impl Metrics {
             gauges: gauges(registry),
             refused: Refusal::ALL.iter().map(of).collect(),
             signed_on,
-            stored,
+            issuers: issuers(registry),
             exceptions,
             suspense,
             shown: BTreeSet::new(),
@@ -96,7 +97,9 @@ impl Metrics {
             let label = LinkLabel { link: link.name.clone() };
             self.signed_on.get_or_create(&label).set(wide(link.up));
             if link.is_issuer {
-                self.stored.get_or_create(&label).set(wide(link.stored));
+                for (family, read) in &self.issuers {
+                    family.get_or_create(&label).set(wide(read(link)));
+                }
                 self.show_exceptions(link, &picture.suspense);
             }
         }
@@ -131,6 +134,20 @@ impl Metrics {
     }
 }
 
+fn issuers(registry: &mut Registry) -> Vec<ReadLink> {
+    let mut rows: Vec<ReadLink> = Vec::new();
+    let mut gauge = |name: &str, help: &str, read: fn(&LinkStatus) -> usize| {
+        let family = Family::<LinkLabel, Gauge>::default();
+        registry.register(name, help, family.clone());
+        rows.push((family, read));
+    };
+    gauge("stored", "Places taken by advices and reversals, by issuer", |link| link.stored);
+    gauge("at_issuer", "Requests unanswered on an issuer's connections", |link| narrow(link.pool.in_flight));
+    gauge("at_issuer_room", "How many there may be on those that take any", |link| narrow(link.pool.room));
+    gauge("set_aside", "Connections that are given none until an echo is answered", |link| link.pool.aside);
+    rows
+}
+
 fn counters(registry: &mut Registry) -> Vec<Read<Counter, u64>> {
     let mut rows: Vec<Read<Counter, u64>> = Vec::new();
     let mut counter = |name: &str, help: &str, read: fn(&Picture) -> u64| {
@@ -155,7 +172,7 @@ fn counters(registry: &mut Registry) -> Vec<Read<Counter, u64>> {
     counter("undelivered_answers", "Approvals that could not be given", |p| p.counts.undelivered);
     counter("unanswered", "Advices and reversals left for want of room", |p| p.counts.unanswered);
     counter("delivered", "Stored messages that issuers acknowledged", |p| p.counts.delivered);
-    counter("parked", "Stored messages that issuers will not take", |p| p.counts.parked);
+    counter("parked", "Stored messages to which issuers said no", |p| p.counts.parked);
     counter("enquiries", "Issuers asked whether a card may have a token", |p| p.counts.enquiries);
     counter("enquiries_unanswered", "Of these, unanswered", |p| p.counts.enquiries_unanswered);
     counter("frames", "Messages that came in, of every kind", |p| p.node.frames);
@@ -192,6 +209,10 @@ fn gauges(registry: &mut Registry) -> Vec<Read<Gauge, usize>> {
     gauge("held_back", "Entries that wait for room in the journal", |p| p.held_back);
     gauge("takes_requests", "1 when new requests are taken on", |p| usize::from(p.takes_requests));
     rows
+}
+
+fn narrow(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
 }
 
 fn wide(count: usize) -> i64 {

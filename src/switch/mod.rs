@@ -33,7 +33,8 @@ pub use core::{EnquiryOrder, Exception, ListedException, SwitchCore};
 pub use driver::{DurableSignal, HistoryLine, Operators, Switch, SwitchError, SwitchParts};
 pub use enquiry::{AskedEnquiry, Enquiries, EnquiryLine, enquiry_line};
 pub use event::{
-    Account, Action, Answer, AnswerKind, CardMark, Delivery, Event, IssuerAnswer, Mapped, Past, Ticket,
+    Account, Action, Answer, AnswerKind, CardMark, Concern, Delivery, Event, IssuerAnswer, Mapped,
+    OperatedEnd, Past, Ticket, Unsent,
 };
 pub use node::{EntryLog, Happened, History, LogFault, Node, NodeParts, Reload, Wire};
 pub use operator::{Decision, OperatorAct, OperatorActError};

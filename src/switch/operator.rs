@@ -13,6 +13,17 @@ pub enum Decision {
     Close = 2,
 }
 
+impl Decision {
+    /// As commands and the log say it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Close => "close",
+        }
+    }
+}
+
 /// A decision about a stored message: whose, when and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperatorAct {

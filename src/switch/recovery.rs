@@ -21,7 +21,7 @@ use super::core::SwitchCore;
 use super::event::{Account, Action, AnswerKind, CardMark, Past};
 use super::request::{Compared, Request, RequestKind};
 use super::transaction::{Original, Routed};
-use super::unfinished::Unfinished;
+use super::unfinished::{Owed, Parked, Unfinished};
 
 /// Why the journal does not lead back to a state.
 #[derive(Debug, thiserror::Error)]
@@ -135,19 +135,22 @@ impl<'a> Recovery<'a> {
         unfinished.tombstones.values().for_each(|(_, tombstone)| core.recall_tombstone(tombstone));
         for (at, advice) in unfinished.stood_in.values().flat_map(BTreeMap::values) {
             let mark = mark(cards, &advice.card, advice.sealed_for())?;
-            core.recall_stood_in(advice.issuer.link, mark, *at);
+            core.recall_stood_in(advice, mark, *at);
         }
         let is_open = |original: TransactionId| unfinished.open.contains_key(&original);
-        let owed =
-            if sabotaged("owed-and-forgotten-at-restart") { BTreeMap::new() } else { unfinished.stored };
-        for (stored, since, code) in unfinished.parked.into_values() {
-            let mark = mark(cards, &stored.card, stored.sealed_for())?;
-            core.restore_parked(stored, (mark, since), code);
+        for Parked { owed: Owed { since, message, .. }, code, taken_back } in unfinished.parked.into_values()
+        {
+            let mark = mark(cards, &message.card, message.sealed_for())?;
+            core.restore_parked(message, (mark, since), code, taken_back);
         }
-        for (stored, since) in owed.into_values() {
-            let mark = mark(cards, &stored.card, stored.sealed_for())?;
-            let held = stored.original.filter(|_| stored.is_reversal()).is_some_and(is_open);
-            core.restore_stored(stored, (mark, since), held, now);
+        let mut owed: Vec<Owed> = unfinished.stored.into_values().collect();
+        owed.retain(|_| !sabotaged("owed-and-forgotten-at-restart"));
+        // One entry may hold two, the first of which has the lower number.
+        owed.sort_by_key(|owed| owed.number);
+        for Owed { since, message, .. } in owed {
+            let mark = mark(cards, &message.card, message.sealed_for())?;
+            let held = message.original.filter(|_| message.is_reversal()).is_some_and(is_open);
+            core.restore_stored(message, (mark, since), held, now);
         }
         // All of them, before the end of the first one could close a window that others still hold open.
         unfinished.open.values().for_each(|(_, _, request)| core.recall_open(request.window));

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use crate::codec::{Bitmap, DataElement, DecodeError, Dialect, Message, OriginalData, TokenData};
 use crate::journal::{AcquirerLeg, CardRef, Elements};
 use crate::stdx::clock::Now;
-use crate::tsp::{DetokenizeRequest, Purpose};
+use crate::tsp::{DetokenizeRequest, Initiation, NamedOriginal, Purpose};
 use crate::vocab::{
-    Amount, Country, Currency, Expiry, InstitutionId, LinkId, LocalDate, LocalTime, MerchantCategory,
-    MerchantId, MessageClass, MessageFunction, Mti, PosEntryMode, ProcessingCode, Refusal, Rrn, SentAt, Stan,
-    TerminalId, Token, Track2, TransactionId, TransactionKind,
+    Amount, Country, Currency, Expiry, Initiator, InstitutionId, LinkId, LocalDate, LocalTime,
+    MerchantCategory, MerchantId, MessageClass, MessageFunction, Mti, PosEntryMode, ProcessingCode, Refusal,
+    Rrn, SentAt, Stan, TerminalId, Token, Track2, TransactionId, TransactionKind,
 };
 
 use super::chip::Chip;
@@ -323,6 +323,7 @@ impl Request {
             amount: parts.amount,
             chip: chip.payment,
             remote,
+            initiation: initiation(&parts.token_data)?,
             purpose,
         })
     }
@@ -334,6 +335,19 @@ impl Request {
             (RequestKind::Payment, _) => Purpose::Purchase,
         }
     }
+}
+
+/// Who initiated the payment: what its data and its cryptogram say of that must agree.
+fn initiation(data: &TokenData) -> Result<Option<Initiation>, Refusal> {
+    let signed = data.cryptogram.map(|cryptogram| cryptogram.initiator());
+    let by = match (data.initiator, signed) {
+        (Some(said), Some(signed)) if said != signed => return Err(Refusal::FormatError),
+        (Some(said), _) => said,
+        (None, Some(Initiator::Merchant)) => Initiator::Merchant,
+        (None, Some(Initiator::Customer) | None) => return Ok(None),
+    };
+    let original = data.original.map_or(NamedOriginal::Unnamed, NamedOriginal::Named);
+    Ok(Some(Initiation { by, original }))
 }
 
 /// What no link has a key for yet is refused, never passed on or ignored.

@@ -95,7 +95,6 @@ impl StoodIn {
         self.all.len() < most && self.by_card.get(&mark).copied().unwrap_or_default() < terms.count
     }
 
-    /// Notes an approval.
     pub(super) fn note(&mut self, mark: CardMark, at: Wall) {
         *self.by_card.entry(mark).or_default() += 1;
         self.all.push_back((at, mark));

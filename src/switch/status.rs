@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::link::PoolFill;
 use crate::stdx::clock::Moment;
 use crate::vocab::{Currency, LinkId, Outcome, Refusal};
 
@@ -70,6 +71,8 @@ pub struct LinkStatus {
     pub up: usize,
     /// Places taken in its store: advices, reversals, and what is kept for requests in flight. None of an acquirer.
     pub stored: usize,
+    /// Of an issuer.
+    pub pool: PoolFill,
 }
 
 impl Picture {
@@ -127,7 +130,7 @@ pub struct Counts {
     pub unanswered: u64,
     /// Stored messages that issuers acknowledged.
     pub delivered: u64,
-    /// Stored messages that issuers will not take.
+    /// Stored messages to which issuers said no.
     pub parked: u64,
     /// Issuers asked whether a card may have a token.
     pub enquiries: u64,

@@ -121,14 +121,20 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// The card of its original, where the token may lead to another by now.
+    /// The card of its original, where the token may lead to another by now, and its issuer, wherever the card is routed by
+    /// now; where `is_there` no more, a card that came with its number goes where it is routed.
     #[must_use]
-    pub(super) fn of_original(self, parent: Option<Box<Parent>>) -> Self {
+    pub(super) fn of_original(
+        self,
+        parent: Option<Box<Parent>>,
+        is_there: impl FnOnce(LinkId) -> bool,
+    ) -> Self {
         let Some(parent) = parent else { return self };
         let Parent { original, card, mark, issuer } = *parent;
         let original = Some(Box::new(original));
         match self.card.token {
             Some(_) => Self { card, mark, issuer: Some(issuer), original, ..self },
+            None if is_there(issuer) => Self { issuer: Some(issuer), original, ..self },
             None => Self { original, ..self },
         }
     }

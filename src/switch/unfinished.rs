@@ -27,10 +27,10 @@ pub struct Unfinished {
     pub(super) limits: Limits,
     /// Requests without an outcome, each with its entry's number and time.
     pub(super) open: BTreeMap<TransactionId, (EntryNumber, Wall, Box<RequestEntry>)>,
-    /// What issuers are owed, each with since when.
-    pub(super) stored: BTreeMap<TransactionId, (StoredEntry, Wall)>,
-    /// What issuers will never take, each also with what they said.
-    pub(super) parked: BTreeMap<TransactionId, (StoredEntry, Wall, ResponseCode)>,
+    /// What issuers are owed.
+    pub(super) stored: BTreeMap<TransactionId, Owed>,
+    /// What issuers will never take, or did not for too long.
+    pub(super) parked: BTreeMap<TransactionId, Parked>,
     /// Requests without an outcome that are taken back whole, each with its reversal.
     pub(super) reversed: BTreeMap<TransactionId, TransactionId>,
     /// Windows that were begun and not closed.
@@ -48,6 +48,32 @@ pub struct Unfinished {
     /// The latest day, counted since 1970.
     pub(super) day: u64,
     pub(super) answers: Answers,
+}
+
+/// A message that an issuer is to get.
+#[derive(Debug, Clone)]
+pub(super) struct Owed {
+    /// In which entry it was stored: what is owed for one card goes out in this order, and not in that of the
+    /// transactions, some of which waited for a look-up before they were taken over.
+    pub(super) number: EntryNumber,
+    pub(super) since: Wall,
+    pub(super) message: StoredEntry,
+}
+
+/// A message that waits for a person.
+#[derive(Debug, Clone)]
+pub(super) struct Parked {
+    pub(super) owed: Owed,
+    /// What its issuer said, if anything.
+    pub(super) code: Option<ResponseCode>,
+    /// A reversal of it was taken over.
+    pub(super) taken_back: bool,
+}
+
+impl Owed {
+    fn of(message: &StoredEntry, entry: &Entry) -> Self {
+        Self { number: entry.number, since: entry.wall_time, message: message.clone() }
+    }
 }
 
 /// How many answers there were, and from where on the newest of them stand in the journal.
@@ -174,7 +200,7 @@ impl Unfinished {
     fn outcome(&mut self, outcome: &OutcomeEntry, entry: &Entry) -> Option<Ended> {
         for owed in outcome.reversal.iter().chain(&outcome.advice) {
             self.seen(owed.transaction, &owed.issuer, true);
-            self.stored.insert(owed.transaction, (owed.clone(), entry.wall_time));
+            self.stored.insert(owed.transaction, Owed::of(owed, entry));
         }
         let (_, _, request) = self.open.remove(&outcome.transaction)?;
         let reversed = self.reversed.remove(&outcome.transaction).is_some();
@@ -191,12 +217,16 @@ impl Unfinished {
 
     fn stored(&mut self, stored: &StoredEntry, entry: &Entry) {
         self.begin(stored.window);
-        self.seen(stored.transaction, &stored.issuer, stored.kind != StoredKind::Advice);
+        let acquirers = stored.acquirer.filter(|_| stored.kind == StoredKind::Advice);
+        let ours = acquirers.is_none_or(|leg| leg.stan != stored.issuer.stan);
+        self.seen(stored.transaction, &stored.issuer, ours);
+        let named = self.parked.values_mut().filter(|parked| stored.takes_back(&parked.owed.message));
+        named.for_each(|parked| parked.taken_back = true);
         let original = stored.original.filter(|_| stored.takes_all_back());
         if let Some(original) = original.filter(|original| self.open.contains_key(original)) {
             self.reversed.insert(original, stored.transaction);
         }
-        self.stored.insert(stored.transaction, (stored.clone(), entry.wall_time));
+        self.stored.insert(stored.transaction, Owed::of(stored, entry));
         if let Some(leg) = stored.acquirer {
             self.answered(leg.link, leg.sent_at, entry);
         }
@@ -204,11 +234,19 @@ impl Unfinished {
 
     fn delivered(&mut self, delivered: &DeliveredEntry) {
         let stored = self.stored.remove(&delivered.stored);
-        if let DeliveryEnd::Parked(code) = delivered.end {
-            self.ever_parked += 1;
-            if let Some((entry, since)) = stored {
-                self.parked.insert(delivered.stored, (entry, since, code));
+        let code = match delivered.end {
+            DeliveryEnd::Acknowledged(_) => {
+                self.parked.remove(&delivered.stored);
+                return;
             }
+            DeliveryEnd::Parked(code) => Some(code),
+            DeliveryEnd::SetAside(code) => code,
+        };
+        self.ever_parked += 1;
+        if let Some(owed) = stored {
+            // It went first of its card: what takes it back is owed still.
+            let taken_back = self.stored.values().any(|other| other.message.takes_back(&owed.message));
+            self.parked.insert(delivered.stored, Parked { owed, code, taken_back });
         }
     }
 
@@ -221,8 +259,8 @@ impl Unfinished {
         let act = OperatorAct::decode(bytes).ok_or(RecoveryError::UnknownAct(entry.number))?;
         let parked = self.parked.remove(&act.stored);
         match (act.decision, parked) {
-            (Decision::Retry, Some((entry, since, _))) => {
-                self.stored.insert(act.stored, (entry, since));
+            (Decision::Retry, Some(Parked { owed, .. })) => {
+                self.stored.insert(act.stored, owed);
             }
             (Decision::Retry, None) => {}
             (Decision::Close, _) => {

@@ -10,7 +10,9 @@ use crate::vocab::{Digits, Pan, Par, TokenReferenceId, YearMonth, luhn_valid};
 use super::command::{CardNews, CardRequest, ParQuery};
 use super::config::PanRange;
 use super::error::ProvisioningRefusal;
-use super::event::{CardChange, CardStanding, Change, Principal, Successor, TokenAfter, TokenEvent};
+use super::event::{
+    CardChange, CardEvent, CardStanding, Change, Principal, Successor, TokenAfter, TokenEvent,
+};
 use super::generate::draw_par;
 use super::lifecycle::{Lifecycle, Move, Moved, TokenStatus};
 use super::record::{CardAad, CardData, VaultRecord, open_card, seal_card};
@@ -30,7 +32,7 @@ pub struct MappingView {
     pub until: Option<Wall>,
 }
 
-/// How cards stand that are not as any; no more than have had tokens.
+/// How cards stand that are not as any: of those without tokens no more than the vault may hold tokens.
 #[derive(Debug, Default)]
 pub(super) struct Cards {
     standings: Map<[u8; 16], CardStanding>,
@@ -75,16 +77,10 @@ impl Tsp {
         let pans = self.own_range(cause.principal, &request.pan)?;
         let blind_index = self.indexer.index(&request.pan);
         let mut records = self.of_card(&blind_index);
-        if records.is_empty() {
-            return Err(ProvisioningRefusal::UnknownCard);
-        }
+        let event = request.news.event();
+        self.check_standing(&blind_index, event, !records.is_empty())?;
         records.sort_by_key(|it| (it.lifecycle.status == TokenStatus::Deactivated, u64::MAX - it.record));
         records.truncate(TOKENS_MOST);
-        let event = request.news.event();
-        let closed = self.standing(&blind_index) == Some(CardStanding::Closed);
-        if closed && event != super::event::CardEvent::Closed {
-            return Err(ProvisioningRefusal::CardBlocked);
-        }
         let mut change = CardChange { event, blind_index, successor: None, tokens: Vec::new() };
         match &request.news {
             CardNews::NewExpiry { expiry, sequence } => {
@@ -116,6 +112,9 @@ impl Tsp {
                 let keeps = keep_par.unwrap_or(self.config.par_follows_account);
                 let old = records.first().and_then(|record| record.par).filter(|_| keeps);
                 let par = self.par_of_successor(pan, to, old, *par, entropy)?;
+                if *keep_par == Some(true) && old.is_some_and(|old| par != Some(old)) {
+                    return Err(ProvisioningRefusal::ParDiffers);
+                }
                 let card = CardData { pan: pan.clone(), expiry: Some(*expiry), sequence: *sequence };
                 self.lead_to(&card, par, &records, &mut change, entropy)?;
             }
@@ -127,6 +126,32 @@ impl Tsp {
             }),
         }
         Ok(Decision::New(Box::new(TokenEvent { cause, change: Change::Card(Box::new(change)) })))
+    }
+
+    /// Whether this can happen to a card that stands as it does. One that is lost or closed may be so before it has a
+    /// token, and gets none then.
+    fn check_standing(
+        &self,
+        card: &[u8; 16],
+        event: CardEvent,
+        has_tokens: bool,
+    ) -> Result<(), ProvisioningRefusal> {
+        let standing = self.standing(card);
+        let for_good = matches!(standing, Some(CardStanding::Closed | CardStanding::Replaced));
+        if for_good && event != CardEvent::Closed {
+            return Err(ProvisioningRefusal::CardBlocked);
+        }
+        let stands_alone = match event {
+            CardEvent::Lost | CardEvent::Stolen | CardEvent::Closed => true,
+            CardEvent::Found => standing.is_some(),
+            CardEvent::NewExpiry | CardEvent::NewPan => false,
+        };
+        if !has_tokens && !stands_alone {
+            return Err(ProvisioningRefusal::UnknownCard);
+        }
+        let known = self.cards.standings.len().saturating_add(self.ahead.cards.len());
+        let room = has_tokens || standing.is_some() || known < self.table.capacity();
+        room.then_some(()).ok_or(ProvisioningRefusal::VaultFull)
     }
 
     /// The payment account reference of a principal's card or token; none when it has none.

@@ -8,26 +8,28 @@ use crate::journal::{Body, Changes, Checkpoint, CheckpointError, Entry, Fold, Pe
 use crate::stdx::clock::Wall;
 use crate::stdx::maps::Map;
 use crate::stdx::random::Entropy;
-use crate::vocab::{CounterTaken, Expiry, TokenAssuranceMethod, TokenRequestorId, TransactionId};
+use crate::vocab::{CounterTaken, Expiry, Initiator, TokenAssuranceMethod, TokenRequestorId, TransactionId};
 
+use super::card_codes::CardCodes;
 use super::config::TspConfig;
 use super::consent::fold_consent;
 use super::counters::{TokenCounters, kept_under};
 use super::disclosure::ToldToday;
 use super::error::ProvisioningRefusal;
 use super::event::{Actor, Change, Principal, Reason, RequestId, RequestKey, TokenEvent};
-use super::keys_layout::{put_named_key, take_named_key};
+use super::keys_layout::{put_cryptogram, put_named_key, take_cryptogram, take_named_key};
 use super::layout::{
-    decode_record, encode_record, encode_registration, put_consent, put_cryptogram, put_disclosure,
-    put_principal, put_receiver, put_step_up, read_lifecycle, take_consent, take_cryptogram, take_disclosure,
-    take_principal, take_step_up, write_lifecycle,
+    encode_registration, put_consent, put_disclosure, put_principal, put_receiver, put_step_up,
+    read_lifecycle, take_consent, take_disclosure, take_principal, take_step_up, write_lifecycle,
 };
 use super::lifecycle::TokenStatus;
 use super::outbox::{Happening, Noted, Receiver};
+use super::record::VaultRecord;
+use super::record_layout::{decode_record, encode_record};
 use super::registry::Registration;
 use super::remembered::{Recalled, Remembered};
 use super::renewal::Renewal;
-use super::step_up::StepUp;
+use super::step_up::{StepUp, StepUpLimits};
 use super::velocity::{Meaning, Takes, meaning};
 use super::wire::{Reader, Writer};
 
@@ -53,6 +55,8 @@ pub(super) const COUNTERS: &str = "token-counter[]";
 pub(super) const EVENTS: &str = "token-event-count";
 /// The version of the key that sealed the cards of all tokens so far, once they were looked through; one record.
 const SEALED_BY: &str = "token-sealed-by";
+/// By blind index: codes that went out for a card's tokens lately, and wrong ones.
+pub(super) const CARD_CODES: &str = "card-codes";
 /// By record number: what tokens wait for.
 pub(super) const STEP_UPS: &str = "token-step-up";
 /// By receiver: up to which event it was told.
@@ -71,6 +75,8 @@ pub struct TspFold {
     noted_most: u64,
     /// Receivers whose places are written down by events of their own; a registered one's begins with its registration.
     configured: Vec<Receiver>,
+    /// By which codes count against a card.
+    step_up: StepUpLimits,
     /// Counters of the tokens that were used since the last write: one that is used often is written once.
     counters: Map<u64, TokenCounters>,
     /// As `counters`.
@@ -92,6 +98,7 @@ impl TspFold {
             remembered_most: wide(limits.remembered_requests),
             noted_most: wide(limits.notifications),
             configured: config.receivers.clone(),
+            step_up: config.step_up,
             counters: Map::default(),
             takes: Map::default(),
             open: None,
@@ -120,6 +127,9 @@ impl TspFold {
             put_receiver(&mut key, receiver);
             return changes.put(TOLD, &key.0, up_to.to_be_bytes().to_vec());
         }
+        if matches!(event.change, Change::DisclosureRefused(_) | Change::DisclosedAgain(_)) {
+            return Ok(());
+        }
         let mut last = None;
         if let Some(issued) = event.change.issued() {
             changes.put(TOKENS, &issued.record.to_be_bytes(), encode_record(issued))?;
@@ -136,25 +146,14 @@ impl TspFold {
             let found = changes.get(TOKENS, &record.to_be_bytes())?;
             let before = found.and_then(|bytes| decode_record(&bytes)).ok_or_else(damaged)?;
             let mut after = before.clone();
-            event.change.alter(&mut after, entry.wall_time).map_err(CheckpointError::Damaged)?;
+            event.alter(&mut after, entry.wall_time).map_err(CheckpointError::Damaged)?;
+            self.fold_card_codes(entry, &event.change, &before.blind_index, changes)?;
             if after != before {
                 changes.put(TOKENS, &record.to_be_bytes(), encode_record(&after))?;
             }
             let said = (&event.cause, &event.change);
             self.note(Noted::of(ordinal, entry.wall_time, said, Some(&before), &after), changes)?;
-            if let Some(bytes) = changes.get(STEP_UPS, &record.to_be_bytes())? {
-                let step_up = decode_step_up(&bytes).ok_or_else(damaged)?;
-                let waits = after.lifecycle.status == TokenStatus::Inactive;
-                if waits {
-                    changes.put(
-                        STEP_UPS,
-                        &record.to_be_bytes(),
-                        encode_step_up(&step_up.after(&event.change)),
-                    )?;
-                } else {
-                    changes.remove(STEP_UPS, &record.to_be_bytes())?;
-                }
-            }
+            fold_step_up(&event.change, &after, changes)?;
             last = Some(after);
         }
         let cause = &event.cause;
@@ -175,7 +174,7 @@ impl TspFold {
             fold_disclosure(requestor, entry.wall_time, changes)?;
         }
         fold_consent(event, changes)?;
-        let told = Recalled::of(&event.change, last.as_ref());
+        let told = Recalled::of(&event.change, last.as_ref(), entry.wall_time);
         let told = told.ok_or(CheckpointError::Damaged("an event about nothing"))?;
         let remembered = Remembered { body_digest: cause.body_digest, told };
         let seen = count(changes, REQUESTS_SEEN)?;
@@ -203,6 +202,26 @@ impl TspFold {
         match changes.get(TOLD, &key.0)? {
             Some(_) => Ok(()),
             None => changes.put(TOLD, &key.0, ordinal.to_be_bytes().to_vec()),
+        }
+    }
+
+    /// A code that went out or came back wrong counts against its card.
+    fn fold_card_codes(
+        &self,
+        entry: &Entry,
+        change: &Change,
+        card: &[u8; 16],
+        changes: &mut Pending<'_>,
+    ) -> Result<(), CheckpointError> {
+        if !matches!(change, Change::CodeSent { .. } | Change::CodeWrong { .. }) {
+            return Ok(());
+        }
+        let kept = changes.get(CARD_CODES, card)?;
+        let codes = kept.map_or(Some(CardCodes::default()), |kept| decode_card_codes(&kept));
+        let codes = codes.ok_or(CheckpointError::Damaged("a card's codes cannot be read"))?;
+        match codes.after(change, entry.wall_time, &self.step_up) {
+            Some(codes) => changes.put(CARD_CODES, card, encode_card_codes(codes)),
+            None => Ok(()),
         }
     }
 
@@ -350,6 +369,35 @@ pub(super) fn decode_step_up(bytes: &[u8]) -> Option<StepUp> {
     from.is_empty().then_some(step_up)
 }
 
+/// What a token waits for after a change of it; nothing any more once it is active or gone.
+fn fold_step_up(
+    change: &Change,
+    after: &VaultRecord,
+    changes: &mut Pending<'_>,
+) -> Result<(), CheckpointError> {
+    let record = after.record.to_be_bytes();
+    let Some(bytes) = changes.get(STEP_UPS, &record)? else { return Ok(()) };
+    if after.lifecycle.status != TokenStatus::Inactive {
+        return changes.remove(STEP_UPS, &record);
+    }
+    let unread = CheckpointError::Damaged("what a token waits for cannot be read");
+    let step_up = decode_step_up(&bytes).ok_or(unread)?;
+    changes.put(STEP_UPS, &record, encode_step_up(&step_up.after(change)))
+}
+
+fn encode_card_codes(codes: CardCodes) -> Vec<u8> {
+    let mut out = Writer(codes.since.0.to_le_bytes().to_vec());
+    out.bytes(&[codes.sent, codes.wrong]);
+    out.0
+}
+
+pub(super) fn decode_card_codes(bytes: &[u8]) -> Option<CardCodes> {
+    let mut from = Reader::here(bytes);
+    let since = Wall(from.number()?);
+    let [sent, wrong] = from.array()?;
+    from.is_empty().then_some(CardCodes { since, sent, wrong })
+}
+
 /// One more card number was told.
 fn fold_disclosure(
     requestor: TokenRequestorId,
@@ -439,12 +487,13 @@ fn encode_request(number: u64, (principal, request_id): &RequestKey, remembered:
             out.byte(2);
             out.bytes(&changed.to_le_bytes());
         }
-        Recalled::Disclosed(disclosure) => {
-            out.byte(5);
+        Recalled::Disclosed { disclosure, at } => {
+            out.byte(62);
             put_disclosure(&mut out, &disclosure);
+            out.bytes(&at.0.to_le_bytes());
         }
         Recalled::Cryptogram(made) => {
-            out.byte(4);
+            out.byte(if made.initiator == Initiator::Customer { 4 } else { 20 });
             put_cryptogram(&mut out, &made);
         }
         Recalled::Consent(given) => {
@@ -465,10 +514,11 @@ fn encode_request(number: u64, (principal, request_id): &RequestKey, remembered:
 }
 
 /// Refusals that are remembered, each with its number.
-const REFUSALS: [(u8, ProvisioningRefusal); 3] = [
+const REFUSALS: [(u8, ProvisioningRefusal); 4] = [
     (1, ProvisioningRefusal::DeclinedByIssuer),
     (2, ProvisioningRefusal::CodeWrong),
     (3, ProvisioningRefusal::ProofFailed),
+    (4, ProvisioningRefusal::AdvisedAgainst),
 ];
 
 pub(super) fn decode_request(bytes: &[u8]) -> Option<(u64, RequestKey, Remembered)> {
@@ -491,8 +541,10 @@ pub(super) fn decode_request(bytes: &[u8]) -> Option<(u64, RequestKey, Remembere
             })?,
         },
         3 => Recalled::Requestor(TokenRequestorId::parse(from.take(11)?).ok()?),
-        5 => Recalled::Disclosed(take_disclosure(&mut from)?),
-        4 => Recalled::Cryptogram(take_cryptogram(&mut from)?),
+        5 => Recalled::Disclosed { disclosure: take_disclosure(&mut from)?, at: Wall(0) },
+        62 => Recalled::Disclosed { disclosure: take_disclosure(&mut from)?, at: Wall(from.number()?) },
+        4 => Recalled::Cryptogram(take_cryptogram(&mut from, Initiator::Customer)?),
+        20 => Recalled::Cryptogram(take_cryptogram(&mut from, Initiator::Merchant)?),
         7 => Recalled::Consent(take_consent(&mut from)?),
         6 => Recalled::Key(take_named_key(&mut from)?),
         2 => Recalled::Card { changed: u32::from_le_bytes(from.array()?) },

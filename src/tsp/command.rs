@@ -11,7 +11,7 @@ use crate::vocab::{
 
 use super::approval::{Enquiry, IssuerWord};
 use super::cards::MappingView;
-use super::consent::{ConsentRequest, ConsentView};
+use super::consent::{ConsentId, ConsentRequest, ConsentView};
 use super::controls_layout::encode_controls;
 use super::disclosure::{DisclosureRequest, DisclosureView};
 use super::error::ProvisioningRefusal;
@@ -24,9 +24,9 @@ use super::own_controls::TokenControls;
 use super::registry::Registration;
 use super::remote::{CryptogramRequest, CryptogramView};
 use super::requestor::TokenRequestor;
-use super::sourced::{Source, SourcedRequest};
+use super::sourced::{CardMark, Source, SourceToken, SourcedRequest};
 use super::step_up::{CodeDelivery, CodeRequest, CodeSubmission};
-use super::token_view::TokenView;
+use super::token_view::{SeenToken, TokenView};
 
 /// Whose answer it is: given by the caller, given back with the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -217,6 +217,11 @@ pub enum Command {
         call: CallId,
         request: Box<DisclosureRequest>,
     },
+    /// One who may not even ask wanted a card's number.
+    DiscloseDenied {
+        call: CallId,
+        asker: Box<Asker>,
+    },
     Cryptogram {
         call: CallId,
         request: Box<CryptogramRequest>,
@@ -241,6 +246,12 @@ pub enum Command {
         call: CallId,
         principal: Principal,
         id: TokenRequestorId,
+    },
+    /// Which card is behind a token, by a mark.
+    CardBehind {
+        call: CallId,
+        asking: TokenRequestorId,
+        source: (SourceToken, Option<ConsentId>),
     },
     Par {
         call: CallId,
@@ -327,11 +338,13 @@ pub type Answer = Result<Told, ProvisioningRefusal>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
     Token(TokenView),
+    Seen(Box<SeenToken>),
     /// How many tokens of the card changed.
     Card {
         changed: u32,
     },
     Par(Option<Par>),
+    CardBehind(Option<CardMark>),
     Disclosed(Box<DisclosureView>),
     Cryptogram(Box<CryptogramView>),
     Consent(Box<ConsentView>),
@@ -347,8 +360,10 @@ impl Told {
     pub fn token(self) -> Option<TokenView> {
         match self {
             Self::Token(view) => Some(view),
+            Self::Seen(seen) => Some(seen.token),
             Self::Card { .. }
             | Self::Par(_)
+            | Self::CardBehind(_)
             | Self::Disclosed(_)
             | Self::Cryptogram(_)
             | Self::Consent(_)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::crypto::{CryptogramProfile, KeyLabel};
-use crate::vocab::{Bin, Pan, Text};
+use crate::vocab::{Bin, Digits, Pan, Text, TokenRequestorId};
 
 use super::counters::CounterWindow;
 use super::event::PartyName;
@@ -19,6 +19,9 @@ pub struct TspConfig {
     pub token_ranges: Vec<TokenRange>,
     pub pan_ranges: Vec<PanRange>,
     pub requestors: Vec<TokenRequestor>,
+    /// Our TSP code, which EMVCo assigns (000 for tests): token requestors' ids begin with it. None: with that of the first
+    /// requestor.
+    pub code: Option<Digits<3>>,
     /// Our BIN controller identifier, four characters that EMVCo assigns; without it no PAR is made.
     pub bin_controller: Option<Text<4>>,
     /// Whether a payment account reference goes with the account to a new card number, as a rule.
@@ -171,6 +174,14 @@ impl TspConfig {
         faults
     }
 
+    /// Whether a token requestor's id is one that this TSP may give: of all with which it could be confused it has none.
+    #[must_use]
+    pub fn is_ours(&self, id: TokenRequestorId) -> bool {
+        let first = self.requestors.first().and_then(|first| first.id.as_bytes().first_chunk::<3>());
+        let code = self.code.as_ref().map(Digits::as_bytes).or(first.map(<[u8; 3]>::as_slice));
+        code.is_none_or(|code| id.as_bytes().starts_with(code))
+    }
+
     /// The PAN range that says most about `pan`: the longest BIN.
     #[must_use]
     pub fn pan_range(&self, pan: &Pan) -> Option<&PanRange> {
@@ -244,6 +255,12 @@ impl TspConfig {
                 key("credential"),
                 "is another requestor's too",
             );
+            check(
+                self.is_ours(requestor.id),
+                faults,
+                key("id"),
+                "must begin with tsp.code; without that, as the first requestor's id does",
+            );
             let controls = &requestor.controls;
             check(!controls.entry_modes.is_empty(), faults, key("entry_modes"), "must name at least one");
             check(
@@ -266,6 +283,7 @@ fn check(holds: bool, faults: &mut Vec<ConfigFault>, key: String, reason: &'stat
 #[cfg(test)]
 pub(crate) fn sample() -> TspConfig {
     use super::controls::{DomainControls, Merchant};
+    use super::initiation::InitiationControls;
     use super::requestor::{Activation, RequestorLimits};
     use crate::vocab::{
         EntryMode, LinkId, MerchantId, TokenAssuranceMethod, TokenDomains, TokenLocation, TokenRequestorId,
@@ -288,6 +306,7 @@ pub(crate) fn sample() -> TspConfig {
             expiry_optional: false,
             chip_amount_binds: true,
             cryptogram_required: false,
+            initiation: InitiationControls::default(),
         },
         location: TokenLocation::DeviceStorage,
         assurances: vec![TokenAssuranceMethod::parse(b"01").unwrap()],
@@ -296,6 +315,7 @@ pub(crate) fn sample() -> TspConfig {
         notification_url: Text::default(),
         limits: RequestorLimits::default(),
         shares_with: Vec::new(),
+        wrapping_keys: Vec::new(),
     };
     let cryptograms = Some(CryptogramChoice {
         profile: CryptogramProfile::named("ccd-aes").unwrap(),
@@ -336,6 +356,7 @@ pub(crate) fn sample() -> TspConfig {
             },
         ],
         requestors: vec![requestor(b"00000000001", 1, vec![]), requestor(b"00000000002", 2, vec![shop])],
+        code: None,
         bin_controller: Some(Text::parse("id", b"Q001").unwrap()),
         par_follows_account: true,
         counter_window: CounterWindow { behind: 8, ahead: 100 },
@@ -395,6 +416,11 @@ mod tests {
             ("pan_ranges[0].controlled", Box::new(|c| c.bin_controller = None)),
             ("bin_controller", Box::new(|c| c.bin_controller = Text::parse("id", b"q001").ok())),
             ("requestors[0].id", Box::new(|c| c.requestors[1].id = c.requestors[0].id)),
+            (
+                "requestors[1].id",
+                Box::new(|c| c.requestors[1].id = TokenRequestorId::parse(b"99800000002").unwrap()),
+            ),
+            ("requestors[0].id", Box::new(|c| c.code = Digits::parse("code", b"998", 3).ok())),
             ("requestors[0].credential", Box::new(|c| c.requestors[1].credential = Some([1; 32]))),
             (
                 "requestors[1].entry_modes",

@@ -14,7 +14,7 @@ use super::command::{Answer, Asker, Told};
 use super::error::ProvisioningRefusal;
 use super::event::{Cause, Change, TokenEvent};
 use super::layout::{put_consent, take_consent};
-use super::lifecycle::TokenStatus;
+use super::moves::good;
 use super::tsp::{Decision, Tsp};
 use super::wire::{Reader, Writer};
 
@@ -82,6 +82,10 @@ impl Consents {
         self.unused.insert(consent.record, consent);
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.unused.len()
+    }
+
     /// Takes in what an event means: one was given, or presented. Given at `at`, it drives out those whose time was over,
     /// once there are `most`.
     pub(super) fn note(&mut self, event: &TokenEvent, most: usize, at: Wall) {
@@ -143,12 +147,7 @@ impl Tsp {
             return Ok(decided);
         }
         let found = self.to_be_changed(cause.principal, request.reference, None)?;
-        if found.expiry.is_past(today) {
-            return Err(ProvisioningRefusal::TokenExpired);
-        }
-        if found.lifecycle.status != TokenStatus::Active {
-            return Err(ProvisioningRefusal::StatusDoesNotAllow);
-        }
+        good(&found, today)?;
         self.requestors.get(request.to).ok_or(ProvisioningRefusal::UnknownRequestor)?;
         let unused = &self.consents.unused;
         let live = || unused.values().filter(|consent| consent.until > now.wall).count();

@@ -6,6 +6,8 @@ use crate::vocab::{
     TokenRequestorId,
 };
 
+use super::initiation::InitiationControls;
+
 /// Entry modes as a set: DE 22 has a hundred of them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct EntryModes(u128);
@@ -88,6 +90,8 @@ pub struct DomainControls {
     pub chip_amount_binds: bool,
     /// Whether a purchase needs a cryptogram however the token was entered; a chip's entry modes need one always.
     pub cryptogram_required: bool,
+    /// Who may initiate payments.
+    pub initiation: InitiationControls,
 }
 
 /// What a payment says about where it takes place.
@@ -96,7 +100,7 @@ pub struct DomainContext<'a> {
     pub acquirer: LinkId,
     pub merchant: Option<&'a MerchantId>,
     pub entry_mode: Option<EntryMode>,
-    /// Whether a cryptogram came with it, a chip's or a remote one.
+    /// Whether a cryptogram came with it, a chip's or a remote one, or it needs none.
     pub has_cryptogram: bool,
     pub category: Option<MerchantCategory>,
     pub country: Option<Country>,
@@ -205,6 +209,7 @@ mod tests {
             expiry_optional: false,
             chip_amount_binds: true,
             cryptogram_required: false,
+            initiation: InitiationControls::default(),
         };
         let shop = merchant(b"SHOP1          ");
         let other = merchant(b"SHOP2          ");

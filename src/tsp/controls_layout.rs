@@ -2,9 +2,12 @@
 //! in `layout`, what must change gets a new version.
 
 use crate::stdx::clock::Wall;
-use crate::vocab::{Amount, Country, Currency, LinkId, MerchantCategory, MerchantId, TokenDomains};
+use crate::vocab::{
+    Amount, Country, Currency, Initiators, LinkId, MerchantCategory, MerchantId, TokenDomains,
+};
 
 use super::controls::{DomainControls, EntryModes, Merchant};
+use super::initiation::InitiationControls;
 use super::own_controls::TokenControls;
 use super::velocity::{VelocityRule, VelocityWindow};
 use super::wire::{Reader, Writer};
@@ -18,11 +21,25 @@ pub(super) fn put_controls(out: &mut Writer, controls: &DomainControls) {
         out.byte(u8::from(flag));
     }
     out.byte(controls.domains.bits());
+    put_initiation(out, controls.initiation);
 }
 
 /// What layouts before the fifth do not have.
 fn take_domains(from: &mut Reader<'_>) -> Option<TokenDomains> {
     if from.version < 5 { Some(TokenDomains::default()) } else { TokenDomains::from_bits(from.byte()?) }
+}
+
+fn put_initiation(out: &mut Writer, controls: InitiationControls) {
+    out.bytes(&[controls.initiators.code(), u8::from(controls.original_required)]);
+}
+
+/// What layouts before the sixth do not have.
+fn take_initiation(from: &mut Reader<'_>) -> Option<InitiationControls> {
+    if from.version < 6 {
+        return Some(InitiationControls::default());
+    }
+    let initiators = Initiators::from_code(from.byte()?)?;
+    Some(InitiationControls { initiators, original_required: from.flag()? })
 }
 
 pub(super) fn take_controls(from: &mut Reader<'_>) -> Option<DomainControls> {
@@ -35,6 +52,7 @@ pub(super) fn take_controls(from: &mut Reader<'_>) -> Option<DomainControls> {
         chip_amount_binds: from.flag()?,
         cryptogram_required: if from.version < 2 { false } else { from.flag()? },
         domains: take_domains(from)?,
+        initiation: take_initiation(from)?,
     })
 }
 
@@ -68,12 +86,17 @@ pub(super) fn encode_controls(controls: &TokenControls) -> Vec<u8> {
     if !controls.domains.is_empty() {
         out.byte(controls.domains.bits());
     }
+    // In the same way, and told apart by its length.
+    if controls.initiation != InitiationControls::default() {
+        put_initiation(&mut out, controls.initiation);
+    }
     out.0
 }
 
 pub(super) fn put_own_controls(out: &mut Writer, controls: &TokenControls) {
     put_first_controls(out, controls);
     out.byte(controls.domains.bits());
+    put_initiation(out, controls.initiation);
 }
 
 /// What a token's own controls have had from the first layout on.
@@ -128,5 +151,6 @@ pub(super) fn take_own_controls(from: &mut Reader<'_>) -> Option<TokenControls> 
             Some(VelocityRule { window, most_payments, most_amount: from.optional(take_amount)? })
         })?,
         domains: take_domains(from)?,
+        initiation: take_initiation(from)?,
     })
 }

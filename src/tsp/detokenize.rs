@@ -16,6 +16,7 @@ use super::config::TokenRange;
 use super::controls::{DomainContext, check_requestor};
 use super::counters::{Counters, Presentation, Standing};
 use super::given_keys::LimitedKeys;
+use super::initiation::{Initiated, Initiation, InitiationControls};
 use super::lifecycle::TokenStatus;
 use super::own_controls::TokenControls;
 use super::record::{CardAad, CardData, open_card};
@@ -58,6 +59,8 @@ pub struct DetokenizeRequest {
     pub chip: Option<ChipPayment>,
     /// A cryptogram that was made for this one payment, where no chip speaks.
     pub remote: Option<RemoteCryptogram>,
+    /// Who initiated it, where that is said.
+    pub initiation: Option<Initiation>,
     pub purpose: Purpose,
 }
 
@@ -203,8 +206,10 @@ impl Detokenizer {
             Findings { verdicts: Verdicts::default(), binding: request.purpose != Purpose::PastEvent };
         step("looked-up");
         findings.note(Service::Mapping, Ok(VerdictResult::Good))?;
-        findings.look_at_token((today, now.wall), request, mapping, domain, own)?;
-        let looked = Looked { request, now, record: mapping.record, domain, own, limited };
+        let initiated = request.initiation.map(|said| Initiated::look(said, mapping.record, &self.table));
+        let looked = Looked { request, now, record: mapping.record, domain, own, limited, initiated };
+        findings.look_at_token((today, now.wall), &looked, mapping)?;
+        findings.look_at_initiation(&looked)?;
         match request.remote() {
             None => self.look_at_chip(&looked, (range, keys.as_ref()), &mut findings)?,
             Some(remote) => self.look_at_remote(&looked, remote, &mut findings)?,
@@ -271,7 +276,8 @@ impl Detokenizer {
             let taken = taken_by(chip, limited.is_some());
             self.counters.look(looked.record, taken, &request.presentation(), now.moment)
         };
-        let required = controls.cryptogram_required || own.is_some_and(|own| own.cryptogram_required);
+        let required = controls.cryptogram_required && !looked.is_free(controls.initiation)
+            || own.is_some_and(|own| own.cryptogram_required && !looked.is_free(own.initiation));
         findings.note(Service::Cryptogram, check_cryptogram(request, required, key, standing))?;
         let amount = match (request.amount, &request.chip) {
             (Some(amount), Some(chip)) => check_amount(amount, chip, controls, self.tolerance(own)),
@@ -315,6 +321,14 @@ struct Looked<'a> {
     domain: &'a Domain,
     own: Option<&'a TokenControls>,
     limited: Option<&'a LimitedKeys>,
+    initiated: Option<Initiated>,
+}
+
+impl Looked<'_> {
+    /// Whether it needs no cryptogram by these controls.
+    fn is_free(&self, controls: InitiationControls) -> bool {
+        self.initiated.is_some_and(|initiated| controls.free(initiated))
+    }
 }
 
 /// Verdicts as they are found, and whether a bad one refuses.
@@ -337,17 +351,18 @@ impl Findings {
     fn look_at_token(
         &mut self,
         (today, now): (YearMonth, Wall),
-        request: &DetokenizeRequest,
+        looked: &Looked<'_>,
         mapping: &Mapping,
-        Domain { requestor, controls }: &Domain,
-        own: Option<&TokenControls>,
     ) -> Result<(), Refusal> {
+        let Looked { request, own, domain: Domain { requestor, controls }, .. } = *looked;
         let good = |()| VerdictResult::Good;
         let context = DomainContext {
             acquirer: request.acquirer,
             merchant: request.merchant.as_ref(),
             entry_mode: request.entry_mode,
-            has_cryptogram: request.chip.is_some() || request.remote.is_some(),
+            has_cryptogram: request.chip.is_some()
+                || request.remote.is_some()
+                || looked.is_free(controls.initiation),
             category: request.category,
             country: request.country,
             amount: request.amount,
@@ -368,6 +383,19 @@ impl Findings {
         self.note(Service::Domain, caller.and_then(|()| controls.check_use(&context)).map(good))?;
         let Some(own) = own else { return Ok(()) };
         self.note(Service::OwnControls, own_caller.and_then(|()| own.check_use(&context, now)).map(good))
+    }
+
+    /// Told to the issuer where it was said, or is not allowed. Whoever gives money back needs no agreement.
+    fn look_at_initiation(&mut self, looked: &Looked<'_>) -> Result<(), Refusal> {
+        if looked.request.purpose == Purpose::Refund {
+            return Ok(());
+        }
+        let initiated = looked.initiated.unwrap_or(Initiated::UNSAID);
+        let own = looked.own.map_or(Ok(()), |own| own.initiation.check(initiated));
+        match looked.domain.controls.initiation.check(initiated).and(own) {
+            Ok(()) if looked.initiated.is_none() => Ok(()),
+            allowed => self.note(Service::Initiation, allowed.map(|()| initiated.found)),
+        }
     }
 }
 

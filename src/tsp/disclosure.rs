@@ -1,18 +1,24 @@
 //! Detokenization without verification (EMVCo 8.3): the card's number told outside of any payment, to one who was granted
 //! that by name, of a token whose requestor allows it so often a day. It says for what, and that stays in the journal.
 
+use std::time::Duration;
+
 use crate::crypto::Sealed;
 use crate::stdx::clock::{Now, Wall};
 use crate::stdx::maps::Map;
-use crate::vocab::{
-    Expiry, Pan, PanSequenceNumber, Par, Token, TokenReferenceId, TokenRequestorId, YearMonth,
-};
+use crate::vocab::{Expiry, Pan, PanSequenceNumber, Par, Token, TokenReferenceId, TokenRequestorId};
 
 use super::command::{Answer, Asker, Told};
 use super::error::ProvisioningRefusal;
-use super::event::{Cause, Change, Disclosure, DisclosurePurpose, TokenEvent};
+use super::event::{
+    Cause, Change, Disclosure, DisclosurePurpose, DisclosureRefusal, DisclosureRefused, Principal, TokenEvent,
+};
 use super::record::{CardAad, VaultRecord, open_card};
+use super::remembered::Recalled;
 use super::tsp::{Decision, Tsp};
+
+/// For how long a card's number is told again to a repeat of the request: long enough for an answer that was lost.
+const REPEAT_LIFE: Duration = Duration::from_secs(600);
 
 /// A card's number is wanted, by what stands for it.
 #[derive(Debug, Clone)]
@@ -90,16 +96,18 @@ impl Disclosures {
 }
 
 impl Tsp {
-    /// Whether a card's number is told. That it was is on disk before it is.
+    /// Whether a card's number is told. That it was is on disk before it is. A repeat is judged as any request, save
+    /// that it is counted already, and hears for a short while only what the first was told.
     pub(super) fn decide_disclosure(
         &self,
         request: &DisclosureRequest,
         now: Now,
     ) -> Result<Decision, ProvisioningRefusal> {
         let cause = request.cause();
-        if let Some(decided) = self.repeated(&cause, YearMonth::of(now.wall))? {
-            return Ok(decided);
-        }
+        let first = self.came_before(&cause)?.and_then(|told| match told {
+            Recalled::Disclosed { disclosure, at } => Some((disclosure, at)),
+            _ => None,
+        });
         let named = match &request.of {
             DisclosureOf::Reference(reference) => self.table.by_reference(*reference),
             DisclosureOf::Token(token, _) => self.table.by_token(token),
@@ -109,22 +117,56 @@ impl Tsp {
             DisclosureOf::Reference(_) => true,
             DisclosureOf::Token(_, expiry) => record.expiry == expiry,
         });
-        let record = record.filter(|record| self.owned(cause.principal, record.reference).is_some());
-        let record = record.ok_or(ProvisioningRefusal::UnknownToken)?;
+        let requestor = record.as_ref().map(|record| record.requestor);
+        let cause = Cause { requestor, ..cause };
+        let change = match self.may_tell(cause.principal, record.as_ref(), first.map(|(_, at)| at), now) {
+            Ok(found) => {
+                let (record, mapping_version) = (found.record, found.mapping_version);
+                let disclosure = Disclosure { record, mapping_version, purpose: request.purpose };
+                let disclosure = first.map_or(disclosure, |(before, _)| before);
+                // What cannot be told is not counted.
+                self.disclosed(&disclosure)?;
+                let change = if first.is_some() { Change::DisclosedAgain } else { Change::Disclosed };
+                change(disclosure)
+            }
+            Err(why) => {
+                let (record, purpose) = (record.map(|record| record.record), Some(request.purpose));
+                Change::DisclosureRefused(DisclosureRefused { record, purpose, why })
+            }
+        };
+        Ok(Decision::New(Box::new(TokenEvent { cause, change })))
+    }
+
+    /// A client that is not granted it asked. That it did is in the journal, too, whatever came under its id before.
+    pub(super) fn decide_denied(&self, asker: &Asker) -> Result<Decision, ProvisioningRefusal> {
+        let cause = asker.cause(&[8]);
+        self.may_begin(&cause)?;
+        let why = DisclosureRefusal::NotGranted;
+        let change = Change::DisclosureRefused(DisclosureRefused { record: None, purpose: None, why });
+        Ok(Decision::New(Box::new(TokenEvent { cause, change })))
+    }
+
+    /// The token, if the card behind it may be told to this principal now; `first`: when it was, to a repeat.
+    fn may_tell<'r>(
+        &self,
+        principal: Principal,
+        record: Option<&'r VaultRecord>,
+        first: Option<Wall>,
+        now: Now,
+    ) -> Result<&'r VaultRecord, DisclosureRefusal> {
+        let record = record.filter(|record| self.owned(principal, record.reference).is_some());
+        let record = record.ok_or(DisclosureRefusal::UnknownToken)?;
         let requestor = record.requestor;
         let most = self.requestors.registration(requestor);
         let most = most.and_then(|found| found.requestor.limits.detokenizations_per_day);
-        let most = most.ok_or(ProvisioningRefusal::DetokenizationNotAllowed)?;
+        let most = most.ok_or(DisclosureRefusal::NotAllowed)?;
         let told = self.disclosures.on(requestor, now.wall).saturating_add(self.disclosures_ahead(requestor));
-        if told >= most {
-            return Err(ProvisioningRefusal::DetokenizationsExhausted);
+        // A repeat needs no room besides what its first telling took.
+        if told.saturating_sub(u32::from(first.is_some())) >= most {
+            return Err(DisclosureRefusal::Exhausted);
         }
-        let (record, mapping_version) = (record.record, record.mapping_version);
-        let disclosure = Disclosure { record, mapping_version, purpose: request.purpose };
-        // What cannot be told is not counted.
-        self.disclosed(&disclosure)?;
-        let cause = Cause { requestor: Some(requestor), ..cause };
-        Ok(Decision::New(Box::new(TokenEvent { cause, change: Change::Disclosed(disclosure) })))
+        let late = first.is_some_and(|at| now.wall >= at.plus(REPEAT_LIFE));
+        if late { Err(DisclosureRefusal::TooLate) } else { Ok(record) }
     }
 
     /// How many of a requestor's wait to become durable.

@@ -11,6 +11,7 @@ use super::given_keys::KeyGiven;
 use super::lifecycle::{Lifecycle, Move, TokenStatus};
 use super::outbox::Receiver;
 use super::own_controls::TokenControls;
+use super::owners::Setter;
 use super::record::VaultRecord;
 use super::registry::Registration;
 use super::remote::MadeCryptogram;
@@ -185,11 +186,76 @@ pub struct Disclosure {
     pub purpose: DisclosurePurpose,
 }
 
+coded! {
+    /// Who would give no token.
+    DeclinedBy {
+        Issuer = 1, "issuer";
+        /// By the recommendation in the request itself.
+        Requestor = 2, "token-requestor";
+    }
+}
+
+/// A card got no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decline {
+    pub by: DeclinedBy,
+    /// Of the PAN.
+    pub last4: Digits<4>,
+}
+
+coded! {
+    /// Why a card's number was not told.
+    DisclosureRefusal {
+        /// The client is not granted it.
+        NotGranted = 1, "operation-not-allowed";
+        /// There is none, or it is somebody else's.
+        UnknownToken = 2, "unknown-token";
+        NotAllowed = 3, "detokenization-not-allowed";
+        Exhausted = 4, "detokenizations-exhausted";
+        /// It was told under this request id, too long ago to be told again.
+        TooLate = 5, "repeat-too-late";
+    }
+}
+
+impl DisclosureRefusal {
+    /// As its caller hears it.
+    pub(super) fn refusal(self) -> ProvisioningRefusal {
+        match self {
+            Self::NotGranted | Self::NotAllowed => ProvisioningRefusal::DetokenizationNotAllowed,
+            Self::UnknownToken => ProvisioningRefusal::UnknownToken,
+            Self::Exhausted => ProvisioningRefusal::DetokenizationsExhausted,
+            Self::TooLate => ProvisioningRefusal::RepeatTooLate,
+        }
+    }
+}
+
+/// A card's number was not told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DisclosureRefused {
+    /// Of the token that was named, also where it is somebody else's; none where there is none.
+    pub record: Option<u64>,
+    /// None where nobody looked: the client may not ask at all.
+    pub purpose: Option<DisclosurePurpose>,
+    pub why: DisclosureRefusal,
+}
+
 /// Something that happened in the vault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenEvent {
     pub cause: Cause,
     pub change: Change,
+}
+
+impl TokenEvent {
+    /// Makes of a record what it is from `at` on.
+    pub(super) fn alter(&self, record: &mut VaultRecord, at: Wall) -> Result<(), CannotFollow> {
+        let stood = (record.lifecycle.status, record.lifecycle.suspenders);
+        self.change.alter(record, Setter::from(self.cause.principal), at)?;
+        if (record.lifecycle.status, record.lifecycle.suspenders) != stood {
+            record.because = self.cause.reason_code;
+        }
+        Ok(())
+    }
 }
 
 /// What changed.
@@ -221,6 +287,8 @@ pub enum Change {
     },
     /// The card's number was told outside of a payment.
     Disclosed(Disclosure),
+    /// It was told again to a repeat of that request, which counts once.
+    DisclosedAgain(Disclosure),
     /// A remote cryptogram was made of a token.
     CryptogramMade(Box<MadeCryptogram>),
     /// Another requestor may have a token made for the card behind a token.
@@ -236,8 +304,10 @@ pub enum Change {
         record: Box<VaultRecord>,
         step_up: Box<StepUp>,
     },
-    /// The issuer, or the requestor's own advice, said no: there is no token.
-    Declined,
+    /// Somebody said no: there is no token. Older events do not say who, and of which card.
+    Declined(Option<Decline>),
+    /// A card's number was wanted outside of a payment, and not told.
+    DisclosureRefused(DisclosureRefused),
     /// A code went to the cardholder.
     CodeSent {
         record: u64,
@@ -352,11 +422,15 @@ impl Change {
             | Self::Updated { record, .. }
             | Self::Controlled { record, .. }
             | Self::Proven { record, .. } => Some(*record),
-            Self::Disclosed(disclosure) => Some(disclosure.record),
+            Self::Disclosed(disclosure) | Self::DisclosedAgain(disclosure) => Some(disclosure.record),
             Self::CryptogramMade(made) => Some(made.record),
             Self::Consented(consent) => Some(consent.record),
             Self::KeyGiven(given) => Some(given.key.record),
-            Self::Card(_) | Self::Registered(_) | Self::Declined | Self::Notified { .. } => None,
+            Self::Card(_)
+            | Self::Registered(_)
+            | Self::Declined(_)
+            | Self::DisclosureRefused(_)
+            | Self::Notified { .. } => None,
         }
     }
 
@@ -368,12 +442,14 @@ impl Change {
             | Self::Updated { .. }
             | Self::Controlled { .. }
             | Self::Disclosed(_)
+            | Self::DisclosedAgain(_)
             | Self::CryptogramMade(_)
             | Self::Consented(_)
             | Self::KeyGiven(_)
             | Self::Registered(_)
             | Self::Card(_)
-            | Self::Declined
+            | Self::Declined(_)
+            | Self::DisclosureRefused(_)
             | Self::CodeSent { .. }
             | Self::CodeWrong { .. }
             | Self::Proven { .. }
@@ -384,7 +460,11 @@ impl Change {
     /// What its caller is told though it changed something.
     pub(super) fn refusal(&self) -> Option<ProvisioningRefusal> {
         match self {
-            Self::Declined => Some(ProvisioningRefusal::DeclinedByIssuer),
+            Self::Declined(Some(Decline { by: DeclinedBy::Requestor, .. })) => {
+                Some(ProvisioningRefusal::AdvisedAgainst)
+            }
+            Self::Declined(_) => Some(ProvisioningRefusal::DeclinedByIssuer),
+            Self::DisclosureRefused(refused) => Some(refused.why.refusal()),
             Self::CodeWrong { lifecycle, .. } if lifecycle.status == TokenStatus::Deactivated => {
                 Some(ProvisioningRefusal::ProofFailed)
             }
@@ -394,6 +474,7 @@ impl Change {
             | Self::Updated { .. }
             | Self::Controlled { .. }
             | Self::Disclosed(_)
+            | Self::DisclosedAgain(_)
             | Self::CryptogramMade(_)
             | Self::Consented(_)
             | Self::KeyGiven(_)
@@ -411,10 +492,12 @@ impl Change {
         match self {
             Self::Issued(_)
             | Self::Disclosed(_)
+            | Self::DisclosedAgain(_)
             | Self::Consented(_)
             | Self::Registered(_)
             | Self::IssuedForProof { .. }
-            | Self::Declined
+            | Self::Declined(_)
+            | Self::DisclosureRefused(_)
             | Self::Notified { .. } => Vec::new(),
             Self::Moved { record, .. }
             | Self::CodeSent { record, .. }
@@ -428,27 +511,37 @@ impl Change {
         }
     }
 
-    /// Makes of a record what it is from `at` on.
-    pub(super) fn alter(&self, record: &mut VaultRecord, at: Wall) -> Result<(), CannotFollow> {
+    fn alter(&self, record: &mut VaultRecord, by: Setter, at: Wall) -> Result<(), CannotFollow> {
         match self {
             Self::Issued(_)
             | Self::Disclosed(_)
+            | Self::DisclosedAgain(_)
             | Self::Consented(_)
             | Self::Registered(_)
             | Self::IssuedForProof { .. }
-            | Self::Declined
+            | Self::Declined(_)
+            | Self::DisclosureRefused(_)
             | Self::CodeSent { .. }
             | Self::Notified { .. } => Ok(()),
             Self::Moved { lifecycle, .. } | Self::CodeWrong { lifecycle, .. } => step(record, *lifecycle, at),
             Self::Proven { lifecycle, assurance, .. } => {
-                record.assurance = *assurance;
+                (record.assurance, record.owners.assurance) = (*assurance, Setter::Issuer);
                 step(record, *lifecycle, at)
             }
             Self::Updated { lifecycle, expiry, assurance, .. } => {
+                // One that is as it was need not have been spoken of.
+                if record.assurance != *assurance {
+                    record.owners.assurance = by;
+                }
                 (record.expiry, record.assurance) = (*expiry, *assurance);
                 step(record, *lifecycle, at)
             }
             Self::Controlled { lifecycle, controls, .. } => {
+                record.owners.controls = match controls {
+                    None => Setter::default(),
+                    same if *same == record.own => record.owners.controls.max(by),
+                    Some(_) => by,
+                };
                 if !sabotaged("controls-dropped") {
                     record.own.clone_from(controls);
                 }

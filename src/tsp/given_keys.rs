@@ -6,13 +6,18 @@ use std::time::Duration;
 
 use crate::crypto::MessageKey;
 use crate::stdx::clock::{Now, Wall};
-use crate::vocab::{AtcRange, Expiry, Refusal, Token, TokenReferenceId, VerdictResult, YearMonth};
+use crate::stdx::sabotage::sabotaged;
+use crate::vocab::{
+    AtcRange, Expiry, Refusal, Token, TokenReferenceId, TokenRequestorId, VerdictResult, YearMonth,
+};
 
 use super::command::{Asker, Told};
 use super::error::ProvisioningRefusal;
 use super::event::{CannotFollow, Cause, Change, TokenEvent};
 use super::lifecycle::TokenStatus;
+use super::moves::unexpired;
 use super::record::VaultRecord;
+use super::requestor::Thumbprint;
 use super::tsp::{Decision, Tsp};
 
 /// A device's public key: the two coordinates of a point of P-256, 32 bytes each.
@@ -143,7 +148,9 @@ impl LimitedKeys {
 impl GivenKeys {
     /// A token that is not active has no limited-use key that is good, now or later.
     pub(super) fn revoke(&mut self) {
-        if let Some(limited) = self.limited.as_mut() {
+        if let Some(limited) = self.limited.as_mut()
+            && !sabotaged("limited-keys-outlive-suspension")
+        {
             limited.good.clear();
         }
     }
@@ -191,20 +198,17 @@ impl KeyRequest {
 
 impl Tsp {
     /// Which keys are given, if any. The card's own already to a token that only waits for its requestor's word that it
-    /// arrived, since that comes after; never to one whose cardholder has not proven itself.
+    /// arrived, since that comes after; never to one whose cardholder has not proven itself. A repeat hears the same as long
+    /// as a new request would get a key.
     pub(super) fn decide_keys(
         &self,
         request: &KeyRequest,
         now: Now,
     ) -> Result<Decision, ProvisioningRefusal> {
         let (cause, today) = (request.cause(), YearMonth::of(now.wall));
-        if let Some(decided) = self.repeated(&cause, today)? {
-            return Ok(decided);
-        }
+        let before = self.repeated(&cause, today)?;
         let found = self.to_be_changed(cause.principal, request.reference, None)?;
-        if found.expiry.is_past(today) {
-            return Err(ProvisioningRefusal::TokenExpired);
-        }
+        unexpired(&found, today)?;
         let arriving = found.lifecycle.status == TokenStatus::Inactive
             && request.kind == KeyKind::Card
             && self.step_up_ahead(found.record).is_none();
@@ -217,6 +221,10 @@ impl Tsp {
         let keys = keys.as_ref().filter(|_| !range.checked_by_issuer);
         let index = keys.and_then(|keys| keys.newest());
         let index = index.ok_or(ProvisioningRefusal::NoKeysToGive)?;
+        self.check_wrapping(found.requestor, &request.device)?;
+        if let Some(decided) = before {
+            return Ok(decided);
+        }
         if found.keys.as_ref().is_some_and(|given| given.device != request.device) {
             return Err(ProvisioningRefusal::DeviceDiffers);
         }
@@ -235,6 +243,17 @@ impl Tsp {
         let given = KeyGiven { key, device: request.device };
         let cause = Cause { requestor: Some(found.requestor), ..cause };
         Ok(Decision::New(Box::new(TokenEvent { cause, change: Change::KeyGiven(Box::new(given)) })))
+    }
+
+    /// Where a requestor has registered keys, nothing leaves for another one: who only has its credential for the API opens
+    /// nothing with a key of his own.
+    fn check_wrapping(&self, of: TokenRequestorId, to: &DevicePoint) -> Result<(), ProvisioningRefusal> {
+        let registered = self.requestors.registration(of).map(|found| found.requestor.wrapping_keys);
+        let registered = registered.unwrap_or_default();
+        let key = MessageKey::from_point(to);
+        let is_it = |known: &Thumbprint| key.as_ref().is_some_and(|key| key.id() == known.as_str());
+        let known = registered.is_empty() || registered.iter().any(is_it);
+        known.then_some(()).ok_or(ProvisioningRefusal::KeyNotRegistered)
     }
 
     /// What is told of a key that was given, also when it is asked again.

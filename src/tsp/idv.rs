@@ -13,8 +13,9 @@ use crate::vocab::{Contacts, EnquiryId, Recommendation, RiskHints, TokenAssuranc
 use super::approval::{Enquiry, IssuerWord};
 use super::command::{Action, CallId, ProvisionRequest};
 use super::error::ProvisioningRefusal;
-use super::event::{Cause, Change, PartyName, TokenEvent};
+use super::event::{Cause, Change, Decline, DeclinedBy, PartyName, TokenEvent};
 use super::lifecycle::{Lifecycle, TokenStatus};
+use super::owners::{Owners, Setter};
 use super::record::{CardData, VaultRecord};
 use super::step_up::StepUp;
 use super::tsp::{Decision, Tsp};
@@ -22,7 +23,8 @@ use super::tsp::{Decision, Tsp};
 /// What an issuer has agreed for its cards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ApprovalRule {
-    /// No identification and verification: a token is issued as its requestor is registered.
+    /// No identification and verification: a token is issued as its requestor is registered, unless that advises against
+    /// it itself. Of doubts nobody is asked.
     #[default]
     Off,
     /// It is asked each time.
@@ -61,7 +63,7 @@ enum Verdict {
     Green,
     /// The cardholder must prove itself; it can be reached so.
     Yellow(Contacts),
-    Red,
+    Red(DeclinedBy),
 }
 
 /// Below this, a requestor's trust in device or account calls for proof.
@@ -69,6 +71,11 @@ const TRUST_LEAST: u8 = 2;
 
 /// Approved after the issuer looked at the account, and nothing else: EMVCo 6, method 10.
 const ACCOUNT_VERIFIED: &[u8] = b"10";
+
+/// Whether the requestor itself would give no token.
+pub(super) fn advises_against(hints: &RiskHints) -> bool {
+    hints.recommendation == Some(Recommendation::Decline)
+}
 
 /// The table of the decision; none where the issuer has not answered.
 fn verdict(rule: ApprovalRule, hints: RiskHints, word: IssuerWord) -> Option<Verdict> {
@@ -79,8 +86,8 @@ fn verdict(rule: ApprovalRule, hints: RiskHints, word: IssuerWord) -> Option<Ver
     Some(match word {
         IssuerWord::Silent if sabotaged("silence-is-yes") => Verdict::Green,
         IssuerWord::Silent => return None,
-        IssuerWord::Declined => Verdict::Red,
-        _ if hints.recommendation == Some(Recommendation::Decline) => Verdict::Red,
+        IssuerWord::Declined => Verdict::Red(DeclinedBy::Issuer),
+        _ if advises_against(&hints) => Verdict::Red(DeclinedBy::Requestor),
         IssuerWord::StepUp(contacts) => Verdict::Yellow(contacts),
         IssuerWord::Approved(contacts) if wary || rule == ApprovalRule::AlwaysStepUp => {
             Verdict::Yellow(contacts)
@@ -175,10 +182,9 @@ impl Tsp {
         let issuer = admitted.pans.issuer.ok_or(ProvisioningRefusal::CardNotEligible)?;
         let verdict = verdict(rule, request.hints, word).ok_or(ProvisioningRefusal::NoAnswerFromIssuer)?;
         let change = match verdict {
-            Verdict::Red => Change::Declined,
+            Verdict::Red(by) => Change::Declined(Some(Decline { by, last4: request.pan.last4() })),
             Verdict::Green => {
-                let record = self.issue(request, &admitted, now, entropy)?;
-                Change::Issued(Box::new(VaultRecord { assurance: verified(record.assurance), ..record }))
+                Change::Issued(Box::new(approved(self.issue(request, &admitted, now, entropy)?)))
             }
             Verdict::Yellow(_) if self.step_ups_ahead() >= self.config.limits.step_ups => {
                 return Err(ProvisioningRefusal::Overloaded);
@@ -195,12 +201,15 @@ impl Tsp {
     }
 }
 
-/// A requestor's own claim says more than that the issuer looked at the account.
-fn verified(claimed: TokenAssuranceMethod) -> TokenAssuranceMethod {
-    if claimed != TokenAssuranceMethod::NOT_PERFORMED {
-        return claimed;
+/// A token that the issuer has approved. A requestor's own claim says more than that the issuer looked at the account;
+/// where there is none, the method is the issuer's word.
+fn approved(record: VaultRecord) -> VaultRecord {
+    if record.assurance != TokenAssuranceMethod::NOT_PERFORMED {
+        return record;
     }
-    TokenAssuranceMethod::parse(ACCOUNT_VERIFIED).unwrap_or(claimed)
+    let assurance = TokenAssuranceMethod::parse(ACCOUNT_VERIFIED).unwrap_or(record.assurance);
+    let owners = Owners { assurance: Setter::Issuer, ..record.owners };
+    VaultRecord { assurance, owners, ..record }
 }
 
 #[cfg(test)]
@@ -219,23 +228,26 @@ mod tests {
         let scored = |score| RiskHints { device_score: TrustScore::new(score), ..RiskHints::default() };
         let account = RiskHints { account_score: TrustScore::new(1), ..RiskHints::default() };
         let nothing = RiskHints::default();
+        let (by_issuer, by_requestor) =
+            (Some(Verdict::Red(DeclinedBy::Issuer)), Some(Verdict::Red(DeclinedBy::Requestor)));
         for (rule, hints, word, path) in [
             (Ask, nothing, Approved(none), Some(Verdict::Green)),
             (Ask, nothing, StepUp(none), yellow),
-            (Ask, nothing, Declined, Some(Verdict::Red)),
+            (Ask, nothing, Declined, by_issuer),
             (Ask, nothing, Silent, None),
             (Ask, said(Recommendation::Approve), Approved(none), Some(Verdict::Green)),
             (Ask, said(Recommendation::Approve), StepUp(none), yellow),
             (Ask, said(Recommendation::StepUp), Approved(none), yellow),
-            (Ask, said(Recommendation::Decline), Approved(none), Some(Verdict::Red)),
-            (Ask, said(Recommendation::Decline), StepUp(none), Some(Verdict::Red)),
+            (Ask, said(Recommendation::Decline), Approved(none), by_requestor),
+            (Ask, said(Recommendation::Decline), StepUp(none), by_requestor),
+            (Ask, said(Recommendation::Decline), Declined, by_issuer),
             (Ask, said(Recommendation::Decline), Silent, None),
             (Ask, scored(1), Approved(none), yellow),
             (Ask, scored(2), Approved(none), Some(Verdict::Green)),
             (Ask, account, Approved(none), yellow),
             (AlwaysStepUp, nothing, Approved(none), yellow),
-            (AlwaysStepUp, nothing, Declined, Some(Verdict::Red)),
-            (AlwaysStepUp, said(Recommendation::Decline), Approved(none), Some(Verdict::Red)),
+            (AlwaysStepUp, nothing, Declined, by_issuer),
+            (AlwaysStepUp, said(Recommendation::Decline), Approved(none), by_requestor),
             (AlwaysStepUp, nothing, Silent, None),
         ] {
             assert_eq!(verdict(rule, hints, word), path, "{rule:?} {hints:?} {word:?}");

@@ -9,10 +9,12 @@ use crate::vocab::{Par, Text, Token, TokenRequestorId, YearMonth, luhn_valid};
 use super::command::ProvisionRequest;
 use super::config::{PanRange, TokenRange, TspConfig};
 use super::error::ProvisioningRefusal;
-use super::event::{Change, TokenEvent};
+use super::event::{Change, Decline, DeclinedBy, Reason, TokenEvent};
 use super::generate::{DrawError, draw_par, draw_reference, draw_token, expiry, is_full};
-use super::idv::ApprovalRule;
+use super::idv::{ApprovalRule, advises_against};
 use super::lifecycle::{Lifecycle, TokenStatus};
+use super::own_controls::TokenControls;
+use super::owners::{Owners, Setter};
 use super::record::{CardAad, CardData, VaultRecord, seal_card};
 use super::requestor::{Activation, TokenRequestor};
 use super::table::Domain;
@@ -39,6 +41,11 @@ impl Tsp {
         }
         let admitted = self.admit(request, today)?;
         match self.approval_rule(admitted.pans.issuer) {
+            ApprovalRule::Off if advises_against(&request.hints) => {
+                let decline = Decline { by: DeclinedBy::Requestor, last4: request.pan.last4() };
+                let change = Change::Declined(Some(decline));
+                return Ok(Decision::New(Box::new(TokenEvent { cause, change })));
+            }
             ApprovalRule::Off | ApprovalRule::AlwaysGreen => {}
             rule @ (ApprovalRule::Ask | ApprovalRule::AlwaysStepUp) => return Ok(Decision::Ask(rule)),
         }
@@ -63,11 +70,28 @@ impl Tsp {
         if !requestor.may_keep_in(request.location.unwrap_or(requestor.location)) {
             return Err(ProvisioningRefusal::LocationNotAllowed);
         }
-        self.check_own_controls(request.controls.as_deref(), &requestor.controls, false)?;
+        let (own, _) = self.first_controls(request)?;
+        self.check_own_controls(own.as_deref(), &requestor.controls, false)?;
         self.check_room(&requestor)?;
         self.check_share(request, &requestor)?;
         self.range_for(&config, &pans)?;
         Ok(Admitted { requestor, pans })
+    }
+
+    /// What the token is narrowed to from its first day, and who did so. What an issuer or an operator narrowed the token
+    /// to that it is made from, they narrowed for the card: nobody is rid of it by having another token made.
+    fn first_controls(
+        &self,
+        request: &ProvisionRequest,
+    ) -> Result<(Option<Box<TokenControls>>, Setter), ProvisioningRefusal> {
+        let source = request.source.and_then(|source| self.record_ahead(source.record));
+        match source.filter(|source| source.own.is_some() && source.owners.controls > Setter::Requestor) {
+            None => Ok((request.controls.clone(), Setter::Requestor)),
+            Some(source) if request.controls.is_none() || request.controls == source.own => {
+                Ok((source.own, source.owners.controls))
+            }
+            Some(_) => Err(ProvisioningRefusal::ControlsNotYours),
+        }
     }
 
     fn check_room(&mut self, requestor: &TokenRequestor) -> Result<(), ProvisioningRefusal> {
@@ -174,6 +198,7 @@ impl Tsp {
         let token = self.new_token(&config, range, entropy)?;
         let expiry = expiry(range, YearMonth::of(now.wall)).ok_or(ProvisioningRefusal::Unavailable)?;
         let par = self.par_for(request, pans, entropy)?;
+        let (own, narrowed_by) = self.first_controls(request)?;
         let unavailable = ProvisioningRefusal::Unavailable;
         let (record, mapping_version) = (self.next_record(), 1);
         let card = CardData {
@@ -207,7 +232,9 @@ impl Tsp {
             past: Vec::new(),
             cryptograms: 0,
             keys: None,
-            own: request.controls.clone(),
+            owners: Owners { controls: narrowed_by, ..Owners::default() },
+            own,
+            because: Reason::Unstated,
             device: request.device.map(|device| self.device_mark(requestor.id, &device)),
         })
     }

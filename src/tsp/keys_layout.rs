@@ -1,10 +1,12 @@
-//! How keys that were given are laid out in the journal and the checkpoint: for whom and which, never a key. `layout`
-//! has the rest.
+//! How what a requestor was given to pay with is laid out in the journal and the checkpoint: keys, for whom and which,
+//! never a key; and cryptograms, by what they were made of. `layout` has the rest.
 
 use crate::stdx::clock::Wall;
-use crate::vocab::AtcRange;
+use crate::vocab::{AtcRange, Initiator};
 
+use super::controls_layout::{put_amount, put_merchant, take_amount, take_merchant};
 use super::given_keys::{GivenKeys, KeyGiven, LimitedKey, LimitedKeys, NamedKey};
+use super::remote::MadeCryptogram;
 use super::wire::{Reader, Writer};
 
 pub(super) fn put_key_given(out: &mut Writer, given: &KeyGiven) {
@@ -56,4 +58,24 @@ fn take_limited_key(from: &mut Reader<'_>) -> Option<LimitedKey> {
     let range =
         AtcRange { first: u16::from_le_bytes(from.array()?), last: u16::from_le_bytes(from.array()?) };
     Some(LimitedKey { range, until: Wall(from.number()?) })
+}
+
+/// Also for the checkpoint. Who initiates its payment, the number in front says.
+pub(super) fn put_cryptogram(out: &mut Writer, made: &MadeCryptogram) {
+    out.bytes(&made.record.to_le_bytes());
+    out.bytes(&made.number.to_le_bytes());
+    put_merchant(out, &made.merchant);
+    put_amount(out, &made.amount);
+    out.bytes(&made.until.0.to_le_bytes());
+}
+
+pub(super) fn take_cryptogram(from: &mut Reader<'_>, initiator: Initiator) -> Option<MadeCryptogram> {
+    Some(MadeCryptogram {
+        record: from.number()?,
+        initiator,
+        number: u16::from_le_bytes(from.array()?),
+        merchant: take_merchant(from)?,
+        amount: take_amount(from)?,
+        until: Wall(from.number()?),
+    })
 }

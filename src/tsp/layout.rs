@@ -1,34 +1,31 @@
 //! How token events and vault records are laid out in the journal and the checkpoint. Nobody else reads or writes
 //! these bytes.
 //!
-//! Version 4: numbers little-endian; texts with one byte of length in front; an optional value with 0 or 1 in front;
+//! Version 7: numbers little-endian; texts with one byte of length in front; an optional value with 0 or 1 in front;
 //! a list with two bytes of count. Version 1 had no `cryptogram_required`; version 2 had only requestors as
 //! principals, no reason codes, no status before a move, and no further properties of a record; version 3 had no
-//! source of a request, and of a requestor no detokenizations a day and none with whom it shares. Once written, a
-//! number here never changes its meaning; what must change gets a new version.
+//! source of a request, and of a requestor no detokenizations a day and none with whom it shares; version 4 had no
+//! domains and no consents; version 5 did not say who may initiate payments; version 6 had no wrapping keys of a requestor. Once written, a number here never changes
+//! its meaning; what must change gets a new version.
 
 use crate::stdx::clock::Wall;
 use crate::vocab::{
-    Contact, ContactKind, Contacts, Digits, EnquiryId, Expiry, Par, Text, Token, TokenAssuranceMethod,
-    TokenLocation, TokenReferenceId, TokenRequestorId,
+    Contact, ContactKind, Contacts, Digits, EnquiryId, Expiry, Initiator, Par, Text, TokenAssuranceMethod,
+    TokenLocation, TokenRequestorId,
 };
 
 use super::consent::{Consent, ConsentId};
-use super::controls_layout::{
-    put_amount, put_controls, put_merchant, put_own_controls, take_amount, take_controls, take_merchant,
-    take_own_controls,
-};
+use super::controls_layout::{put_controls, put_own_controls, take_controls, take_own_controls};
 use super::event::{
-    Actor, CardChange, CardEvent, Cause, Change, Disclosure, DisclosurePurpose, Principal, Reason, RequestId,
-    Successor, TokenAfter, TokenEvent,
+    Actor, CardChange, CardEvent, Cause, Change, Decline, DeclinedBy, Disclosure, DisclosurePurpose,
+    DisclosureRefusal, DisclosureRefused, Principal, Reason, RequestId, Successor, TokenAfter, TokenEvent,
 };
-use super::keys_layout::{put_given_keys, put_key_given, take_given_keys, take_key_given};
+use super::keys_layout::{put_cryptogram, put_key_given, take_cryptogram, take_key_given};
 use super::lifecycle::{Lifecycle, Move, Suspenders, TokenStatus};
 use super::outbox::Receiver;
-use super::record::{PastMapping, VaultRecord};
+use super::record_layout::{put_record, take_record};
 use super::registry::Registration;
-use super::remote::MadeCryptogram;
-use super::requestor::{Activation, RequestorLimits, TokenRequestor};
+use super::requestor::{Activation, RequestorLimits, Thumbprint, TokenRequestor};
 use super::step_up::{SentCode, StepUp};
 use super::wire::{Reader, VERSION, Writer};
 
@@ -67,19 +64,22 @@ impl TokenEvent {
                 put_registration(&mut out, registration);
             }
             Change::Disclosed(disclosure) => put_disclosure(out.numbered(8), disclosure),
-            Change::CryptogramMade(made) => put_cryptogram(out.numbered(7), made),
+            Change::DisclosedAgain(disclosure) => put_disclosure(out.numbered(62), disclosure),
+            Change::CryptogramMade(made) => {
+                let number = if made.initiator == Initiator::Customer { 7 } else { 20 };
+                put_cryptogram(out.numbered(number), made);
+            }
             Change::Consented(consent) => put_consent(out.numbered(10), consent),
             Change::KeyGiven(given) => put_key_given(out.numbered(9), given),
-            Change::Card(change) => {
-                out.byte(4);
-                put_card_change(&mut out, change);
-            }
+            Change::Card(change) => put_card_change(out.numbered(4), change),
             Change::IssuedForProof { record, step_up } => {
                 out.byte(64);
                 put_record(&mut out, record);
                 put_step_up(&mut out, step_up);
             }
-            Change::Declined => out.byte(65),
+            Change::Declined(None) => out.byte(65),
+            Change::Declined(Some(decline)) => put_decline(out.numbered(60), decline),
+            Change::DisclosureRefused(refused) => put_refused(out.numbered(61), refused),
             Change::CodeSent { record, code } => {
                 out.kind_of(66, *record);
                 put_code(&mut out, code);
@@ -133,15 +133,19 @@ impl TokenEvent {
             },
             6 => Change::Registered(Box::new(take_registration(&mut from)?)),
             8 => Change::Disclosed(take_disclosure(&mut from)?),
+            62 => Change::DisclosedAgain(take_disclosure(&mut from)?),
             9 => Change::KeyGiven(Box::new(take_key_given(&mut from)?)),
-            7 => Change::CryptogramMade(Box::new(take_cryptogram(&mut from)?)),
+            7 => Change::CryptogramMade(Box::new(take_cryptogram(&mut from, Initiator::Customer)?)),
+            20 => Change::CryptogramMade(Box::new(take_cryptogram(&mut from, Initiator::Merchant)?)),
             10 => Change::Consented(Box::new(take_consent(&mut from)?)),
             4 => Change::Card(Box::new(take_card_change(&mut from)?)),
             64 => Change::IssuedForProof {
                 record: Box::new(take_record(&mut from)?),
                 step_up: Box::new(take_step_up(&mut from)?),
             },
-            65 => Change::Declined,
+            65 => Change::Declined(None),
+            60 => Change::Declined(Some(take_decline(&mut from)?)),
+            61 => Change::DisclosureRefused(take_refused(&mut from)?),
             66 => Change::CodeSent { record: from.number()?, code: take_code(&mut from)? },
             67 => Change::CodeWrong {
                 record: from.number()?,
@@ -174,22 +178,29 @@ pub(super) fn take_disclosure(from: &mut Reader<'_>) -> Option<Disclosure> {
     })
 }
 
-/// As `put_disclosure`.
-pub(super) fn put_cryptogram(out: &mut Writer, made: &MadeCryptogram) {
-    out.bytes(&made.record.to_le_bytes());
-    out.bytes(&made.number.to_le_bytes());
-    put_merchant(out, &made.merchant);
-    put_amount(out, &made.amount);
-    out.bytes(&made.until.0.to_le_bytes());
+fn put_decline(out: &mut Writer, decline: &Decline) {
+    out.byte(decline.by.code());
+    out.bytes(decline.last4.as_bytes());
 }
 
-pub(super) fn take_cryptogram(from: &mut Reader<'_>) -> Option<MadeCryptogram> {
-    Some(MadeCryptogram {
-        record: from.number()?,
-        number: u16::from_le_bytes(from.array()?),
-        merchant: take_merchant(from)?,
-        amount: take_amount(from)?,
-        until: Wall(from.number()?),
+fn take_decline(from: &mut Reader<'_>) -> Option<Decline> {
+    Some(Decline {
+        by: DeclinedBy::from_code(from.byte()?)?,
+        last4: Digits::parse("last four", from.take(4)?, 4).ok()?,
+    })
+}
+
+fn put_refused(out: &mut Writer, refused: &DisclosureRefused) {
+    out.byte(refused.why.code());
+    out.optional(refused.purpose.as_ref(), |out, purpose| out.byte(purpose.code()));
+    out.optional(refused.record.as_ref(), |out, record| out.bytes(&record.to_le_bytes()));
+}
+
+fn take_refused(from: &mut Reader<'_>) -> Option<DisclosureRefused> {
+    Some(DisclosureRefused {
+        why: DisclosureRefusal::from_code(from.byte()?)?,
+        purpose: from.optional(|from| DisclosurePurpose::from_code(from.byte()?))?,
+        record: from.optional(Reader::number)?,
     })
 }
 
@@ -303,6 +314,7 @@ fn put_requestor(out: &mut Writer, requestor: &TokenRequestor) {
         out.optional(limit.as_ref(), |out, most| out.bytes(&most.to_le_bytes()));
     }
     out.list(&requestor.shares_with, |out, id| out.bytes(id.as_bytes()));
+    out.list(&requestor.wrapping_keys, |out, key| out.text(key.as_str().as_bytes()));
 }
 
 fn take_requestor(from: &mut Reader<'_>) -> Option<TokenRequestor> {
@@ -331,6 +343,10 @@ fn take_requestor(from: &mut Reader<'_>) -> Option<TokenRequestor> {
         shares_with: match from.version {
             1..=3 => Vec::new(),
             _ => from.list(|from| TokenRequestorId::parse(from.take(11)?).ok())?,
+        },
+        wrapping_keys: match from.version {
+            1..=6 => Vec::new(),
+            _ => from.list(|from| Thumbprint::parse(from.text()?).ok())?,
         },
     })
 }
@@ -460,19 +476,6 @@ pub(super) fn take_receiver(from: &mut Reader<'_>) -> Option<Receiver> {
     }
 }
 
-/// A record by itself, for the checkpoint.
-pub(super) fn encode_record(record: &VaultRecord) -> Vec<u8> {
-    let mut out = Writer(vec![VERSION]);
-    put_record(&mut out, record);
-    out.0
-}
-
-pub(super) fn decode_record(bytes: &[u8]) -> Option<VaultRecord> {
-    let mut from = Reader::open(bytes)?;
-    let record = take_record(&mut from)?;
-    from.is_empty().then_some(record)
-}
-
 /// Status, suspenders and version, in six bytes.
 pub(super) fn write_lifecycle(lifecycle: &Lifecycle) -> [u8; 6] {
     let [a, b, c, d] = lifecycle.version.to_le_bytes();
@@ -487,129 +490,25 @@ pub(super) fn read_lifecycle([status, suspenders, version @ ..]: [u8; 6]) -> Opt
     })
 }
 
-fn put_record(out: &mut Writer, record: &VaultRecord) {
-    out.bytes(&record.record.to_le_bytes());
-    out.text(record.token.as_bytes());
-    out.bytes(&record.expiry.digits());
-    out.bytes(&record.reference.to_bytes());
-    out.optional(record.par.as_ref(), |out, par| out.bytes(par.as_bytes()));
-    out.bytes(record.requestor.as_bytes());
-    out.bytes(&record.assurance.digits());
-    out.byte(record.location.code());
-    out.bytes(record.last4.as_bytes());
-    record.sealed.encode(&mut out.0);
-    out.bytes(&record.blind_index);
-    out.bytes(&record.mapping_version.to_le_bytes());
-    put_controls(out, &record.controls);
-    out.bytes(&write_lifecycle(&record.lifecycle));
-    out.bytes(&record.issued_at.0.to_le_bytes());
-    out.bytes(&record.changed_at.0.to_le_bytes());
-    put_properties(out, record);
-}
-
-fn take_record(from: &mut Reader<'_>) -> Option<VaultRecord> {
-    let mut record = VaultRecord {
-        record: from.number()?,
-        token: Token::parse(from.text()?).ok()?,
-        expiry: Expiry::parse(from.take(4)?).ok()?,
-        reference: TokenReferenceId::from_bytes(from.array()?),
-        par: from.optional(|from| Par::parse(from.take(29)?).ok())?,
-        requestor: TokenRequestorId::parse(from.take(11)?).ok()?,
-        assurance: TokenAssuranceMethod::parse(from.take(2)?).ok()?,
-        location: TokenLocation::ALL.get(usize::from(from.byte()?)).copied()?,
-        last4: Digits::parse("last four", from.take(4)?, 4).ok()?,
-        sealed: from.sealed()?,
-        blind_index: from.array()?,
-        mapping_version: u32::from_le_bytes(from.array()?),
-        controls: take_controls(from)?,
-        lifecycle: from.array().and_then(read_lifecycle)?,
-        issued_at: Wall(from.number()?),
-        changed_at: Wall(from.number()?),
-        device: None,
-        past: Vec::new(),
-        own: None,
-        cryptograms: 0,
-        keys: None,
-    };
-    if from.version >= 3 {
-        take_properties(from, &mut record)?;
-    }
-    Some(record)
-}
-
-/// What only some records have: a count, then each with its number in front, in their order. A property that is not known here
-/// makes the record unreadable, never incomplete.
-fn put_properties(out: &mut Writer, record: &VaultRecord) {
-    let properties = [
-        record.device.is_some(),
-        !record.past.is_empty(),
-        record.own.is_some(),
-        record.cryptograms > 0,
-        record.keys.is_some(),
-    ];
-    out.byte(properties.into_iter().map(u8::from).sum());
-    if let Some(device) = &record.device {
-        out.byte(1);
-        out.bytes(&device.to_le_bytes());
-    }
-    if !record.past.is_empty() {
-        out.byte(2);
-        out.list(&record.past, |out, past| {
-            out.bytes(&past.mapping_version.to_le_bytes());
-            past.sealed.encode(&mut out.0);
-            out.bytes(&past.until.0.to_le_bytes());
-        });
-    }
-    if let Some(own) = &record.own {
-        out.byte(3);
-        put_own_controls(out, own);
-    }
-    if record.cryptograms > 0 {
-        out.byte(4);
-        out.bytes(&record.cryptograms.to_le_bytes());
-    }
-    if let Some(keys) = &record.keys {
-        out.byte(5);
-        put_given_keys(out, keys);
-    }
-}
-
-fn take_properties(from: &mut Reader<'_>, record: &mut VaultRecord) -> Option<()> {
-    let (count, mut last) = (from.byte()?, 0);
-    for _ in 0..count {
-        let property = from.byte()?;
-        match property {
-            _ if property <= last => return None,
-            1 => record.device = Some(from.number()?),
-            2 => {
-                record.past = from.list(|from| {
-                    let mapping_version = u32::from_le_bytes(from.array()?);
-                    Some(PastMapping { mapping_version, sealed: from.sealed()?, until: Wall(from.number()?) })
-                })?;
-            }
-            3 => record.own = Some(Box::new(take_own_controls(from)?)),
-            5 => record.keys = Some(Box::new(take_given_keys(from)?)),
-            4 => record.cryptograms = u16::from_le_bytes(from.array()?),
-            _ => return None,
-        }
-        last = property;
-    }
-    Some(())
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::super::controls::{EntryModes, Merchant};
     use super::super::given_keys::{GivenKeys, KeyGiven, LimitedKey, LimitedKeys, NamedKey};
+    use super::super::initiation::InitiationControls;
     use super::super::lifecycle::Suspender;
     use super::super::own_controls::TokenControls;
+    use super::super::owners::{Owners, Setter};
+    use super::super::record::VaultRecord;
+    use super::super::record_layout::{decode_record, encode_record};
+    use super::super::remote::MadeCryptogram;
     use super::super::velocity::{VelocityRule, VelocityWindow};
     use super::*;
     use crate::crypto::Sealed;
     use crate::vocab::{
-        Amount, AtcRange, Country, Currency, LinkId, MerchantCategory, MerchantId, TokenDomain,
+        Amount, AtcRange, Country, Currency, Initiators, LinkId, MerchantCategory, MerchantId, Token,
+        TokenDomain, TokenReferenceId,
     };
 
     pub(crate) fn record(number: u64, token: &[u8]) -> VaultRecord {
@@ -641,6 +540,8 @@ pub(crate) mod tests {
             own: None,
             cryptograms: 0,
             keys: None,
+            owners: Owners::default(),
+            because: Reason::Unstated,
         }
     }
 
@@ -660,6 +561,7 @@ pub(crate) mod tests {
             cryptogram_required: true,
             expiry_required: true,
             domains: [TokenDomain::Proximity, TokenDomain::QrCode].into_iter().collect(),
+            initiation: InitiationControls { initiators: Initiators::Both, original_required: true },
             from: Some(Wall(1)),
             until: Some(Wall(9_000_000_000_000)),
             velocity: vec![
@@ -741,7 +643,8 @@ pub(crate) mod tests {
         for controls in [None, Some(Box::new(own_controls()))] {
             list.push(event(Change::Controlled { record: 7, before, lifecycle, controls }));
         }
-        let requestor = super::super::config::sample().requestors[1].clone();
+        let mut requestor = super::super::config::sample().requestors[1].clone();
+        requestor.wrapping_keys = vec![Thumbprint::parse(&[b'a'; 43]).unwrap()];
         for closed in [false, true] {
             let requestor = requestor.clone();
             let registration = Registration { requestor, version: 3, closed, changed_at: Some(Wall(7)) };
@@ -773,18 +676,29 @@ pub(crate) mod tests {
         let requestor = TokenRequestorId::parse(b"00000000002").unwrap();
         let merchant = Merchant { acquirer: LinkId(1), id: MerchantId::parse(b"SHOP1").unwrap() };
         let amount = Amount::new(1_999, Currency::parse(b"978").unwrap());
-        let cryptogram = MadeCryptogram { record: 8, number: 513, merchant, amount, until: Wall(8_000) };
+        let until = Wall(8_000);
+        let disclosure = Disclosure { record: 8, mapping_version: 2, purpose: DisclosurePurpose::Refund };
+        let made = |initiator| MadeCryptogram { record: 8, number: 513, initiator, merchant, amount, until };
         list.extend(
             [
-                Change::Disclosed(Disclosure {
-                    record: 8,
-                    mapping_version: 2,
-                    purpose: DisclosurePurpose::Refund,
-                }),
-                Change::CryptogramMade(Box::new(cryptogram)),
+                Change::Disclosed(disclosure),
+                Change::DisclosedAgain(disclosure),
+                Change::CryptogramMade(Box::new(made(Initiator::Customer))),
+                Change::CryptogramMade(Box::new(made(Initiator::Merchant))),
                 key_given(None),
                 key_given(Some(limited_key(1))),
-                Change::Declined,
+                Change::Declined(None),
+                Change::Declined(Some(Decline { by: DeclinedBy::Requestor, last4 })),
+                Change::DisclosureRefused(DisclosureRefused {
+                    record: None,
+                    purpose: None,
+                    why: DisclosureRefusal::NotGranted,
+                }),
+                Change::DisclosureRefused(DisclosureRefused {
+                    record: Some(8),
+                    purpose: Some(DisclosurePurpose::Dispute),
+                    why: DisclosureRefusal::Exhausted,
+                }),
                 Change::CodeSent { record: 8, code },
                 Change::CodeWrong { record: 8, lifecycle: held },
                 Change::Proven { record: 8, lifecycle: held, assurance },
@@ -808,6 +722,8 @@ pub(crate) mod tests {
         let good = vec![limited_key(1), limited_key(11)];
         record.keys =
             Some(Box::new(GivenKeys { device: [4; 64], limited: Some(LimitedKeys { last: 20, good }) }));
+        record.owners = Owners { controls: Setter::Issuer, assurance: Setter::Operator };
+        record.because = Reason::TimedOut;
         assert_eq!(decode_record(&encode_record(&record)), Some(record));
     }
 
@@ -832,8 +748,12 @@ pub(crate) mod tests {
         let reason = "0b646576696365206c6f7374";
         let moved = "0207000000000000000204";
         let (before, after) = ("01010001000000", "030109000000");
-        let newest = format!("05{head}{request}00{reason}0000{moved}{before}{after}");
+        let newest = format!("07{head}{request}00{reason}0000{moved}{before}{after}");
         assert_eq!(hex::encode(event.encode()), newest);
+        for version in ["05", "06"] {
+            let older = format!("{version}{}", &newest[2..]);
+            assert_eq!(TokenEvent::decode(&hex::decode(older).unwrap()).as_ref(), Some(&event));
+        }
         let fourth = format!("04{head}{request}00{reason}00{moved}{before}{after}");
         assert_eq!(TokenEvent::decode(&hex::decode(fourth).unwrap()).as_ref(), Some(&event));
         let third = format!("03{head}{request}00{reason}{moved}{before}{after}");
@@ -847,13 +767,15 @@ pub(crate) mod tests {
         }
     }
 
-    /// The flag and then the domains stand before the lifecycle (6 bytes), two times (8 each) and the properties.
+    /// The flag, the domains and who may initiate (2 bytes) stand before the lifecycle (6 bytes), two times (8 each) and the properties.
     #[test]
     fn records_of_older_versions_are_read() {
         let mut record = record(7, b"6235290000000000013");
         let mut older = encode_record(&record);
         record.device = None;
         older.truncate(older.len() - 10);
+        let behind = older.len() - 6 - 16;
+        older.drain(behind - 2..behind);
         older.remove(older.len() - 6 - 16 - 1);
         older[0] = 2;
         assert_eq!(decode_record(&older), Some(record.clone()));

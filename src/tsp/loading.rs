@@ -8,10 +8,10 @@ use crate::vocab::TokenRequestorId;
 
 use super::config::TokenRange;
 use super::event::CannotFollow;
-use super::layout::decode_record;
 use super::lifecycle::TokenStatus;
 use super::record::{PastMapping, VaultRecord};
 use super::record_index::{RecordIndex, Unfit};
+use super::record_layout::decode_record;
 use super::table::{Domain, TokenTable};
 
 /// What all loaders share.

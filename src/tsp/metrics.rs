@@ -18,9 +18,33 @@ pub(super) struct Fill {
     pub(super) tokens: usize,
     /// Different sets of domain controls among them.
     pub(super) control_sets: usize,
+    /// Of the tokens, those with controls of their own.
+    pub(super) narrowed: usize,
+    /// Of the tokens, those that wait for their cardholders' proof.
+    pub(super) step_ups: usize,
     /// Answered requests that are remembered.
     pub(super) remembered: usize,
+    /// Requests that wait for their cards' issuers.
+    pub(super) enquiries: usize,
+    /// Consents that were not presented.
+    pub(super) consents: usize,
+    /// Token requestors in the registry.
+    pub(super) requestors: usize,
 }
+
+/// Something that is bounded: its metric, what it says, how much of it there is, and how much there may be.
+type Bound = (&'static str, &'static str, fn(&Fill) -> usize, fn(&TspLimits) -> usize);
+
+const BOUNDS: [Bound; 8] = [
+    ("tokens", "Tokens in the vault, deactivated ones included", |f| f.tokens, |l| count(l.capacity)),
+    ("control_sets", "Different sets of domain controls", |f| f.control_sets, |l| count(l.control_sets)),
+    ("narrowed_tokens", "Tokens with controls of their own", |f| f.narrowed, |l| count(l.narrowed_tokens)),
+    ("step_ups", "Tokens that wait for their cardholders' proof", |f| f.step_ups, |l| l.step_ups),
+    ("remembered_requests", "Answered requests remembered", |f| f.remembered, |l| l.remembered_requests),
+    ("waiting_enquiries", "Requests that wait for issuers", |f| f.enquiries, |l| l.waiting_enquiries),
+    ("consents", "Consents that were not presented", |f| f.consents, |l| l.consents),
+    ("requestors", "Token requestors in the registry", |f| f.requestors, |l| count(l.requestors)),
+];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AnswerLabel {
@@ -30,9 +54,8 @@ struct AnswerLabel {
 /// The TSP's metrics; clones are the same ones.
 #[derive(Debug, Clone)]
 pub(super) struct Metrics {
-    tokens: Gauge,
-    control_sets: Gauge,
-    remembered: Gauge,
+    /// As `BOUNDS`.
+    filled: [Gauge; BOUNDS.len()],
     waiting: Gauge,
     undurable: Gauge,
     calls: Family<AnswerLabel, Counter>,
@@ -47,39 +70,27 @@ impl Metrics {
             let _: Counter = calls.get_or_create_owned(&AnswerLabel { answer });
         }
         let gauge = Gauge::default;
-        Self {
-            tokens: gauge(),
-            control_sets: gauge(),
-            remembered: gauge(),
-            waiting: gauge(),
-            undurable: gauge(),
-            calls,
-            limits,
-        }
+        Self { filled: BOUNDS.map(|_| gauge()), waiting: gauge(), undurable: gauge(), calls, limits }
     }
 
     /// Registers them under `tsp_`.
     pub(super) fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("tsp");
         registry.register("calls", "Calls that were answered, by answer", self.calls.clone());
-        let capacity = usize::try_from(self.limits.capacity).unwrap_or(usize::MAX);
-        let control_sets = usize::try_from(self.limits.control_sets).unwrap_or(usize::MAX);
         let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
-        gauge("tokens", "Tokens in the vault, deactivated ones included", &self.tokens);
-        gauge("tokens_limit", "How many there may be", &fixed(capacity));
-        gauge("control_sets", "Different sets of domain controls", &self.control_sets);
-        gauge("control_sets_limit", "How many there may be", &fixed(control_sets));
-        gauge("remembered_requests", "Answered requests remembered", &self.remembered);
-        gauge("remembered_requests_limit", "How many are", &fixed(self.limits.remembered_requests));
+        for ((name, help, _, most), filled) in BOUNDS.iter().zip(&self.filled) {
+            gauge(name, help, filled);
+            gauge(&format!("{name}_limit"), "How many there may be", &fixed(most(&self.limits)));
+        }
         gauge("waiting_calls", "Calls that wait for the vault's writer", &self.waiting);
         gauge("waiting_calls_limit", "How many may", &fixed(self.limits.waiting_calls));
         gauge("undurable_calls", "Calls decided that wait for the disk", &self.undurable);
     }
 
     pub(super) fn filled(&self, fill: Fill) {
-        self.tokens.set(wide(fill.tokens));
-        self.control_sets.set(wide(fill.control_sets));
-        self.remembered.set(wide(fill.remembered));
+        for ((_, _, filled, _), gauge) in BOUNDS.iter().zip(&self.filled) {
+            gauge.set(wide(filled(&fill)));
+        }
     }
 
     pub(super) fn waiting(&self, calls: usize) {
@@ -103,6 +114,10 @@ fn fixed(limit: usize) -> Gauge {
     let gauge = Gauge::default();
     gauge.set(wide(limit));
     gauge
+}
+
+fn count(limit: u32) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 fn wide(count: usize) -> i64 {

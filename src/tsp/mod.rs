@@ -3,6 +3,7 @@
 mod approval;
 mod audit;
 mod beside;
+mod card_codes;
 mod cards;
 mod chains;
 mod checkpoint;
@@ -20,6 +21,7 @@ mod event;
 mod generate;
 mod given_keys;
 mod idv;
+mod initiation;
 mod issue;
 mod keys_layout;
 mod layout;
@@ -30,8 +32,10 @@ mod metrics;
 mod moves;
 mod outbox;
 mod own_controls;
+mod owners;
 mod record;
 mod record_index;
+mod record_layout;
 mod registry;
 mod remembered;
 mod remote;
@@ -53,7 +57,7 @@ mod wrapped;
 mod writer;
 
 pub use approval::{Enquiry, EnquiryReply, IssuerApproval, IssuerWord, NoIssuers};
-pub use audit::{Audited, AuditedStep};
+pub use audit::{Attributes, Audited, AuditedStep};
 pub use cards::MappingView;
 pub use checkpoint::TspFold;
 pub use command::{
@@ -69,30 +73,33 @@ pub use detokenize::{DetokenizeRequest, Detokenized, Detokenizer, Purpose};
 pub use disclosure::{DisclosureOf, DisclosureRequest, DisclosureView};
 pub use error::{ProvisioningRefusal, TspError};
 pub use event::{
-    Actor, CardChange, CardEvent, CardStanding, Cause, Change, Disclosure, DisclosurePurpose, PartyName,
-    Principal, Reason, RequestId, RequestKey, Successor, TokenAfter, TokenEvent,
+    Actor, CardChange, CardEvent, CardStanding, Cause, Change, Decline, DeclinedBy, Disclosure,
+    DisclosurePurpose, DisclosureRefusal, DisclosureRefused, PartyName, Principal, Reason, RequestId,
+    RequestKey, Successor, TokenAfter, TokenEvent,
 };
 pub use given_keys::{
     DevicePoint, GivenKeys, KeyGiven, KeyKind, KeyRequest, KeyView, LimitedKey, LimitedKeyTerms, LimitedKeys,
     NamedKey,
 };
 pub use idv::{ApprovalRule, IssuerRule};
+pub use initiation::{Initiation, InitiationControls, NamedOriginal};
 pub use lifecycle::{Lifecycle, Move, Moved, Suspender, Suspenders, TokenStatus};
 pub use log::{JournalLog, LogNotifier, LogPosition, LogRefusal, LogState, LogWatch, TokenLog, log_watch};
 pub use outbox::{Happening, Notification, Outbox, OutboxStanding, Receiver};
 pub use own_controls::TokenControls;
+pub use owners::{Owners, Setter};
 pub use record::{CardAad, CardData, PastMapping, VaultRecord, open_card, seal_card};
 pub use registry::Registration;
 pub use remote::{CryptogramRequest, CryptogramView, MadeCryptogram};
-pub use requestor::{Activation, RequestorLimits, TokenRequestor};
+pub use requestor::{Activation, RequestorLimits, Thumbprint, TokenRequestor};
 pub use restore::kept_tokens;
 pub use service::{Ports, TokenService};
-pub use sourced::{Source, SourceToken, SourcedRequest};
+pub use sourced::{CardMark, Source, SourceToken, SourcedRequest};
 pub use step_up::{
     CodeDelivering, CodeDelivery, CodeRequest, CodeSubmission, NoCodes, SentCode, StepUp, StepUpCode,
     StepUpLimits,
 };
-pub use token_view::{StepUpView, TokenView};
+pub use token_view::{SeenToken, StepUpView, TokenView};
 pub use tsp::Tsp;
 pub use velocity::{VelocityRule, VelocityWindow};
 pub use verify::TokenKeys;

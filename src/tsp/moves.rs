@@ -10,6 +10,7 @@ use super::event::{Cause, Change, Principal, TokenEvent};
 use super::generate::expiry;
 use super::lifecycle::{Move, Moved, Suspender, TokenStatus};
 use super::own_controls::TokenControls;
+use super::owners::Setter;
 use super::record::{CardAad, VaultRecord, open_card};
 use super::tsp::{Decision, Tsp};
 
@@ -29,10 +30,10 @@ impl Tsp {
         if !may(cause.principal, request.asked) {
             return Err(ProvisioningRefusal::NotYours);
         }
-        // What its cardholder has to prove, its requestor cannot say.
+        // What its cardholder has to prove to its issuer, nobody but that can say.
         let must_prove = self.step_up_ahead(found.record).is_some();
-        if request.asked == Move::Activate && must_prove && matches!(cause.principal, Principal::Requestor(_))
-        {
+        let may_say = matches!(cause.principal, Principal::Issuer(_));
+        if request.asked == Move::Activate && must_prove && !may_say {
             // Proven, and not on disk yet: soon there is nothing left to prove.
             let is_proven = found.lifecycle.status == TokenStatus::Active;
             let in_flight = ProvisioningRefusal::ProofInFlight;
@@ -56,8 +57,8 @@ impl Tsp {
         Ok(Decision::New(Box::new(TokenEvent { cause, change })))
     }
 
-    /// What a token's attributes become. A requestor claims only assurance methods that it may; issuers and operators
-    /// know for themselves.
+    /// What a token's attributes become. A requestor claims only assurance methods that it may, and in the place of its
+    /// own only; issuers and operators know for themselves.
     pub(super) fn decide_update(
         &self,
         request: &UpdateRequest,
@@ -70,6 +71,10 @@ impl Tsp {
                 let requestor = self.requestors.get(id).ok_or(ProvisioningRefusal::UnknownRequestor)?;
                 requestor.assurance(Some(method))?;
             }
+            let another = request.assurance.is_some_and(|method| method != found.assurance);
+            if another && Setter::from(principal) < found.owners.assurance {
+                return Err(ProvisioningRefusal::AssuranceNotYours);
+            }
             let range = self.config.token_ranges.iter().find(|range| range.covers(found.token.as_bytes()));
             let renewed = range.filter(|_| request.renew).and_then(|range| expiry(range, today));
             let expiry = renewed.unwrap_or(found.expiry);
@@ -80,13 +85,18 @@ impl Tsp {
         })
     }
 
-    /// A token's own controls, in place of those it has. Its issuer and the operator may narrow it, too.
+    /// A token's own controls, in place of those it has. Its issuer and the operator may narrow it, too: what they set
+    /// stays until they, or who stands above them, set something else.
     pub(super) fn decide_controls(
         &self,
         request: &ControlRequest,
         now: Now,
     ) -> Result<Decision, ProvisioningRefusal> {
+        let by = Setter::from(request.asker.principal);
         self.decide_change(request.cause(), (request.reference, request.version), now, |found, _| {
+            if request.controls != found.own && by < found.owners.controls {
+                return Err(ProvisioningRefusal::ControlsNotYours);
+            }
             self.check_own_controls(request.controls.as_deref(), &found.controls, found.own.is_some())?;
             let (record, before, controls) = (found.record, found.lifecycle, request.controls.clone());
             let lifecycle = before.touched_if(controls != found.own);
@@ -129,6 +139,9 @@ impl Tsp {
         if !controls.valid() {
             return Err(ProvisioningRefusal::ControlsNotValid);
         }
+        if controls.amount_tolerance.is_some_and(|own| own > self.config.amount_tolerance) {
+            return Err(ProvisioningRefusal::ToleranceTooLarge);
+        }
         let most = usize::try_from(self.config.limits.narrowed_tokens).unwrap_or(usize::MAX);
         let room = had || self.table.narrowed() < most;
         room.then_some(()).ok_or(ProvisioningRefusal::VaultFull)
@@ -167,6 +180,19 @@ impl Tsp {
         let card = open_card(&self.sealer, &aad, &found.sealed).ok()?;
         self.config.pan_range(&card.pan)?.issuer
     }
+}
+
+/// Whether a token is good: active, and its expiry is to come.
+pub(super) fn good(record: &VaultRecord, today: YearMonth) -> Result<(), ProvisioningRefusal> {
+    unexpired(record, today)?;
+    let is_active = record.lifecycle.status == TokenStatus::Active;
+    is_active.then_some(()).ok_or(ProvisioningRefusal::StatusDoesNotAllow)
+}
+
+/// Whether a token's expiry is to come.
+pub(super) fn unexpired(record: &VaultRecord, today: YearMonth) -> Result<(), ProvisioningRefusal> {
+    let is_past = record.expiry.is_past(today);
+    if is_past { Err(ProvisioningRefusal::TokenExpired) } else { Ok(()) }
 }
 
 /// Who may ask for which move: each suspends in its own name, and lifts only that.

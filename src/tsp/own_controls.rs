@@ -5,7 +5,8 @@ use crate::stdx::clock::Wall;
 use crate::vocab::{Amount, Country, Currency, MerchantCategory, Refusal, TokenDomains};
 
 use super::controls::{DomainContext, EntryModes, Merchant};
-use super::velocity::{VelocityRule, VelocityWindow};
+use super::initiation::InitiationControls;
+use super::velocity::VelocityRule;
 
 /// A token's own controls. Each only ever narrows what its requestor's controls allow.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -37,6 +38,8 @@ pub struct TokenControls {
     pub velocity: Vec<VelocityRule>,
     /// None stated: any that its requestor is registered for.
     pub domains: TokenDomains,
+    /// Who may initiate payments, of those that its requestor's controls let.
+    pub initiation: InitiationControls,
 }
 
 impl TokenControls {
@@ -45,7 +48,8 @@ impl TokenControls {
     /// The most velocity rules.
     pub const RULES_MOST: usize = 4;
 
-    /// Whether they can be kept and kept to: no list too long, no period that is empty, no rule without a limit.
+    /// Whether they can be kept and kept to: no list too long, no period that is empty, no rule without a limit or with one
+    /// past what is remembered.
     #[must_use]
     pub fn valid(&self) -> bool {
         let lists = [
@@ -59,18 +63,11 @@ impl TokenControls {
             (Some(from), Some(until)) => from < until,
             _ => true,
         };
-        let rule = |rule: &VelocityRule| {
-            let hours = match rule.window {
-                VelocityWindow::Day => true,
-                VelocityWindow::Hours(hours) => (1..=VelocityWindow::HOURS_MOST).contains(&hours),
-            };
-            hours && (rule.most_payments.is_some() || rule.most_amount.is_some())
-        };
         lists.iter().all(|length| *length <= Self::LIST_MOST)
             && period
             && self.entry_modes.is_none_or(|modes| !modes.is_empty())
             && self.velocity.len() <= Self::RULES_MOST
-            && self.velocity.iter().all(rule)
+            && self.velocity.iter().all(VelocityRule::valid)
     }
 
     /// Whether the merchant may use the token.

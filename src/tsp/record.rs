@@ -13,9 +13,11 @@ use crate::vocab::{
 };
 
 use super::controls::DomainControls;
+use super::event::Reason;
 use super::given_keys::GivenKeys;
 use super::lifecycle::Lifecycle;
 use super::own_controls::TokenControls;
+use super::owners::Owners;
 
 /// Everything about one token. Of the card only the envelope and the last four digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +54,10 @@ pub struct VaultRecord {
     pub cryptograms: u16,
     /// Which keys its holder was given, if any were.
     pub keys: Option<Box<GivenKeys>>,
+    /// Who set its own controls and its assurance method.
+    pub owners: Owners,
+    /// Why its status is what it is, as far as that was said with the last change of it.
+    pub because: Reason,
 }
 
 /// A card to which a token led once.

@@ -126,6 +126,9 @@ impl Tsp {
             (RegistryChange::Close(_), Some(before)) => (before.requestor, true),
             (RegistryChange::Close(_), None) => return Err(ProvisioningRefusal::UnknownRequestor),
         };
+        if version == 0 && !self.config.is_ours(id) {
+            return Err(ProvisioningRefusal::RequestorNotOurs);
+        }
         if !requestor.valid() {
             return Err(ProvisioningRefusal::ControlsNotValid);
         }

@@ -4,8 +4,8 @@
 use crate::crypto::RemoteKeys;
 use crate::stdx::clock::{Now, Wall};
 use crate::vocab::{
-    Amount, CounterSeries, CounterTaken, Expiry, Refusal, RemoteCryptogram, Token, TokenReferenceId,
-    TokenRequestorId, VerdictResult, YearMonth,
+    Amount, CounterSeries, CounterTaken, Expiry, Initiator, Refusal, RemoteCryptogram, Token,
+    TokenReferenceId, TokenRequestorId, VerdictResult, YearMonth,
 };
 
 use super::command::{Asker, Told};
@@ -14,12 +14,12 @@ use super::counters::Standing;
 use super::detokenize::{DetokenizeRequest, Purpose};
 use super::error::ProvisioningRefusal;
 use super::event::{CannotFollow, Cause, Change, TokenEvent};
-use super::lifecycle::TokenStatus;
+use super::moves::good;
 use super::record::VaultRecord;
 use super::tsp::{Decision, Tsp};
 use super::verify::{TokenKeys, refuse_used, verdict_of};
 
-/// A cryptogram is wanted for one payment, which its cardholder initiates.
+/// A cryptogram is wanted for one payment.
 #[derive(Debug, Clone, Copy)]
 pub struct CryptogramRequest {
     pub asker: Asker,
@@ -28,6 +28,7 @@ pub struct CryptogramRequest {
     pub merchant: Merchant,
     /// The most that it is to pay.
     pub amount: Amount,
+    pub initiator: Initiator,
 }
 
 /// A cryptogram as its event says it: with the key, enough to make it again.
@@ -36,6 +37,7 @@ pub struct MadeCryptogram {
     pub record: u64,
     /// Among those of its token, from 1.
     pub number: u16,
+    pub initiator: Initiator,
     pub merchant: Merchant,
     pub amount: Amount,
     /// From when on it is good no more.
@@ -71,6 +73,10 @@ impl CryptogramRequest {
         said.extend_from_slice(&self.amount.minor().to_le_bytes());
         said.extend_from_slice(&self.amount.currency().digits());
         said.extend_from_slice(trimmed(&self.merchant));
+        // No DE 42 has such a byte.
+        if self.initiator == Initiator::Merchant {
+            said.push(0);
+        }
         self.asker.cause(&said)
     }
 }
@@ -87,16 +93,12 @@ impl Tsp {
             return Ok(decided);
         }
         let found = self.to_be_changed(cause.principal, request.reference, None)?;
-        if found.expiry.is_past(today) {
-            return Err(ProvisioningRefusal::TokenExpired);
-        }
-        if found.lifecycle.status != TokenStatus::Active {
-            return Err(ProvisioningRefusal::StatusDoesNotAllow);
-        }
+        good(&found, today)?;
         let number = found.cryptograms.checked_add(1).filter(|number| *number < u16::MAX);
         let made = MadeCryptogram {
             record: found.record,
             number: number.ok_or(ProvisioningRefusal::CryptogramsExhausted)?,
+            initiator: request.initiator,
             merchant: request.merchant,
             amount: request.amount,
             until: now.wall.plus(self.config.cryptogram_lifetime),
@@ -130,7 +132,8 @@ impl Tsp {
 }
 
 fn unsigned(made: &MadeCryptogram) -> Option<RemoteCryptogram> {
-    RemoteCryptogram::unsigned(made.until, made.number, made.amount.minor())
+    let unsigned = RemoteCryptogram::unsigned(made.until, made.number, made.amount.minor())?;
+    Some(unsigned.initiated_by(made.initiator))
 }
 
 /// DE 42 is filled up with spaces on the wire.

@@ -7,8 +7,8 @@ use crate::journal::CheckpointError;
 use crate::stdx::random::Entropy;
 use crate::vocab::Token;
 
-use super::layout::{decode_record, encode_record};
 use super::record::{CardAad, open_card, seal_card};
+use super::record_layout::{decode_record, encode_record};
 
 pub(super) struct Renewal {
     sealer: DataSealer,

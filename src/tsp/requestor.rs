@@ -1,6 +1,6 @@
 //! `TokenRequestor`: who may ask for what.
 
-use crate::vocab::{Text, TokenAssuranceMethod, TokenLocation, TokenRequestorId};
+use crate::vocab::{Text, TokenAssuranceMethod, TokenLocation, TokenRequestorId, WordError, WordFault};
 
 use super::controls::DomainControls;
 use super::error::ProvisioningRefusal;
@@ -26,6 +26,38 @@ pub struct TokenRequestor {
     pub limits: RequestorLimits,
     /// Requestors that may have tokens made for the cards behind its tokens.
     pub shares_with: Vec<TokenRequestorId>,
+    /// Keys for which alone its tokens' keys leave; empty: for that of each token's first device.
+    pub wrapping_keys: Vec<Thumbprint>,
+}
+
+/// A public key by its thumbprint (RFC 7638), in base64url: 43 characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thumbprint(Text<43>);
+
+impl Thumbprint {
+    /// Takes 32 bytes in base64url without padding.
+    ///
+    /// # Errors
+    /// `Length` or `NotAllowed`.
+    pub fn parse(bytes: &[u8]) -> Result<Self, WordError> {
+        let word = "thumbprint";
+        if bytes.len() != 43 {
+            return Err(WordError {
+                word,
+                fault: WordFault::Length { length: bytes.len(), least: 43, most: 43 },
+            });
+        }
+        let fits = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if let Some(at) = bytes.iter().position(|byte| !fits(byte)) {
+            return Err(WordError { word, fault: WordFault::NotAllowed { at } });
+        }
+        Text::parse(word, bytes).map(Self)
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
 }
 
 /// What a requestor's tokens may come to in number, deactivated ones apart; none: as everybody's.
@@ -56,7 +88,8 @@ impl TokenRequestor {
     #[must_use]
     pub fn valid(&self) -> bool {
         let DomainControls { entry_modes, merchants, categories, .. } = &self.controls;
-        let own = [self.assurances.len(), self.locations.len(), self.shares_with.len()];
+        let (shared, keys) = (self.shares_with.len(), self.wrapping_keys.len());
+        let own = [self.assurances.len(), self.locations.len(), shared, keys];
         let mut lists = own.into_iter().chain([merchants.len(), categories.len()]);
         let url = self.notification_url.as_bytes();
         !entry_modes.is_empty()

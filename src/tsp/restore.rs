@@ -7,16 +7,18 @@ use crate::journal::{CheckpointError, Records, Visitor};
 use crate::vocab::TokenRequestorId;
 
 use super::checkpoint::{
-    CARDS, COUNTERS, DISCLOSURES, EVENTS, NOTED, OPEN, REQUESTORS, REQUESTS, STEP_UPS, TOKENS, TOLD,
-    VELOCITY, decode_noted, decode_open, decode_request, decode_step_up, decode_told_today,
+    CARD_CODES, CARDS, COUNTERS, DISCLOSURES, EVENTS, NOTED, OPEN, REQUESTORS, REQUESTS, STEP_UPS, TOKENS,
+    TOLD, VELOCITY, decode_card_codes, decode_noted, decode_open, decode_request, decode_step_up,
+    decode_told_today,
 };
 use super::consent::CONSENTS;
 use super::counters::TokenCounters;
 use super::error::TspError;
 use super::event::{CannotFollow, CardStanding};
-use super::layout::{decode_record, decode_registration, take_consent, take_receiver};
+use super::layout::{decode_registration, take_consent, take_receiver};
 use super::outbox::Noted;
 use super::record::VaultRecord;
+use super::record_layout::decode_record;
 use super::table::TableFault;
 use super::tsp::Tsp;
 use super::velocity::Takes;
@@ -48,6 +50,11 @@ impl Tsp {
             let standing = value.first().and_then(|code| CardStanding::from_code(*code));
             let (card, standing) = key.try_into().ok().zip(standing).ok_or(UNREAD)?;
             self.cards.set(card, Some(standing));
+            Ok(())
+        })?;
+        read(checkpoint, CARD_CODES, |key, value| {
+            let (card, codes) = key.try_into().ok().zip(decode_card_codes(value)).ok_or(UNREAD)?;
+            self.card_codes.put(card, codes);
             Ok(())
         })?;
         read(checkpoint, CONSENTS, |_, value| {
@@ -126,10 +133,11 @@ impl Tsp {
             self.outbox.told(receiver, number(value)?);
             Ok(())
         })?;
+        // Read where nobody is to be told, too: damage that a start does not see ends the checkpoint's keeper later.
+        let mut noted = share(checkpoint, NOTED, |_, value| decode_noted(value))?;
         if !self.outbox.is_needed() {
             return Ok(());
         }
-        let mut noted = share(checkpoint, NOTED, |_, value| decode_noted(value))?;
         noted.sort_by_key(|noted: &Noted| (noted.ordinal, noted.record));
         for noted in noted {
             if let Some(record) = self.table.record(noted.record) {

@@ -4,7 +4,7 @@
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::crypto::{MessageFault, MessageKey, MessageKeys, ReceiverKeys, SecurityModule};
+use crate::crypto::{BlindIndexer, MessageFault, MessageKey, MessageKeys, ReceiverKeys, SecurityModule};
 use crate::stdx::clock::Clock;
 use crate::stdx::random::Entropy;
 use crate::vocab::{Pan, Par, TokenReferenceId, TokenRequestorId};
@@ -12,10 +12,10 @@ use crate::vocab::{Pan, Par, TokenReferenceId, TokenRequestorId};
 use super::approval::{IssuerApproval, NoIssuers};
 use super::cards::MappingView;
 use super::command::{
-    Answer, CardRequest, ControlRequest, MoveRequest, ParQuery, ProvisionRequest, RegistryRequest, Told,
-    UpdateRequest,
+    Answer, Asker, CardRequest, ControlRequest, MoveRequest, ParQuery, ProvisionRequest, RegistryRequest,
+    Told, UpdateRequest,
 };
-use super::consent::{ConsentRequest, ConsentView};
+use super::consent::{ConsentId, ConsentRequest, ConsentView};
 use super::disclosure::{DisclosureRequest, DisclosureView};
 use super::error::{ProvisioningRefusal, TspError};
 use super::event::Principal;
@@ -25,9 +25,9 @@ use super::metrics::Metrics;
 use super::outbox::{Outbox, Receiver};
 use super::registry::Registration;
 use super::remote::{CryptogramRequest, CryptogramView};
-use super::sourced::SourcedRequest;
+use super::sourced::{CardMark, SourceToken, SourcedRequest};
 use super::step_up::{CodeDelivering, CodeRequest, CodeSubmission, NoCodes};
-use super::token_view::TokenView;
+use super::token_view::{SeenToken, TokenView};
 use super::tsp::Tsp;
 use super::verify::TokenKeys;
 use super::wrapped::WrappedKey;
@@ -46,12 +46,14 @@ pub(super) enum Question {
     Update(UpdateRequest),
     Control(Box<ControlRequest>),
     Disclose(Box<DisclosureRequest>),
+    DiscloseDenied(Box<Asker>),
     Cryptogram(Box<CryptogramRequest>),
     Consent(ConsentRequest),
     Key(Box<KeyRequest>),
     Card(Box<CardRequest>),
     Registry(Box<RegistryRequest>),
     Requestor(Principal, TokenRequestorId),
+    CardBehind(TokenRequestorId, (SourceToken, Option<ConsentId>)),
     Par(Principal, Box<ParQuery>),
     Mappings(Principal, TokenReferenceId),
     Get(Principal, TokenReferenceId),
@@ -89,6 +91,7 @@ pub struct TokenService {
     signers: ReceiverKeys,
     messages: MessageKeys,
     keys: TokenKeys,
+    indexer: BlindIndexer,
     clock: Clock,
 }
 
@@ -107,14 +110,15 @@ impl TokenService {
         let limits = tsp.limits();
         let (outbox, signers) = (tsp.outbox(), ports.keys.clone());
         let (messages, own_clock) = (ports.messages.clone(), clock.clone());
-        let keys = tsp.keys.clone();
+        let (keys, indexer) = (tsp.keys.clone(), tsp.indexer.clone());
         let (telling, news) = watch::channel(0);
         let (calls, receiver) = mpsc::channel(limits.waiting_calls);
         let metrics = Metrics::new(limits);
         metrics.filled(tsp.fill());
         let told = (ports, telling);
         let thread = Writer::new(tsp, log, clock, entropy, receiver, metrics.clone(), told).spawn()?;
-        let service = Self { calls, metrics, outbox, news, signers, messages, keys, clock: own_clock };
+        let service =
+            Self { calls, metrics, outbox, news, signers, messages, keys, indexer, clock: own_clock };
         Ok((service, thread))
     }
 
@@ -142,6 +146,28 @@ impl TokenService {
             MessageFault::NotOpened => ProvisioningRefusal::EncryptionNotOpened,
         })?;
         Pan::parse(&clear).map_err(|_| ProvisioningRefusal::EncryptionNotOpened)
+    }
+
+    /// The mark of a card, by its number.
+    #[must_use]
+    pub fn card_of(&self, pan: &Pan) -> CardMark {
+        CardMark(self.indexer.index(pan))
+    }
+
+    /// The mark of the card behind a token, for a requestor that may name it with this consent in `provision_from`; none
+    /// for any other.
+    ///
+    /// # Errors
+    /// `Overloaded`, `Unavailable`.
+    pub async fn card_behind(
+        &self,
+        asking: TokenRequestorId,
+        source: SourceToken,
+        consent: Option<ConsentId>,
+    ) -> Result<Option<CardMark>, ProvisioningRefusal> {
+        let told = self.ask(Question::CardBehind(asking, (source, consent))).await?;
+        let Told::CardBehind(card) = told else { return Err(ProvisioningRefusal::Unavailable) };
+        Ok(card)
     }
 
     /// A token for a card. The answer comes once the token is durable.
@@ -178,8 +204,10 @@ impl TokenService {
         &self,
         principal: Principal,
         reference: TokenReferenceId,
-    ) -> Result<TokenView, ProvisioningRefusal> {
-        self.token(Question::Get(principal, reference)).await
+    ) -> Result<SeenToken, ProvisioningRefusal> {
+        let told = self.ask(Question::Get(principal, reference)).await?;
+        let Told::Seen(seen) = told else { return Err(ProvisioningRefusal::Unavailable) };
+        Ok(*seen)
     }
 
     /// A token's expiry or assurance method is updated.
@@ -212,12 +240,18 @@ impl TokenService {
     /// The number of the card behind a token, outside of any payment. The answer comes once it is durable that it was told.
     ///
     /// # Errors
-    /// `UnknownToken`, `DetokenizationNotAllowed`, `DetokenizationsExhausted`, `RequestIdReused`, `RequestInFlight`,
-    /// `Overloaded`, `Unavailable`.
+    /// `UnknownToken`, `DetokenizationNotAllowed`, `DetokenizationsExhausted`, `RepeatTooLate`, `RequestIdReused`,
+    /// `RequestInFlight`, `Overloaded`, `Unavailable`.
     pub async fn disclose(&self, request: DisclosureRequest) -> Result<DisclosureView, ProvisioningRefusal> {
         let told = self.ask(Question::Disclose(Box::new(request))).await?;
         let Told::Disclosed(view) = told else { return Err(ProvisioningRefusal::Unavailable) };
         Ok(*view)
+    }
+
+    /// A client that is not granted `disclose` asked for it: the audit trail has that, too. What it is told is not the
+    /// vault's to say.
+    pub async fn disclose_denied(&self, asker: Asker) {
+        let _ = self.ask(Question::DiscloseDenied(Box::new(asker))).await;
     }
 
     /// A cryptogram for one payment. The answer comes once its number is durably taken.

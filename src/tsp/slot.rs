@@ -17,6 +17,8 @@ const SPINS: u32 = 64;
 pub(super) const NARROWED: u8 = 1;
 /// It pays with limited-use keys.
 pub(super) const LIMITED: u8 = 2;
+/// How far above these marks who set what of it stands, four bits wide.
+pub(super) const OWNERS_SHIFT: u8 = 4;
 
 /// Words that are read and written as one. The head's upper half is the sequence number, its lower half data.
 #[repr(align(64))]
@@ -79,7 +81,9 @@ pub(super) fn payment_words(from: &VaultRecord, domain: u32) -> (u32, [u64; 15])
     let assurance = from.assurance.digits();
     let assurance = assurance.iter().fold(0, |sum: u8, digit| sum * 10 + (digit - b'0'));
     let limited = from.keys.as_ref().is_some_and(|keys| keys.limited.is_some());
-    let has = (NARROWED * u8::from(from.own.is_some())) | (LIMITED * u8::from(limited));
+    let has = (NARROWED * u8::from(from.own.is_some()))
+        | (LIMITED * u8::from(limited))
+        | from.owners.bits() << OWNERS_SHIFT;
     let marks = [from.lifecycle.suspenders.bits(), assurance, from.location.code(), has];
     let [n0, n1, n2, n3, n4, n5, n6, n7, tail @ ..] = *from.sealed.nonce();
     let nonce = u64::from_le_bytes([n0, n1, n2, n3, n4, n5, n6, n7]);
@@ -94,7 +98,11 @@ pub(super) fn payment_words(from: &VaultRecord, domain: u32) -> (u32, [u64; 15])
     let versions = u64::from(from.mapping_version) << 32 | u64::from(domain);
     let [p0, p1, p2, p3] = pack_par(from.par);
     let (token, last4) = (from.token.number(), number(from.last4.as_bytes()));
-    (u32::from_le_bytes(marks), [token, nonce, packed, a, b, c, d, versions, p0, p1, p2, p3, last4, 0, 0])
+    let because = u64::from(from.because.code());
+    (
+        u32::from_le_bytes(marks),
+        [token, nonce, packed, a, b, c, d, versions, p0, p1, p2, p3, last4, because, 0],
+    )
 }
 
 pub(super) fn index(number: u32) -> usize {

@@ -12,13 +12,13 @@ use crate::vocab::{
 use super::command::{Action, Asker, CallId, ProvisionRequest};
 use super::consent::ConsentId;
 use super::error::ProvisioningRefusal;
-use super::lifecycle::TokenStatus;
+use super::moves::good;
 use super::own_controls::TokenControls;
 use super::record::{CardAad, VaultRecord, open_card};
 use super::tsp::Tsp;
 
 /// The token that is named in a card's place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceToken {
     Reference(TokenReferenceId),
     /// With the token's own expiry.
@@ -38,6 +38,17 @@ pub struct SourcedRequest {
     pub controls: Option<Box<TokenControls>>,
     /// What the token's requestor consented by; none of one's own token, and of one that is shared.
     pub consent: Option<ConsentId>,
+}
+
+/// A mark of a card, the same for its number and for every token that leads to it. The number does not follow from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CardMark(pub(super) [u8; 16]);
+
+#[cfg(test)]
+impl CardMark {
+    pub(crate) fn sample(byte: u8) -> Self {
+        Self([byte; 16])
+    }
 }
 
 /// The token that a request named, as it was found.
@@ -100,12 +111,22 @@ impl Tsp {
         let today = YearMonth::of(now.wall);
         if self.repeated(&request.cause(&self.indexer), today)?.is_none() {
             let asking = asker.for_requestor().ok_or(ProvisioningRefusal::UnknownRequestor)?;
-            if !consent.is_some_and(|presented| self.is_consented(record.record, asking, presented, now)) {
-                self.may_be_source(asking, &record, consent)?;
-            }
+            self.may_be_source(asking, &record, consent, now)?;
             good(&record, today)?;
         }
         Ok(request)
+    }
+
+    /// The card behind a token, to a requestor that may have another one made for it; none for any other.
+    pub(super) fn card_behind(
+        &self,
+        asking: TokenRequestorId,
+        (named, consent): (SourceToken, Option<ConsentId>),
+        now: Now,
+    ) -> Option<CardMark> {
+        let record = self.source(named)?;
+        let may = self.may_be_source(asking, &record, consent, now);
+        may.is_ok().then_some(CardMark(record.blind_index))
     }
 
     fn source(&self, named: SourceToken) -> Option<VaultRecord> {
@@ -126,19 +147,14 @@ impl Tsp {
         asking: TokenRequestorId,
         record: &VaultRecord,
         presented: Option<ConsentId>,
+        now: Now,
     ) -> Result<(), ProvisioningRefusal> {
+        if presented.is_some_and(|presented| self.is_consented(record.record, asking, presented, now)) {
+            return Ok(());
+        }
         let owner = self.requestors.registration(record.requestor);
         let shared = owner.is_some_and(|owner| owner.requestor.shares_with.contains(&asking));
         let may = presented.is_none() && (record.requestor == asking || shared);
         may.then_some(()).ok_or(ProvisioningRefusal::UnknownToken)
     }
-}
-
-/// Whether a token that may be named so is good itself.
-fn good(record: &VaultRecord, today: YearMonth) -> Result<(), ProvisioningRefusal> {
-    if record.expiry.is_past(today) {
-        return Err(ProvisioningRefusal::TokenExpired);
-    }
-    let active = record.lifecycle.status == TokenStatus::Active;
-    active.then_some(()).ok_or(ProvisioningRefusal::StatusDoesNotAllow)
 }

@@ -28,6 +28,12 @@ pub struct StepUpLimits {
     pub codes: u8,
     /// Wrong codes, of all codes together, after which the token is deactivated.
     pub tries: u8,
+    /// How long codes of one card's tokens count against the card, from the first of them on.
+    pub card_window: std::time::Duration,
+    /// Codes for all tokens of one card in that time.
+    pub card_codes: u8,
+    /// Wrong codes for all tokens of one card in that time; then no code is tried.
+    pub card_tries: u8,
     /// How long after its issue a token may wait for its cardholder's proof; then it is deactivated.
     pub proof_within: std::time::Duration,
 }
@@ -38,6 +44,9 @@ impl StepUpLimits {
         code_lifetime: std::time::Duration::from_secs(600),
         codes: 3,
         tries: 3,
+        card_window: std::time::Duration::from_secs(86_400),
+        card_codes: 12,
+        card_tries: 9,
         proof_within: std::time::Duration::from_secs(86_400),
     };
 }
@@ -233,6 +242,12 @@ impl Tsp {
         self.step_ups.len() + new.count()
     }
 
+    /// How many codes that were sent are good.
+    #[must_use]
+    pub fn good_codes(&self, at: Wall) -> usize {
+        self.step_ups.values().filter(|it| it.code.is_some_and(|code| at < code.until)).count()
+    }
+
     /// Deactivates, for good, the tokens whose cardholders did not prove themselves in time. Nobody asked for it: the
     /// service does it by itself, and says why.
     pub(super) fn give_up_proofs(&mut self, call: CallId, now: Now, actions: &mut Vec<Action>) {
@@ -300,6 +315,7 @@ impl Tsp {
         if step_up.sent >= limits.codes {
             return Err(ProvisioningRefusal::CodesExhausted);
         }
+        self.card_codes_ahead(&found.blind_index).may_send(now.wall, &limits)?;
         let code = StepUpCode::draw(entropy).map_err(|_| ProvisioningRefusal::Unavailable)?;
         let until = now.wall.plus(limits.code_lifetime);
         let digest = digest(&self.indexer, &code, &found, found.device);
@@ -332,6 +348,7 @@ impl Tsp {
         }
         let (found, step_up) = self.to_be_proven(&cause, request.reference)?;
         let code = step_up.code.filter(|code| now.wall < code.until).ok_or(ProvisioningRefusal::NoCode)?;
+        self.card_codes_ahead(&found.blind_index).may_try(now.wall, &self.config.step_up)?;
         let device = request.device.map(|device| self.device_mark(found.requestor, &device));
         // A token that was asked for without a device takes a code from any.
         let device = if found.device.is_some() { device } else { None };

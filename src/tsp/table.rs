@@ -17,15 +17,17 @@ use crate::vocab::{
 use super::beside::Beside;
 use super::chains::Chains;
 use super::controls::DomainControls;
+use super::event::Reason;
 use super::given_keys::GivenKeys;
 use super::lifecycle::{Lifecycle, Suspenders, TokenStatus};
 use super::loading::{Loaded, Loading};
 use super::own_controls::TokenControls;
+use super::owners::Owners;
 use super::record::{PastMapping, VaultRecord};
 use super::record_index::{RecordIndex, Unfit};
 use super::slot::{
-    LIMITED, NARROWED, Slot, assurance, digits, high, index, join, low, payment_words, split, unpack_par,
-    unpack_sealed, unpack_status,
+    LIMITED, NARROWED, OWNERS_SHIFT, Slot, assurance, digits, high, index, join, low, payment_words, split,
+    unpack_par, unpack_sealed, unpack_status,
 };
 
 /// How many slots are asked for at once. Four bring most of what there is to gain, sixteen nearly
@@ -35,7 +37,7 @@ pub(super) const BATCH: usize = 16;
 /// Records of which the places in the index of PANs are asked for at once while chains are made.
 const CHAINED_AT_ONCE: u32 = 64;
 
-/// Head: suspenders, assurance, location, marks of what it has besides (`NARROWED`, `LIMITED`). Words: token number; nonce; nonce's end, key version, status and expiry;
+/// Head: suspenders, assurance, location, marks of what it has besides (`NARROWED`, `LIMITED`) and of who set what. Words: token number; nonce; nonce's end, key version, status and expiry;
 /// ciphertext and tag (4); mapping version and domain; PAR (4); last four; nothing yet (2).
 type PaymentSlot = Slot<15>;
 /// How many of its words a payment needs.
@@ -122,6 +124,16 @@ impl TokenTable {
     /// Which keys a token's holder was given.
     pub(super) fn given_keys(&self, record: u64) -> Option<Arc<GivenKeys>> {
         self.keys.get(record)
+    }
+
+    /// Whether two tokens are the same requestor's, and for the same card.
+    pub(super) fn same_holder(&self, one: u64, other: u64) -> bool {
+        let holder = |record: u64| {
+            let record = u32::try_from(record).ok()?;
+            let (_, [token, ..]) = self.payment.get(index(record))?.read::<PAYMENT_WORDS>();
+            Some((self.domain(&self.mapping(token)?)?.requestor, self.names(record).card))
+        };
+        holder(one).is_some_and(|it| holder(other) == Some(it))
     }
 
     pub(super) fn domain(&self, mapping: &Mapping) -> Option<&Domain> {
@@ -465,12 +477,12 @@ impl TableWriter {
     pub(super) fn record(&self, record: u64) -> Option<VaultRecord> {
         let at = usize::try_from(record).ok().filter(|at| *at < self.count)?;
         let (marks, words) = self.table.payment.get(at)?.read::<15>();
-        let [token, .., last4, _, _] = words;
+        let [token, .., last4, because, _] = words;
         let (version, [r0, r1, issued, changed, b0, b1, device]) = self.table.rest.get(at)?.read::<7>();
         let token = Token::parse(token.to_string().as_bytes()).ok()?;
         let mapping = self.table.mapping(token.number())?;
         let Domain { requestor, controls } = self.table.domain(&mapping)?.clone();
-        let [suspenders, _, location, _] = marks.to_le_bytes();
+        let [suspenders, _, location, has] = marks.to_le_bytes();
         Some(VaultRecord {
             record,
             token,
@@ -497,6 +509,8 @@ impl TableWriter {
             cryptograms: self.cryptograms.get(&record).copied().unwrap_or_default(),
             own: self.table.own_controls(record).map(|own| Box::new((*own).clone())),
             keys: self.table.given_keys(record).map(|keys| Box::new((*keys).clone())),
+            owners: Owners::from_bits(has >> OWNERS_SHIFT)?,
+            because: u8::try_from(because).ok().and_then(Reason::from_code)?,
         })
     }
 

@@ -6,7 +6,10 @@ use crate::vocab::{
     TokenRequestorId, YearMonth,
 };
 
+use super::event::Reason;
 use super::lifecycle::{Lifecycle, TokenStatus};
+use super::own_controls::TokenControls;
+use super::owners::Owners;
 use super::record::VaultRecord;
 
 /// A token as its requestor sees it. Nothing in it leads to the card but the last four digits.
@@ -28,6 +31,16 @@ pub struct TokenView {
     pub changed_at: Wall,
     /// What its cardholder has to do before it is good.
     pub step_up: Option<StepUpView>,
+}
+
+/// A token as it is, with what it is narrowed to by itself, and who set what of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenToken {
+    pub token: TokenView,
+    pub controls: Option<Box<TokenControls>>,
+    pub owners: Owners,
+    /// Why its status is what it is.
+    pub because: Reason,
 }
 
 /// What is left to do, and how often it may be tried.

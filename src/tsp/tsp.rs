@@ -16,6 +16,7 @@ use crate::stdx::random::Entropy;
 use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{Token, TokenReferenceId, TokenRequestorId, YearMonth};
 
+use super::card_codes::{CardCodes, CodesOfCards};
 use super::cards::Cards;
 use super::command::{Action, Answer, CallId, Command, Told};
 use super::config::{TspConfig, TspLimits};
@@ -34,7 +35,7 @@ use super::registry::Requestors;
 use super::remembered::{Recalled, Remembered};
 use super::step_up::{CodeDelivery, StepUp};
 use super::table::{TableFault, TableWriter};
-use super::token_view::TokenView;
+use super::token_view::{SeenToken, TokenView};
 use super::velocity::Velocity;
 use super::verify::TokenKeys;
 
@@ -64,6 +65,7 @@ pub struct Tsp {
     pub(super) asked_for: Map<CallId, AskedFor>,
     /// What tokens wait for whose cardholders have to prove themselves, by record and so in the order of their issue.
     pub(super) step_ups: BTreeMap<u64, StepUp>,
+    pub(super) card_codes: CodesOfCards,
     /// How many token events were applied, of all that ever were.
     pub(super) events: u64,
     pub(super) outbox: Outbox,
@@ -82,7 +84,7 @@ pub(super) struct Waiting {
 /// What will be so once everything that waits is applied.
 #[derive(Default)]
 pub(super) struct Ahead {
-    requests: Map<RequestKey, [u8; 32]>,
+    pub(super) requests: Map<RequestKey, [u8; 32]>,
     /// Token numbers that are given away.
     pub(super) tokens: Set<u64>,
     /// Records as they will be, with how many changes of each wait.
@@ -96,6 +98,8 @@ pub(super) struct Ahead {
     pub(super) cards: Map<[u8; 16], (usize, Option<CardStanding>)>,
     /// Step-ups as they will be.
     pub(super) step_ups: Map<u64, StepUp>,
+    /// Of cards for whose tokens codes are sent or tried: with how many such events, and how it will be after them.
+    pub(super) card_codes: Map<[u8; 16], (usize, CardCodes)>,
     /// Requestors that are being registered, changed or closed.
     pub(super) requestors: Set<TokenRequestorId>,
 }
@@ -150,6 +154,7 @@ impl Tsp {
             failed: false,
             asked_for: Map::default(),
             step_ups: BTreeMap::new(),
+            card_codes: CodesOfCards::default(),
             events: 0,
             consents: Consents::default(),
             outbox: Outbox::new(&config.receivers, limits.notifications),
@@ -183,7 +188,12 @@ impl Tsp {
         Fill {
             tokens: self.table.len(),
             control_sets: self.table.control_sets(),
+            narrowed: self.table.narrowed(),
+            step_ups: self.step_ups.len(),
             remembered: self.remembered.len(),
+            enquiries: self.asked_for.len(),
+            consents: self.consents.len(),
+            requestors: self.requestors.registered(),
         }
     }
 
@@ -213,6 +223,7 @@ impl Tsp {
             Command::Update { call, request } => (call, self.decide_update(&request, now)),
             Command::Control { call, request } => (call, self.decide_controls(&request, now)),
             Command::Disclose { call, request } => (call, self.decide_disclosure(&request, now)),
+            Command::DiscloseDenied { call, asker } => (call, self.decide_denied(&asker)),
             Command::Cryptogram { call, request } => (call, self.decide_cryptogram(&request, now)),
             Command::Consent { call, request } => (call, self.decide_consent(&request, now, entropy)),
             Command::Key { call, request } => (call, self.decide_keys(&request, now)),
@@ -222,6 +233,10 @@ impl Tsp {
             Command::Requestor { call, principal, id } => {
                 let found = self.registration(principal, id).map(Box::new);
                 (call, found.map(|found| Decision::Told(Told::Requestor(found))))
+            }
+            Command::CardBehind { call, asking, source } => {
+                let found = self.card_behind(asking, source, now);
+                (call, Ok(Decision::Told(Told::CardBehind(found))))
             }
             Command::Par { call, principal, query } => {
                 (call, self.par(principal, &query).map(|par| Decision::Told(Told::Par(par))))
@@ -249,8 +264,10 @@ impl Tsp {
         now: Now,
     ) -> Result<Decision, ProvisioningRefusal> {
         let found = self.owned(principal, reference).and_then(|record| self.table.record(record));
-        let view = found.map(|record| self.view(&record, YearMonth::of(now.wall)));
-        view.map(|view| Decision::Told(Told::Token(view))).ok_or(ProvisioningRefusal::UnknownToken)
+        let found = found.ok_or(ProvisioningRefusal::UnknownToken)?;
+        let token = self.view(&found, YearMonth::of(now.wall));
+        let seen = SeenToken { token, controls: found.own, owners: found.owners, because: found.because };
+        Ok(Decision::Told(Told::Seen(Box::new(seen))))
     }
 
     fn made_durable(&mut self, events: usize, now: Now, actions: &mut Vec<Action>) {
@@ -321,52 +338,8 @@ impl Tsp {
         }
     }
 
-    /// The answer to a request that came before; none for a new one.
-    pub(super) fn repeated(
-        &self,
-        cause: &Cause,
-        today: YearMonth,
-    ) -> Result<Option<Decision>, ProvisioningRefusal> {
-        if self.failed {
-            return Err(ProvisioningRefusal::Unavailable);
-        }
-        if let Some(digest) = self.ahead.requests.get(&cause.key()) {
-            let same = *digest == cause.body_digest;
-            let in_flight = ProvisioningRefusal::RequestInFlight;
-            return Err(if same { in_flight } else { ProvisioningRefusal::RequestIdReused });
-        }
-        match self.remembered.get(&cause.key()).filter(|_| !sabotaged("token-made-twice")) {
-            None => Ok(None),
-            Some(before) if before.body_digest != cause.body_digest => {
-                Err(ProvisioningRefusal::RequestIdReused)
-            }
-            Some(before) => self.recall(before.told, today).map(|told| Some(Decision::Told(told))),
-        }
-    }
-
-    fn recall(&self, told: Recalled, today: YearMonth) -> Answer {
-        match told {
-            Recalled::Token { record, lifecycle, changed_at, attributes } => {
-                let mut then = self.table.record(record).ok_or(ProvisioningRefusal::Unavailable)?;
-                (then.lifecycle, then.changed_at) = (lifecycle, changed_at);
-                (then.expiry, then.assurance) = attributes.unwrap_or((then.expiry, then.assurance));
-                Ok(Told::Token(self.view(&then, today)))
-            }
-            Recalled::Card { changed } => Ok(Told::Card { changed }),
-            Recalled::Disclosed(disclosure) => self.disclosed(&disclosure),
-            Recalled::Cryptogram(made) => self.cryptogram(&made),
-            Recalled::Consent(given) => self.consent(&given),
-            Recalled::Key(key) => self.told_key(&key),
-            Recalled::Refused(refusal) => Err(refusal),
-            Recalled::Requestor(id) => {
-                let found = self.requestors.registration(id).ok_or(ProvisioningRefusal::Unavailable)?;
-                Ok(Told::Requestor(Box::new(found)))
-            }
-        }
-    }
-
     /// What a requestor is told of a record.
-    fn view(&self, record: &VaultRecord, today: YearMonth) -> TokenView {
+    pub(super) fn view(&self, record: &VaultRecord, today: YearMonth) -> TokenView {
         let waits = record.lifecycle.status == TokenStatus::Inactive;
         let step_up = self.step_ups.get(&record.record).filter(|_| waits);
         let step_up = step_up.map(|step_up| step_up.view(&self.config.step_up));
@@ -421,8 +394,9 @@ impl Tsp {
         for number in event.change.altered() {
             let Some(before) = self.record_ahead(number) else { continue };
             let mut after = before.clone();
+            self.look_ahead_at_codes(before.blind_index, &event.change, at);
             // Decided on this very record: it can be applied.
-            let _ = event.change.alter(&mut after, at);
+            let _ = event.alter(&mut after, at);
             if after.blind_index != before.blind_index {
                 self.ahead.of_pan.entry(after.blind_index).or_default().push(number);
             }
@@ -436,6 +410,7 @@ impl Tsp {
 
     fn no_longer_ahead(&mut self, event: &TokenEvent) {
         self.ahead.release(&event.cause);
+        self.codes_no_longer_ahead(&event.change);
         let mut settled = event.change.altered();
         if let Some(record) = event.change.issued() {
             self.ahead.tokens.remove(&record.token.number());
@@ -508,7 +483,8 @@ impl Tsp {
             let mut record = self.table.record(number).ok_or("no such record")?;
             let before = record.clone();
             let was_live = is_live(&record);
-            event.change.alter(&mut record, at)?;
+            self.card_codes.note(before.blind_index, &event.change, at, &self.config.step_up);
+            event.alter(&mut record, at)?;
             if was_live
                 && !is_live(&record)
                 && let Some(count) = self.live.get_mut(&record.requestor)
@@ -534,6 +510,11 @@ impl Tsp {
             // Nobody asked, so that no repeat will come.
             return Ok(Recalled::Refused(ProvisioningRefusal::Unavailable));
         }
+        if matches!(event.change, Change::DisclosureRefused(_) | Change::DisclosedAgain(_)) {
+            // A refusal is not remembered: another day, or with another registration, the same request may succeed. Of
+            // what is told again, when it was told first is.
+            return Recalled::of(&event.change, None, at).ok_or("nothing is told");
+        }
         if let Change::IssuedForProof { record, step_up } = &event.change {
             self.step_ups.insert(record.record, **step_up);
         }
@@ -545,7 +526,7 @@ impl Tsp {
             self.outbox.register(registration.receiver(), registration.url(), Some(self.events));
         }
         let left = event.change.record().and_then(|record| self.table.record(record));
-        let told = Recalled::of(&event.change, left.as_ref()).ok_or("no such record")?;
+        let told = Recalled::of(&event.change, left.as_ref(), at).ok_or("no such record")?;
         let body_digest = event.cause.body_digest;
         self.remembered.insert(event.cause.key(), Remembered { body_digest, told });
         Ok(told)

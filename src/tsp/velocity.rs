@@ -17,8 +17,8 @@ use crate::vocab::{Amount, Currency, Outcome, Refusal, Service, TransactionId, V
 /// Tokens are spread over so many locks.
 const SHARDS: usize = 64;
 
-/// How many payments are remembered of one token. With so many in its longest window it is at its limit, whatever its
-/// rules say.
+/// How many payments are remembered of one token. With so many in the window of any of its rules it is at its limit, of
+/// which a rule that says how often can only say less, and one about amounts alone says nothing.
 const TAKES_MOST: usize = 128;
 
 const HOUR: u64 = 3_600_000;
@@ -53,6 +53,18 @@ pub struct VelocityRule {
     pub most_payments: Option<u16>,
     /// In all; another currency is then not allowed.
     pub most_amount: Option<Amount>,
+}
+
+impl VelocityRule {
+    /// Whether it can be kept to: a window, a limit, and no more payments than are remembered.
+    pub(super) fn valid(&self) -> bool {
+        let window = match self.window {
+            VelocityWindow::Day => true,
+            VelocityWindow::Hours(hours) => (1..=VelocityWindow::HOURS_MOST).contains(&hours),
+        };
+        let payments = self.most_payments.is_none_or(|most| usize::from(most) <= TAKES_MOST);
+        window && payments && (self.most_payments.is_some() || self.most_amount.is_some())
+    }
 }
 
 /// One payment that counts.

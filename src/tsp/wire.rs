@@ -3,7 +3,7 @@
 use crate::crypto::Sealed;
 
 /// The version that is written; every older one is read.
-pub(super) const VERSION: u8 = 5;
+pub(super) const VERSION: u8 = 7;
 
 pub(super) struct Writer(pub(super) Vec<u8>);
 

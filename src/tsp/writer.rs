@@ -113,6 +113,7 @@ impl<L: TokenLog> Writer<L> {
                 // Looked at only when something waits: the journal's other entries do not wake this thread.
                 state = self.watch.changed(), if !self.submitted.is_empty() => self.log_is(state),
                 Some((call, word)) = self.words.recv(), if self.asking > 0 => {
+                    step("issuer-heard");
                     self.asking -= 1;
                     self.apply(Command::IssuerAnswered { call, word });
                 }
@@ -153,12 +154,14 @@ impl<L: TokenLog> Writer<L> {
                 Question::Update(request) => Command::Update { call, request },
                 Question::Control(request) => Command::Control { call, request },
                 Question::Disclose(request) => Command::Disclose { call, request },
+                Question::DiscloseDenied(asker) => Command::DiscloseDenied { call, asker },
                 Question::Cryptogram(request) => Command::Cryptogram { call, request },
                 Question::Consent(request) => Command::Consent { call, request },
                 Question::Key(request) => Command::Key { call, request },
                 Question::Card(request) => Command::Card { call, request },
                 Question::Registry(request) => Command::Registry { call, request },
                 Question::Requestor(principal, id) => Command::Requestor { call, principal, id },
+                Question::CardBehind(asking, source) => Command::CardBehind { call, asking, source },
                 Question::Par(principal, query) => Command::Par { call, principal, query },
                 Question::Mappings(principal, reference) => Command::Mappings { call, principal, reference },
                 Question::Get(principal, reference) => Command::Get { call, principal, reference },
@@ -199,10 +202,15 @@ impl<L: TokenLog> Writer<L> {
                 Action::Append { event, .. } => events.push(event),
                 Action::Answer { call, answer } => self.answer(call, answer),
                 Action::AskIssuer { call, enquiry } => {
+                    step("issuer-wanted");
                     self.asking += 1;
                     self.ports.issuers.ask(*enquiry, EnquiryReply::new(call, self.words_to.clone()));
                 }
-                Action::SendCode(code) => self.ports.codes.deliver(*code),
+                Action::SendCode(code) => {
+                    step("code-leaving");
+                    self.ports.codes.deliver(*code);
+                    step("code-left");
+                }
             }
         }
         if !events.is_empty() {

@@ -5,7 +5,7 @@ use std::fmt;
 use zeroize::Zeroize;
 
 use super::pan::Pan;
-use super::text::{WordError, WordFault, exact_number};
+use super::text::{Digits, WordError, WordFault, exact_number};
 use super::time::YearMonth;
 
 /// Expiry date, `n4` YYMM (DE 14). The card is good to the last day of that month. Years are 2000 to 2099.
@@ -106,6 +106,15 @@ impl PanSequenceNumber {
 pub struct ServiceCode([u8; 3]);
 
 impl ServiceCode {
+    /// Takes three digits.
+    ///
+    /// # Errors
+    /// `Length` or `NotADigit`.
+    pub fn parse(bytes: &[u8]) -> Result<Self, WordError> {
+        let code = Digits::<3>::parse("service code", bytes, 3)?;
+        Ok(Self(code.as_bytes().try_into().unwrap_or_default()))
+    }
+
     #[must_use]
     pub fn digits(self) -> [u8; 3] {
         self.0
@@ -139,10 +148,7 @@ impl Track2 {
             Some(b) if is_separator(b) => (None, rest.get(1..).unwrap_or_default()),
             _ => (Some(Expiry::parse(rest.get(..4).unwrap_or(rest))?), rest.get(4..).unwrap_or_default()),
         };
-        let service_code = match rest {
-            [a, b, c, ..] if [a, b, c].iter().all(|d| d.is_ascii_digit()) => Some(ServiceCode([*a, *b, *c])),
-            _ => None,
-        };
+        let service_code = rest.get(..3).and_then(|code| ServiceCode::parse(code).ok());
         Ok(Self { account, expiry, service_code })
     }
 

@@ -5,6 +5,7 @@ mod chip;
 mod codes;
 mod domain;
 mod ids;
+mod initiation;
 mod money;
 mod mti;
 mod pan;
@@ -26,9 +27,10 @@ pub use domain::{TokenDomain, TokenDomains};
 pub use ids::{
     ApprovalCode, InstitutionId, LinkId, MerchantId, Rrn, ShardId, Stan, TerminalId, TransactionId,
 };
+pub use initiation::{Initiator, Initiators};
 pub use money::{Amount, Currency, MoneyError};
 pub use mti::{MessageClass, MessageFunction, MessageOrigin, MessageVersion, Mti};
-pub use pan::{Bin, MaskedPan, Pan, luhn_check_digit, luhn_valid, may_hold_account};
+pub use pan::{Bin, MaskedPan, Pan, holds_account, luhn_check_digit, luhn_valid, may_hold_account};
 pub use refusal::Refusal;
 pub use remote::RemoteCryptogram;
 pub use text::{Digits, Text, WordError, WordFault};

@@ -189,6 +189,38 @@ pub fn may_hold_account(text: &str) -> bool {
     digits.into_iter().any(|run| (13..=19).any(|length| run.windows(length).any(luhn_valid)))
 }
 
+/// Whether a name holds a card's number as such a number is written: 13 to 19 digits and no more, or in groups, that pass
+/// the check and begin as cards do. Unlike `may_hold_account` it lets through what names are made of: times, counters, UUIDs.
+#[must_use]
+pub fn holds_account(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    let runs = bytes.split(|byte| !byte.is_ascii_digit());
+    let pieces = bytes.split(|byte| !byte.is_ascii_digit() && !matches!(byte, b' ' | b'-'));
+    runs.into_iter().any(is_account) || pieces.map(<[u8]>::trim_ascii).any(is_grouped_account)
+}
+
+/// How many digits stand together where a card's number is written in groups.
+const GROUPS: [&[usize]; 3] = [&[4, 4, 4, 4], &[4, 6, 5], &[4, 6, 4]];
+
+fn is_grouped_account(piece: &[u8]) -> bool {
+    let groups = piece.split(|byte| !byte.is_ascii_digit());
+    let lengths: Vec<usize> = groups.clone().map(<[u8]>::len).collect();
+    GROUPS.contains(&lengths.as_slice()) && is_account(&groups.flatten().copied().collect::<Vec<u8>>())
+}
+
+/// Whether digits are an account number of a network's card (ISO/IEC 7812-1: the industry, then the issuer).
+fn is_account(digits: &[u8]) -> bool {
+    let begins = match digits {
+        [b'3'..=b'6' | b'9', ..] | [b'8', b'1' | b'2', ..] => true,
+        [a @ b'2', b, c, d, ..] => {
+            let bin = [a, b, c, d].iter().fold(0_u16, |sum, digit| sum * 10 + u16::from(**digit - b'0'));
+            (2221..=2720).contains(&bin) || (2200..=2204).contains(&bin)
+        }
+        _ => false,
+    };
+    begins && (13..=19).contains(&digits.len()) && luhn_valid(digits)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,5 +262,76 @@ mod tests {
         assert!(bin(b"476173").overlaps(&bin(b"4761")));
         assert!(!bin(b"4762").overlaps(&bin(b"476173")));
         assert!(bin(b"4761").begins(b"4761739001010119"));
+    }
+
+    /// Of random ranges, so short that many meet: none that do not overlap has an account of the other, and each that
+    /// does has one.
+    #[test]
+    fn ranges_that_do_not_overlap_share_no_account() {
+        let mut random = crate::stdx::random::Entropy::seeded(9);
+        let mut digits = |most| {
+            let length = 1 + random.below(most).unwrap();
+            (0..length).map(|_| b'0' + u8::try_from(random.below(3).unwrap()).unwrap()).collect::<Vec<u8>>()
+        };
+        let mut met = 0;
+        for _ in 0..2_000 {
+            let (of_tokens, of_cards) = (digits(6), digits(6));
+            let (tokens, cards) = (Bin::parse(&of_tokens).unwrap(), Bin::parse(&of_cards).unwrap());
+            let longer = if of_tokens.len() > of_cards.len() { &of_tokens } else { &of_cards };
+            let account = [longer.as_slice(), b"0000000000"].concat();
+            assert_eq!(tokens.overlaps(&cards), tokens.begins(&account) && cards.begins(&account));
+            met += usize::from(tokens.overlaps(&cards));
+        }
+        assert!((100..1_900).contains(&met), "{met}");
+    }
+
+    #[test]
+    fn names_that_hold_a_card_s_number_are_told_from_those_of_other_digits() {
+        for (name, holds) in [
+            ("4761730000000052", true),
+            ("job-4761730000000052-1", true),
+            ("x4761730000000052x", true),
+            ("https://wallet.example/4761730000000052?a=b", true),
+            ("6228480000000000026", true),
+            ("5413330089601109", true),
+            ("371449635398431", true),
+            ("2223000048400011", true),
+            ("2200000000000004", true),
+            ("8171999927660000", true),
+            ("4761 7300 0000 0052", true),
+            ("card 4761-7300-0000-0052", true),
+            ("3714 496353 98431", true),
+            ("4761730000000053", false),
+            ("476173000000005", false),
+            ("0004761730000000052", false),
+            ("20261123050501999", false),
+            ("2026-11-23T05:05:01.999Z", false),
+            ("1795404600000", false),
+            ("1795404600000000008", false),
+            ("00000000001-47617300-52", false),
+            ("", false),
+        ] {
+            assert_eq!(holds_account(name), holds, "{name}");
+        }
+        // Of some of these the check digit happens to be right, however they are cut.
+        for millis in 1_795_404_600_000_u64..1_795_404_602_000 {
+            assert!(!holds_account(&millis.to_string()) && !holds_account(&format!("2026{millis}")));
+        }
+    }
+
+    #[test]
+    fn no_uuid_is_taken_for_a_card_s_number() {
+        let mut random = crate::stdx::random::Entropy::seeded(7);
+        for turn in 0..20_000 {
+            let bytes: [u8; 16] = random.bytes().unwrap();
+            // Half of them of decimal digits only: the worst case.
+            let digit = |at: usize| {
+                let nibble = bytes[at / 2] >> (4 * (at % 2)) & 0x0F;
+                char::from_digit(u32::from(if turn % 2 == 0 { nibble % 10 } else { nibble }), 16).unwrap()
+            };
+            let mut uuid: String = (0..32).map(digit).collect();
+            [8, 13, 18, 23].into_iter().for_each(|at| uuid.insert(at, '-'));
+            assert!(!holds_account(&uuid), "{uuid}");
+        }
     }
 }

@@ -54,6 +54,12 @@ refusals! {
     VelocityCountExceeded = "velocity-count-exceeded", "65";
     /// It would be used for more within its window than it may be.
     VelocityAmountExceeded = "velocity-amount-exceeded", "61";
+    /// The token may not be paid with by whoever initiated this, its customer or its merchant.
+    InitiatorNotAllowed = "initiator-not-allowed", "57";
+    /// Its merchant initiated it, and names no payment by which the customer agreed.
+    OriginalMissing = "original-missing", "57";
+    /// Its merchant initiated it, and what it names was not approved there with this token, or does not stand.
+    OriginalNotApproved = "original-not-approved", "57";
     /// A chip entry mode without the cryptogram's elements.
     CryptogramMissing = "cryptogram-missing", "57";
     /// No key is configured for the chip cryptograms of the token's range.
@@ -103,6 +109,8 @@ refusals! {
     ReversedBefore = "reversed-before", "94";
     /// DE 7 is older than repeats are remembered.
     TooOld = "too-old", "94";
+    /// DE 7 is further ahead of the clock than repeats are remembered.
+    DatedAhead = "dated-ahead", "30";
     /// Reversed while still in flight.
     ReversedInFlight = "reversed-in-flight", "91";
 

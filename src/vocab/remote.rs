@@ -4,11 +4,13 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::initiation::Initiator;
 use super::text::{WordError, WordFault};
 use crate::stdx::clock::Wall;
 
-/// The layout and the kind of payment: version 1, initiated by the cardholder. Others are refused.
-const VERSION_AND_KIND: u8 = 0x11;
+/// The layout and the kind of payment: version 1, initiated by the customer or by the merchant. Others are refused.
+const BY_CUSTOMER: u8 = 0x11;
+const BY_MERCHANT: u8 = 0x12;
 /// Amounts have twelve digits, which fit five bytes.
 const MOST_MINOR: u64 = 999_999_999_999;
 
@@ -26,16 +28,27 @@ impl RemoteCryptogram {
     /// What its MAC covers of it.
     pub const HEAD_LENGTH: usize = 12;
 
-    /// What it says of itself; its MAC is put on with `signed`. `None` for an amount of more than twelve digits, or a
+    /// What it says of itself, for a payment that the customer initiates; its MAC is put on with `signed`. `None` for an amount of more than twelve digits, or a
     /// time past the year 2106.
     #[must_use]
     pub fn unsigned(until: Wall, number: u16, minor: u64) -> Option<Self> {
         let seconds = u32::try_from(until.seconds()).ok()?.to_be_bytes();
         let [_, _, _, amount @ ..] = minor.to_be_bytes();
-        let parts = [VERSION_AND_KIND].into_iter().chain(seconds).chain(number.to_be_bytes()).chain(amount);
+        let parts = [BY_CUSTOMER].into_iter().chain(seconds).chain(number.to_be_bytes()).chain(amount);
         let mut bytes = [0; Self::LENGTH];
         bytes.iter_mut().zip(parts).for_each(|(place, byte)| *place = byte);
         (minor <= MOST_MINOR).then_some(Self(bytes))
+    }
+
+    /// The same, for a payment that is initiated so.
+    #[must_use]
+    pub fn initiated_by(mut self, initiator: Initiator) -> Self {
+        let [kind, ..] = &mut self.0;
+        *kind = match initiator {
+            Initiator::Customer => BY_CUSTOMER,
+            Initiator::Merchant => BY_MERCHANT,
+        };
+        self
     }
 
     #[must_use]
@@ -63,7 +76,7 @@ impl RemoteCryptogram {
             Err(_) => return Err(wrong(WordFault::NotAllowed { at: 0 })),
         }
         let [bytes @ .., _] = bytes;
-        let [VERSION_AND_KIND, ..] = bytes else { return Err(wrong(WordFault::OutOfRange)) };
+        let [BY_CUSTOMER | BY_MERCHANT, ..] = bytes else { return Err(wrong(WordFault::OutOfRange)) };
         Ok(Self(bytes))
     }
 
@@ -85,6 +98,13 @@ impl RemoteCryptogram {
     #[must_use]
     pub fn mac(&self) -> [u8; 8] {
         self.part(Self::HEAD_LENGTH)
+    }
+
+    /// Who is to initiate the payment.
+    #[must_use]
+    pub fn initiator(&self) -> Initiator {
+        let [kind, ..] = self.0;
+        if kind == BY_MERCHANT { Initiator::Merchant } else { Initiator::Customer }
     }
 
     /// Its number among those of its token, counted from 1.
@@ -135,6 +155,13 @@ mod tests {
         // Python: base64.b64encode(bytes([0x11]) + struct.pack(">IH", 1795000000, 513) + (10**12 - 1).to_bytes(5)
         // + b"12345678").
         assert_eq!(made.text(), *b"EWr9hsACAejUpQ//MTIzNDU2Nzg=");
+        assert_eq!(made.initiator(), Initiator::Customer);
+        let merchants = made.initiated_by(Initiator::Merchant);
+        assert_eq!(merchants.text(), *b"Emr9hsACAejUpQ//MTIzNDU2Nzg=");
+        assert_eq!(
+            RemoteCryptogram::parse(&merchants.text()).map(|it| it.initiator()),
+            Ok(Initiator::Merchant)
+        );
         assert_eq!(format!("{made:?}"), "RemoteCryptogram(513)");
     }
 
@@ -143,7 +170,7 @@ mod tests {
         assert_eq!(RemoteCryptogram::unsigned(Wall(0), 1, MOST_MINOR + 1), None);
         assert_eq!(RemoteCryptogram::unsigned(Wall(u64::MAX), 1, 1), None);
         let text = sample().text();
-        let other_kind = STANDARD.encode([0x12; 20]);
+        let other_kind = STANDARD.encode([0x13; 20]);
         for bad in [&text[..27], b"", b"EWr9hsACAejUpQ//MTIzNDU2Nzg!", &[b'A'; 28], other_kind.as_bytes()] {
             assert!(RemoteCryptogram::parse(bad).is_err(), "{}", String::from_utf8_lossy(bad));
         }

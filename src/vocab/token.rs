@@ -280,7 +280,9 @@ mod tests {
 
     #[test]
     fn a_par_is_29_capitals_and_digits() {
-        assert!(Par::parse(b"V0010013020315513942420893974").is_ok());
+        for published in [b"V0010013020315513942420893974", b"V0010056422073825495104907179"] {
+            assert_eq!(Par::parse(published).unwrap().as_str().as_bytes(), published);
+        }
         assert!(Par::parse(b"v0010013020315513942420893974").is_err());
         assert!(Par::parse(b"V001").is_err());
     }

@@ -26,6 +26,8 @@ pub enum Service {
     OwnControls = b'O',
     /// How often and for how much the token was used lately.
     Velocity = b'L',
+    /// Who initiated it, customer or merchant, and of a merchant's the payment by which its customer agreed.
+    Initiation = b'I',
 }
 
 /// What came of it. The letter is its code in the token data.
@@ -108,11 +110,12 @@ impl Verdicts {
 
 impl Service {
     /// All of them, in the order in which they are looked at.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Mapping,
         Self::Requestor,
         Self::Domain,
         Self::OwnControls,
+        Self::Initiation,
         Self::Status,
         Self::Expiry,
         Self::LimitedKey,
@@ -134,13 +137,14 @@ impl Service {
             Self::Requestor => 1,
             Self::Domain => 2,
             Self::OwnControls => 3,
-            Self::Status => 4,
-            Self::Expiry => 5,
-            Self::LimitedKey => 6,
-            Self::Cryptogram => 7,
-            Self::ChipAmount => 8,
-            Self::Velocity => 9,
-            Self::VerificationValue => 10,
+            Self::Initiation => 4,
+            Self::Status => 5,
+            Self::Expiry => 6,
+            Self::LimitedKey => 7,
+            Self::Cryptogram => 8,
+            Self::ChipAmount => 9,
+            Self::Velocity => 10,
+            Self::VerificationValue => 11,
         }
     }
 }

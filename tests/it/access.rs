@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::process::Command;
 
@@ -164,7 +165,7 @@ fn a_card_s_number_is_told_only_where_that_is_granted_by_name_and_so_often_a_day
     assert_eq!(provider.send_as("desk", "POST", "/v1/requestors", "2", &registered).status, 200);
     let pan = told(PAN, 200);
     assert_eq!(ask("desk", "3", &by_reference), pan);
-    assert_eq!(ask("desk", "3", &by_reference), pan, "a repeat is told again, and counts once");
+    assert_eq!(ask("desk", "3", &by_reference), pan, "told again, and counts once");
     assert_eq!(ask("other", "3", &by_reference), told("unknown-token", 404), "not its card");
     let by_token = |expiry: &Value| json!({ "token": token["token"], "tokenExpiry": expiry, "purpose": "legal-order", "reason": "file 7" });
     assert_eq!(ask("bank", "4", &by_token(&json!("2001"))), told("unknown-token", 404));
@@ -183,6 +184,12 @@ fn a_card_s_number_is_told_only_where_that_is_granted_by_name_and_so_often_a_day
         let reply = provider.send_as("desk", "POST", "/v1/detokenizations", "6", &body);
         assert_eq!(reply.problem(), expected, "{body}");
     }
+    let closed = json!({
+        "tokenRequestorId": token["tokenRequestorId"], "name": "wallet", "entryModes": ["07"],
+        "tokenLocation": "02",
+    });
+    assert_eq!(provider.send_as("desk", "POST", "/v1/requestors", "7", &closed).status, 200);
+    assert_eq!(ask("desk", "3", &by_reference), told("detokenization-not-allowed", 403), "a repeat, too");
     provider.stop();
 }
 
@@ -244,7 +251,7 @@ fn an_issuer_holds_tokens_of_its_own_cards_and_an_operator_any_each_in_its_own_n
             "bank",
             "suspend",
             json!({ "causedBy": "cardholder" }),
-            Err((400, "invalid-field", Some("causedBy"))),
+            Err((422, "invalid-field", Some("causedBy"))),
         ),
         ("other", "unlink", json!({}), Err((404, "unknown-token", None))),
     ] {
@@ -280,9 +287,9 @@ fn what_an_issuer_says_of_a_card_its_tokens_follow() {
     let new_pan = with(card("new-pan"), "newPan", json!(renewed));
     for (at, (who, body, expected)) in [
         ("bank", card("burnt"), Err((400, "invalid-field", Some("event")))),
-        ("bank", with(card("lost"), "newPan", json!(renewed)), Err((400, "invalid-field", Some("newPan")))),
-        ("bank", card("new-pan"), Err((400, "missing-field", Some("newPan")))),
-        ("bank", new_pan.clone(), Err((400, "missing-field", Some("newExpiry")))),
+        ("bank", with(card("lost"), "newPan", json!(renewed)), Err((422, "invalid-field", Some("newPan")))),
+        ("bank", card("new-pan"), Err((422, "missing-field", Some("newPan")))),
+        ("bank", new_pan.clone(), Err((422, "missing-field", Some("newExpiry")))),
         ("other", card("lost"), Err((404, "unknown-card", None))),
         ("bank", card("stolen"), Ok(("suspended", "0119"))),
         ("bank", card("found"), Ok(("active", "0119"))),
@@ -349,6 +356,162 @@ fn an_operator_keeps_the_registry() {
 }
 
 #[test]
+fn what_nobody_could_keep_to_is_not_registered() {
+    let directory = tempfile::tempdir().unwrap();
+    let provider = Provider::limited(directory.path(), |api| {
+        with(vec![client("operator", Role::Operator)])(api);
+        api.surroundings.trusts_receivers = false;
+    });
+    let least = json!({
+        "tokenRequestorId": "00000000078", "name": "fourth wallet", "entryModes": ["01"], "tokenLocation": "01",
+    });
+    for (at, (field, value, status, code, at_fault)) in [
+        (
+            "merchants",
+            json!([{ "acquirer": 9, "id": "SHOP1" }]),
+            422,
+            "invalid-field",
+            "merchants[0].acquirer",
+        ),
+        ("notificationUrl", json!("https://wallet.example/"), 422, "invalid-field", "notificationUrl"),
+        ("tokenRequestorId", json!("99800000078"), 422, "requestor-not-ours", "tokenRequestorId"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut body = least.clone();
+        body[field] = value;
+        let refused = provider.send_as("operator", "POST", "/v1/requestors", &format!("r-{at}"), &body);
+        assert_eq!(refused.problem(), (status, code, Some(at_fault)));
+    }
+    assert_eq!(provider.send_as("operator", "POST", "/v1/requestors", "good", &least).status, 200);
+    let card = json!({
+        "pan": PAN, "panExpiry": "4912", "controls": { "merchants": [{ "acquirer": 9, "id": "SHOP1" }] },
+    });
+    let refused = provider.send("POST", "/v1/tokens", "t", &card);
+    assert_eq!(refused.problem(), (422, "invalid-field", Some("controls.merchants[0].acquirer")));
+    provider.stop();
+}
+
+/// What is told can be sent back: all of it is set then, and one change is one change.
+#[test]
+fn what_is_registered_is_read_back_changed_and_set_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let provider = Provider::limited(directory.path(), with(vec![client("operator", Role::Operator)]));
+    let full = json!({
+        "tokenRequestorId": "00000000077", "name": "third wallet", "entryModes": ["07", "10"],
+        "domains": ["proximity", "in-app"], "merchants": [{ "acquirer": 1, "id": "SHOP1" }],
+        "categories": ["0742", "5411"], "mostAmount": { "minor": 5000, "currency": "978" }, "expiryOptional": true,
+        "chipAmountBinds": false, "cryptogramRequired": true, "initiators": ["customer", "merchant"],
+        "originalRequired": true, "tokenLocation": "03", "tokenLocations": ["02", "03"],
+        "assuranceMethods": ["01", "12"], "confirms": true, "notificationUrl": "https://wallet.example/told",
+        "tokensMost": 5, "tokensPerPan": 2, "tokensPerDevice": 1, "detokenizationsPerDay": 7,
+        "sharesWith": ["00000000001"], "wrappingKeys": ["NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"],
+    });
+    let least = json!({
+        "tokenRequestorId": "00000000078", "name": "fourth wallet", "entryModes": ["01"], "tokenLocation": "01",
+    });
+    for (at, (field, value)) in
+        [("name", PAN.to_owned()), ("notificationUrl", format!("https://wallet.example/{PAN}/told"))]
+            .into_iter()
+            .enumerate()
+    {
+        let mut body = least.clone();
+        body[field] = json!(value);
+        let refused = provider.send_as("operator", "POST", "/v1/requestors", &format!("pan-{at}"), &body);
+        assert_eq!(refused.problem(), (422, "account-number-in-words", Some(field)));
+    }
+    for body in [full, least] {
+        let id = body["tokenRequestorId"].as_str().unwrap();
+        let set = |request: &str, body: &Value| {
+            provider.send_as("operator", "POST", "/v1/requestors", &format!("{id}-{request}"), body)
+        };
+        let see = || provider.send_as("operator", "GET", &format!("/v1/requestors/{id}"), "", &Value::Null);
+        let told = set("1", &body);
+        assert_eq!(told.status, 200, "{}", told.body);
+        let mut seen = see().body;
+        assert_eq!(seen, told.body);
+        for (name, value) in body.as_object().unwrap() {
+            assert_eq!(seen[name], *value, "{name}");
+        }
+        assert_eq!(set("2", &seen).status, 200, "as it was told");
+        seen["version"] = json!(2);
+        seen["tokensPerPan"] = json!(9);
+        assert_eq!(set("3", &seen).status, 200);
+        let mut after = see().body;
+        assert_eq!(after["version"], 3);
+        (after["version"], after["changedAt"]) = (seen["version"].clone(), seen["changedAt"].clone());
+        assert_eq!(after, seen);
+    }
+    provider.stop();
+}
+
+#[test]
+fn a_card_has_one_rate_whichever_of_its_tokens_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let provider = Provider::limited(directory.path(), |api| {
+        api.clients = vec![client("wallet", Role::Wallet)];
+        api.rates.card_per_minute = NonZeroU32::new(2).unwrap();
+    });
+    let issue = |path: &str, id: &str, body: &Value| {
+        let reply = provider.send_as("wallet", "POST", path, id, body);
+        (reply.status, reply.body)
+    };
+    let (_, first) = issue("/v1/tokens", "1", &json!({ "pan": PAN, "panExpiry": "4912" }));
+    let by_reference = |token: &Value| json!({ "sourceReference": token["tokenReference"] });
+    let by_number =
+        |token: &Value| json!({ "sourceToken": token["token"], "sourceTokenExpiry": token["tokenExpiry"] });
+    let (status, second) = issue("/v1/tokens/from-token", "2", &by_reference(&first));
+    assert_eq!(status, 201, "{second}");
+    for (id, body) in [("3", by_reference(&second)), ("4", by_number(&first)), ("5", by_number(&second))] {
+        let (status, told) = issue("/v1/tokens/from-token", id, &body);
+        assert_eq!((status, &told["code"]), (429, &json!("too-many-requests")), "{id}");
+    }
+    let nobodys = json!({ "sourceReference": "0".repeat(32) });
+    let (status, told) = issue("/v1/tokens/from-token", "6", &nobodys);
+    assert_eq!((status, &told["code"]), (404, &json!("unknown-token")));
+    let other = json!({ "pan": "4761739001010010", "panExpiry": "4912" });
+    assert_eq!(issue("/v1/tokens", "7", &other).0, 201);
+    provider.stop();
+}
+
+#[test]
+fn who_may_have_no_tokens_takes_nothing_of_a_cards_rate() {
+    let directory = tempfile::tempdir().unwrap();
+    let third = Client {
+        requestors: vec![TokenRequestorId::parse(b"00000000077").unwrap()],
+        ..client("third", Role::Wallet)
+    };
+    let clients = vec![client("operator", Role::Operator), client("wallet", Role::Wallet), third];
+    let provider = Provider::limited(directory.path(), |api| {
+        api.clients = clients;
+        api.rates.card_per_minute = NonZeroU32::MIN;
+    });
+    let operator = |path: &str, id: &str, body: &Value| {
+        assert_eq!(provider.send_as("operator", "POST", path, id, body).status, 200, "{path}");
+    };
+    for (case, pan) in [("unknown", PAN), ("closed", "4761739001010010")] {
+        let card = json!({ "pan": pan, "panExpiry": "4912" });
+        for at in 0..3 {
+            let refused = provider.send_as("third", "POST", "/v1/tokens", &format!("{case}-{at}"), &card);
+            assert_eq!(refused.problem(), (403, "unknown-requestor", None), "{case}");
+        }
+        assert_eq!(provider.send_as("wallet", "POST", "/v1/tokens", case, &card).status, 201, "{case}");
+        let other = provider.send_as("wallet", "POST", "/v1/tokens", &format!("{case}-more"), &card);
+        assert_eq!(other.problem().1, "too-many-requests", "{case}");
+        if case == "unknown" {
+            let requestor = json!({
+                "tokenRequestorId": "00000000077", "name": "third wallet", "entryModes": ["07"],
+                "tokenLocation": "03",
+            });
+            operator("/v1/requestors", "set", &requestor);
+            operator("/v1/requestors/00000000077/close", "close", &json!({}));
+        }
+    }
+    provider.stop();
+}
+
+#[test]
 fn a_token_gets_controls_of_its_own() {
     let directory = tempfile::tempdir().unwrap();
     let provider = Provider::limited(directory.path(), with(vec![client("bank", Role::Issuer)]));
@@ -357,25 +520,38 @@ fn a_token_gets_controls_of_its_own() {
     let set = |id: &str, controls: Value| {
         provider.send_as("bank", "POST", &place, id, &json!({ "controls": controls }))
     };
-    let told = set(
-        "1",
-        json!({
-            "entryModes": ["07"], "merchants": [{ "acquirer": 1, "id": "SHOP1" }], "categories": ["5411"],
-            "deniedCategories": ["7995"], "countries": ["276"], "currencies": ["978"],
-            "mostAmount": { "minor": 5000, "currency": "978" }, "amountTolerance": 0, "cryptogramRequired": true,
-            "expiryRequired": true, "from": "2026-01-01T00:00:00Z", "until": "2050-01-01T00:00:00Z",
-            "velocity": [{ "mostPayments": 3 }, { "hours": 24, "mostAmount": { "minor": 9, "currency": "978" } }],
-        }),
-    );
+    let all = json!({
+        "entryModes": ["07"], "merchants": [{ "acquirer": 1, "id": "SHOP1" }], "categories": ["5411"],
+        "deniedCategories": ["7995"], "countries": ["276"], "currencies": ["978"],
+        "mostAmount": { "minor": 5000, "currency": "978" }, "amountTolerance": 0, "cryptogramRequired": true,
+        "expiryRequired": true, "from": "2026-01-01T00:00:00Z", "until": "2050-01-01T00:00:00Z",
+        "velocity": [{ "mostPayments": 3 }, { "hours": 24, "mostAmount": { "minor": 9, "currency": "978" } }],
+        "domains": ["proximity"], "initiators": ["merchant"], "originalRequired": true,
+    });
+    let told = set("1", all.clone());
     assert_eq!((told.status, &told.body["version"]), (200, &json!(2)), "{}", told.body);
+    let seen_at = place.strip_suffix("/controls").unwrap();
+    let see = || provider.send("GET", seen_at, "", &Value::Null).body;
+    let seen = see();
+    assert_eq!((&seen["controls"], &seen["controlsSetBy"]), (&all, &json!("issuer")));
+    let again = set("again", seen["controls"].clone());
+    assert_eq!((again.status, &again.body["version"]), (200, &json!(2)), "as it was told");
+    let by_wallet = provider.send("POST", &place, "wallet", &json!({}));
+    assert_eq!(by_wallet.problem(), (403, "controls-not-yours", Some("controls")));
     for (at, (controls, expected)) in [
         (json!({ "velocity": [{}] }), (422, "controls-not-valid", Some("controls"))),
+        (json!({ "velocity": [{ "mostPayments": 129 }] }), (422, "controls-not-valid", Some("controls"))),
         (json!({ "countries": ["x"] }), (400, "invalid-field", Some("controls.countries[0]"))),
         (json!({ "from": "yesterday" }), (400, "invalid-field", Some("controls.from"))),
         (
             json!({ "merchants": [{ "acquirer": 70_000 }] }),
             (400, "invalid-field", Some("controls.merchants[0].acquirer")),
         ),
+        (
+            json!({ "merchants": [{ "acquirer": 1, "id": "SHOP1" }, { "acquirer": 9, "id": "SHOP1" }] }),
+            (422, "invalid-field", Some("controls.merchants[1].acquirer")),
+        ),
+        (json!({ "amountTolerance": 1 }), (422, "tolerance-too-large", Some("controls.amountTolerance"))),
     ]
     .into_iter()
     .enumerate()
@@ -384,6 +560,7 @@ fn a_token_gets_controls_of_its_own() {
     }
     let lifted = provider.send_as("bank", "POST", &place, "3", &json!({}));
     assert_eq!((lifted.status, &lifted.body["version"]), (200, &json!(3)));
+    assert_eq!((&see()["controls"], &see()["controlsSetBy"]), (&Value::Null, &Value::Null));
     provider.stop();
 }
 

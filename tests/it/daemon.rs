@@ -117,6 +117,24 @@ impl Daemon {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Asks it to stop, a second time once it drains if it must not wait, and waits until it has: its exit code and its log.
+    pub(crate) fn end(mut self, at_once: bool) -> (Option<i32>, String) {
+        let ask = |daemon: &Self| {
+            rustix::process::kill_process(daemon.pid(), rustix::process::Signal::TERM).unwrap();
+        };
+        let drains = |daemon: &Self| daemon.log().matches("draining").count();
+        let before = drains(&self);
+        ask(&self);
+        while at_once && drains(&self) == before {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        if at_once {
+            ask(&self);
+        }
+        let status = self.child.wait().unwrap();
+        (status.code(), self.log())
+    }
+
     /// Asks it to stop, and waits until it has; it must end in order.
     pub(crate) fn stop(mut self) {
         rustix::process::kill_process(self.pid(), rustix::process::Signal::TERM).unwrap();

@@ -20,14 +20,14 @@ use crate::players::{change, in_one_thread};
 
 pub(crate) const PAN: &str = "4761739001010119";
 pub(crate) const APPROVED: &str = "000000000100";
-const UNANSWERED: &str = "000000000200";
+pub(crate) const UNANSWERED: &str = "000000000200";
 pub(crate) const PARKED: &str = "000000000300";
 
 /// An answer that the issuer keeps to itself for now.
 type Kept = Rc<RefCell<Vec<u8>>>;
 
-/// Plays an issuer: it approves, but answers `UNANSWERED` only when that is reversed, and takes no reversal of
-/// `PARKED`.
+/// Plays an issuer: it approves, but answers `UNANSWERED` only when that is reversed, and takes no advice and no
+/// reversal of `PARKED`.
 pub(crate) async fn issuer(listener: TcpListener) {
     let kept = Kept::default();
     loop {
@@ -52,7 +52,7 @@ async fn answer(mut stream: TcpStream, kept: Kept) {
             ("0420", UNANSWERED) => kept.take(),
             _ => Vec::new(),
         };
-        let refused = asked.mti().to_string() == "0420" && amount == PARKED;
+        let refused = matches!(asked.mti().to_string().as_str(), "0220" | "0420") && amount == PARKED;
         frames.extend(answered(&dialect, &asked, if refused { b"30" } else { b"00" }));
         // The daemon may be gone by then.
         let _ = stream.write_all(&frames).await;

@@ -14,7 +14,7 @@ use crate::restart::World;
 /// Everything that has to be kept for a time is kept for as long: twenty times what a start takes.
 const KEPT: &str = "10s";
 /// Payments a second until segments are old enough to go.
-const CALM: Pace = Pace::Open { per_second: 150 };
+pub(crate) const CALM: Pace = Pace::Open { per_second: 150 };
 /// And when the daemon is killed.
 const BUSY: Pace = Pace::Closed { outstanding: 8 };
 const APPROVALS: usize = 100;
@@ -24,12 +24,7 @@ fn old_segments_go_under_load_and_a_base_stands_for_them() {
     in_one_thread(async {
         let kept = tempfile::tempdir().unwrap();
         let mut world = World::set_up(kept.path(), "redb").await;
-        let data = "data_directory = \"data\"";
-        change(&world.config, data, &format!("{data}\nrepeat_window = \"{KEPT}\""));
-        let small = format!(
-            "segment_bytes = \"64 KiB\"\nfold_every = 2\nretention = \"{KEPT}\"\nhistory = \"{KEPT}\""
-        );
-        change(&world.config, "checkpoint = \"redb\"", &format!("checkpoint = \"redb\"\n{small}"));
+        keep_little(&world.config);
         world.first_life().await;
         for keeps_checkpoint in [true, false] {
             kill_after_segments_went(&world, keeps_checkpoint).await;
@@ -37,6 +32,15 @@ fn old_segments_go_under_load_and_a_base_stands_for_them() {
         let rrn = world.acquirer().look(|brain| brain.book().payments()[0].rrn.to_string());
         the_tools_say_what_is_there(&world.config, &world.first_token(), &rrn);
     });
+}
+
+/// Small segments, folded and removed within seconds.
+pub(crate) fn keep_little(config: &Path) {
+    let data = "data_directory = \"data\"";
+    change(config, data, &format!("{data}\nrepeat_window = \"{KEPT}\""));
+    let small =
+        format!("segment_bytes = \"64 KiB\"\nfold_every = 2\nretention = \"{KEPT}\"\nhistory = \"{KEPT}\"");
+    change(config, "checkpoint = \"redb\"", &format!("checkpoint = \"redb\"\n{small}"));
 }
 
 async fn kill_after_segments_went(world: &World, keeps_checkpoint: bool) {

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use crate::daemon::{Daemon, init};
-use crate::players::{LOOK, PATIENCE};
+use crate::players::{LOOK, PATIENCE, change};
 use crate::source::read;
 
 /// A page of metrics.
@@ -73,11 +73,16 @@ pub(crate) async fn until(daemon: &Daemon, name: &str, labels: &[(&str, &str)], 
     panic!("{name} {labels:?} never is {value}");
 }
 
+/// The rows of tables in a section of a document whose first cell begins with a back-quote, from there on.
+fn rows<'a>(text: &'a str, section: &str) -> impl Iterator<Item = &'a str> {
+    let section = text.split(&format!("\n## {section}\n")).nth(1).unwrap().split("\n## ").next().unwrap();
+    section.lines().filter_map(|line| line.strip_prefix("| `"))
+}
+
 /// Every metric that the document has a row for.
 fn documented() -> BTreeSet<String> {
     let text = read("docs/OPERATIONS.md");
-    let section = text.split("\n## Metrics").nth(1).unwrap().split("\n## ").next().unwrap();
-    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let rows = rows(&text, "Metrics");
     let names = rows.filter_map(|row| row.split('|').next()).flat_map(|cell| cell.split('`'));
     names.filter(|name| name.contains('_')).map(str::to_owned).collect()
 }
@@ -102,6 +107,7 @@ fn the_daemon_shows_its_metrics_and_the_document_has_each_of_them() {
         "notifications_given_up",
         "notifications_delivered",
         "notifications_failed_calls",
+        "notifications_refused",
     ]
     .map(str::to_owned)
     .into();
@@ -110,6 +116,60 @@ fn the_daemon_shows_its_metrics_and_the_document_has_each_of_them() {
     for limit in page.names.iter().filter(|name| name.contains("_limit")) {
         assert!(page.value(limit, &[]) > 0.0, "{limit}");
     }
+    daemon.stop();
+}
+
+/// Whether the configuration's reference has this key; of tables in a list, in the first.
+fn is_key(reference: &toml::Value, key: &str) -> bool {
+    let within = |value: &toml::Value, name: &str| {
+        value.as_array().and_then(|tables| tables.first()).unwrap_or(value).get(name).cloned()
+    };
+    key.split('.').try_fold(reference.clone(), |value, name| within(&value, name)).is_some()
+}
+
+#[test]
+fn every_limit_has_its_key_its_metric_and_its_test() {
+    let (operations, reliability) = (read("docs/OPERATIONS.md"), read("docs/RELIABILITY.md"));
+    let reference: toml::Value = toml::from_str(&read("docs/reference.toml")).unwrap();
+    let documented = documented();
+    let mut tests: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
+    for row in rows(&reliability, "At the limits") {
+        let cells: Vec<&str> = row.split('`').collect();
+        tests.insert(cells[0], (cells[2], cells[4]));
+    }
+    let mut limits: BTreeSet<String> =
+        reference["limits"].as_table().unwrap().keys().map(|key| format!("limits.{key}")).collect();
+    for row in rows(&operations, "Limits") {
+        let cells: Vec<&str> = row.split('`').collect();
+        let (key, metric) = (cells[0], cells[cells.len() - 2]);
+        limits.remove(key);
+        assert!(is_key(&reference, key), "docs/reference.toml has no {key}");
+        assert!(documented.contains(metric), "docs/OPERATIONS.md explains no {metric} of {key}");
+        let (file, test) =
+            tests.remove(key).unwrap_or_else(|| panic!("docs/RELIABILITY.md has no test of {key}"));
+        assert!(read(file).contains(&format!("fn {test}(")), "{file} has no {test} of {key}");
+    }
+    assert!(limits.is_empty() && tests.is_empty(), "docs/OPERATIONS.md has no rows for {limits:?} {tests:?}");
+}
+
+#[test]
+fn callers_past_the_limit_of_the_admin_listener_wait_their_turn() {
+    let kept = tempfile::tempdir().unwrap();
+    let path = init(&kept.path().join("switch"), ["127.0.0.1:1", "127.0.0.1:2"]);
+    change(&path, "[admin]", "[admin]\nconnections = 2");
+    let daemon = Daemon::start(&path);
+    let admin = daemon.addresses["admin"].clone();
+    let silent = [(); 2].map(|()| TcpStream::connect(&admin).unwrap());
+    let mut waits = TcpStream::connect(&admin).unwrap();
+    write!(waits, "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    waits.set_read_timeout(Some(PATIENCE)).unwrap();
+    drop(silent);
+    let mut answer = String::new();
+    waits.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let page = Metrics::of(&admin);
+    assert_eq!(page.value("admin_connections_limit", &[]), 2.0);
+    assert!(page.value("admin_connections", &[]) <= 2.0);
     daemon.stop();
 }
 

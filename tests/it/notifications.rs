@@ -27,7 +27,7 @@ pub(crate) struct World {
     pub(crate) config: PathBuf,
     credential: String,
     pub(crate) bank: Webhook,
-    wallet: Webhook,
+    pub(crate) wallet: Webhook,
     _directory: tempfile::TempDir,
 }
 
@@ -86,11 +86,22 @@ impl World {
     }
 
     async fn call(&self, daemon: &Daemon, path: &str, id: &str, body: Value) -> HttpAnswer {
+        self.try_call(daemon, path, id, body).await.unwrap()
+    }
+
+    /// None where the daemon ended before it answered.
+    pub(crate) async fn try_call(
+        &self,
+        daemon: &Daemon,
+        path: &str,
+        id: &str,
+        body: Value,
+    ) -> Option<HttpAnswer> {
         let http = HttpClient::new(daemon.addresses["api"].parse().unwrap(), PATIENCE).unwrap();
         let headers =
             vec![("authorization", format!("Bearer {}", self.credential)), ("x-request-id", id.to_owned())];
         let call = ApiCall { method: ApiMethod::Post, path: path.to_owned(), headers, body: Some(body) };
-        http.call(&call).await.unwrap()
+        http.call(&call).await.ok()
     }
 
     /// A token for a card; asked again for as long as its issuer is not there.
@@ -161,6 +172,84 @@ fn a_cardholder_proves_itself_and_everybody_is_told() {
             assert!(!said.contains(PAN) && !said.contains(token["token"].as_str().unwrap()));
         }
         daemon.stop();
+    });
+}
+
+#[test]
+fn a_code_that_its_issuer_refuses_keeps_no_other_waiting() {
+    in_one_thread(async {
+        for (status, lost) in [(500, 0), (429, 0), (422, 1)] {
+            let world = World::set_up(EnquiryAnswer::StepUp).await;
+            let daemon = Daemon::start(&world.config);
+            let (first, second) = (world.provision(&daemon, "p").await, world.provision(&daemon, "q").await);
+            let [refused, taken] = [&first, &second].map(|token| token["tokenReference"].as_str().unwrap());
+            world.bank.answer_apart(refused, status);
+            let brought = |reference: &str| {
+                let calls = world.bank.received();
+                let of_token = |call: &&Received| call.body["tokenReference"] == reference;
+                calls.iter().filter(of_token).count()
+            };
+            for reference in [refused, taken] {
+                let path = format!("/v1/tokens/{reference}/codes");
+                let sent = world.call(&daemon, &path, reference, json!({ "contact": 1 })).await;
+                assert_eq!(sent.status, 200, "{:?}", sent.body);
+                until("the code's call", || (brought(reference) > 0).then_some(())).await;
+            }
+            if lost == 0 {
+                until("another call", || (brought(refused) > 2).then_some(())).await;
+            }
+            crate::metrics::until(&daemon, "notifications_codes_lost_total", &[], f64::from(lost)).await;
+            assert!(lost == 0 || brought(refused) == 1, "{status}");
+            daemon.stop();
+        }
+    });
+}
+
+#[test]
+fn codes_of_before_a_start_are_counted_since_nobody_knows_whether_they_arrived() {
+    in_one_thread(async {
+        let world = World::set_up(EnquiryAnswer::StepUp).await;
+        world.bank.answer_with(500, Duration::ZERO);
+        let daemon = Daemon::start(&world.config);
+        crate::metrics::until(&daemon, "notifications_codes_before_start", &[], 0.0).await;
+        let token = world.provision(&daemon, "p").await;
+        let path = format!("/v1/tokens/{}/codes", token["tokenReference"].as_str().unwrap());
+        assert_eq!(world.call(&daemon, &path, "c", json!({ "contact": 1 })).await.status, 200);
+        daemon.kill();
+        let daemon = Daemon::start(&world.config);
+        crate::metrics::until(&daemon, "notifications_codes_before_start", &[], 1.0).await;
+        daemon.stop();
+    });
+}
+
+#[test]
+fn a_notification_that_is_refused_for_what_it_says_is_given_up_and_one_refused_otherwise_is_not() {
+    in_one_thread(async {
+        for (status, given_up) in [(422, 1.0), (400, 1.0), (404, 0.0), (401, 0.0)] {
+            let world = World::set_up(EnquiryAnswer::Approve).await;
+            let daemon = Daemon::start(&world.config);
+            let first = world.provision(&daemon, "p").await["tokenReference"].as_str().unwrap().to_owned();
+            until("the first token", || (!world.wallet.received().is_empty()).then_some(())).await;
+            world.wallet.answer_apart(&first, status);
+            let path = format!("/v1/tokens/{first}/suspend");
+            assert_eq!(world.call(&daemon, &path, "s", json!({})).await.status, 200);
+            let second = world.provision(&daemon, "q").await["tokenReference"].as_str().unwrap().to_owned();
+            let calls =
+                || world.wallet.received().into_iter().map(|call| String::from_utf8(call.bytes).unwrap());
+            if given_up > 0.0 {
+                let alone = |call: String| call.contains(&second) && !call.contains(&first);
+                until("the one behind it", || calls().any(alone).then_some(())).await;
+            } else {
+                until("many calls", || {
+                    (calls().filter(|call| call.contains(&first)).count() > 8).then_some(())
+                })
+                .await;
+            }
+            let label = ("receiver", format!("requestor-{WALLET}"));
+            let label = [(label.0, label.1.as_str())];
+            crate::metrics::until(&daemon, "notifications_refused_total", &label, given_up).await;
+            daemon.stop();
+        }
     });
 }
 
@@ -261,9 +350,12 @@ fn where_a_registration_says_its_requestor_is_told_from_then_on_also_after_a_kil
                 "tokenLocation": "03", "notificationUrl": url,
             })
         };
-        for bad in ["http://wallet.example/", "ftp://wallet.example/", "wallet"] {
-            let answer = operator.call(&daemon, "/v1/requestors", bad, registration(bad)).await;
-            assert_eq!((answer.status, &answer.body["field"]), (400, &json!("notificationUrl")), "{bad}");
+        for (bad, status) in
+            [("http://wallet.example/", 422), ("ftp://wallet.example/", 400), ("wallet", 400), ("", 400)]
+        {
+            let answer =
+                operator.call(&daemon, "/v1/requestors", &format!("bad {bad}"), registration(bad)).await;
+            assert_eq!((answer.status, &answer.body["field"]), (status, &json!("notificationUrl")), "{bad}");
         }
         let url = format!("http://{}/registered", elsewhere.address());
         let answer = operator.call(&daemon, "/v1/requestors", "r", registration(&url)).await;

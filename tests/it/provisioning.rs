@@ -9,19 +9,19 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tokenswitch::api::{ApiConfig, ApiError, ApiServer, Operation, RateLimits, openapi};
+use tokenswitch::api::{ApiConfig, ApiError, ApiServer, Operation, RateLimits, Surroundings, openapi};
 use tokenswitch::crypto::{SecurityModule, credential_digest};
 use tokenswitch::journal::{EntryNumber, Journal, JournalConfig, JournalSetup, RealDisk};
 use tokenswitch::stdx::clock::Clock;
 use tokenswitch::stdx::random::Entropy;
 use tokenswitch::tsp::{
-    Activation, CounterWindow, DomainControls, JournalLog, LimitedKeyTerms, PanRange, Ports, RequestorLimits,
-    StepUpLimits, TokenRange, TokenRequestor, TokenService, Tsp, TspConfig, TspLimits, WriterThread,
-    log_watch,
+    Activation, CounterWindow, DomainControls, InitiationControls, JournalLog, LimitedKeyTerms, PanRange,
+    Ports, RequestorLimits, StepUpLimits, TokenRange, TokenRequestor, TokenService, Tsp, TspConfig,
+    TspLimits, WriterThread, log_watch,
 };
 use tokenswitch::vocab::{
-    Bin, EntryMode, ShardId, Text, TokenAssuranceMethod, TokenDomains, TokenLocation, TokenRequestorId,
-    luhn_valid,
+    Bin, EntryMode, LinkId, ShardId, Text, TokenAssuranceMethod, TokenDomains, TokenLocation,
+    TokenRequestorId, luhn_valid,
 };
 
 const MANY: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
@@ -44,6 +44,7 @@ pub(crate) fn config() -> TspConfig {
             expiry_optional: false,
             chip_amount_binds: true,
             cryptogram_required: false,
+            initiation: InitiationControls::default(),
             domains: TokenDomains::default(),
         },
         location: TokenLocation::DeviceStorage,
@@ -53,6 +54,7 @@ pub(crate) fn config() -> TspConfig {
         notification_url: Text::default(),
         limits: RequestorLimits::default(),
         shares_with: Vec::new(),
+        wrapping_keys: Vec::new(),
     };
     TspConfig {
         token_ranges: vec![TokenRange {
@@ -70,6 +72,7 @@ pub(crate) fn config() -> TspConfig {
             issuer: Text::parse("issuer", b"bank").ok(),
         }],
         requestors: vec![requestor(0), requestor(1)],
+        code: None,
         bin_controller: Text::parse("id", b"Q001").ok(),
         par_follows_account: true,
         counter_window: CounterWindow { behind: 8, ahead: 100 },
@@ -95,6 +98,7 @@ pub(crate) fn api() -> ApiConfig {
     ApiConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
         connections: 8,
+        connections_per_address: 8,
         body_bytes: 4096,
         request_timeout: Duration::from_secs(60),
         clients: Vec::new(),
@@ -104,6 +108,7 @@ pub(crate) fn api() -> ApiConfig {
             device_per_minute: MANY,
             remembered: 1000,
         },
+        surroundings: Surroundings { acquirers: vec![LinkId(1)], trusts_receivers: true },
     }
 }
 
@@ -256,7 +261,12 @@ fn a_token_from_its_birth_to_its_end() {
     assert!(!token.to_string().contains(&PAN[4..]), "no more of the PAN than four digits");
     let place = format!("/v1/tokens/{}", token["tokenReference"].as_str().unwrap());
     assert!(issued.head.contains(&format!("location: {place}")));
-    assert_eq!(provider.send("GET", &place, "", &Value::Null).body, token);
+    let mut seen = provider.send("GET", &place, "", &Value::Null).body;
+    let besides = ["controls", "controlsSetBy", "assuranceSetBy"].map(|name| seen[name].take());
+    assert_eq!(besides, [Value::Null, Value::Null, json!("token-requestor")]);
+    for (name, value) in token.as_object().unwrap() {
+        assert_eq!(seen[name], *value, "{name}");
+    }
     for (id, verb, body, status, suspenders, version) in [
         ("2", "suspend", json!({ "reason": "lost" }), "suspended", json!(["token-requestor"]), 2),
         (
@@ -429,6 +439,8 @@ fn heads_paths_and_methods_that_are_wrong_are_told_so() {
         ("", (400, "missing-field")),
         (&"x".repeat(65), (400, "invalid-field")),
         ("caf\u{e9}", (400, "invalid-field")),
+        (PAN, (422, "account-number-in-words")),
+        (&format!("retry {PAN} again"), (422, "account-number-in-words")),
     ] {
         let reply = provider.send("POST", "/v1/tokens", id, &good);
         assert_eq!(reply.problem(), (expected.0, expected.1, Some("X-Request-Id")));
@@ -440,9 +452,16 @@ fn heads_paths_and_methods_that_are_wrong_are_told_so() {
         provider.send("GET", "/v1/nothing", "", &Value::Null).problem(),
         (404, "no-such-resource", None)
     );
+    for path in ["/v1/tokens/%ff", "/v1/requestors/%c3%28", "/v1/tokens/%ff/cards"] {
+        let problem = provider.send("GET", path, "", &Value::Null);
+        assert!(matches!(
+            problem.problem(),
+            (404, "no-such-resource", None) | (403, "operation-not-allowed", None)
+        ));
+    }
     assert_eq!(
         provider.send("DELETE", "/v1/tokens", "", &Value::Null).problem(),
-        (405, "no-such-resource", None)
+        (405, "method-not-allowed", None)
     );
     let long = format!("{authorized}X-Long: {}\r\n", "x".repeat(64 << 10));
     assert_eq!(exchange(provider.address(), "GET", "/v1/tokens", &long, b"").status, 431);
@@ -494,6 +513,24 @@ fn past_a_rate_a_request_is_told_when_to_come_again() {
 }
 
 #[test]
+fn a_body_that_does_not_come_is_its_senders_fault() {
+    let directory = tempfile::tempdir().unwrap();
+    let short = |api: &mut ApiConfig| api.request_timeout = Duration::from_millis(50);
+    let provider = Provider::limited(directory.path(), short);
+    let mut stream = TcpStream::connect(provider.address()).unwrap();
+    let head = format!(
+        "POST /v1/tokens HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nX-Request-Id: 1\r\n\
+         Content-Type: application/json\r\nContent-Length: 100\r\nConnection: close\r\n\r\n{{",
+        CREDENTIALS[0]
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("\"code\":\"body-too-slow\""), "{answer}");
+    provider.stop();
+}
+
+#[test]
 fn garbage_and_silence_disturb_nobody() {
     let directory = tempfile::tempdir().unwrap();
     let provider = Provider::start(directory.path());
@@ -537,6 +574,31 @@ fn connections_past_the_limit_wait_their_turn() {
         tokens.dedup();
         assert_eq!(tokens.len(), 16);
     });
+    provider.stop();
+}
+
+#[test]
+fn one_address_does_not_take_every_connection() {
+    let directory = tempfile::tempdir().unwrap();
+    let provider = Provider::limited(directory.path(), |api| {
+        api.connections = 3;
+        api.connections_per_address = 2;
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let silent: Vec<TcpStream> = (0..20)
+        .map(|_| {
+            let from = tokio::net::TcpSocket::new_v4().unwrap();
+            from.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+            let stream = runtime.block_on(from.connect(provider.address())).unwrap().into_std().unwrap();
+            stream.set_nonblocking(false).unwrap();
+            stream
+        })
+        .collect();
+    // Those that were one too many were closed at once, before another address is served.
+    for (number, mut stream) in silent.iter().enumerate().skip(2) {
+        assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)), "{number} stands");
+    }
+    provider.provision("1");
     provider.stop();
 }
 

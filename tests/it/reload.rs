@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use tokenswitch::config::Config;
+use tokenswitch::tsp::CredentialDigest;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -11,6 +12,7 @@ use crate::bad_input::{framed, message, mti_and_code, read_frame};
 use crate::daemon::{Daemon, init};
 use crate::metrics::{metrics, until};
 use crate::players::{self, change, in_one_thread, issuer};
+use crate::provisioning::exchange;
 
 /// A purchase on the connection that was there from the beginning; gives DE 39.
 async fn paid(acquirer: &mut TcpStream, stan: &str) -> String {
@@ -67,6 +69,47 @@ fn the_daemon_goes_on_under_another_configuration() {
         let closed = [("link", "issuer-1"), ("reason", "reconfigured")];
         assert_eq!(metrics(&daemon).await.value("link_closed_total", &closed), 2.0);
         assert_eq!(paid(&mut acquirer, "000004").await, "00");
+
+        // An issuer that was not there when the daemon started, and then one that is gone.
+        let late = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let newcomer = format!(
+            "[[issuer]]\nid = 103\nname = \"issuer-3\"\ndial = [\"{}\"]\ndialect = \"iso87-ascii\"\n\
+             framing = \"binary-2\"\ntimeout = \"10s\"\n[[route]]\nbin = \"47617390\"\nissuer = 103\n",
+            late.local_addr().unwrap()
+        );
+        change(&path, "[settlement]", &format!("{newcomer}[settlement]"));
+        let config = Config::load(&path).unwrap();
+        let _late = issuer(&config.issuers[2].party, late);
+        daemon.hang_up();
+        until(&daemon, "switch_signed_on", &[("link", "issuer-3")], 2.0).await;
+        assert_eq!(paid(&mut acquirer, "000005").await, "00", "by the newcomer");
+        assert_eq!(
+            metrics(&daemon).await.value("switch_signed_on", &of_issuer),
+            3.0,
+            "and nobody begins anew"
+        );
+        change(&path, &newcomer, "");
+        daemon.hang_up();
+        players::until("it is gone", || {
+            daemon.log().matches("the configuration was read again").count() == 4
+        })
+        .await;
+        assert_eq!(paid(&mut acquirer, "000006").await, "00");
+
+        // A client that was not there when the daemon started, and then one that is gone.
+        let api = daemon.addresses["api"].parse().unwrap();
+        let asked = || exchange(api, "GET", "/v1/keys", "Authorization: Bearer newcomer\r\n", b"").status;
+        assert_eq!(asked(), 401);
+        let digest = hex::encode(CredentialDigest::of(b"newcomer").0);
+        let newcomer = format!(
+            "[[api.client]]\nname = \"newcomer\"\nrole = \"operator\"\ncredential_digest = \"{digest}\"\n"
+        );
+        change(&path, "[settlement]", &format!("{newcomer}[settlement]"));
+        daemon.hang_up();
+        players::until("the client is known", || asked() == 200).await;
+        change(&path, &newcomer, "");
+        daemon.hang_up();
+        players::until("the client is gone", || asked() == 401).await;
         let daemon = Arc::into_inner(daemon).unwrap();
         tokio::task::spawn_blocking(move || daemon.stop()).await.unwrap();
     });

@@ -30,7 +30,7 @@ use crate::gate::Gate;
 use crate::players::{LOOK, PATIENCE, SEED, change, in_one_thread, issuer, until};
 
 const CONNECTIONS: usize = 2;
-const OUTSTANDING: usize = 8;
+pub(crate) const OUTSTANDING: usize = 8;
 /// Tokens that the load pays with.
 const TOKENS: usize = 32;
 /// How much of the load is approved, and how many tokens are given out under it, before the daemon is killed.
@@ -118,7 +118,7 @@ impl Harm {
     }
 }
 
-fn files_under(directory: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_under(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { files_under(&path) } else { vec![path] }).collect()
 }
@@ -386,6 +386,21 @@ impl World {
         self.hang_up(&dials).await;
     }
 
+    /// Asks the daemon to stop under its load, twice if it must not wait; gives its exit code and its log.
+    pub(crate) async fn end(
+        &self,
+        life: Life,
+        asking: JoinHandle<()>,
+        at_once: bool,
+    ) -> (Option<i32>, String) {
+        let Life { daemon, dials, .. } = life;
+        let told = tokio::task::spawn_blocking(move || daemon.end(at_once)).await.unwrap();
+        self.acquirer().with(|brain, _, _| brain.stop_load());
+        asking.abort();
+        self.hang_up(&dials).await;
+        told
+    }
+
     async fn hang_up(&self, dials: &[AbortHandle]) {
         if let Some(acquirer) = &self.acquirer {
             until("the connections to be lost", || acquirer.look(|brain| brain.signed_on() == 0)).await;
@@ -493,7 +508,7 @@ async fn used_directory(kept: &Path) -> World {
 }
 
 /// Runs `serve`, which must not start; gives what it says.
-fn refused(config: &Path) -> String {
+pub(crate) fn refused(config: &Path) -> String {
     let mut child = Command::new(env!("CARGO_BIN_EXE_tokenswitch"))
         .arg("serve")
         .arg("--config")

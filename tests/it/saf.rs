@@ -16,16 +16,16 @@ use crate::explain::{APPROVED, PAN, PARKED, issuer, pay};
 use crate::metrics::until;
 use crate::players::in_one_thread;
 
-const ISSUER: (&str, &str) = ("link", "issuer-1");
+pub(crate) const ISSUER: (&str, &str) = ("link", "issuer-1");
 
-async fn start(config: &Path) -> Daemon {
+pub(crate) async fn start(config: &Path) -> Daemon {
     let config = config.to_path_buf();
     let daemon = spawn_blocking(move || Daemon::start(&config)).await.unwrap();
     until(&daemon, "switch_signed_on", &[ISSUER], 2.0).await;
     daemon
 }
 
-async fn parked(daemon: &Daemon, count: f64) {
+pub(crate) async fn parked(daemon: &Daemon, count: f64) {
     until(daemon, "switch_exceptions", &[ISSUER, ("standing", "parked")], count).await;
     until(daemon, "switch_suspense", &[ISSUER, ("currency", "EUR")], 300.0 * count).await;
 }
@@ -42,10 +42,16 @@ async fn saf(config: &Path, daemon: &Daemon, arguments: &[&str]) -> Output {
 }
 
 /// What is told on success.
-async fn told(config: &Path, daemon: &Daemon, arguments: &[&str]) -> String {
+pub(crate) async fn told(config: &Path, daemon: &Daemon, arguments: &[&str]) -> String {
     let output = saf(config, daemon, arguments).await;
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// DE 7 of a message that leaves now.
+fn sent_now() -> String {
+    let sent = SentAt(Clock::system().now().wall.seconds()).transmission_time().digits();
+    String::from_utf8(sent.to_vec()).unwrap()
 }
 
 /// Two approvals that are taken back, and whose reversals the issuer will not take.
@@ -53,8 +59,8 @@ async fn takes_back_two(daemon: &Daemon) {
     let mut acquirer = TcpStream::connect(&daemon.addresses["acquirer-1"]).await.unwrap();
     acquirer.write_all(&framed(&message("0800", &[(70, "001")]))).await.unwrap();
     read_frame(&mut acquirer).await;
-    let sent = SentAt(Clock::system().now().wall.seconds()).transmission_time().digits();
-    let sent = std::str::from_utf8(&sent).unwrap();
+    let sent = sent_now();
+    let sent = sent.as_str();
     for (stan, reversal) in [("000001", "000002"), ("000003", "000004")] {
         let original = format!("0200{stan}{sent}{:022}", 0);
         let common = [(4, PARKED), (7, sent)];
@@ -116,5 +122,35 @@ fn a_person_has_one_reversal_tried_again_and_closes_another() {
         let words = story.split_whitespace().collect::<Vec<_>>().join(" ");
         let decided = "night closes it: it is sent no more. Reason: settled by phone.";
         assert!(words.contains(decided) && !words.contains("Open:"), "{story}");
+    });
+}
+
+#[test]
+fn an_advice_that_was_reversed_meanwhile_is_not_tried_again() {
+    in_one_thread(async {
+        let kept = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config =
+            init(&kept.path().join("switch"), [&listener.local_addr().unwrap().to_string(), "127.0.0.1:1"]);
+        spawn_local(issuer(listener));
+        let daemon = start(&config).await;
+        let mut acquirer = TcpStream::connect(&daemon.addresses["acquirer-1"]).await.unwrap();
+        acquirer.write_all(&framed(&message("0800", &[(70, "001")]))).await.unwrap();
+        read_frame(&mut acquirer).await;
+        let sent = sent_now();
+        let common = [(4, PARKED), (7, sent.as_str())];
+        assert_eq!(pay(&mut acquirer, "0220", &[&common[..], &[(11, "000001")]].concat()).await, "00");
+        until(&daemon, "switch_exceptions", &[ISSUER, ("standing", "parked")], 1.0).await;
+        let list = told(&config, &daemon, &["list"]).await;
+        let advice = list.lines().nth(1).and_then(|row| row.split_whitespace().next()).unwrap();
+        let original = format!("0220000001{sent}{:022}", 0);
+        let taken_back = [&common[..], &[(11, "000002"), (90, &original)]].concat();
+        assert_eq!(pay(&mut acquirer, "0420", &taken_back).await, "00");
+
+        let output = saf(&config, &daemon, &["retry", advice]).await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains("reversed"), "{output:?}");
+        told(&config, &daemon, &["close", advice, "--reason", "taken back by its acquirer"]).await;
+        spawn_blocking(move || daemon.stop()).await.unwrap();
     });
 }

@@ -70,7 +70,9 @@ fn a_phone_is_proven_taps_pays_in_an_app_and_is_lost() {
             let (done, text) = said(&run(act, more).await);
             assert!(done && text.contains(expected), "{act}: {text}");
         }
-        for (act, expected) in [("tap", "declined with 62"), ("pay", "refused with 409"), ("add", "--pan")] {
+        for (act, expected) in
+            [("tap", "declined with 62 (token-suspended)"), ("pay", "refused with 409"), ("add", "--pan")]
+        {
             let (done, text) = said(&run(act, &[]).await);
             assert!(!done && text.contains(expected), "{act}: {text}");
         }
@@ -115,6 +117,44 @@ fn a_cloud_phone_pays_with_keys_for_a_few_taps_and_after_it_was_lost_with_a_new_
         }
         let kept = std::fs::read_to_string(world.config.with_file_name("phone").join("phone.json")).unwrap();
         assert!(kept.contains("\"wrapped\": null"), "{kept}");
+        daemon.stop();
+    });
+}
+
+#[test]
+fn a_merchant_collects_by_the_payment_that_its_customer_made_also_in_another_life() {
+    in_one_thread(async {
+        let world = World::set_up(EnquiryAnswer::Approve).await;
+        let stated = "entry_modes = [\"07\", \"10\", \"81\"]\ninitiators = [\"customer\", \"merchant\"]\n\
+                      original = \"required\"\ncryptogram = \"always\"";
+        change(&world.config, "entry_modes = [\"07\", \"10\", \"81\"]", stated);
+        let mut daemon = Daemon::start(&world.config);
+        let card = ["--pan", "4761739001010119", "--expiry", "4912"];
+        while !said(&played(wallet(&world.config, &daemon, "add", &card)).await).0 {}
+        let (done, text) = said(&played(wallet(&world.config, &daemon, "pay", &[])).await);
+        assert!(done, "{text}");
+        let rrn = text.rsplit("RRN ").next().unwrap().trim();
+        for (more, good, expected) in [
+            (&["--merchant-initiated", "--original", rrn][..], true, "approved"),
+            (&["--merchant-initiated", "--original", rrn, "--cryptogram"], true, "approved"),
+            (&["--merchant-initiated"], false, "declined with 57"),
+            (&["--merchant-initiated", "--original", "999999999999"], false, "declined with 57"),
+        ] {
+            for kills in [false, true] {
+                if kills {
+                    daemon.kill();
+                    daemon = Daemon::start(&world.config);
+                }
+                let (done, text) = loop {
+                    let (done, text) = said(&played(wallet(&world.config, &daemon, "pay", more)).await);
+                    // Its issuer may not be there yet.
+                    if !text.contains("declined with 91") {
+                        break (done, text);
+                    }
+                };
+                assert!(done == good && text.contains(expected), "{more:?}, kills {kills}: {text}");
+            }
+        }
         daemon.stop();
     });
 }

@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokenswitch::codec::{DataElement, LeakScan, Message};
 use tokenswitch::journal::{
-    Body, Elements, Entry, IssuerLeg, OutcomeEntry, RequestEntry, StoredEntry, StoredKind, TombstoneEntry,
-    TransactionEntry,
+    Body, Elements, Entry, EntryNumber, IssuerLeg, OutcomeEntry, RequestEntry, StoredEntry, StoredKind,
+    TombstoneEntry, TransactionEntry,
 };
 use tokenswitch::vocab::{
-    CounterSeries, InstitutionId, LinkId, MessageClass, MessageFunction, Mti, Outcome, Pan, SettlementWindow,
-    Stan, TransactionId,
+    Amount, CounterSeries, InstitutionId, LinkId, MessageClass, MessageFunction, Mti, Outcome, Pan,
+    SettlementWindow, Stan, TransactionId,
 };
 
 use crate::journal_book::JournalBook;
-use crate::setting::{ACQUIRERS, ISSUERS, dialect_of};
+use crate::setting::{ACQUIRERS, ISSUERS, STAND_IN_MOST, dialect_of};
+use crate::settlement::Settlement;
 
 /// What an acquirer knows a message of its own by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +45,14 @@ pub(crate) struct Audit {
     requests: BTreeMap<TransactionId, RequestEntry>,
     outcomes: BTreeMap<TransactionId, OutcomeEntry>,
     stored: BTreeMap<TransactionId, StoredEntry>,
+    /// The order in which they were stored.
+    stored_as: BTreeMap<TransactionId, usize>,
+    /// Stored messages that have come to their issuers, and of each card, by its number there, the newest of them.
+    arrived: BTreeSet<TransactionId>,
+    newest_of_card: BTreeMap<(LinkId, Vec<u8>), TransactionId>,
+    /// How often each card was stood in for, as its issuer was told, and how often it may be.
+    stood_in: BTreeMap<(LinkId, Vec<u8>), usize>,
+    stand_in_count: usize,
     delivered: BTreeMap<TransactionId, u32>,
     tombstones: Vec<TombstoneEntry>,
     named: BTreeMap<Name, Vec<TransactionId>>,
@@ -57,6 +66,7 @@ pub(crate) struct Audit {
     last_window: Option<SettlementWindow>,
     closed: BTreeSet<SettlementWindow>,
     book: JournalBook,
+    settlement: Settlement,
     /// How many entries were durable before the block that was written last.
     before_last_group: usize,
     /// PANs that no acquirer may see.
@@ -83,17 +93,35 @@ fn ensure(holds: bool, promise: &str, what: impl FnOnce() -> String) -> Result<(
     if holds { Ok(()) } else { broken(promise, what()) }
 }
 
+/// What takes back what an issuer was asked before the payment was approved in its place.
+fn reversal_before_advice(outcome: &OutcomeEntry) -> Option<TransactionId> {
+    outcome.advice.as_ref().and(outcome.reversal.as_ref()).map(|reversal| reversal.transaction)
+}
+
 fn is_approved(outcome: Outcome) -> bool {
     matches!(outcome, Outcome::Approved | Outcome::ApprovedPartly)
 }
 
 impl Audit {
-    pub(crate) fn new(secrets: &[Pan]) -> Self {
-        Self { secrets: secrets.iter().map(LeakScan::new).collect(), ..Self::default() }
+    /// `stand_in_count`: how many payments of one card may be approved in its issuer's place.
+    pub(crate) fn new(secrets: &[Pan], stand_in_count: usize) -> Self {
+        Self { secrets: secrets.iter().map(LeakScan::new).collect(), stand_in_count, ..Self::default() }
     }
 
     pub(crate) fn durable_entries(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Every durable entry, encoded.
+    pub(crate) fn encoded(&self) -> &[Vec<u8>] {
+        &self.entries
+    }
+
+    /// The durable entries before this one.
+    pub(crate) fn before(&self, first: EntryNumber) -> Vec<Entry> {
+        let gone = usize::try_from(first.0.saturating_sub(1)).expect("they fit memory");
+        let decoded = |bytes: &Vec<u8>| Entry::decode(bytes).expect("it was encoded");
+        self.entries.iter().take(gone).map(decoded).collect()
     }
 
     /// How many durable requests there are.
@@ -102,7 +130,7 @@ impl Audit {
     }
 
     pub(crate) fn reversals(&self) -> usize {
-        self.stored.values().filter(|stored| stored.kind != StoredKind::Advice).count()
+        self.stored.values().filter(|stored| stored.is_reversal()).count()
     }
 
     /// Entries read back after a restart: what was durable before must be there, unchanged.
@@ -142,6 +170,11 @@ impl Audit {
         &self.book
     }
 
+    /// What it says of each settlement window.
+    pub(crate) fn settlement(&self) -> &Settlement {
+        &self.settlement
+    }
+
     /// The entries of one block became durable.
     pub(crate) fn group(&mut self, entries: &[Entry]) -> Result<(), Broken> {
         if !entries.is_empty() {
@@ -153,6 +186,7 @@ impl Audit {
     /// An entry became durable.
     fn durable(&mut self, entry: &Entry) -> Result<(), Broken> {
         self.book.take(entry);
+        self.settlement.take(entry);
         let mut bytes = Vec::new();
         entry.encode(&mut bytes);
         self.entries.push(bytes);
@@ -235,24 +269,30 @@ impl Audit {
         ensure(self.outcomes.insert(id, outcome.clone()).is_none(), "P2", || {
             format!("{id} has two outcomes")
         })?;
-        match &outcome.reversal {
-            Some(reversal) => self.stored(reversal),
-            None => Ok(()),
-        }
+        outcome.reversal.iter().chain(&outcome.advice).try_for_each(|stored| self.stored(stored))
     }
 
     fn stored(&mut self, stored: &StoredEntry) -> Result<(), Broken> {
         let id = stored.transaction;
         let place = place_of(&stored.issuer, &stored.elements);
         ensure(self.to_issuers.insert(place, id).is_none(), "P3", || format!("{place:?} is used twice"))?;
+        self.stored_as.insert(id, self.stored.len());
         ensure(self.stored.insert(id, stored.clone()).is_none(), "P3", || format!("{id} is stored twice"))?;
+        let closed = self.closed.contains(&stored.window);
+        ensure(!closed, "P4", || format!("{id} counts in {}, which is closed", stored.window))?;
         let Some(original) = stored.original.filter(|_| stored.is_reversal()) else { return Ok(()) };
         let of_it = self.reversals_of(original).count();
-        ensure(of_it == 1, "P3", || format!("{original} is reversed {of_it} times"))
+        ensure(of_it <= 1, "P3", || format!("{original} is reversed {of_it} times"))
     }
 
+    /// What takes back what the acquirer was told. Of a payment that was approved in its issuer's place the reversal of
+    /// what the issuer was asked is none: the advice comes behind it.
     fn reversals_of(&self, original: TransactionId) -> impl Iterator<Item = &StoredEntry> {
-        self.stored.values().filter(move |stored| stored.is_reversal() && stored.original == Some(original))
+        let asked = self.outcomes.get(&original).and_then(reversal_before_advice);
+        let reverses = move |stored: &&StoredEntry| {
+            stored.is_reversal() && stored.original == Some(original) && asked != Some(stored.transaction)
+        };
+        self.stored.values().filter(reverses)
     }
 
     /// A frame was put into an issuer's output.
@@ -288,16 +328,51 @@ impl Audit {
         ensure(mti.first() == stored.issuer.mti.with_version(mti.version), "P3", || {
             format!("{id} leaves as {mti}")
         })?;
+        ensure(day == Some(stored.window.date.month_day()), "P4", || format!("{id} has DE 15 {day:?}"))?;
         let original = stored.original.filter(|_| stored.is_reversal());
         if let Some(original) = original.and_then(|original| self.requests.get(&original)) {
             let data = message.original_data().ok().flatten().ok_or("P3: a reversal without DE 90")?;
-            let leg = &original.issuer;
+            let outcome = self.outcomes.get(&original.transaction);
+            let told = outcome.filter(|outcome| reversal_before_advice(outcome) != Some(id));
+            // What was approved in its place the issuer knows by the advice.
+            let told = told.and_then(|outcome| outcome.advice.as_ref());
+            let leg = told.map_or(&original.issuer, |advice| &advice.issuer);
             let names_it = data.stan == leg.stan && data.sent_at == leg.sent_at.transmission_time();
             ensure(names_it && data.mti == leg.mti, "P3", || format!("{id} reverses something else"))?;
-            let over = self.outcomes.contains_key(&original.transaction);
-            ensure(over, "P3", || format!("{id} overtakes its original"))?;
+            ensure(outcome.is_some(), "P3", || format!("{id} overtakes its original"))?;
         }
         Ok(None)
+    }
+
+    /// A frame came to an issuer. What is stored for one card comes to it in the order in which it was stored, each for
+    /// the first time; a repeat of an earlier one may follow.
+    pub(crate) fn came_to_issuer(&mut self, link: LinkId, message: &Message) -> Result<(), Broken> {
+        let Some(name) = name_of(link, message) else { return Ok(()) };
+        let place = (link, name.class, name.stan, name.sent_at, message.acquirer().ok().flatten());
+        let id = self.to_issuers.get(&place).copied().filter(|id| self.stored.contains_key(id));
+        let Some(id) = id.filter(|id| self.arrived.insert(*id)) else { return Ok(()) };
+        let card = message.get(DataElement::PAN).unwrap_or_default().to_vec();
+        let before = self.newest_of_card.insert((link, card), id);
+        let in_order = before.is_none_or(|before| self.stored_as.get(&before) < self.stored_as.get(&id));
+        ensure(in_order, "P3", || {
+            format!("{id} comes behind {before:?} of its card, which was stored later")
+        })?;
+        if self.stored[&id].kind != StoredKind::StandIn {
+            return Ok(());
+        }
+        let minor = message.amount().ok().flatten().map_or(0, Amount::minor);
+        let card = (link, message.get(DataElement::PAN).unwrap_or_default().to_vec());
+        let count = self.stood_in.entry(card).or_default();
+        *count += 1;
+        let within = minor <= STAND_IN_MOST && *count <= self.stand_in_count;
+        ensure(within, "P3", || {
+            format!("{id} over {minor} is approved in the issuer's place, as number {count}")
+        })
+    }
+
+    /// How many payments were approved in their issuers' place, as far as these know by now.
+    pub(crate) fn stood_in(&self) -> usize {
+        self.stood_in.values().sum()
     }
 
     /// The first byte of an original was handed to a socket.
@@ -363,6 +438,9 @@ impl Audit {
                 ensure(outcome.refusal.is_none(), "P2", || format!("durable is {:?}", outcome.refusal))?;
                 for element in [DataElement::RESPONSE_CODE, DataElement::APPROVAL_CODE] {
                     let durable = outcome.answer.get(element.number());
+                    // Without a word of the issuer's there is an advice to it, and only then an approval.
+                    let ours = outcome.advice.is_some() && element == DataElement::RESPONSE_CODE;
+                    let durable = if ours { Some(&b"00"[..]) } else { durable };
                     ensure(message.get(element) == durable, "P1", || {
                         format!("DE {element:?} is not as durable")
                     })?;
@@ -372,7 +450,7 @@ impl Audit {
                 ensure(day == window.map(|window| window.date.month_day()), "P4", || {
                     format!("DE 15 {day:?} for {window:?}")
                 })?;
-                let reversed = self.reversals_of(outcome.transaction).next().is_some();
+                let reversed = self.reversals_of(outcome.transaction).any(StoredEntry::takes_all_back);
                 let approved = is_approved(outcome.outcome);
                 ensure(!(approved && reversed), "P2", || "an approval after its reversal".to_owned())?;
                 let first = self.approvals.entry(name).or_insert_with(|| frame.to_vec());
@@ -500,6 +578,10 @@ impl Audit {
             let owed = request.moves_money && left && outcome.outcome == Outcome::Unknown;
             ensure(!owed || reversals == 1, "P3", || {
                 format!("{id} ended unknown and is reversed {reversals} times")
+            })?;
+            let asked = left && request.moves_money && outcome.advice.is_some();
+            ensure(!asked || outcome.reversal.is_some(), "P3", || {
+                format!("{id} was asked, approved in the issuer's place, and not taken back before that")
             })?;
         }
         for id in self.stored.keys() {

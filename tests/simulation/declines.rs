@@ -186,7 +186,7 @@ fn forward(desk: &mut Desk) -> (ConnectionId, Message) {
 
 /// Where the others are made.
 #[rustfmt::skip]
-const ELSEWHERE: [(Refusal, &str); 23] = {
+const ELSEWHERE: [(Refusal, &str); 27] = {
     use Refusal as R;
     [
     (R::TokenExpired, "src/tsp/tests/payments.rs"), (R::WrongRequestor, "src/tsp/tests/payments.rs"),
@@ -194,12 +194,15 @@ const ELSEWHERE: [(Refusal, &str); 23] = {
     (R::AmountNotAllowed, "src/tsp/tests/own_controls.rs"), (R::CountryNotAllowed, "src/tsp/tests/own_controls.rs"),
     (R::OutsidePeriod, "src/tsp/tests/own_controls.rs"), (R::DomainNotAllowed, "src/tsp/tests/own_controls.rs"),
     (R::VelocityCountExceeded, "src/tsp/tests/own_controls.rs"),
+    (R::InitiatorNotAllowed, "tests/simulation/merchants.rs"), (R::OriginalMissing, "tests/simulation/merchants.rs"),
+    (R::OriginalNotApproved, "tests/simulation/merchants.rs"),
     (R::VelocityAmountExceeded, "src/tsp/tests/own_controls.rs"),
     (R::CryptogramUnverifiable, "src/tsp/tests/payments.rs"), (R::CounterOutOfRange, "src/tsp/tests/payments.rs"),
     (R::VaultUnavailable, "src/tsp/tests/payments.rs"), (R::CryptogramExpired, "src/tsp/tests/remote.rs"),
     (R::LimitedKeyUnknown, "src/tsp/tests/keys.rs"), (R::LimitedKeyRevoked, "src/tsp/tests/keys.rs"),
     (R::LimitedKeyExpired, "src/tsp/tests/keys.rs"),
-    (R::TooOld, "tests/simulation/limits.rs"), (R::Overloaded, "tests/simulation/limits.rs"),
+    (R::TooOld, "tests/simulation/limits.rs"), (R::DatedAhead, "tests/simulation/limits.rs"),
+    (R::Overloaded, "tests/simulation/limits.rs"),
     (R::IdentifiersInUse, "tests/simulation/links.rs"), (R::NotDurableInTime, "tests/simulation/links.rs"),
     (R::LeakSuppressed, "tests/simulation/audit.rs"), (R::ReversedInFlight, "tests/simulation/audit.rs"),
     ]

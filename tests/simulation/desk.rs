@@ -3,18 +3,22 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokenswitch::codec::{DataElement, FrameReader, Message, OriginalData, decode, encode};
+use tokenswitch::codec::{DataElement, Dialect, FrameReader, Message, OriginalData, decode, encode};
 use tokenswitch::journal::{JournalConfig, MemoryDisk};
 use tokenswitch::link::{CloseReason, ConnectionId, Inbox, LinkCommand, LinkEvent, Outbox};
 use tokenswitch::sim::TestCard;
 use tokenswitch::stdx::clock::{Moment, Now, Wall};
-use tokenswitch::switch::{Decision, Exception, Limits, OperatorAct, Reload, SwitchConfig};
-use tokenswitch::tsp::{
-    Answer, Asker, CallId, Command, Move, MoveRequest, ProvisionRequest, RequestId, TokenView,
+use tokenswitch::switch::{
+    Decision, Exception, Limits, OperatedEnd, OperatorAct, Reload, SwitchConfig, Wire,
 };
-use tokenswitch::vocab::{ChipPayment, InstitutionId, LinkId, Mti, Refusal, SentAt, TransactionId};
+use tokenswitch::tsp::{
+    Actor, Answer, Asker, CallId, CardNews, CardRequest, Command, Move, MoveRequest, Principal,
+    ProvisionRequest, RequestId, TokenView,
+};
+use tokenswitch::vocab::{ChipPayment, InstitutionId, LinkId, Mti, Refusal, SentAt, Text, TransactionId};
 
 use crate::house::{Crash, House};
 use crate::setting::{
@@ -41,6 +45,8 @@ pub(crate) struct Desk {
     written: Vec<(ConnectionId, Message, Vec<u8>)>,
     /// Network messages that the switch asked.
     pub(crate) network: Vec<(ConnectionId, Message)>,
+    /// What became of the last decision of an operator.
+    pub(crate) decided: Option<OperatedEnd>,
     /// Whether entries become durable by themselves.
     pub(crate) syncs: bool,
     /// Whether issuers can be dialled.
@@ -110,6 +116,7 @@ impl Desk {
             queued: BTreeMap::new(),
             written: Vec::new(),
             network: Vec::new(),
+            decided: None,
             syncs: true,
             reachable: true,
             takes: true,
@@ -129,7 +136,6 @@ impl Desk {
             self.opened(connection, ACQUIRERS[link]);
             self.sign_on(connection);
         }
-        self.written.clear();
     }
 
     pub(crate) fn opened(&mut self, connection: ConnectionId, link: LinkId) {
@@ -247,6 +253,16 @@ impl Desk {
         self.settle();
     }
 
+    /// No issuer can be reached.
+    pub(crate) fn lose_issuers(&mut self) {
+        self.reachable = false;
+        for issuer in ISSUERS {
+            let connections: Vec<_> = self.house.node.issuer_connections(issuer).collect();
+            connections.into_iter().for_each(|connection| self.cut(connection, None));
+        }
+        self.sent_to_issuers();
+    }
+
     /// Bytes in a connection's output so far.
     pub(crate) fn queued(&self, connection: ConnectionId) -> u64 {
         self.queued[&connection]
@@ -261,7 +277,8 @@ impl Desk {
     }
 
     pub(crate) fn operated(&mut self) -> Option<bool> {
-        self.house.node.operated().pop().map(|(_, done)| done)
+        self.decided = self.house.node.operated().pop().map(|(_, end)| end);
+        self.decided.map(|end| end == OperatedEnd::Done)
     }
 
     /// Whose connection it is.
@@ -286,10 +303,24 @@ impl Desk {
     /// The switch goes on under another configuration, with the same links.
     pub(crate) fn reload(&mut self, change: impl FnOnce(&mut SwitchConfig)) {
         change(&mut self.config);
+        self.reload_links(wire_of, vec![]);
+    }
+
+    /// The switch goes on with an issuer spoken to in another dialect.
+    pub(crate) fn speak(&mut self, issuer: LinkId, dialect: Dialect) {
+        let dialect = Arc::new(dialect);
+        let wire = |link| match link == issuer {
+            true => Wire { dialect: Arc::clone(&dialect), ..wire_of(link) },
+            false => wire_of(link),
+        };
+        self.reload_links(wire, vec![issuer]);
+    }
+
+    fn reload_links(&mut self, wire: impl Fn(LinkId) -> Wire, changed: Vec<LinkId>) {
         let config = self.config.clone();
-        let acquirers = ACQUIRERS.map(|link| (link, wire_of(link))).into();
-        let issuers = ISSUERS.map(|link| (link, wire_of(link), pool_of(link))).into();
-        let reload = Reload { config, acquirers, issuers, card_keys: vec![], changed: vec![] };
+        let acquirers = ACQUIRERS.map(|link| (link, wire(link))).into();
+        let issuers = ISSUERS.map(|link| (link, wire(link), pool_of(link))).into();
+        let reload = Reload { config, acquirers, issuers, card_keys: vec![], changed };
         self.house.node.reload(reload, &mut self.outbox);
         self.settle();
     }
@@ -448,6 +479,20 @@ impl Desk {
         };
         let told = self.vault(Command::Move { call: CallId(2), request });
         told.expect("it is answered").expect("it may be moved so");
+    }
+
+    /// The token leads to another card of its issuer from now on.
+    pub(crate) fn replace_card(&mut self) {
+        let same_bin = |it: &TestCard| it.pan.expose_digits()[..6] == self.behind.pan.expose_digits()[..6];
+        let new = cards(2, 4).into_iter().find(same_bin).expect("one of each issuer");
+        let news =
+            CardNews::NewPan { pan: new.pan, expiry: new.expiry, sequence: None, keep_par: None, par: None };
+        let operator = Principal::Operator(Text::parse("name", b"desk").expect("short"));
+        let id = RequestId::parse(b"new card").expect("short");
+        let asker = Asker::new(operator, Actor::Operator, id);
+        let request = CardRequest { asker, pan: self.behind.pan.clone(), news };
+        let told = self.vault(Command::Card { call: CallId(3), request: Box::new(request) });
+        told.expect("it is answered").expect("it may be replaced");
     }
 
     /// What the phone signs.

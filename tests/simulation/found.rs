@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokenswitch::journal::JournalConfig;
 
-use crate::desk::{Desk, FIRST, PARTIAL, answer_to, get, repeat, set, with_mti};
-use crate::house::Crash;
+use crate::desk::{Desk, FIRST, PARTIAL, answer_to, get, repeat, reversal, set, with_mti};
+use crate::house::{Crash, Remembering};
 use crate::setting::passing_config;
 
 #[test]
@@ -57,5 +57,40 @@ fn an_acknowledgement_must_name_the_advice_in_all_that_it_carries() {
         assert_eq!(desk.house.node.core().stored().len(), 1, "DE {element}: it is still owed");
         desk.send(issuer, &answer_to(&asked, "00"));
         assert!(desk.house.node.core().stored().is_empty(), "DE {element}");
+    }
+}
+
+#[test]
+fn what_was_stored_for_a_card_leaves_in_that_order_after_a_restart_too() {
+    for restarts in [false, true] {
+        let mut desk = Desk::open();
+        let purchase = desk.purchase(1);
+        desk.send(FIRST, &purchase);
+        let (issuer, asked) = desk.asked();
+        desk.send(issuer, &answer_to(&asked, "00"));
+        desk.answer();
+        desk.lose_issuers();
+        // What completes something waits for the history, and is taken over behind the reversal that came after it.
+        desk.house.history.answers(Remembering::Silent);
+        let mut completion = with_mti(&desk.purchase(2), "0220");
+        set(&mut completion, &[(38, "A00001")]);
+        desk.send(FIRST, &completion);
+        desk.send(FIRST, &reversal(&purchase, 3));
+        assert_eq!(desk.answer().mti().to_string(), "0410");
+        desk.house.history.answers(Remembering::AtOnce);
+        desk.pass(Duration::from_secs(1));
+        assert_eq!(desk.answer().mti().to_string(), "0230");
+        if restarts {
+            desk = desk.restart(Crash::Unsynced);
+        }
+        desk.reachable = true;
+        desk.pass(Duration::from_secs(5));
+        for expected in ["042", "022"] {
+            let sent = desk.sent_to_issuers();
+            assert!(sent.iter().all(|(_, message)| message.mti().to_string().starts_with(expected)));
+            let (issuer, message) = sent.last().expect("one of the two");
+            desk.send(*issuer, &answer_to(message, "00"));
+        }
+        assert!(desk.house.node.core().stored().is_empty());
     }
 }

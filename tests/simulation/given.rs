@@ -61,6 +61,11 @@ impl Keys {
         key
     }
 
+    /// Whether its phone has a key, and none that is good any more.
+    pub(crate) fn are_taken_back(&self) -> bool {
+        self.last > 0 && self.good.is_empty()
+    }
+
     /// Its token is held, or gone.
     pub(crate) fn take_back(&mut self) {
         self.good.clear();

@@ -1,31 +1,105 @@
-//! The switch under test: its disk, and what dies with the process — journal, vault, node.
+//! The switch under test: what it keeps on its disks, and what dies with the process — journal, vault, node.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use tokenswitch::crypto::SecurityModule;
+use tokenswitch::app::{AppError, CheckpointPlace, Recall};
+use tokenswitch::crypto::{JournalKeys, SecurityModule};
 use tokenswitch::journal::{
-    Appender, Body, Durability, Entry, EntryNumber, HistoryAnswer, HistoryQuestion, Journal, JournalConfig,
-    JournalError, JournalSetup, MemoryDisk, Reader, RecentHistory, Writer,
+    Appender, BasesConfig, Body, Checkpoint, CheckpointError, Durability, Entry, EntryNumber, HistoryAnswer,
+    HistoryFold, HistoryQuestion, Journal, JournalConfig, JournalError, JournalSetup, Keeping, MemoryDisk,
+    MemoryStore, OlderHistory, OpenedCheckpoint, Reader, Writer,
 };
 use tokenswitch::link::{Inbox, Outbox};
 use tokenswitch::stdx::clock::Now;
 use tokenswitch::stdx::random::Entropy;
 use tokenswitch::switch::{
     AskedEnquiry, Cards, Cryptograms, EntryLog, Happened, History, Limits, LogFault, Node, NodeParts,
-    Recovered, Recovery, SwitchConfig, Unfinished,
+    Recovered, Recovery, SwitchConfig, SwitchCore, Unfinished,
 };
 use tokenswitch::tsp::{
-    Action, Answer, CallId, CodeDelivery, Command, Detokenizer, EnquiryReply, IssuerWord, Tsp,
+    Action, Answer, CallId, CodeDelivery, Command, Detokenizer, EnquiryReply, IssuerWord, Tsp, TspError,
 };
-use tokenswitch::vocab::{BusinessDate, SettlementWindow, ShardId};
+use tokenswitch::vocab::{SettlementWindow, ShardId};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::setting::{ACQUIRERS, ISSUERS, issuer_keys, pool_of, tsp_config_beside, wire_of};
 
 /// So many enquiries may be outstanding.
 const ENQUIRIES: usize = 256;
+
+/// How long the history keeps a transaction: longer than any run, and than a clock may jump.
+const HISTORY: Duration = Duration::from_secs(30 * 86_400);
+
+/// What outlives the process: the journal's disk, and the views of it that a start may find.
+#[derive(Clone)]
+pub(crate) struct Storage {
+    pub(crate) disk: MemoryDisk,
+    pub(crate) checkpoint: MemoryStore,
+    pub(crate) history: MemoryStore,
+}
+
+impl Storage {
+    /// A journal without checkpoint and history.
+    pub(crate) fn journal_alone(disk: MemoryDisk) -> Self {
+        Self { disk, checkpoint: MemoryStore::new(), history: MemoryStore::new() }
+    }
+}
+
+/// How the journal is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Keep {
+    pub(crate) queue_bytes: usize,
+    pub(crate) segment_bytes: u64,
+    pub(crate) bases: BasesConfig,
+}
+
+impl Keep {
+    /// Without bases.
+    pub(crate) fn all(queue_bytes: usize) -> Self {
+        let bases = BasesConfig { fold_every: u64::MAX, retention: Duration::MAX };
+        Self { queue_bytes, segment_bytes: 32 << 10, bases }
+    }
+}
+
+/// Where a start found what it knew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// The first entry that the journal has.
+    pub(crate) first: EntryNumber,
+    /// Up to this entry a base was read.
+    pub(crate) base: Option<EntryNumber>,
+    /// Up to this one the checkpoint, or the base.
+    pub(crate) known: EntryNumber,
+    /// The checkpoint was damaged.
+    pub(crate) damaged: bool,
+}
+
+/// The checkpoint in memory.
+struct InMemory<'a>(&'a MemoryStore, &'a JournalKeys);
+
+impl CheckpointPlace for InMemory<'_> {
+    fn anew(&self) -> Result<Checkpoint, CheckpointError> {
+        self.0.clear();
+        Checkpoint::in_memory(self.0, self.1)
+    }
+
+    fn set_aside(&self, _: CheckpointError) -> Result<OpenedCheckpoint, CheckpointError> {
+        Ok(OpenedCheckpoint { checkpoint: self.anew()?, quarantined: None })
+    }
+}
+
+/// What is wrong with the journal, when that is what keeps a start from being one.
+fn of_journal(error: AppError) -> JournalError {
+    match error {
+        AppError::Journal(error)
+        | AppError::Checkpoint(CheckpointError::Journal(error))
+        | AppError::Tsp(TspError::Store(CheckpointError::Journal(error))) => error,
+        other => panic!("P8: what is on the disk does not lead to a state: {other}"),
+    }
+}
 
 /// A running switch, without threads, sockets or clock.
 pub(crate) struct House {
@@ -37,6 +111,10 @@ pub(crate) struct House {
     pub(crate) history: Remembered,
     tsp: Tsp,
     entropy: Entropy,
+    /// Keeps the checkpoint, and makes bases of it.
+    keeping: Keeping,
+    /// Whether the checkpoint has what the newest base has.
+    begun: bool,
     /// Numbers of the vault's entries that are not durable yet.
     vault_waits: Vec<EntryNumber>,
     /// What issuers say about cards that are to have tokens, on its way to the vault.
@@ -47,6 +125,7 @@ pub(crate) struct House {
     appended: Arc<AtomicU64>,
     pub(crate) watermark: EntryNumber,
     pub(crate) recovered: Recovered,
+    pub(crate) found: Found,
 }
 
 /// The journal's front, with the number of what was appended last.
@@ -67,13 +146,13 @@ impl EntryLog for CountedLog {
     }
 }
 
-/// The history: all that is durable, in memory.
+/// The history, which is brought up to date whenever it is asked.
 #[derive(Clone)]
 pub(crate) struct Remembered(Arc<Mutex<Memory>>);
 
 struct Memory {
-    history: RecentHistory,
-    last: EntryNumber,
+    keeping: Keeping,
+    history: OlderHistory,
     asked: VecDeque<HistoryQuestion>,
     how: Remembering,
 }
@@ -89,20 +168,16 @@ pub(crate) enum Remembering {
 }
 
 impl Remembered {
-    fn new() -> Self {
-        let history = RecentHistory::with_capacity(100_000);
-        let how = Remembering::AtOnce;
-        Self(Arc::new(Mutex::new(Memory { history, last: EntryNumber(0), asked: VecDeque::new(), how })))
+    fn new(journal: &Journal, past: Arc<Checkpoint>) -> Result<Self, JournalError> {
+        let reader = journal.reader(past.entry_number().next())?;
+        let fold = HistoryFold::keeping(HISTORY);
+        let keeping = Keeping::new(Arc::clone(&past), reader, vec![Box::new(fold)], None);
+        let (history, how) = (OlderHistory::of(past), Remembering::AtOnce);
+        Ok(Self(Arc::new(Mutex::new(Memory { keeping, history, asked: VecDeque::new(), how }))))
     }
 
-    fn note(&self, entry: &Entry) {
-        let mut memory = self.0.lock().expect("nobody failed with it");
-        if let Body::Transaction(said) = &entry.body
-            && entry.number > memory.last
-        {
-            memory.history.note(entry.number, said);
-        }
-        memory.last = memory.last.max(entry.number);
+    fn fold(&self) -> Result<EntryNumber, CheckpointError> {
+        self.0.lock().expect("nobody failed with it").keeping.fold(None)
     }
 
     /// Whether it was asked and will say something.
@@ -128,16 +203,21 @@ impl History for Remembered {
             return None;
         }
         let HistoryQuestion { asked, name } = memory.asked.pop_front()?;
-        let found = (memory.how == Remembering::AtOnce).then(|| memory.history.families(&name));
+        let found = if memory.how == Remembering::AtOnce {
+            memory.keeping.fold(None).expect("what was written reads back");
+            Some(memory.history.families(&name).expect("what was folded reads back"))
+        } else {
+            None
+        };
         Some(HistoryAnswer { asked, found })
     }
 }
 
 /// The switch's state as of all `entries`: out of a checkpoint at `checkpointed`, and of the entries that it leaves to be
-/// read.
-pub(crate) fn recovery<'a>(
+/// read, of which those before `first` are gone.
+fn recovery<'a>(
     config: &SwitchConfig,
-    window: SettlementWindow,
+    (window, first): (SettlementWindow, EntryNumber),
     cards: &'a Cards,
     entries: &[Entry],
     checkpointed: EntryNumber,
@@ -146,7 +226,9 @@ pub(crate) fn recovery<'a>(
     for entry in entries.iter().filter(|entry| entry.number <= checkpointed) {
         folded.observe(entry).expect("the checkpoint takes the switch's entries");
     }
-    let kept = Unfinished::from_records(config.limits, folded.records()).expect("a checkpoint reads back");
+    let mut kept =
+        Unfinished::from_records(config.limits, folded.records()).expect("a checkpoint reads back");
+    kept.forget_before(first);
     let from = kept.answers_from().min(checkpointed.next());
     let mut recovery = Recovery::resume(config.clone(), window, cards, (checkpointed, kept));
     for entry in entries.iter().filter(|entry| entry.number >= from) {
@@ -158,8 +240,13 @@ pub(crate) fn recovery<'a>(
 /// All that a core knows and does first, a line each, in an order that does not tell how it came to know it.
 fn state(recovery: Recovery<'_>, now: Now) -> Vec<String> {
     let mut first = Vec::new();
-    let known = recovery.finish(now, &mut first).expect("what was open opens");
-    let mut lines: Vec<_> = format!("{known:#?}\n{first:#?}").lines().map(str::to_owned).collect();
+    let (core, recovered) = recovery.finish(now, &mut first).expect("what was open opens");
+    lines(&core, recovered, &first)
+}
+
+fn lines(core: &SwitchCore, recovered: Recovered, first: &[tokenswitch::switch::Action]) -> Vec<String> {
+    let mut lines: Vec<_> =
+        format!("{core:#?}\n{recovered:#?}\n{first:#?}").lines().map(str::to_owned).collect();
     lines.sort_unstable();
     lines
 }
@@ -190,7 +277,7 @@ impl Crash {
 }
 
 impl House {
-    /// Starts from what is on the disk. `queue_bytes` may wait for it.
+    /// Starts from the journal alone. `queue_bytes` may wait for the disk.
     pub(crate) fn bounded(
         disk: &MemoryDisk,
         seed: u64,
@@ -198,54 +285,69 @@ impl House {
         config: SwitchConfig,
         queue_bytes: usize,
     ) -> Self {
-        Self::open(disk, seed, now, config, queue_bytes).expect("the journal opens")
+        let storage = Storage::journal_alone(disk.clone());
+        Self::open(&storage, &[], seed, now, config, Keep::all(queue_bytes)).expect("the journal opens")
     }
 
-    /// As `bounded`; a journal that cannot be opened, or read to its end, is refused with the reason.
+    /// Starts as the daemon does, from what is there; a journal that cannot be opened, or read to its end, is refused
+    /// with the reason. `past` has all entries that were ever durable, encoded: where the journal begins later by now,
+    /// the start is held against them.
     pub(crate) fn open(
-        disk: &MemoryDisk,
+        storage: &Storage,
+        past: &[Vec<u8>],
         seed: u64,
         now: Now,
         config: SwitchConfig,
-        queue_bytes: usize,
+        keep: Keep,
     ) -> Result<Self, JournalError> {
         let module = SecurityModule::sample().expect("the sample keys");
+        let keys = module.journal_keys();
+        let (checkpoint, damaged) = match Checkpoint::in_memory(&storage.checkpoint, &keys) {
+            Ok(checkpoint) => (checkpoint, false),
+            Err(_) => (InMemory(&storage.checkpoint, &keys).anew().expect("an empty one"), true),
+        };
+        let (before, checkpoint) = (checkpoint.entry_number(), Arc::new(checkpoint));
+        let past_store = Checkpoint::history_in_memory(&storage.history, &keys).expect("it is sound");
+        let past_store = Arc::new(past_store);
         let setup = JournalSetup {
-            disk: Box::new(disk.clone()),
-            keys: module.journal_keys(),
+            disk: Box::new(storage.disk.clone()),
+            keys: keys.clone(),
             config: JournalConfig {
-                segment_bytes: 32 << 10,
+                segment_bytes: keep.segment_bytes,
                 min_free_bytes: 0,
-                queue_bytes,
+                queue_bytes: keep.queue_bytes,
                 ..JournalConfig::default()
             },
-            at_least: EntryNumber(0),
+            at_least: before.max(past_store.entry_number()),
             entropy: Entropy::seeded(seed ^ 1),
         };
         let (journal, writer, found) = Journal::stepped(setup)?;
-        let mut tsp = Tsp::new(tsp_config_beside(&config), &module).expect("a good configuration");
+        let bases = journal.bases(keep.bases, Arc::clone(&past_store))?;
         let cards = Cards::new(module.data_sealer(), seed ^ 2);
-        let window = SettlementWindow { date: BusinessDate::of(now.wall), sequence: 1 };
-        let history = Remembered::new();
-        let entries = journal.reader(EntryNumber(1))?.collect::<Result<Vec<_>, _>>()?;
-        for entry in &entries {
-            history.note(entry);
-            tsp.replay(entry).expect("the vault takes its own events");
-        }
-        let mut drawn = Entropy::seeded(seed ^ 5);
-        let checkpointed = EntryNumber(drawn.below(found.last.0 + 1).expect("it is seeded"));
-        let few = Limits { answered: drawn.below(8).expect("it is seeded") as usize + 1, ..config.limits };
-        for limits in [config.limits, few] {
-            let config = SwitchConfig { limits, ..config.clone() };
-            let state = |checkpointed| state(recovery(&config, window, &cards, &entries, checkpointed), now);
-            assert_eq!(state(checkpointed), state(EntryNumber(0)), "from a checkpoint at {checkpointed}");
-        }
-        let recovery = recovery(&config, window, &cards, &entries, checkpointed);
-        let mut first = Vec::new();
-        let (core, recovered) = recovery.finish(now, &mut first).expect("what was open opens");
+        let recall = Recall {
+            tsp: &tsp_config_beside(&config),
+            security: &module,
+            switch: config.clone(),
+            progress: &mut |_| {},
+        };
+        let known = recall.known(checkpoint, &bases, &InMemory(&storage.checkpoint, &keys));
+        let known = known.map_err(of_journal)?;
+        let first = journal.first_entry();
+        let base = known.base().map(tokenswitch::journal::Records::entry_number);
+        let damaged = damaged || known.entry_number() < before;
+        let began = Found { first, base, known: known.entry_number(), damaged };
+        let keeping =
+            recall.keeping(&known, &journal, bases, Entropy::seeded(seed ^ 6)).map_err(of_journal)?;
+        let recalled = recall.recall(&journal, known, &cards, now).map_err(of_journal)?;
+        let (core, tsp, recovered) = (recalled.core, recalled.tsp, recalled.found.switch);
+        let gone = past.iter().take(usize::try_from(first.0 - 1).expect("they fit memory"));
+        let gone = gone.map(|bytes| Ok(Entry::decode(bytes).expect("it was encoded")));
+        let entries = gone.chain(journal.reader(first)?).collect::<Result<Vec<_>, JournalError>>()?;
+        agrees(&config, (began, &lines(&core, recovered, &recalled.first)), &cards, &entries, (seed, now));
         let appended = Arc::new(AtomicU64::new(found.last.0));
         let second_checks = config.issuers[&ISSUERS[1]].cryptograms == Cryptograms::Passed;
         let card_keys = if second_checks { vec![] } else { vec![(ISSUERS[1], issuer_keys())] };
+        let history = Remembered::new(&journal, past_store)?;
         let node = Node::new(NodeParts {
             config,
             core,
@@ -257,17 +359,19 @@ impl House {
             log: Box::new(CountedLog { appender: journal.appender(), appended: Arc::clone(&appended) }),
             history: Box::new(history.clone()),
             entropy: Entropy::seeded(seed ^ 3),
-            first,
+            first: recalled.first,
         });
         let (words_to, words) = channel(ENQUIRIES);
         Ok(Self {
-            reader: journal.reader(EntryNumber(1))?,
+            reader: journal.reader(first)?,
             journal,
             writer,
             node,
             history,
             tsp,
             entropy: Entropy::seeded(seed ^ 4),
+            keeping,
+            begun: false,
             vault_waits: Vec::new(),
             words_to,
             words,
@@ -275,7 +379,22 @@ impl House {
             appended,
             watermark: found.last,
             recovered,
+            found: began,
         })
+    }
+
+    /// One round of the thread that keeps the checkpoint and makes bases, and before it of the history's. The entry where
+    /// the checkpoint then stands.
+    pub(crate) fn fold(&mut self, now: Now, with_history: bool) -> Result<EntryNumber, CheckpointError> {
+        if with_history {
+            self.history.fold()?;
+        }
+        if !std::mem::replace(&mut self.begun, true) {
+            self.keeping.begin()?;
+        }
+        let number = self.keeping.fold(None)?;
+        self.keeping.after_round(now.wall);
+        Ok(number)
     }
 
     /// One step of the node over what came in, under the watermark that it has heard of. An error ends the process.
@@ -306,9 +425,7 @@ impl House {
 
     /// Durable entries that were not read yet.
     pub(crate) fn read_new(&mut self) -> Vec<Entry> {
-        let Self { reader, history, .. } = self;
-        let read = reader.map(|entry| entry.expect("what was written reads back"));
-        read.inspect(|entry| history.note(entry)).collect()
+        self.reader.by_ref().map(|entry| entry.expect("what was written reads back")).collect()
     }
 
     /// The number of the entry appended last.
@@ -377,4 +494,28 @@ impl House {
         let seed = if let Crash::Torn(seed) | Crash::Failed(seed) = how { seed } else { 0 };
         disk.after_power_loss(seed)
     }
+}
+
+/// A start that knew much beforehand leads to the state of one that reads all `entries`; so does one from a checkpoint at
+/// any of them, and where few answers are remembered. With none that are gone that is the state from the journal alone.
+fn agrees(
+    config: &SwitchConfig,
+    (found, is): (Found, &[String]),
+    cards: &Cards,
+    entries: &[Entry],
+    (seed, now): (u64, Now),
+) {
+    let window = (config.window(now.wall), found.first);
+    let last = entries.last().map_or(0, |entry| entry.number.0);
+    let mut drawn = Entropy::seeded(seed ^ 5);
+    let checkpointed = EntryNumber(drawn.below(last + 1).expect("it is seeded"));
+    let few = Limits { answered: drawn.below(8).expect("it is seeded") as usize + 1, ..config.limits };
+    let from_all =
+        |config: &SwitchConfig, window, at| state(recovery(config, window, cards, entries, at), now);
+    let whole = found.first == EntryNumber(1);
+    let known = if whole { EntryNumber(0) } else { found.known };
+    assert_eq!(*is, from_all(config, window, known), "as it started, {found:?}");
+    let (config, window) = (SwitchConfig { limits: few, ..config.clone() }, (window.0, EntryNumber(1)));
+    let alone = from_all(&config, window, EntryNumber(0));
+    assert_eq!(from_all(&config, window, checkpointed), alone, "from a checkpoint at {checkpointed}");
 }

@@ -36,7 +36,7 @@ impl JournalBook {
             TransactionEntry::Outcome(outcome) => self.ended(outcome),
             TransactionEntry::Stored(stored) => self.stored(stored),
             TransactionEntry::Delivered(delivered) => {
-                if let DeliveryEnd::Parked(_) = delivered.end {
+                if let DeliveryEnd::Parked(_) | DeliveryEnd::SetAside(_) = delivered.end {
                     self.lines.remove(&delivered.stored);
                 }
             }
@@ -68,7 +68,8 @@ impl JournalBook {
             let minor = outcome.approved.map_or(line.asked, tokenswitch::vocab::Amount::minor);
             line.standing = if moves { Standing::Money(minor) } else { Standing::Nothing };
         }
-        if let Some(reversal) = &outcome.reversal {
+        // Where it was approved in the issuer's place, the reversal is of what the issuer was asked.
+        if let Some(reversal) = outcome.reversal.as_ref().filter(|_| outcome.advice.is_none()) {
             self.stored(reversal);
         }
     }

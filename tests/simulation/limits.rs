@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use tokenswitch::codec::Message;
-use tokenswitch::switch::Limits;
+use tokenswitch::switch::{Limits, SwitchConfig};
 use tokenswitch::vocab::Refusal;
 
 use crate::desk::{Desk, FIRST, SECOND, answer_to, get, repeat, reversal, set, with_mti};
-use crate::setting::{GRACE, LIMITS};
+use crate::house::Crash;
+use crate::setting::{GRACE, ISSUERS, LIMITS, switch_config};
 
 /// Room for the journal that no case here comes to.
 const MUCH: usize = 1 << 20;
@@ -97,6 +98,32 @@ fn messages_stored_for_an_issuer() {
     assert_eq!(get(&desk.answer(), 39), "00");
     desk.sent_to_issuers();
     approved(&mut desk, 4);
+}
+
+#[test]
+fn a_burst_finds_no_more_room_than_there_is() {
+    let mut desk = limited(Limits { stored: 8, ..LIMITS });
+    let before = approved(&mut desk, 1);
+    for stan in 11..31 {
+        desk.push(FIRST, &advice(&desk, stan));
+    }
+    desk.push(FIRST, &reversal(&before, 2));
+    desk.push(FIRST, &desk.purchase(3));
+    desk.settle();
+    let answers = desk.sent_to_acquirers();
+    let taken = answers.iter().filter(|(_, answer, _)| get(answer, 39) == "00").count();
+    assert_eq!((answers.len(), taken), (10, 9), "eight advices, the reversal, and no room for the request");
+    let core = desk.house.node.core();
+    let places = |desk: &Desk| desk.house.node.core().stored().taken(ISSUERS[0]);
+    assert_eq!((core.stored().len(), places(&desk), core.counts().unanswered), (9, 9, 12));
+    while places(&desk) > 0 {
+        for (connection, message) in desk.sent_to_issuers() {
+            desk.send(connection, &answer_to(&message, "00"));
+        }
+        desk.pass(Duration::from_millis(250));
+    }
+    approved(&mut desk, 4);
+    assert_eq!(places(&desk), 0);
 }
 
 #[test]
@@ -218,4 +245,79 @@ fn a_batch_larger_than_the_journals_room_is_taken_piece_by_piece() {
     assert_eq!(desk.sent_to_issuers().len(), 179);
     desk.send(FIRST, &desk.purchase(300));
     assert_eq!(desk.sent_to_issuers().len(), 1);
+}
+
+#[test]
+fn requests_older_than_the_repeat_window() {
+    const WINDOW: Duration = Duration::from_secs(60);
+    let mut desk = Desk::with(SwitchConfig { repeat_window: WINDOW, ..switch_config() }, MUCH);
+    let known = approved(&mut desk, 1);
+    let [just, older] = [2, 3].map(|stan| desk.purchase(stan));
+    desk.pass(WINDOW);
+    desk.send(FIRST, &just);
+    let (connection, asked) = desk.asked();
+    desk.send(connection, &answer_to(&asked, "00"));
+    assert_eq!(get(&desk.answer(), 39), "00", "as old as the window is long");
+    desk.pass(Duration::from_secs(1));
+    for restarts in [false, true] {
+        if restarts {
+            desk = desk.restart(Crash::Unsynced);
+        }
+        desk.sent_to_issuers();
+        for again in [older.clone(), repeat(&older)] {
+            desk.send(FIRST, &again);
+            assert_eq!(get(&desk.answer(), 39), "94");
+        }
+        assert_eq!(desk.refused(Refusal::TooOld), 2);
+        desk.send(FIRST, &repeat(&known));
+        assert_eq!(get(&desk.answer(), 39), "00", "what is remembered is remembered still");
+        assert!(desk.sent_to_issuers().is_empty(), "nothing of it is forwarded");
+    }
+    desk.send(FIRST, &desk.purchase(4));
+    assert_eq!(desk.sent_to_issuers().len(), 1);
+}
+
+#[test]
+fn a_date_ahead_of_the_clock_blocks_nobody() {
+    for restarts in [false, true] {
+        let mut desk = limited(Limits { answered: 2, ..LIMITS });
+        let dated = |desk: &Desk, stan, at| {
+            let mut message = desk.purchase(stan);
+            set(&mut message, &[(7, at)]);
+            message
+        };
+        desk.send(FIRST, &dated(&desk, 1, "0120120000"));
+        assert_eq!(get(&desk.answer(), 39), "30", "further ahead than repeats are known");
+        assert_eq!(desk.refused(Refusal::DatedAhead), 1);
+        assert!(desk.sent_to_issuers().is_empty());
+        let ahead = dated(&desk, 2, "1124230000");
+        desk.send(FIRST, &ahead);
+        let (connection, asked) = desk.asked();
+        desk.send(connection, &answer_to(&asked, "00"));
+        assert_eq!(get(&desk.answer(), 39), "00");
+        let mut others = Vec::new();
+        for stan in 3..8 {
+            if restarts && stan == 6 {
+                desk = desk.restart(Crash::Unsynced);
+                desk.sent_to_issuers();
+            }
+            others.push(approved(&mut desk, stan));
+            desk.pass(Duration::from_secs(1));
+        }
+        // Though none of them is in memory, none is charged twice.
+        for known in [&ahead, &others[0]] {
+            for again in [known.clone(), repeat(known)] {
+                desk.send(FIRST, &again);
+                assert_eq!(get(&desk.answer(), 39), "00", "restarts {restarts}");
+            }
+            let mut altered = repeat(known);
+            set(&mut altered, &[(4, "000000001235")]);
+            desk.send(FIRST, &altered);
+            assert_eq!(get(&desk.answer(), 39), "94", "restarts {restarts}");
+        }
+        assert!(desk.sent_to_issuers().is_empty(), "restarts {restarts}");
+        desk.send(FIRST, &reversal(&ahead, 9));
+        assert_eq!(get(&desk.answer(), 39), "00", "restarts {restarts}");
+        assert_eq!(desk.sent_to_issuers().len(), 1);
+    }
 }

@@ -9,7 +9,7 @@ use tokenswitch::switch::{SwitchConfig, TrackTwo};
 use tokenswitch::vocab::Refusal;
 
 use crate::desk::{Desk, FIRST, PARTIAL, answer_to, get, repeat, reversal, set};
-use crate::setting::{ACQUIRERS, ISSUER_TIMEOUT, passing_config, switch_config};
+use crate::setting::{ACQUIRERS, GRACE, ISSUER_TIMEOUT, passing_config, switch_config};
 
 const NEWCOMER: ConnectionId = ConnectionId(9);
 
@@ -156,4 +156,29 @@ fn a_daemon_that_drains_refuses_what_is_new_and_ends_what_was_begun() {
     assert_eq!(get(&desk.answer(), 38), get(&answer, 38), "a repeat gets its answer");
     desk.send(FIRST, &reversal(&request, 3));
     assert_eq!(get(&desk.answer(), 39), "00", "a reversal is taken");
+}
+
+#[test]
+fn a_grace_that_was_shortened_is_over_before_a_longer_one_that_began_earlier() {
+    const SHORT: Duration = Duration::from_secs(1);
+    let mut desk = Desk::open();
+    desk.takes = false;
+    for stan in [1, 2] {
+        desk.send(FIRST, &desk.purchase(stan));
+    }
+    let asked = desk.sent_to_issuers();
+    let [(first, earlier), (second, later)] = asked.as_slice() else { panic!("{asked:?}") };
+    desk.send(*first, &answer_to(earlier, "00"));
+    desk.cut(FIRST, None);
+    desk.reload(|config| config.undelivered_grace = SHORT);
+    // Nobody is there to take this one.
+    desk.send(*second, &answer_to(later, "00"));
+    desk.takes = true;
+    for (grace, original) in [(SHORT, later), (GRACE - SHORT, earlier)] {
+        desk.pass(grace);
+        let (connection, reversal) = desk.asked();
+        assert_eq!(&get(&reversal, 90)[4..10], get(original, 11), "after {grace:?}");
+        desk.send(connection, &answer_to(&reversal, "00"));
+    }
+    assert_eq!(desk.house.node.core().undelivered(), 0);
 }

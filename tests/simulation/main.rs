@@ -15,11 +15,14 @@ mod journal_book;
 mod limits;
 mod line;
 mod links;
+mod merchants;
 mod originals;
+mod overload;
 #[cfg(feature = "sabotage")]
 mod sabotage;
 mod scenarios;
 mod setting;
+mod settlement;
 mod silence;
 mod stand_in;
 mod taps;
@@ -36,7 +39,7 @@ use std::time::Duration;
 use house::Crash;
 use tokenswitch::stdx::clock::{Moment, SystemClock};
 use trouble::{Trouble, Troubles};
-use world::{Plan, Summary, run};
+use world::{Journaling, Plan, Start, Summary, run};
 
 /// How long seeds are drawn, unless `SIM_MINUTES` or `SIM_SEEDS` says otherwise.
 const BUDGET: Duration = Duration::from_secs(20);
@@ -50,7 +53,14 @@ fn plan(seed: u64) -> Plan {
     let (payments, crashes) = (random.u32(10..60), random.u32(0..4));
     let (troubles, pass) = (Troubles::draw(&mut random), random.u32(0..4) == 0);
     let issuer_checks = random.u32(0..4) == 0;
-    Plan { seed, payments, crashes, crash_at: None, troubles, pass, issuer_checks }
+    let stand_in = random.u32(0..3) == 0;
+    let journal = match random.u32(0..4) {
+        0 => Journaling::Long,
+        // A clock that jumps makes everything old at once.
+        3 if !troubles.has(Trouble::ClockJump) => Journaling::Folded,
+        _ => Journaling::Short,
+    };
+    Plan { seed, payments, crashes, crash_at: None, troubles, pass, issuer_checks, stand_in, journal }
 }
 
 fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
@@ -113,15 +123,22 @@ fn every_seed_keeps_the_promises() {
         None => seed < SEEDS_LEAST || clock.now().moment.since(Moment(0)) < budget,
     });
     println!(
-        "{seeds} seeds: {} requests, {} approved, {} reversals, {} answers, {} entries",
-        sum.requests, sum.approved, sum.reversals, sum.answers, sum.entries
+        "{seeds} seeds: {} requests, {} approved, {} of them in issuers' place, {} reversals, {} answers, {} entries",
+        sum.requests, sum.approved, sum.stood_in, sum.reversals, sum.answers, sum.entries
     );
     for trouble in Trouble::ALL {
         println!("{:>12} {trouble:?}", sum.met.count(trouble));
         let least = if matches!(trouble, Trouble::DiskLies | Trouble::ClockJump) { 0 } else { 1 };
         assert!(sum.met.count(trouble) >= least, "{trouble:?} never comes");
     }
-    assert!(sum.approved > 0 && sum.reversals > 0, "nothing happens in these runs: {sum:?}");
+    for start in Start::ALL {
+        println!("{:>12} starts: {start:?}", sum.starts.count(start));
+        assert!(sum.starts.count(start) > 0 || seeds < 200, "no start is from: {start:?}");
+    }
+    assert!(
+        sum.approved > 0 && sum.reversals > 0 && sum.stood_in > 0,
+        "nothing happens in these runs: {sum:?}"
+    );
 }
 
 #[test]
@@ -136,9 +153,17 @@ fn the_same_seed_is_the_same_run() {
 #[test]
 fn a_crash_at_every_entry_breaks_nothing() {
     for seed in [5, 6] {
-        let (troubles, issuer_checks) = (Troubles::NONE, seed == 6);
-        let calm =
-            Plan { seed, payments: 12, crashes: 0, crash_at: None, troubles, pass: false, issuer_checks };
+        let calm = Plan {
+            seed,
+            payments: 12,
+            crashes: 0,
+            crash_at: None,
+            troubles: Troubles::NONE,
+            pass: false,
+            issuer_checks: seed == 6,
+            stand_in: seed == 5,
+            journal: Journaling::Short,
+        };
         let entries = hold(calm).entries as u64;
         assert!(entries > 20, "{entries}");
         for entry in 7..=entries {

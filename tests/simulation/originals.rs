@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use tokenswitch::codec::{DataElement, Message};
 use tokenswitch::journal::JournalConfig;
+use tokenswitch::link::ConnectionId;
 use tokenswitch::switch::{Limits, SwitchConfig};
 use tokenswitch::tsp::{Move, Suspender};
 use tokenswitch::vocab::Refusal;
 
 use crate::desk::{Desk, FIRST, PARTIAL, SECOND, answer_to, get, repeat, reversal, set, with_mti};
 use crate::house::{Crash, Remembering};
-use crate::setting::{ISSUER_TIMEOUT, LIMITS, switch_config};
+use crate::setting::{ISSUER_TIMEOUT, LIMITS, routes, switch_config};
 
 /// A switch that remembers two answers; unreferenced refunds nobody may ask for.
 fn forgetful() -> Desk {
@@ -114,11 +115,38 @@ fn completion(hold: &Message, stan: u32, minor: u64) -> Message {
 type Fate = fn(&mut Desk);
 type Change = fn(&mut Message);
 
-const FATES: [(&str, Fate); 3] = [
+const FATES: [(&str, Fate); 4] = [
     ("active", |_| {}),
     ("suspended", |desk| desk.move_token(Move::Suspend(Suspender::Cardholder))),
     ("deactivated", |desk| desk.move_token(Move::Unlink)),
+    ("for another card", Desk::replace_card),
 ];
+
+#[test]
+fn an_advice_that_memory_has_forgotten_is_not_taken_twice() {
+    for restarts in [false, true] {
+        let mut desk = forgetful();
+        let advice = with_mti(&desk.purchase(1), "0220");
+        delivered(&mut desk, &advice);
+        for stan in 2..5 {
+            desk.pass(Duration::from_secs(1));
+            let purchase = desk.purchase(stan);
+            asked(&mut desk, &purchase, "00");
+        }
+        if restarts {
+            desk = desk.restart(Crash::Unsynced);
+        }
+        for again in [repeat(&advice), advice.clone()] {
+            refused(&mut desk, &again, "00");
+        }
+        let mut altered = repeat(&advice);
+        set(&mut altered, &[(4, "000000009999")]);
+        refused(&mut desk, &altered, "94");
+        let mut other = advice.clone();
+        set(&mut other, &[(11, "000099"), (37, "000000000099")]);
+        delivered(&mut desk, &other);
+    }
+}
 
 #[test]
 fn a_reversal_finds_what_left_memory() {
@@ -321,6 +349,126 @@ fn a_partial_approval_is_reversed_and_refunded_for_what_it_was() {
     assert_eq!(desk.sent_to_issuers().len(), 1);
 }
 
+/// A message of the second acquirer, which takes partial approvals.
+fn of_second(mut message: Message) -> Message {
+    set(&mut message, &[(32, "87654321")]);
+    if message.has(DataElement::ORIGINAL_DATA) {
+        let digits = get(&message, 90).replace("12345678", "87654321");
+        set(&mut message, &[(90, &digits)]);
+    }
+    message
+}
+
+#[test]
+fn a_partial_approval_is_taken_back_by_what_was_asked_or_approved() {
+    for forgets in [false, true] {
+        for restarts in [false, true] {
+            for (minor, code) in [(500, "00"), (1_234, "00"), (499, "25"), (501, "25"), (1_235, "25")] {
+                let case = format!("forgets {forgets}, restarts {restarts}, {minor}");
+                let mut desk = if forgets { forgetful() } else { bounded(LIMITS) };
+                let purchase = of_second(desk.purchase(1));
+                desk.send(PARTIAL, &purchase);
+                let (connection, at_issuer) = desk.asked();
+                let mut partly = answer_to(&at_issuer, "10");
+                amount(&mut partly, 500);
+                desk.send(connection, &partly);
+                assert_eq!(get(&desk.answer(), 39), "10", "{case}");
+                if forgets {
+                    forget(&mut desk, 10);
+                }
+                if restarts {
+                    desk = desk.restart(Crash::Unsynced);
+                }
+                let mut undoes = of_second(reversal(&purchase, 2));
+                amount(&mut undoes, minor);
+                desk.send(PARTIAL, &undoes);
+                let answer = desk.answer();
+                assert_eq!((get(&answer, 39), get(&answer, 4)), (code.into(), get(&undoes, 4)), "{case}");
+                let sent = desk.sent_to_issuers();
+                assert_eq!(sent.len(), usize::from(code == "00"), "{case}");
+                for (connection, sent) in sent {
+                    names(&sent, &at_issuer);
+                    assert_eq!(get(&sent, 4), get(&at_issuer, 4), "{case}: the original's");
+                    assert!(!sent.has(DataElement::REPLACEMENT_AMOUNTS), "{case}: all of it");
+                    desk.send(connection, &answer_to(&sent, "00"));
+                    assert!(desk.house.node.core().stored().is_empty(), "{case}");
+                    if restarts {
+                        desk = desk.restart(Crash::Unsynced);
+                    }
+                    desk.send(PARTIAL, &repeat(&undoes));
+                    assert_eq!(get(&desk.answer(), 39), "00", "{case}: the same again");
+                    assert!(desk.sent_to_issuers().is_empty(), "{case}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reversal_of_less_says_what_is_to_stand() {
+    // DE 4, DE 95, and what becomes of it: of 12.34 so much stands, or nothing is done.
+    for (minor, left, stands) in [
+        (800, Some(600), Some("000000000600")),
+        (800, Some(0), Some("000000000000")),
+        (800, Some(801), None),
+        (1_235, Some(600), None),
+        (800, None, None),
+    ] {
+        let case = format!("{minor} {left:?}");
+        let mut desk = forgetful();
+        let purchase = desk.purchase(1);
+        let original = asked(&mut desk, &purchase, "00");
+        let mut undoes =
+            left.map_or_else(|| reversal(&purchase, 2), |left| partial_reversal(&purchase, 2, left));
+        amount(&mut undoes, minor);
+        if let Some(stands) = stands {
+            let sent = delivered(&mut desk, &undoes);
+            names(&sent, &original);
+            assert_eq!((get(&sent, 4), &get(&sent, 95)[..12]), (get(&original, 4), stands), "{case}");
+        } else {
+            refused(&mut desk, &undoes, "25");
+        }
+    }
+}
+
+#[test]
+fn what_is_about_a_payment_goes_to_its_issuer_wherever_its_card_is_routed_by_now() {
+    let at_first = |connection: ConnectionId| connection.to_string().starts_with("dialled-11-");
+    for token in [false, true] {
+        for restarts in [false, true] {
+            let case = format!("token {token}, restarts {restarts}");
+            let mut desk = Desk::open();
+            let purchase = if token { desk.token_purchase(1) } else { desk.purchase(1) };
+            let hold = with_mti(&purchase, "0100");
+            desk.send(FIRST, &hold);
+            let (connection, held) = desk.asked();
+            assert!(at_first(connection), "{case}");
+            desk.send(connection, &answer_to(&held, "00"));
+            assert_eq!(get(&desk.answer(), 39), "00");
+            desk.reload(|config| config.routes = routes(true));
+            if restarts {
+                desk = desk.restart(Crash::Unsynced);
+            }
+            let completes = completion(&hold, 2, 1_000);
+            desk.send(FIRST, &completes);
+            assert_eq!(get(&desk.answer(), 39), "00");
+            let (connection, sent) = desk.asked();
+            assert!(at_first(connection), "{case}: the issuer that holds");
+            names(&sent, &held);
+            desk.send(connection, &answer_to(&sent, "00"));
+            let refund = refund(&mut desk, &completes, 3, 400);
+            desk.send(FIRST, &refund);
+            let (connection, sent) = desk.asked();
+            assert!(at_first(connection), "{case}: the issuer that was paid from");
+            desk.send(connection, &answer_to(&sent, "00"));
+            assert_eq!(get(&desk.answer(), 39), "00");
+            let other = if token { desk.token_purchase(4) } else { desk.purchase(4) };
+            desk.send(FIRST, &other);
+            assert!(!at_first(desk.asked().0), "{case}: a new one goes where its card goes");
+        }
+    }
+}
+
 #[test]
 fn a_completion_names_its_hold_by_rrn_and_approval() {
     for restarts in [false, true] {
@@ -351,8 +499,120 @@ fn a_completion_names_its_hold_by_rrn_and_approval() {
             refunded(&mut desk, &hold, 6, 1_000);
             // The completion was captured once: by either name.
             refund_refused(&mut desk, &hold, 7, 401, "57");
+            refund_refused(&mut desk, &completes, 8, 401, "57");
+            let by_completion = refund(&mut desk, &completes, 9, 400);
+            let refunded = asked(&mut desk, &by_completion, "00");
+            assert_eq!(refunded.original_data().unwrap().unwrap().mti.digits(), *b"0220", "{case}");
+            refund_refused(&mut desk, &hold, 10, 1, "57");
         }
     }
+}
+
+#[test]
+fn a_refund_by_a_completions_name_is_one_of_its_hold_however_long_ago() {
+    for restarts in [false, true] {
+        let mut desk = forgetful();
+        let hold = with_mti(&desk.token_purchase(1), "0100");
+        asked(&mut desk, &hold, "00");
+        forget(&mut desk, 10);
+        let completes = completion(&hold, 4, 1_234);
+        delivered(&mut desk, &completes);
+        // The hold leaves memory before its completion does.
+        let other = desk.purchase(20);
+        asked(&mut desk, &other, "00");
+        if restarts {
+            desk = desk.restart(Crash::Unsynced);
+        }
+        refunded(&mut desk, &completes, 5, 1_000);
+        refund_refused(&mut desk, &hold, 6, 235, "57");
+        refund_refused(&mut desk, &completes, 7, 235, "57");
+        refunded(&mut desk, &hold, 8, 234);
+    }
+}
+
+#[test]
+fn a_refund_that_is_told_as_done_is_bounded_as_one_that_is_asked_for() {
+    let told = |desk: &mut Desk, of: &Message, stan, minor| with_mti(&refund(desk, of, stan, minor), "0220");
+    let mut desk = forgetful();
+    let purchase = desk.token_purchase(1);
+    let original = asked(&mut desk, &purchase, "00");
+    let too_much = told(&mut desk, &purchase, 2, 1_235);
+    refused(&mut desk, &too_much, "57");
+    let fits = told(&mut desk, &purchase, 3, 1_234);
+    names(&delivered(&mut desk, &fits), &original);
+    let again = told(&mut desk, &purchase, 4, 1);
+    refused(&mut desk, &again, "57");
+    let mut unnamed = told(&mut desk, &purchase, 5, 1);
+    unnamed.remove(DataElement::ORIGINAL_DATA);
+    refused(&mut desk, &unnamed, "57");
+    // With permission, so much.
+    let mut desk = Desk::open();
+    let mut unnamed = told(&mut desk, &purchase, 6, 1_234);
+    unnamed.remove(DataElement::ORIGINAL_DATA);
+    delivered(&mut desk, &unnamed);
+}
+
+#[test]
+fn what_is_too_much_for_its_hold_or_another_merchants_stands_for_itself() {
+    let by_de_90 = |hold: &Message, stan, minor, mti| {
+        let mut message = with_mti(&reversal(hold, stan), mti);
+        amount(&mut message, minor);
+        message
+    };
+    let elsewhere: Change = |message| set(message, &[(42, "ANOTHER-SHOP   ")]);
+    let as_it_is: Change = |_| {};
+    // Held are 1,234, and a fifth more may be completed where that is asked for.
+    for (mti, minor, change, is_of_hold) in [
+        ("0200", 1_480, as_it_is, true),
+        ("0200", 1_481, as_it_is, false),
+        ("0220", 9_999, as_it_is, true),
+        ("0200", 1_234, elsewhere, false),
+        ("0220", 1_234, elsewhere, false),
+        ("0100", 300, as_it_is, true),
+        ("0100", 300, elsewhere, false),
+    ] {
+        let case = format!("{mti} {minor} {is_of_hold}");
+        let mut desk = bounded(LIMITS);
+        let mut hold = with_mti(&desk.purchase(1), "0100");
+        set(&mut hold, &[(42, "THE-SHOP       ")]);
+        asked(&mut desk, &hold, "00");
+        let mut message = later(&mut desk, by_de_90(&hold, 2, minor, mti));
+        change(&mut message);
+        let sent =
+            if mti == "0220" { delivered(&mut desk, &message) } else { asked(&mut desk, &message, "00") };
+        assert_eq!(sent.has(DataElement::ORIGINAL_DATA), is_of_hold, "{case}");
+    }
+    // What was completed before counts.
+    let mut desk = bounded(LIMITS);
+    let hold = with_mti(&desk.purchase(1), "0100");
+    asked(&mut desk, &hold, "00");
+    for (stan, minor, is_of_hold) in [(2, 1_000, true), (3, 481, false), (4, 480, true)] {
+        let message = later(&mut desk, by_de_90(&hold, stan, minor, "0200"));
+        let sent = asked(&mut desk, &message, "00");
+        assert_eq!(sent.has(DataElement::ORIGINAL_DATA), is_of_hold, "{stan}");
+    }
+}
+
+#[test]
+fn what_raised_a_hold_has_a_reversal_of_its_own() {
+    let mut desk = bounded(LIMITS);
+    let hold = with_mti(&desk.purchase(1), "0100");
+    let held = asked(&mut desk, &hold, "00");
+    let mut raise = later(&mut desk, with_mti(&reversal(&hold, 2), "0100"));
+    amount(&mut raise, 300);
+    let raised = asked(&mut desk, &raise, "00");
+    refused(&mut desk, &partial_reversal(&hold, 3, 1_235), "25");
+    let sent = delivered(&mut desk, &partial_reversal(&hold, 4, 700));
+    names(&sent, &held);
+    assert_eq!(
+        (get(&sent, 4), get(&sent, 95)[..12].to_owned()),
+        ("000000001234".into(), "000000000700".into())
+    );
+    names(&delivered(&mut desk, &reversal(&raise, 5)), &raised);
+    // 700 stand, and a fifth more.
+    let mut too_much = later(&mut desk, with_mti(&reversal(&hold, 6), "0200"));
+    amount(&mut too_much, 841);
+    assert!(!asked(&mut desk, &too_much, "00").has(DataElement::ORIGINAL_DATA));
 }
 
 #[test]
@@ -426,13 +686,17 @@ fn a_history_that_says_nothing_refuses_payments_and_loses_nothing() {
         let asks = refund(&mut desk, &purchase, 3, 100);
         desk.send(FIRST, &asks);
         desk.send(FIRST, &reversal(&purchase, 4));
-        desk.send(FIRST, &completion(&hold, 5, 1_000));
+        let mut happened = completion(&hold, 5, 1_000);
+        // As old as this one is, it may have come before.
+        desk.send(FIRST, &happened);
+        set(&mut happened, &[(7, &get(&desk.purchase(6), 7)), (11, "000006")]);
+        desk.send(FIRST, &happened);
         desk.pass(ISSUER_TIMEOUT);
         let mut answers = desk.sent_to_acquirers();
         answers.sort_by_key(|(_, answer, _)| get(answer, 11));
         let codes: Vec<_> = answers.iter().map(|(_, answer, _)| (get(answer, 11), get(answer, 39))).collect();
-        assert_eq!(codes, [("000003".into(), "96".into()), ("000005".into(), "00".into())], "{how:?}");
-        assert_eq!(desk.house.node.core().counts().unanswered, 1, "{how:?}");
+        assert_eq!(codes, [("000003".into(), "96".into()), ("000006".into(), "00".into())], "{how:?}");
+        assert_eq!(desk.house.node.core().counts().unanswered, 2, "{how:?}");
         let (connection, advice) = desk.sent_to_issuers().pop().expect("an advice");
         assert_eq!(&advice.mti().to_string()[..3], "022");
         desk.send(connection, &answer_to(&advice, "00"));

@@ -11,7 +11,7 @@ use crate::plan;
 use crate::world::run;
 
 /// Each as the program names it.
-const FAULTS: [&str; 29] = [
+const FAULTS: [&str; 43] = [
     "durable-too-early",
     "silence-not-reversed",
     "lost-link-not-reversed",
@@ -41,6 +41,20 @@ const FAULTS: [&str; 29] = [
     "controls-dropped",
     "velocity-forgotten-at-restart",
     "in-app-pays-twice",
+    "card-order-not-kept",
+    "taken-back-in-no-window",
+    "stood-in-untold",
+    "stood-in-without-count",
+    "stood-in-and-asked",
+    "window-counts-it-twice",
+    "part-means-whole",
+    "limited-keys-outlive-suspension",
+    "checkpoint-is-no-witness",
+    "base-claims-more",
+    "base-not-synced",
+    "base-not-looked-at",
+    "young-segments-go",
+    "history-not-waited-for",
 ];
 /// By then the slowest has been found many times over.
 const SEEDS_MOST: u64 = 6_000;

@@ -9,17 +9,20 @@ use tokenswitch::link::{Backoff, PoolConfig, SessionConfig, SignOn};
 use tokenswitch::sim::{EnquiryAnswer, EnquiryRule, TestCard, TestMerchant, test_cards, test_merchants};
 use tokenswitch::stdx::clock::Wall;
 use tokenswitch::switch::{
-    AcquirerConfig, Cryptograms, Identifiers, IssuerConfig, Limits, RouteTable, StoreForwardConfig,
-    SwitchConfig, TrackTwo, Wire,
+    AcquirerConfig, Cryptograms, Identifiers, IssuerConfig, Limits, RouteTable, StandInTerms,
+    StoreForwardConfig, SwitchConfig, TrackTwo, Wire,
 };
 use tokenswitch::tsp::{
-    Activation, ApprovalRule, CounterWindow, CryptogramChoice, DomainControls, IssuerRule, LimitedKeyTerms,
-    PanRange, RequestorLimits, StepUpLimits, TokenKeys, TokenRange, TokenRequestor, TspConfig, TspLimits,
+    Activation, ApprovalRule, CounterWindow, CryptogramChoice, DomainControls, InitiationControls,
+    IssuerRule, LimitedKeyTerms, PanRange, RequestorLimits, StepUpLimits, TokenKeys, TokenRange,
+    TokenRequestor, TspConfig, TspLimits,
 };
 use tokenswitch::vocab::{
     Amount, Bin, Currency, EntryMode, InstitutionId, LinkId, Text, Token, TokenAssuranceMethod, TokenDomains,
     TokenLocation, TokenRequestorId, YearMonth,
 };
+
+use crate::vault::{CARD_CODES, CARD_MILLIS, CARD_TRIES};
 
 /// The first of the acquirers' links; the second takes partial approvals.
 pub(crate) const ACQUIRERS: [LinkId; 2] = [LinkId(1), LinkId(2)];
@@ -40,6 +43,10 @@ pub(crate) const LIMITS: Limits = Limits {
     followers: 20,
     stand_in: 100,
 };
+/// What may be approved in an issuer's place, where that is allowed: the amount in minor units, and how many payments of
+/// one card in a run.
+pub(crate) const STAND_IN_MOST: u64 = 60_000;
+pub(crate) const STAND_IN_COUNT: usize = 3;
 /// Longer than a clock may jump: nothing is too old on account of that.
 pub(crate) const REPEAT_WINDOW: Duration = Duration::from_secs(48 * 3600);
 /// 2026-11-22 23:59:40 UTC: every run sees a day end.
@@ -117,6 +124,19 @@ pub(crate) fn passing_config() -> SwitchConfig {
     config
 }
 
+/// What an issuer lets the switch approve in its place, in the runs in which it does.
+pub(crate) fn stand_in_terms() -> StandInTerms {
+    StandInTerms {
+        most: Amount::new(STAND_IN_MOST, Currency::from_letters("EUR").expect("known")),
+        count: STAND_IN_COUNT,
+        // Longer than a run.
+        period: Duration::from_secs(3 * 3600),
+        categories: Vec::new(),
+        entry_modes: Vec::new(),
+        assurances: Vec::new(),
+    }
+}
+
 pub(crate) fn switch_config() -> SwitchConfig {
     let acquirer = |(at, link): (usize, &LinkId)| {
         let config = AcquirerConfig {
@@ -126,6 +146,7 @@ pub(crate) fn switch_config() -> SwitchConfig {
             answer_on_any: at == 1,
             sign_on_per_institution: false,
             authorization_is_capture: at == 1,
+            completions_percent: 120,
             announce_cut_over: at == 0,
             refunds: (at == 0).then(|| Amount::new(5_000, Currency::from_letters("EUR").expect("known"))),
         };
@@ -145,13 +166,11 @@ pub(crate) fn switch_config() -> SwitchConfig {
         };
         (*link, config)
     };
-    let bins = ISSUER_BINS.iter().zip(ISSUERS).chain(ASKED_BINS.iter().zip(ISSUERS));
-    let routes: Vec<(Bin, LinkId)> = bins.map(|(digits, link)| (bin(digits), link)).collect();
     SwitchConfig {
         institution: InstitutionId::parse(b"990001").expect("digits"),
         acquirers: ACQUIRERS.iter().enumerate().map(acquirer).collect(),
         issuers: ISSUERS.iter().map(issuer).collect(),
-        routes: RouteTable::new(&routes),
+        routes: routes(false),
         limits: LIMITS,
         store_forward: StoreForwardConfig {
             timeout: Duration::from_secs(2),
@@ -164,6 +183,13 @@ pub(crate) fn switch_config() -> SwitchConfig {
         repeat_window: REPEAT_WINDOW,
         cut_over: Duration::ZERO,
     }
+}
+
+/// Which issuer has which cards; `crossed`: each the other's.
+pub(crate) fn routes(crossed: bool) -> RouteTable {
+    let links = if crossed { [ISSUERS[1], ISSUERS[0]] } else { ISSUERS };
+    let bins = ISSUER_BINS.iter().zip(links).chain(ASKED_BINS.iter().zip(links));
+    RouteTable::new(&bins.map(|(digits, link)| (bin(digits), link)).collect::<Vec<_>>())
 }
 
 /// How long a limited-use key is good.
@@ -218,6 +244,7 @@ pub(crate) fn tsp_config() -> TspConfig {
                 expiry_optional: false,
                 chip_amount_binds: true,
                 cryptogram_required: false,
+                initiation: InitiationControls::default(),
                 domains: TokenDomains::default(),
             },
             location: TokenLocation::DeviceStorage,
@@ -227,7 +254,9 @@ pub(crate) fn tsp_config() -> TspConfig {
             notification_url: Text::default(),
             limits: RequestorLimits::default(),
             shares_with: Vec::new(),
+            wrapping_keys: Vec::new(),
         }],
+        code: None,
         bin_controller: Some(Text::parse("id", b"Q001").expect("four")),
         par_follows_account: true,
         counter_window: CounterWindow { behind: 32, ahead: 1_000 },
@@ -237,7 +266,12 @@ pub(crate) fn tsp_config() -> TspConfig {
         limited_keys: LimitedKeyTerms { payments: 4, lifetime: Duration::from_millis(LIMITED_KEY_MILLIS) },
         amount_tolerance: 0,
         approvals: vec![IssuerRule { issuer: text(b"asked"), approval: ApprovalRule::Ask }],
-        step_up: StepUpLimits::DEFAULT,
+        step_up: StepUpLimits {
+            card_window: Duration::from_millis(CARD_MILLIS),
+            card_codes: CARD_CODES,
+            card_tries: CARD_TRIES,
+            ..StepUpLimits::DEFAULT
+        },
         receivers: Vec::new(),
         limits: TspLimits {
             capacity: 64,

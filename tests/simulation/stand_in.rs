@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokenswitch::codec::{DataElement, Message};
 use tokenswitch::journal::JournalConfig;
 use tokenswitch::switch::{Limits, StandInTerms, SwitchConfig};
-use tokenswitch::vocab::{Amount, Currency, EntryMode, MerchantCategory, TokenAssuranceMethod};
+use tokenswitch::vocab::{Amount, Currency, EntryMode, MerchantCategory, Refusal, TokenAssuranceMethod};
 
-use crate::desk::{Desk, FIRST, SECOND, answer_to, get, repeat, reversal, set};
+use crate::desk::{Desk, FIRST, SECOND, answer_to, get, repeat, reversal, set, with_mti};
 use crate::house::Crash;
-use crate::setting::{ISSUER_TIMEOUT, ISSUERS, LIMITS, switch_config};
+use crate::setting::{ISSUER_TIMEOUT, LIMITS, passing_config, switch_config};
 
 type Change = fn(&mut Message);
 
@@ -25,7 +25,10 @@ fn terms() -> StandInTerms {
 }
 
 fn desk(terms: &StandInTerms, limits: Limits) -> Desk {
-    let mut config = SwitchConfig { limits, ..switch_config() };
+    desk_of(SwitchConfig { limits, ..switch_config() }, terms)
+}
+
+fn desk_of(mut config: SwitchConfig, terms: &StandInTerms) -> Desk {
     config.issuers.values_mut().for_each(|issuer| issuer.stand_in = Some(terms.clone()));
     Desk::with(config, JournalConfig::default().queue_bytes)
 }
@@ -35,16 +38,6 @@ fn keyed(desk: &Desk, stan: u32) -> Message {
     let mut purchase = desk.purchase(stan);
     set(&mut purchase, &[(22, "011")]);
     purchase
-}
-
-/// No issuer can be reached.
-fn unreachable(desk: &mut Desk) {
-    desk.reachable = false;
-    for issuer in ISSUERS {
-        let connections: Vec<_> = desk.house.node.issuer_connections(issuer).collect();
-        connections.into_iter().for_each(|connection| desk.cut(connection, None));
-    }
-    desk.sent_to_issuers();
 }
 
 fn reachable(desk: &mut Desk) {
@@ -75,7 +68,7 @@ fn what_cannot_be_asked_is_approved_and_the_issuer_told() {
         for restarts in [false, true] {
             for (said, disputed) in [("00", 0), ("51", 1), ("14", 1)] {
                 let mut desk = desk(&terms(), LIMITS);
-                unreachable(&mut desk);
+                desk.lose_issuers();
                 let request = if token { desk.token_purchase(1) } else { keyed(&desk, 1) };
                 let approval = stood_in(&mut desk, &request);
                 desk.send(SECOND, &repeat(&request));
@@ -96,6 +89,7 @@ fn what_cannot_be_asked_is_approved_and_the_issuer_told() {
                 let core = desk.house.node.core();
                 assert!(core.stored().is_empty(), "{said} is its word, and recorded");
                 assert_eq!(core.counts().stand_in_disputed, disputed);
+                assert_eq!(desk.exceptions().len() as u64, disputed, "{said}: a person must see it");
             }
         }
     }
@@ -137,6 +131,28 @@ fn what_was_asked_and_not_answered_is_taken_back_before_the_advice() {
     }
 }
 
+/// Found by seed 2506: the repeat's answer waited behind another entry, and was given after the reversal.
+#[test]
+fn a_repeat_that_its_reversal_overtakes_hears_no_approval() {
+    let mut desk = desk(&terms(), LIMITS);
+    desk.lose_issuers();
+    let first = keyed(&desk, 1);
+    stood_in(&mut desk, &first);
+    desk.syncs = false;
+    for message in [keyed(&desk, 2), repeat(&first), reversal(&first, 3)] {
+        desk.push(FIRST, &message);
+    }
+    desk.settle();
+    assert!(desk.sent_to_acquirers().is_empty(), "nothing is durable");
+    desk.syncs = true;
+    desk.sync();
+    let answers: Vec<_> = desk.sent_to_acquirers().into_iter().map(|(_, answer, _)| answer).collect();
+    let told = |stan: &str| {
+        answers.iter().filter(|it| get(it, 11) == stan).map(|it| get(it, 39)).collect::<Vec<_>>()
+    };
+    assert_eq!((told("000001"), told("000003")), (vec!["91".to_owned()], vec!["00".to_owned()]));
+}
+
 #[test]
 fn an_acquirers_reversal_comes_behind_the_advice_and_names_it() {
     for asked_first in [false, true] {
@@ -148,14 +164,14 @@ fn an_acquirers_reversal_comes_behind_the_advice_and_names_it() {
                 desk.asked();
                 desk.pass(ISSUER_TIMEOUT);
                 assert_eq!(get(&desk.answer(), 39), "00");
-                unreachable(&mut desk);
+                desk.lose_issuers();
             } else {
-                unreachable(&mut desk);
+                desk.lose_issuers();
                 stood_in(&mut desk, &request);
             }
             if restarts {
                 desk = desk.restart(Crash::Unsynced);
-                unreachable(&mut desk);
+                desk.lose_issuers();
             }
             desk.send(FIRST, &reversal(&request, 2));
             assert_eq!(get(&desk.answer(), 39), "00");
@@ -179,10 +195,35 @@ fn an_acquirers_reversal_comes_behind_the_advice_and_names_it() {
     }
 }
 
+/// Behind the first message to its issuer wait two others about the same payment, and none of them has left since the
+/// restart.
+#[test]
+fn no_answer_counts_for_a_message_that_has_not_been_sent() {
+    let mut desk = desk(&terms(), LIMITS);
+    let request = keyed(&desk, 1);
+    desk.send(FIRST, &request);
+    desk.asked();
+    desk.pass(ISSUER_TIMEOUT);
+    assert_eq!(get(&desk.answer(), 39), "00");
+    desk.lose_issuers();
+    desk.send(FIRST, &reversal(&request, 2));
+    assert_eq!(get(&desk.answer(), 39), "00");
+    let mut desk = desk.restart(Crash::Unsynced);
+    reachable(&mut desk);
+    let (connection, first) = desk.sent_to_issuers().pop().expect("the reversal of what was asked");
+    let number = first.stan().unwrap().unwrap();
+    for later in [number.next(), number.next().next()] {
+        let mut lie = answer_to(&first, "00");
+        set(&mut lie, &[(11, &later.to_string())]);
+        desk.send(connection, &lie);
+        assert_eq!(desk.house.node.core().stored().len(), 3, "{later} has not been said yet");
+    }
+}
+
 #[test]
 fn an_approval_here_that_was_not_given_is_taken_back() {
     let mut desk = desk(&terms(), LIMITS);
-    unreachable(&mut desk);
+    desk.lose_issuers();
     desk.takes = false;
     let request = keyed(&desk, 1);
     desk.send(FIRST, &request);
@@ -235,7 +276,7 @@ fn past_each_term_the_issuer_must_be_asked() {
     ];
     for (case, terms, token, change, code) in cases {
         let mut desk = desk(&terms, LIMITS);
-        unreachable(&mut desk);
+        desk.lose_issuers();
         let mut request = if token { desk.token_purchase(1) } else { keyed(&desk, 1) };
         change(&mut request);
         desk.send(FIRST, &request);
@@ -247,7 +288,7 @@ fn past_each_term_the_issuer_must_be_asked() {
 fn a_tap_is_approved_once_its_cryptogram_is_verified() {
     for (counter, wrong) in [(7, false), (7, true)] {
         let mut desk = desk(&terms(), LIMITS);
-        unreachable(&mut desk);
+        desk.lose_issuers();
         let mut tap = desk.tap(1, counter);
         if wrong {
             let mut chip = desk.chip(counter);
@@ -262,7 +303,7 @@ fn a_tap_is_approved_once_its_cryptogram_is_verified() {
 #[test]
 fn a_card_has_its_count_within_the_period_also_over_a_restart() {
     let mut desk = desk(&terms(), LIMITS);
-    unreachable(&mut desk);
+    desk.lose_issuers();
     for stan in [1, 2] {
         let mut request = desk.token_purchase(stan);
         set(&mut request, &[(22, "101")]);
@@ -273,7 +314,7 @@ fn a_card_has_its_count_within_the_period_also_over_a_restart() {
         desk.send(FIRST, &asks);
         assert_eq!(get(&desk.answer(), 39), "91");
         desk = desk.restart(Crash::Unsynced);
-        unreachable(&mut desk);
+        desk.lose_issuers();
     }
     let other = keyed(&desk, 4);
     stood_in(&mut desk, &other);
@@ -285,7 +326,7 @@ fn a_card_has_its_count_within_the_period_also_over_a_restart() {
 #[test]
 fn approvals_that_are_remembered_have_a_limit() {
     let mut desk = desk(&terms(), Limits { stand_in: 1, ..LIMITS });
-    unreachable(&mut desk);
+    desk.lose_issuers();
     let first = keyed(&desk, 1);
     stood_in(&mut desk, &first);
     assert_eq!(desk.house.node.core().stood_in(), 1);
@@ -297,8 +338,81 @@ fn approvals_that_are_remembered_have_a_limit() {
 #[test]
 fn without_terms_or_for_what_is_about_an_earlier_payment_nothing_is_approved() {
     let mut desk = Desk::open();
-    unreachable(&mut desk);
+    desk.lose_issuers();
     let asks = keyed(&desk, 1);
     desk.send(FIRST, &asks);
     assert_eq!(get(&desk.answer(), 39), "91");
+}
+
+/// DE 7 and DE 11.
+fn name(message: &Message) -> [String; 2] {
+    [7, 11].map(|element| get(message, element))
+}
+
+/// The switch's own numbers begin with 1, and so does the acquirer.
+#[test]
+fn where_identifiers_pass_an_advice_never_has_the_name_of_an_acquirers_message() {
+    for restarts in [false, true] {
+        let mut desk = desk_of(passing_config(), &terms());
+        let asked_first = keyed(&desk, 1);
+        desk.send(FIRST, &asked_first);
+        let (connection, asked) = desk.asked();
+        assert_eq!(name(&asked), name(&asked_first));
+        desk.send(connection, &answer_to(&asked, "00"));
+        assert_eq!(get(&desk.answer(), 39), "00");
+        if restarts {
+            desk = desk.restart(Crash::Unsynced);
+        }
+        desk.lose_issuers();
+        let request = keyed(&desk, 2);
+        assert_eq!(get(&request, 7), get(&asked_first, 7), "in the same second");
+        stood_in(&mut desk, &request);
+        reachable(&mut desk);
+        let advice = brought(&mut desk, "00");
+        assert_ne!(name(&advice), name(&asked_first));
+        assert_ne!(name(&advice), name(&request));
+    }
+}
+
+#[test]
+fn where_identifiers_pass_no_acquirers_message_gets_the_name_of_an_advice() {
+    for restarts in [false, true] {
+        let mut desk = desk_of(passing_config(), &terms());
+        let (request, late) = (keyed(&desk, 2), keyed(&desk, 1));
+        desk.lose_issuers();
+        desk.syncs = false;
+        desk.send(FIRST, &request);
+        desk.sync();
+        desk.send(FIRST, &late);
+        assert_eq!(get(&desk.answer(), 39), "91", "also before the advice is durable");
+        desk.syncs = true;
+        desk.sync();
+        assert_eq!(get(&desk.answer(), 39), "00");
+        reachable(&mut desk);
+        let told = brought(&mut desk, "00");
+        assert_eq!(name(&told), name(&late));
+        if restarts {
+            desk = desk.restart(Crash::Unsynced);
+        }
+        let refused = desk.refused(Refusal::IdentifiersInUse);
+        let mut other = late.clone();
+        set(&mut other, &[(41, "TERM0002"), (37, "000000000009")]);
+        desk.send(FIRST, &other);
+        assert_eq!(get(&desk.answer(), 39), "91", "the issuer has it already");
+        assert_eq!(desk.refused(Refusal::IdentifiersInUse), refused + 1);
+        let mut happened = with_mti(&other, "0220");
+        set(&mut happened, &[(41, "TERM0003"), (37, "000000000010")]);
+        desk.send(FIRST, &happened);
+        assert_eq!(get(&desk.answer(), 39), "00", "what happened has happened");
+        let renamed = brought(&mut desk, "00");
+        assert!([&told, &request].into_iter().all(|taken| name(taken) != name(&renamed)));
+        if restarts {
+            desk = desk.restart(Crash::Unsynced);
+        }
+        let mut last = keyed(&desk, renamed.stan().unwrap().unwrap().get());
+        set(&mut last, &[(7, &get(&renamed, 7))]);
+        let refused = desk.refused(Refusal::IdentifiersInUse);
+        desk.send(FIRST, &last);
+        assert_eq!(desk.refused(Refusal::IdentifiersInUse), refused + 1);
+    }
 }

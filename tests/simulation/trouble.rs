@@ -31,10 +31,12 @@ pub(crate) enum Trouble {
     Stranger,
     /// The clock on the switch's wall jumps.
     ClockJump,
+    /// A peer signs a connection off, and on again.
+    SignsOff,
 }
 
 impl Trouble {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::DiskFull,
         Self::DiskStuck,
         Self::DiskBreaks,
@@ -49,6 +51,7 @@ impl Trouble {
         Self::LyingAnswer,
         Self::Stranger,
         Self::ClockJump,
+        Self::SignsOff,
     ];
 
     /// One run in so many meets it; crashes, cuts and lies were always there.

@@ -3,6 +3,7 @@
 //! restart and at the end. It knows nothing of how the vault decides.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use tokenswitch::journal::{
     Body, Entry, OutcomeEntry, RequestEntry, StoredEntry, StoredKind, TransactionEntry,
@@ -25,15 +26,38 @@ use crate::setting::VaultCard;
 /// What is asked of the vault. Tokens and cards by their place in the order of issue and in the setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Asked {
-    Token { card: usize },
-    Move { token: usize, to: Move },
-    Assurance { token: usize, method: [u8; 2] },
-    Narrow { token: usize, to: Option<Narrowing> },
-    Card { card: usize, event: CardEvent },
-    Code { token: usize },
-    Proof { token: usize, code: [u8; 6] },
+    Token {
+        card: usize,
+    },
+    Move {
+        token: usize,
+        to: Move,
+    },
+    Assurance {
+        token: usize,
+        method: [u8; 2],
+    },
+    /// By its holder, or by the desk, which stands above.
+    Narrow {
+        token: usize,
+        to: Option<Narrowing>,
+        by_desk: bool,
+    },
+    Card {
+        card: usize,
+        event: CardEvent,
+    },
+    Code {
+        token: usize,
+    },
+    Proof {
+        token: usize,
+        code: [u8; 6],
+    },
     Cryptogram(Order),
-    Key { token: usize },
+    Key {
+        token: usize,
+    },
 }
 
 /// What a token is narrowed to.
@@ -53,6 +77,10 @@ pub(crate) const SMALL: u64 = 5_000;
 const CODE_MILLIS: u64 = 600_000;
 const CODES: u8 = 3;
 const TRIES: u8 = 3;
+/// For how long both count against the card, and how many there may be of all its tokens: few, so that it is met.
+pub(crate) const CARD_MILLIS: u64 = 300_000;
+pub(crate) const CARD_CODES: u8 = 4;
+pub(crate) const CARD_TRIES: u8 = 3;
 const DAY: u64 = 86_400_000;
 
 /// What its holder knows of a token.
@@ -65,13 +93,16 @@ pub(crate) struct Holding {
     with_card: bool,
     version: u32,
     assurance: [u8; 2],
+    /// Not by its holder: what others said of it, its holder does not change.
+    assured_above: bool,
     pub(crate) narrowed: Option<Narrowing>,
+    narrowed_above: bool,
     /// The card has its second expiry date.
     pub(crate) new_expiry: bool,
     proof: Option<Proof>,
     /// How many cryptograms were made of it.
     cryptograms: u16,
-    keys: Keys,
+    pub(crate) keys: Keys,
 }
 
 /// What its cardholder has to prove.
@@ -109,8 +140,31 @@ enum Heard {
 #[derive(Debug, Clone, Default)]
 struct Standing {
     tokens: Vec<Holding>,
-    /// Whether they are closed for good.
+    /// Whether for good: nothing but an end happens to them.
     blocked: BTreeMap<usize, bool>,
+    /// By card.
+    codes: BTreeMap<usize, CardCodes>,
+}
+
+/// Codes for a card's tokens, and wrong ones, since the first of them.
+#[derive(Debug, Clone, Copy, Default)]
+struct CardCodes {
+    since: u64,
+    sent: u8,
+    wrong: u8,
+}
+
+impl CardCodes {
+    /// As many as count at that time.
+    fn at(self, now: u64) -> Self {
+        if now >= self.since + CARD_MILLIS { Self { since: now, ..Self::default() } } else { self }
+    }
+
+    /// Refused if there are too many, and until when that is so.
+    fn check(self, too_many: bool, now: u64) -> Result<(), Refusal> {
+        let wait = Duration::from_secs((self.since + CARD_MILLIS - now).div_ceil(1_000));
+        if too_many { Err(Refusal::CardCodesExhausted { wait }) } else { Ok(()) }
+    }
 }
 
 /// A request that is not answered.
@@ -168,7 +222,10 @@ impl Holding {
             with_card: false,
             version: 1,
             assurance: *assurance,
+            // Nobody asks for a token with a method of its own.
+            assured_above: assurance != b"00",
             narrowed: None,
+            narrowed_above: false,
             new_expiry: false,
             proof: (status == TokenStatus::Inactive).then(Proof::default),
             cryptograms: 0,
@@ -249,10 +306,15 @@ impl Standing {
             Asked::Token { card } => self.provision(*card, open.word),
             Asked::Card { card, event } => self.card(*card, cards[*card].successor, *event),
             Asked::Code { token } => {
-                let proof = self.tokens[*token].proof.as_mut().ok_or(Refusal::NothingToProve)?;
+                let holding = &mut self.tokens[*token];
+                let proof = holding.proof.as_mut().ok_or(Refusal::NothingToProve)?;
                 if proof.sent == CODES {
                     return Err(Refusal::CodesExhausted);
                 }
+                let of_card = self.codes.entry(holding.card).or_default();
+                let now = of_card.at(open.at.0);
+                now.check(now.sent >= CARD_CODES || now.wrong >= CARD_TRIES, open.at.0)?;
+                *of_card = CardCodes { sent: now.sent + 1, ..now };
                 *proof = Proof { sent: proof.sent + 1, until: open.at.0 + CODE_MILLIS, code: None, ..*proof };
                 Ok(self.heard(*token))
             }
@@ -288,15 +350,37 @@ impl Standing {
         match asked {
             Asked::Move { to, .. } => token.moves(*to, blocked)?,
             _ if token.is_gone() => return Err(Refusal::StatusDoesNotAllow),
-            Asked::Assurance { method, .. } => token.assurance = *method,
-            Asked::Narrow { to, .. } => token.narrowed = *to,
+            Asked::Assurance { method, .. } if *method == token.assurance => {}
+            Asked::Assurance { method, .. } => {
+                let by_holder = method == b"01";
+                if by_holder && token.assured_above {
+                    return Err(Refusal::AssuranceNotYours);
+                }
+                (token.assurance, token.assured_above) = (*method, !by_holder);
+            }
+            Asked::Narrow { to, by_desk, .. } if *to == token.narrowed => {
+                token.narrowed_above |= *by_desk && to.is_some();
+            }
+            Asked::Narrow { by_desk: false, .. } if token.narrowed_above => {
+                return Err(Refusal::ControlsNotYours);
+            }
+            Asked::Narrow { to, by_desk, .. } => {
+                (token.narrowed, token.narrowed_above) = (*to, *by_desk && to.is_some());
+            }
             _ => {}
         }
-        token.version += u32::from(*token != before);
+        // Who stands behind a control is no change of the token.
+        let as_before = Self::shown(token) == Self::shown(&before);
+        token.version += u32::from(!as_before);
         if token.status != TokenStatus::Inactive {
             token.proof = None;
         }
         Ok(())
+    }
+
+    /// All that a change of makes another version.
+    fn shown(token: &Holding) -> Holding {
+        Holding { narrowed_above: false, ..token.clone() }
     }
 
     fn provision(&mut self, card: usize, word: Option<EnquiryAnswer>) -> Result<Heard, Refusal> {
@@ -320,12 +404,17 @@ impl Standing {
         if proof.sent == 0 || at.0 >= proof.until {
             return Err(Refusal::NoCode);
         }
+        let of_card = self.codes.entry(holding.card).or_default();
+        let now = of_card.at(at.0);
+        now.check(now.wrong >= CARD_TRIES, at.0)?;
         if proof.code == Some(code) {
             holding.proof = None;
             (holding.status, holding.assurance) = (TokenStatus::Active, *b"11");
+            holding.assured_above = true;
             holding.version += 1;
             return Ok(self.heard(token));
         }
+        *of_card = CardCodes { wrong: now.wrong + 1, ..now };
         proof.wrong += 1;
         if proof.wrong < TRIES {
             return Ok(Heard::No(Refusal::CodeWrong));
@@ -337,11 +426,14 @@ impl Standing {
     }
 
     fn card(&mut self, card: usize, successor: Option<usize>, event: CardEvent) -> Result<Heard, Refusal> {
-        if !self.tokens.iter().any(|token| token.card == card) {
-            return Err(Refusal::UnknownCard);
-        }
         if self.blocked.get(&card) == Some(&true) && event != CardEvent::Closed {
             return Err(Refusal::CardBlocked);
+        }
+        let has_tokens = self.tokens.iter().any(|token| token.card == card);
+        let ends = matches!(event, CardEvent::Lost | CardEvent::Stolen | CardEvent::Closed);
+        let found = event == CardEvent::Found && self.blocked.contains_key(&card);
+        if !has_tokens && !ends && !found {
+            return Err(Refusal::UnknownCard);
         }
         if event == CardEvent::NewPan && successor.is_none_or(|next| self.blocked.contains_key(&next)) {
             return Err(if successor.is_none() { Refusal::CardNotEligible } else { Refusal::CardBlocked });
@@ -356,7 +448,8 @@ impl Standing {
         match event {
             CardEvent::Found => drop(self.blocked.remove(&card)),
             CardEvent::NewExpiry => {}
-            _ => drop(self.blocked.insert(card, event == CardEvent::Closed)),
+            CardEvent::Lost | CardEvent::Stolen => drop(self.blocked.insert(card, false)),
+            CardEvent::NewPan | CardEvent::Closed => drop(self.blocked.insert(card, true)),
         }
         Ok(Heard::Changed(changed))
     }
@@ -460,6 +553,13 @@ impl VaultBook {
         }
         if let Some((first, heard)) = self.answered.get(id) {
             let (same, heard) = (first == asked, heard.clone());
+            // A key is given again only as long as its token pays.
+            if same
+                && let Asked::Key { token } = asked
+                && let Err(refusal) = self.ahead().paying(*token)
+            {
+                return self.same(id, Some(&Err(refusal)), told);
+            }
             return if same {
                 let told = told.ok_or_else(|| format!("P2: the repeat of {id} {asked:?} waits"))?;
                 self.hears(id, &heard, told)
@@ -579,7 +679,8 @@ impl VaultBook {
         ensure(left == shown, "P8", || {
             format!("token {token} has {left:?} codes and tries left, not {shown:?}")
         })?;
-        self.hears("a look", &heard, told)
+        let told = told.clone().map(|told| told.clone().token().map_or(told, Told::Token));
+        self.hears("a look", &heard, &told)
     }
 
     fn same(&self, id: &str, foretold: Option<&Answer>, told: Option<&Answer>) -> Step {

@@ -1,6 +1,8 @@
 //! What stands in a request's body. `body!` declares it once, and from that it is both read and described. Strict: a
 //! member that is not known, stands twice or has another type is refused by name, and what was sent is never repeated.
 
+use std::sync::atomic::Ordering;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
@@ -8,6 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use utoipa::openapi::{RefOr, Schema};
 use zeroize::Zeroizing;
 
+use crate::api::StillComing;
 use crate::api::error::Problem;
 
 /// More members are no object of ours.
@@ -160,7 +163,11 @@ impl<S: Send + Sync, T: Member> FromRequest<S> for Body<T> {
             let (status, detail) = (StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json");
             return Err(Problem::new(status, "not-json", detail).at("Content-Type"));
         }
-        let body = Bytes::from_request(request, state).await.map_err(|refused| match refused.status() {
+        let coming = request.extensions().get::<StillComing>().cloned().unwrap_or_default();
+        coming.0.store(true, Ordering::Relaxed);
+        let body = Bytes::from_request(request, state).await;
+        coming.0.store(false, Ordering::Relaxed);
+        let body = body.map_err(|refused| match refused.status() {
             status @ StatusCode::PAYLOAD_TOO_LARGE => {
                 Problem::new(status, "body-too-long", "the body is too long")
             }

@@ -2,11 +2,12 @@
 //! numbers stand in bodies only.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::body::{Body, body};
+use super::path::Path;
 use super::tokens::{OfToken, parsed};
 use super::words::{SentPan, Words, time};
 use crate::api::access::{Caller, Named};
@@ -128,15 +129,18 @@ impl CardEventBody {
             ("panSequenceNumber", self.pan_sequence_number.is_some(), replaced),
         ] {
             if there && !fits {
-                return Err(Problem::invalid(name, "does not go with this event"));
+                return Err(Problem::invalid(name, "does not go with this event").well_formed());
             }
         }
-        let expiry = || self.new_expiry.ok_or_else(|| Problem::missing("newExpiry"));
+        let expiry = || self.new_expiry.ok_or_else(|| Problem::missing("newExpiry").well_formed());
         let sequence = self.pan_sequence_number;
         let news = match self.event {
             CardEvent::NewExpiry => CardNews::NewExpiry { expiry: expiry()?, sequence },
             CardEvent::NewPan => CardNews::NewPan {
-                pan: self.new_pan.ok_or_else(|| Problem::missing("newPan"))?.read_by(service, "newPan")?,
+                pan: self
+                    .new_pan
+                    .ok_or_else(|| Problem::missing("newPan").well_formed())?
+                    .read_by(service, "newPan")?,
                 expiry: expiry()?,
                 sequence,
                 keep_par: self.keep_par,

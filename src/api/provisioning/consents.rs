@@ -1,13 +1,14 @@
 //! `/v1/tokens/{reference}/consents`: another requestor may have a token made for the card behind this one, once.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::body::{Body, body};
+use super::path::Path;
 use super::tokens::{OfToken, parsed};
 use super::words::{Words, time};
 use crate::api::access::{Caller, Named};

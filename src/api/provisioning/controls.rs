@@ -1,18 +1,24 @@
 //! A token's own controls as they stand in a body, and the operation that sets them.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 
 use super::body::{Body, body};
+use super::path::Path;
 use super::tokens::{OfToken, TokenBody, parsed};
 use super::words::Words;
 use crate::api::access::{Caller, Named};
 use crate::api::error::Problem;
+use crate::api::known::Known;
 use crate::stdx::clock::Wall;
 use crate::tsp::{
-    Asker, ControlRequest, Merchant, TokenControls, TokenService, VelocityRule, VelocityWindow,
+    Asker, ControlRequest, InitiationControls, Merchant, TokenControls, TokenService, VelocityRule,
+    VelocityWindow,
 };
-use crate::vocab::{Amount, Country, Currency, EntryMode, LinkId, MerchantCategory, MerchantId, TokenDomain};
+use crate::vocab::{
+    Amount, Country, Currency, EntryMode, Initiator, Initiators, LinkId, MerchantCategory, MerchantId,
+    TokenDomain,
+};
 
 body! {
     /// What a token is narrowed to by itself; whatever is left out is as its requestor's tokens are
@@ -42,6 +48,11 @@ body! {
         velocity = "velocity": may Vec<VelocityBody>,
         /// The ways of paying, of those that its requestor is registered for
         domains = "domains": may Vec<TokenDomain>,
+        /// Who may initiate its payments; left out: either. Where a merchant is listed, what it initiates needs no
+        /// cryptogram by these controls, as long as it names a payment by which its customer agreed
+        initiators = "initiators": may Vec<Initiator>,
+        /// Whether a merchant must name such a payment
+        original_required = "originalRequired": may bool,
     }
 }
 
@@ -65,10 +76,12 @@ body! {
 }
 
 body! {
-    /// How often, or for how much, in a window; at least one of the two
+    /// How often, or for how much, in a window; at least one of the two. After 128 payments in it there is no other, also
+    /// where only the amount is limited
     struct VelocityBody {
         /// The last so many hours, at most 744; without it the day, from midnight to midnight UTC
         hours = "hours": may u16,
+        /// At most 128
         most_payments = "mostPayments": may u16,
         most_amount = "mostAmount": may AmountBody,
     }
@@ -125,8 +138,15 @@ impl From<ControlsBody> for TokenControls {
             until: body.until,
             velocity: body.velocity.unwrap_or_default().into_iter().map(VelocityRule::from).collect(),
             domains: body.domains.unwrap_or_default().into_iter().collect(),
+            initiation: initiation(body.initiators, body.original_required),
         }
     }
+}
+
+/// Who may initiate payments.
+pub(super) fn initiation(initiators: Option<Vec<Initiator>>, required: Option<bool>) -> InitiationControls {
+    let initiators = Initiators::of(&initiators.unwrap_or_default());
+    InitiationControls { initiators, original_required: required.unwrap_or(false) }
 }
 
 /// A token's own controls, in place of those it has.
@@ -140,6 +160,7 @@ impl From<ControlsBody> for TokenControls {
 )]
 pub(super) async fn set(
     State(service): State<TokenService>,
+    State(known): State<Known>,
     caller: Caller,
     Named(request_id): Named,
     Path(reference): Path<String>,
@@ -152,6 +173,7 @@ pub(super) async fn set(
         version: body.version,
         controls: body.controls.map(|controls| Box::new(controls.into())),
     };
+    known.controls(request.controls.as_deref())?;
     let token = service.control(request).await?;
     Ok(Json(TokenBody::from(&token)))
 }

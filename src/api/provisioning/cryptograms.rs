@@ -1,7 +1,7 @@
 //! `/v1/tokens/{reference}/cryptograms`: what pays once, in an app or a shop on the net.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -9,11 +9,13 @@ use utoipa::ToSchema;
 
 use super::body::{Body, body};
 use super::controls::{AmountBody, MerchantBody};
+use super::path::Path;
 use super::tokens::{OfToken, parsed};
 use super::words::{Words, digits, time};
 use crate::api::access::{Caller, Named};
 use crate::api::error::Problem;
 use crate::tsp::{Asker, CryptogramRequest, CryptogramView, TokenService};
+use crate::vocab::Initiator;
 
 body! {
     /// A payment that a cryptogram is wanted for
@@ -22,6 +24,8 @@ body! {
         merchant = "merchant": must MerchantBody,
         /// The most that it comes to; it counts for its currency only
         amount = "amount": must AmountBody,
+        /// Who is to initiate it; left out: the customer. It is good for that only
+        initiator = "initiator": may Initiator,
         /// In the caller's words
         reason = "reason": may Words,
     }
@@ -81,6 +85,7 @@ pub(super) async fn make(
         reference: parsed(&reference)?,
         merchant: body.merchant.into(),
         amount: body.amount.into(),
+        initiator: body.initiator.unwrap_or(Initiator::Customer),
     };
     let made = service.cryptogram(request).await?;
     Ok((StatusCode::CREATED, Json(CryptogramBody::from(&made))).into_response())

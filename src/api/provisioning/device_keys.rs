@@ -1,7 +1,7 @@
 //! `/v1/tokens/{reference}/personalisation` and `/limited-keys`: a token's keys, wrapped for the device that pays.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -9,11 +9,12 @@ use utoipa::ToSchema;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
 
 use super::body::{Body, Json as Sent, Member, body};
+use super::path::Path;
 use super::tokens::{OfToken, parsed};
 use super::words::{Words, time};
 use crate::api::access::{Caller, Named};
 use crate::api::error::Problem;
-use crate::tsp::{Asker, DevicePoint, KeyKind, KeyRequest, TokenService, WrappedKey};
+use crate::tsp::{Asker, DevicePoint, KeyKind, KeyRequest, Thumbprint, TokenService, WrappedKey};
 
 /// Members that have one value only.
 macro_rules! only {
@@ -44,6 +45,12 @@ only! {
 
 /// 32 bytes in base64url: a coordinate, or a thumbprint.
 pub(super) struct Base64(String);
+
+impl Base64 {
+    pub(super) fn thumbprint(&self) -> Option<Thumbprint> {
+        Thumbprint::parse(self.0.as_bytes()).ok()
+    }
+}
 
 impl Member for Base64 {
     fn read(json: Sent) -> Result<Self, Problem> {

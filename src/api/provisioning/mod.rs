@@ -9,9 +9,11 @@ mod cryptograms;
 mod detokenizations;
 mod device_keys;
 mod keys;
+mod path;
 mod requestors;
 mod step_up;
 mod tokens;
+mod told;
 mod words;
 
 pub(super) use words::{digits, time};

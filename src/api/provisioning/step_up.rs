@@ -1,11 +1,12 @@
 //! `/v1/tokens/{reference}/codes` and `/proof`: the cardholder proves itself with a code that its issuer delivers.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::body::{Body, body};
+use super::path::Path;
 use super::tokens::{OfToken, TokenBody, Told, parsed};
 use super::words::time;
 use crate::api::access::{Caller, Named};

@@ -1,23 +1,28 @@
 //! `/v1/tokens`: a handler an operation. PANs and tokens stand in bodies only, never in a path.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, ToSchema};
 
 use super::body::{Body, body};
 use super::controls::ControlsBody;
+use super::path::Path;
 use super::step_up::StepUpBody;
-use super::words::{CausedBy, SentPan, Words, digits, time};
+use super::told::ControlsTold;
+use super::words::{CausedBy, SentPan, Words, digits, one_of, time};
 use crate::api::access::{Caller, Named};
 use crate::api::error::Problem;
 use crate::api::grants::Role;
+use crate::api::known::Known;
 use crate::api::rates::Rates;
 use crate::tsp::{
-    Actor, Asker, ConsentId, Move, MoveRequest, ProvisionRequest, ProvisioningRefusal, Reason, RequestId,
-    SourceToken, SourcedRequest, Suspender, TokenService, TokenView, UpdateRequest,
+    Actor, Asker, CardMark, ConsentId, Move, MoveRequest, Principal, ProvisionRequest, ProvisioningRefusal,
+    Reason, RequestId, SourceToken, SourcedRequest, Suspender, TokenService, TokenStatus, TokenView,
+    UpdateRequest,
 };
 use crate::vocab::{
     Expiry, PanSequenceNumber, PanSource, Par, Recommendation, RiskHints, Text, Token, TokenAssuranceMethod,
@@ -147,7 +152,8 @@ pub(super) struct TokenBody {
     /// Of the card's number
     #[schema(pattern = "^[0-9]{4}$")]
     pan_last_four: String,
-    /// `inactive`, `active`, `suspended`, `deactivated`, or `expired` until its expiry is renewed
+    /// `expired` is what an active or suspended one is until its expiry is renewed
+    #[schema(schema_with = status)]
     status: &'static str,
     /// Who holds it, if it is suspended
     suspended_by: Vec<&'static str>,
@@ -160,6 +166,10 @@ pub(super) struct TokenBody {
     changed_at: Option<String>,
     /// What its cardholder has to do before it is good; null when nothing
     step_up: Option<StepUpBody>,
+}
+
+fn status() -> RefOr<Schema> {
+    one_of(TokenStatus::ALL.into_iter().map(TokenStatus::name).chain(["expired"]))
 }
 
 impl From<&TokenView> for TokenBody {
@@ -184,6 +194,26 @@ impl From<&TokenView> for TokenBody {
     }
 }
 
+/// A token as it is now, with what it is narrowed to.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = SeenToken)]
+pub(super) struct SeenBody {
+    #[serde(flatten)]
+    token: TokenBody,
+    /// Its own, in the shape in which they are set; null when it has none
+    controls: Option<ControlsTold>,
+    /// `token-requestor`, `issuer` or `operator`: who stands below changes nothing of them
+    controls_set_by: Option<&'static str>,
+    /// As `controlsSetBy`; `issuer` also for what its cardholder has proven
+    assurance_set_by: &'static str,
+    /// Why its status is what it is, as whoever brought that about said. `timed-out`: its cardholder did not prove itself
+    /// in time
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    reason_code: Option<&'static str>,
+}
+
 /// A token for a card.
 #[utoipa::path(
     post,
@@ -196,16 +226,36 @@ impl From<&TokenView> for TokenBody {
 pub(super) async fn issue(
     State(service): State<TokenService>,
     State(rates): State<Rates>,
+    State(known): State<Known>,
     caller: Caller,
     Named(request_id): Named,
     Body(body): Body<IssueBody>,
 ) -> Result<Response, Problem> {
     let request = body.request(&service, &caller, request_id)?;
-    rates.card(&request.pan)?;
-    if let Some(device) = &request.device {
-        rates.device(caller.client(), device.as_bytes())?;
-    }
+    known.controls(request.controls.as_deref())?;
+    in_turn(&service, &rates, &caller, Some(service.card_of(&request.pan)), request.device.as_ref()).await?;
     Ok(issued(&service.provision(request).await?))
+}
+
+/// Takes a token request's share of its card's and its device's rate. A requestor that is not there, or closed, takes
+/// none from those that may have tokens: its request is refused, or a repeat that is answered as before.
+async fn in_turn(
+    service: &TokenService,
+    rates: &Rates,
+    caller: &Caller,
+    card: Option<CardMark>,
+    device: Option<&Text<64>>,
+) -> Result<(), Problem> {
+    if let Principal::Requestor(id) = caller.principal {
+        match service.requestor(caller.principal, id).await {
+            Ok(found) if found.closed => return Ok(()),
+            Err(ProvisioningRefusal::UnknownRequestor) => return Ok(()),
+            Ok(_) => {}
+            Err(refusal) => return Err(refusal.into()),
+        }
+    }
+    card.map_or(Ok(()), |card| rates.card(card))?;
+    device.map_or(Ok(()), |device| rates.device(caller.client(), device.as_bytes()))
 }
 
 fn issued(token: &TokenView) -> Response {
@@ -225,15 +275,19 @@ fn issued(token: &TokenView) -> Response {
 pub(super) async fn derive(
     State(service): State<TokenService>,
     State(rates): State<Rates>,
+    State(known): State<Known>,
     caller: Caller,
     Named(request_id): Named,
     Body(body): Body<DeriveBody>,
 ) -> Result<Response, Problem> {
     let request = body.request(&caller, request_id)?;
-    rates.card(&request.source)?;
-    if let Some(device) = &request.device {
-        rates.device(caller.client(), device.as_bytes())?;
-    }
+    known.controls(request.controls.as_deref())?;
+    // Whichever of a card's tokens is named, it is one card's rate. What may not be named leads to none, and is refused.
+    let card = match caller.principal {
+        Principal::Requestor(id) => service.card_behind(id, request.source, request.consent).await?,
+        Principal::Issuer(_) | Principal::Operator(_) | Principal::Service => None,
+    };
+    in_turn(&service, &rates, &caller, card, request.device.as_ref()).await?;
     Ok(issued(&service.provision_from(request).await?))
 }
 
@@ -301,15 +355,21 @@ impl IssueBody {
     path = "/v1/tokens/{reference}",
     tag = "tokens",
     params(OfToken),
-    responses((status = 200, description = "As it is now", body = TokenBody))
+    responses((status = 200, description = "As it is now", body = SeenBody))
 )]
 pub(super) async fn see(
     State(service): State<TokenService>,
     caller: Caller,
     Path(reference): Path<String>,
-) -> Told {
-    let token = service.get(caller.principal, parsed(&reference)?).await?;
-    Ok(Json(TokenBody::from(&token)))
+) -> Result<Json<SeenBody>, Problem> {
+    let seen = service.get(caller.principal, parsed(&reference)?).await?;
+    Ok(Json(SeenBody {
+        token: TokenBody::from(&seen.token),
+        controls: seen.controls.as_deref().map(ControlsTold::from),
+        controls_set_by: seen.controls.as_ref().map(|_| seen.owners.controls.name()),
+        assurance_set_by: seen.owners.assurance.name(),
+        reason_code: (seen.because != Reason::Unstated).then(|| seen.because.name()),
+    }))
 }
 
 /// Declares the operations that change a token's status: each a path, a handler and what it asks for.
@@ -364,7 +424,8 @@ impl WhyBody {
             (Role::Wallet, Some(CausedBy(by))) => (own.actor, by),
             (Role::Wallet, None) => (own.actor, Suspender::TokenRequestor),
             (Role::Issuer | Role::Operator, Some(_)) => {
-                return Err(Problem::invalid("causedBy", "is only for token requestors to say"));
+                let reason = "is only for token requestors to say";
+                return Err(Problem::invalid("causedBy", reason).well_formed());
             }
             (Role::Issuer, None) => (own.actor, Suspender::Issuer),
             (Role::Operator, None) => (own.actor, Suspender::Operator),

@@ -9,9 +9,9 @@ use crate::api::error::Problem;
 use crate::stdx::clock::Wall;
 use crate::tsp::{CardEvent, ConsentId, DisclosurePurpose, Reason, StepUpCode, Suspender, TokenService};
 use crate::vocab::{
-    Country, Currency, EntryMode, Expiry, MerchantCategory, MerchantId, Pan, PanSequenceNumber, PanSource,
-    Par, Recommendation, Text, Token, TokenAssuranceMethod, TokenDomain, TokenLocation, TokenReferenceId,
-    TokenRequestorId, TrustScore, WordFault, may_hold_account,
+    Country, Currency, EntryMode, Expiry, Initiator, MerchantCategory, MerchantId, Pan, PanSequenceNumber,
+    PanSource, Par, Recommendation, Text, Token, TokenAssuranceMethod, TokenDomain, TokenLocation,
+    TokenReferenceId, TokenRequestorId, TrustScore, WordFault, may_hold_account,
 };
 
 /// Words that are strings: what they are parsed by, a pattern that holds for every one, and what they are.
@@ -66,6 +66,7 @@ choices! {
     Recommendation;
     PanSource;
     TokenDomain;
+    Initiator;
 }
 
 impl Member for TrustScore {
@@ -87,6 +88,24 @@ impl<const N: usize> Member for Text<N> {
 
     fn schema() -> RefOr<Schema> {
         text("^[ -~]*$").max_length(Some(N)).build().into()
+    }
+}
+
+/// Where somebody is called, before it is known whether one may be called there.
+pub(super) struct Address(pub(super) Text<128>);
+
+impl Member for Address {
+    fn read(json: Json) -> Result<Self, Problem> {
+        let text: Text<128> = Member::read(json)?;
+        let rest = ["https://", "http://"].iter().find_map(|scheme| text.as_str().strip_prefix(scheme));
+        if rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(' ')) {
+            return Ok(Self(text));
+        }
+        Err(Problem::wrong("must be a URL such as \"https://wallet.example/tokens\""))
+    }
+
+    fn schema() -> RefOr<Schema> {
+        text("^https?://[!-~]+$").max_length(Some(128)).build().into()
     }
 }
 
@@ -257,7 +276,7 @@ impl Member for Reason {
     }
 }
 
-fn one_of(names: impl Iterator<Item = &'static str>) -> RefOr<Schema> {
+pub(super) fn one_of(names: impl Iterator<Item = &'static str>) -> RefOr<Schema> {
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build().into()
 }
 

@@ -9,8 +9,8 @@ use super::stage::{DOUBTED, Stage};
 use crate::cli::Failure;
 use crate::cli::simulate::{Shared, pay_at, purchase};
 use crate::codec::{Dialect, Message, decode, describe};
-use crate::sim::{AcquirerSimulator, BookEntry, PresentedCard};
-use crate::vocab::{Amount, Currency, MessageClass, PosEntryMode, RemoteCryptogram, TokenReferenceId};
+use crate::sim::{AcquirerSimulator, BookEntry, PresentedCard, RemotePayment};
+use crate::vocab::{Amount, Currency, Initiator, MessageClass, PosEntryMode, TokenReferenceId};
 
 /// A tap, a chip card put into the terminal, and a payment in an app.
 const CONTACTLESS: &[u8] = b"071";
@@ -199,7 +199,8 @@ async fn in_app(stage: &mut Stage, cast: &Cast, page: &Page) -> Result<(), Failu
     page.step(7, "The wallet pays in an app: EUR 19.99");
     let (made, euro) = (stage.request_id(), Currency::from_letters("EUR"));
     let amount = Amount::new(1_999, euro.ok_or_else(|| Failure::new("no euro"))?);
-    let call = stage.provisioner.cryptogram(cast.reference, &made, stage.shop()?, amount);
+    let call =
+        stage.provisioner.cryptogram(cast.reference, &made, stage.shop()?, amount, Initiator::Customer);
     let answer = stage.ask(&call).await?;
     let remote = stage.provisioner.read_cryptogram(answer.status, &answer.body);
     let remote = remote.map_err(|error| Failure::new(error.to_string()))?;
@@ -207,13 +208,13 @@ async fn in_app(stage: &mut Stage, cast: &Cast, page: &Page) -> Result<(), Failu
         "wallet",
         "POST .../cryptograms: for this shop, this amount, this currency; its number is taken",
     );
-    let paid = pay(cast, 1_999, IN_APP, Some(remote)).await?;
+    let paid = pay(cast, 1_999, IN_APP, Some(remote.into())).await?;
     page.hop("acquirer", "0200 with DE 22 = 810, the token in DE 2, the cryptogram in 63.TK.0E");
     page.check(
         code_of(&paid) == "00",
         "approved; the issuer hears that the cryptogram was true, and never sees it",
     );
-    let again = pay(cast, 1_999, IN_APP, Some(remote)).await?;
+    let again = pay(cast, 1_999, IN_APP, Some(remote.into())).await?;
     page.check(
         code_of(&again) == "59",
         &format!("paid with again: declined with DE 39 = {}", code_of(&again)),
@@ -226,7 +227,7 @@ async fn pay(
     cast: &Cast,
     minor: u64,
     entry_mode: &[u8],
-    remote: Option<RemoteCryptogram>,
+    remote: Option<RemotePayment>,
 ) -> Result<BookEntry, Failure> {
     let currency = Currency::from_letters("EUR").ok_or_else(|| Failure::new("no euro"))?;
     let payment = purchase(Amount::new(minor, currency), PosEntryMode::parse(entry_mode)?, remote)?;

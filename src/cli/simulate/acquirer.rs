@@ -13,7 +13,7 @@ use crate::cli::{Failure, say};
 use crate::codec::{Dialect, decode, describe};
 use crate::sim::{
     AcquirerConfig, AcquirerSimulator, FaultPlan, Habits, Load, Pace, Patience, Payment, PaymentState,
-    PresentedCard, Record, SimError, TestMerchant, reconcile, test_merchants,
+    PresentedCard, Record, RemotePayment, SimError, TestMerchant, reconcile, test_merchants,
 };
 use crate::stdx::clock::Clock;
 use crate::vocab::{
@@ -186,7 +186,8 @@ impl Acquirer {
                 .cryptogram
                 .as_ref()
                 .map(|text| word("cryptogram", RemoteCryptogram::parse(text.as_bytes())))
-                .transpose()?,
+                .transpose()?
+                .map(RemotePayment::from),
         })
     }
 

@@ -10,10 +10,10 @@ use crate::cli::Failure;
 use crate::config::PartyConfig;
 use crate::sim::{
     AcquirerConfig, AcquirerSimulator, BookEntry, FaultPlan, Habits, Patience, Payment, PaymentState,
-    PresentedCard, test_merchants,
+    PresentedCard, RemotePayment, test_merchants,
 };
 use crate::stdx::clock::Clock;
-use crate::vocab::{Amount, InstitutionId, MerchantId, Mti, PosEntryMode, ProcessingCode, RemoteCryptogram};
+use crate::vocab::{Amount, InstitutionId, MerchantId, Mti, PosEntryMode, ProcessingCode};
 
 /// How long anything at the till may take, in milliseconds.
 const PATIENCE: u64 = 30_000;
@@ -61,7 +61,7 @@ impl Till {
         &self,
         amount: Amount,
         entry_mode: PosEntryMode,
-        remote: Option<RemoteCryptogram>,
+        remote: Option<RemotePayment>,
     ) -> Result<BookEntry, Failure> {
         pay_at(&self.0, purchase(amount, entry_mode, remote)?, PATIENCE).await
     }
@@ -71,7 +71,7 @@ impl Till {
 pub(in crate::cli) fn purchase(
     amount: Amount,
     entry_mode: PosEntryMode,
-    remote: Option<RemoteCryptogram>,
+    remote: Option<RemotePayment>,
 ) -> Result<Payment, Failure> {
     Ok(Payment {
         mti: Mti::parse(b"0200")?,

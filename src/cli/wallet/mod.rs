@@ -12,23 +12,24 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::simulate::{Till, on_one_thread};
-use super::{CREDENTIAL_FILE, Failure, HttpClient, say};
+use super::{CREDENTIAL_FILE, CertificateFiles, Failure, HttpClient, say};
 use crate::config::{AcquirerSection, Config};
 use crate::sim::{
-    ApiCall, BookEntry, DeviceKey, Phone as Chip, PresentedCard, ProvisionedToken, Provisioner, TestCard,
+    ApiCall, BookEntry, DeviceKey, Phone as Chip, PresentedCard, ProvisionedToken, Provisioner,
+    RemotePayment, TestCard,
 };
 use crate::stdx::clock::Clock;
 use crate::stdx::random::Entropy;
 use crate::stdx::secret::Secret;
-use crate::tls::{Identity, TlsClient};
-use crate::vocab::{Amount, Currency, Expiry, Outcome, Pan, PosEntryMode, RemoteCryptogram};
+use crate::vocab::{Amount, Currency, Expiry, Initiator, Outcome, Pan, PosEntryMode, RemoteCryptogram, Rrn};
 use phone::{HeldToken, Phone};
 
 /// How long one answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// DE 22 of a tap, and of a payment in an app.
+/// DE 22 of a tap, of a payment in an app, and of one with what a merchant keeps.
 const TAP: &[u8] = b"071";
 const IN_APP: &[u8] = b"810";
+const ON_FILE: &[u8] = b"100";
 
 /// A phone in software: gets a token, taps, pays in apps, and gets lost.
 #[derive(Debug, clap::Args)]
@@ -58,8 +59,8 @@ enum Act {
     },
     /// Pays at a terminal, with a cryptogram of its own.
     Tap(Purchase),
-    /// Pays in an app, with a cryptogram that is asked for.
-    Pay(Purchase),
+    /// Pays in an app, with a cryptogram that is asked for; or as a merchant does with what it keeps.
+    Pay(RemotePurchase),
     /// Is lost: its cardholder has the token suspended.
     Lose(Place),
     /// Is found again.
@@ -92,6 +93,21 @@ struct Purchase {
     /// Where the daemon listens for acquirers, if not where the configuration says.
     #[arg(long, value_name = "ADDRESS")]
     acquirer: Option<SocketAddr>,
+}
+
+#[derive(Debug, clap::Args)]
+struct RemotePurchase {
+    #[command(flatten)]
+    purchase: Purchase,
+    /// The merchant initiates it, by what its customer agreed to: without a cryptogram.
+    #[arg(long)]
+    merchant_initiated: bool,
+    /// The RRN of the payment by which the customer agreed.
+    #[arg(long, value_name = "RRN", requires = "merchant_initiated")]
+    original: Option<String>,
+    /// With a cryptogram all the same, which was asked for while the customer was there.
+    #[arg(long, requires = "merchant_initiated")]
+    cryptogram: bool,
 }
 
 pub(super) fn run(arguments: &Wallet) -> Result<(), Failure> {
@@ -127,7 +143,10 @@ impl Daemon {
             None => (HttpClient::new(address, PATIENCE)?, read(&beside(CREDENTIAL_FILE))?),
             // Who it is, its certificate says.
             Some(_) => {
-                (HttpClient::over_tls(address, client(&beside("tls"))?, PATIENCE), Zeroizing::default())
+                let of = |name: &str| beside("tls").join(name);
+                let (roots, certificates, key) = (of("ca.pem"), of("wallet.pem"), of("wallet.key"));
+                let files = CertificateFiles { roots, certificates, key };
+                (HttpClient::over_tls(address, &files, PATIENCE)?, Zeroizing::default())
             }
         };
         let provisioner = Provisioner::new(requestor, Secret::new(credential.trim().to_owned()));
@@ -148,14 +167,6 @@ impl Daemon {
 fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let text = std::fs::read_to_string(path).map(Zeroizing::new);
     text.map_err(|error| Failure::file(path, "cannot be read", &error))
-}
-
-/// The wallet's own certificate, as `init --tls` made it.
-fn client(folder: &Path) -> Result<TlsClient, Failure> {
-    let (roots, certificates) = (read(&folder.join("ca.pem"))?, read(&folder.join("wallet.pem"))?);
-    let key = read(&folder.join("wallet.key"))?;
-    let identity = Identity { certificates: certificates.as_bytes(), key: key.as_bytes() };
-    TlsClient::new(roots.as_bytes(), Some(identity)).map_err(|error| Failure::new(error.to_string()))
 }
 
 async fn add(place: &Place, card: &TestCard, contact: u8, cloud: bool) -> Result<(), Failure> {
@@ -259,13 +270,22 @@ async fn tap(purchase: &Purchase) -> Result<(), Failure> {
     told(&entry)
 }
 
-async fn pay(purchase: &Purchase) -> Result<(), Failure> {
+async fn pay(remote: &RemotePurchase) -> Result<(), Failure> {
+    let RemotePurchase { purchase, merchant_initiated, original, cryptogram: signed } = remote;
+    let agreed = original.as_ref().map(|rrn| Rrn::parse(rrn.as_bytes())).transpose()?;
+    let by_merchant = merchant_initiated.then_some(Initiator::Merchant);
     let daemon = Daemon::of(&purchase.place)?;
     let mut phone = Phone::open(&purchase.place.phone)?;
     let (held, amount) = (phone.held()?, purchase.amount()?);
     let till = till(&daemon, purchase, presented(&held)).await?;
-    let remote = cryptogram(&daemon, &mut phone, held, &till, amount).await?;
-    told(&till.pay(amount, PosEntryMode::parse(IN_APP)?, Some(remote)).await?)
+    let initiator = by_merchant.unwrap_or(Initiator::Customer);
+    let signed = match initiator == Initiator::Customer || *signed {
+        true => Some(cryptogram(&daemon, &mut phone, held, &till, (amount, initiator)).await?),
+        false => None,
+    };
+    let entered = if *merchant_initiated { ON_FILE } else { IN_APP };
+    let remote = RemotePayment { cryptogram: signed, initiator: by_merchant, agreed };
+    told(&till.pay(amount, PosEntryMode::parse(entered)?, Some(remote)).await?)
 }
 
 /// A cryptogram for a payment at this till.
@@ -274,11 +294,12 @@ async fn cryptogram(
     phone: &mut Phone,
     held: HeldToken,
     till: &Till,
-    amount: Amount,
+    (amount, initiator): (Amount, Initiator),
 ) -> Result<RemoteCryptogram, Failure> {
     let link = daemon.acquirer()?.party.link;
     let wanted = phone.request_id()?;
-    let call = daemon.provisioner.cryptogram(held.reference, &wanted, (link, till.merchant()?), amount);
+    let shop = (link, till.merchant()?);
+    let call = daemon.provisioner.cryptogram(held.reference, &wanted, shop, amount, initiator);
     let answer = daemon.http.call(&call).await?;
     let made = daemon.provisioner.read_cryptogram(answer.status, &answer.body);
     made.map_err(|error| Failure::new(error.to_string()))
@@ -328,7 +349,12 @@ fn told(entry: &BookEntry) -> Result<(), Failure> {
             say(&format!("approved: {amount}, RRN {rrn}"));
             Ok(())
         }
-        Some(answer) => Err(Failure::new(format!("declined with {}: {amount}, RRN {rrn}", answer.code))),
+        Some(answer) => {
+            // Without one it is the issuer's own no, or the dialect has no place for names.
+            let why = answer.refusal.map_or_else(|| "no reason given".to_owned(), |name| name.to_string());
+            let code = answer.code;
+            Err(Failure::new(format!("declined with {code} ({why}): {amount}, RRN {rrn}")))
+        }
         None => Err(Failure::new(format!("not answered: {amount}, RRN {rrn}"))),
     }
 }

@@ -3,17 +3,17 @@
 use ring::digest;
 use zeroize::Zeroizing;
 
+use super::super::cipher::{Keyed, decimalized, halves, joined};
 use super::super::key::CHIP_KEY_LENGTH;
-use super::cipher::{Keyed, halves, joined};
 use crate::vocab::{AtcRange, ChipPayment, PanSequenceNumber};
 
 /// A key in the clear, wiped when dropped. DES parity bits are left as they come: the cipher ignores them.
-pub(super) type ClearKey = Zeroizing<[u8; CHIP_KEY_LENGTH]>;
+pub(in super::super) type ClearKey = Zeroizing<[u8; CHIP_KEY_LENGTH]>;
 
 /// How a card's key comes from its issuer's. A property of the profile, never of the number's length: PBOC cards of
 /// 19 digits use option A, Visa's option B.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CardKeyMethod {
+pub(in super::super) enum CardKeyMethod {
     /// A1.4.1: the rightmost 16 digits of number and sequence number.
     A,
     /// A1.4.2: as A up to 16 digits; above, 16 decimal digits of a SHA-1.
@@ -36,7 +36,7 @@ pub(super) enum SessionKeyMethod {
 }
 
 /// The card key of an account number, given as ASCII digits.
-pub(super) fn card_key(
+pub(in super::super) fn card_key(
     issuer: &Keyed,
     method: CardKeyMethod,
     account: &[u8],
@@ -90,7 +90,7 @@ fn with_complement(left: [u8; 8]) -> [u8; 16] {
 }
 
 /// The last digits two to a byte, filled up with zeros on the left.
-fn packed<const N: usize>(digits: impl DoubleEndedIterator<Item = u8>) -> [u8; N] {
+pub(in super::super) fn packed<const N: usize>(digits: impl DoubleEndedIterator<Item = u8>) -> [u8; N] {
     let mut out = [0; N];
     let mut digits = digits.rev();
     for place in out.iter_mut().rev() {
@@ -109,22 +109,19 @@ fn decimal_digest(digits: impl DoubleEndedIterator<Item = u8> + Clone) -> [u8; 8
         &digest::SHA1_FOR_LEGACY_USE_ONLY,
         bytes.get(bytes.len().saturating_sub(length)..).unwrap_or_default(),
     );
-    let nibbles = || digest.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 0x0F]);
-    let decimal = nibbles().filter(|nibble| *nibble < 10);
-    let letters = nibbles().filter(|nibble| *nibble >= 10).map(|nibble| nibble - 10);
     let mut chosen = [0; 16];
-    chosen.iter_mut().zip(decimal.chain(letters)).for_each(|(place, digit)| *place = digit);
+    chosen.iter_mut().zip(decimalized(digest.as_ref())).for_each(|(place, digit)| *place = digit);
     packed(chosen.into_iter())
 }
 
 /// The left block alone, for 8-byte blocks of which only one is wanted.
-pub(super) fn left_block(keyed: &Keyed, block: [u8; 8]) -> [u8; 8] {
+pub(in super::super) fn left_block(keyed: &Keyed, block: [u8; 8]) -> [u8; 8] {
     halves(keyed.encrypt(joined(block, [0; 8]))).0
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::cipher::BlockCipher;
+    use super::super::super::cipher::BlockCipher;
     use super::*;
 
     fn key(text: &str) -> [u8; 16] {

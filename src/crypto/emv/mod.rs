@@ -1,7 +1,6 @@
 //! Chip cryptograms (EMV Book 2): `CryptogramKeys` checks what a card signed and signs the answer; `CardKey` is the
 //! card's side. Composed of audited block ciphers; what differs from scheme to scheme is a `CryptogramProfile`.
 
-mod cipher;
 mod derive;
 mod profile;
 
@@ -10,14 +9,13 @@ use std::sync::Arc;
 
 use subtle::ConstantTimeEq;
 
-pub use cipher::BlockCipher;
-pub(super) use cipher::zeros_under;
 pub use profile::CryptogramProfile;
 
-use cipher::{Keyed, Message, mac, xor};
-use derive::{ClearKey, SessionKeyMethod, card_key, left_block, limited_key, session_key};
+pub(super) use derive::{CardKeyMethod, ClearKey, card_key, left_block, packed};
+use derive::{SessionKeyMethod, limited_key, session_key};
 use profile::{IssuerDataParts, ResponseMethod};
 
+use super::cipher::{Keyed, Message, Padding, mac, xor};
 use super::error::CryptoError;
 use super::key::{CHIP_KEY_LENGTH, Key};
 use crate::vocab::{AtcRange, ChipPayment, IssuerData, PanSequenceNumber};
@@ -314,7 +312,7 @@ fn authentication(
             let mut message = Message::new();
             message.push(&chip.cryptogram);
             message.push(&status);
-            let [a, b, c, d, ..] = mac(profile.cipher(), &session(), cipher::Padding::Bit, &message);
+            let [a, b, c, d, ..] = mac(profile.cipher(), &session(), Padding::Bit, &message);
             IssuerAuthentication::of(&[a, b, c, d], &status)
         }
     }

@@ -1,6 +1,6 @@
 //! `CryptogramProfile`: what a card application computes, as data. A new profile is a new row.
 
-use super::cipher::{BlockCipher, Message, Padding};
+use super::super::cipher::{BlockCipher, Message, Padding};
 use super::derive::{CardKeyMethod, SessionKeyMethod};
 use crate::vocab::{ChipPayment, IssuerData};
 

@@ -1,12 +1,13 @@
 //! What every kind of checkpoint must do, run on each.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::crypto::SecurityModule;
+use crate::crypto::{JournalKeys, SecurityModule};
 use crate::journal::{
     Body, Durability, Entry, Journal, JournalConfig, JournalSetup, MemoryDisk, Reader, Writer,
 };
@@ -404,6 +405,10 @@ fn folds() -> Vec<Box<dyn Fold>> {
     vec![Box::new(Count)]
 }
 
+fn keeping(checkpoint: &Arc<Checkpoint>, reader: Reader) -> Keeping {
+    Keeping::new(Arc::clone(checkpoint), reader, folds(), None)
+}
+
 fn reader(journal: &Journal, checkpoint: &Checkpoint) -> Reader {
     journal.reader(checkpoint.entry_number().next()).unwrap()
 }
@@ -442,7 +447,7 @@ fn the_keeper_catches_up_and_stops(kind: CheckpointKind) {
     append(&journal, &mut writer, &[1; 100]);
     let from = reader(&journal, &checkpoint);
     let pace = Pace { every: Duration::from_millis(1), behind: Duration::ZERO };
-    let keeper = CheckpointKeeper::start(Arc::clone(&checkpoint), from, folds(), pace, None).unwrap();
+    let keeper = CheckpointKeeper::start(keeping(&checkpoint, from), pace).unwrap();
     append(&journal, &mut writer, &[2; 100]);
     assert!(!keeper.has_failed());
     assert_eq!(keeper.stop().unwrap(), EntryNumber(200));
@@ -450,7 +455,7 @@ fn the_keeper_catches_up_and_stops(kind: CheckpointKind) {
     assert_eq!(checkpoint.count("entries"), 10);
     assert!(disk.flip("segment-00000000000000000001", 600, 1));
     let broken = journal.reader(EntryNumber(1)).unwrap();
-    let keeper = CheckpointKeeper::start(Arc::clone(&checkpoint), broken, folds(), pace, None).unwrap();
+    let keeper = CheckpointKeeper::start(keeping(&checkpoint, broken), pace).unwrap();
     assert!(matches!(keeper.stop(), Err(CheckpointError::Journal(_))));
 }
 
@@ -465,12 +470,12 @@ fn what_is_young_is_folded_when_somebody_asks(kind: CheckpointKind) {
     append(&journal, &mut writer, &[3; 10]);
     let keep = |from| {
         let pace = Pace { every: Duration::from_secs(3_600), behind: Duration::from_secs(60) };
-        CheckpointKeeper::start(Arc::clone(&checkpoint), from, folds(), pace, None).unwrap()
+        CheckpointKeeper::start(keeping(&checkpoint, from), pace).unwrap()
     };
     let keeper = keep(reader(&journal, &checkpoint));
     assert_eq!(keeper.stop().unwrap(), EntryNumber(100), "up to the first young one");
     let keeper = keep(reader(&journal, &checkpoint));
-    assert!(keeper.catch_up().wait());
+    assert!(keeper.catch_up().wait(Duration::from_secs(600)));
     assert_eq!(checkpoint.entry_number(), EntryNumber(111));
     assert_eq!(keeper.stop().unwrap(), EntryNumber(111));
 }

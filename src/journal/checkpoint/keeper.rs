@@ -183,6 +183,53 @@ impl<R: Iterator<Item = Result<Entry, JournalError>>> Backlog<R> {
     }
 }
 
+/// What a keeper does: a thread does it by the clock, a simulation one step after the other.
+pub struct Keeping {
+    checkpoint: Arc<Checkpoint>,
+    backlog: Backlog<Reader>,
+    folds: Vec<Box<dyn Fold>>,
+    bases: Option<Bases>,
+}
+
+impl Keeping {
+    /// `reader` must stand at the entry after the checkpoint's; or after the newest of `bases`, which the checkpoint is
+    /// then filled from, and which are made of it.
+    #[must_use]
+    pub fn new(
+        checkpoint: Arc<Checkpoint>,
+        reader: Reader,
+        folds: Vec<Box<dyn Fold>>,
+        bases: Option<Bases>,
+    ) -> Self {
+        Self { checkpoint, backlog: Backlog { reader, young: None }, folds, bases }
+    }
+
+    /// Gives a checkpoint that is behind the newest base what that has: comes before anything is folded.
+    ///
+    /// # Errors
+    /// As `Checkpoint::write`, or `Journal` for damage in the base.
+    pub fn begin(&self) -> Result<(), CheckpointError> {
+        self.bases.as_ref().map_or(Ok(()), |bases| bases.fill(&self.checkpoint))
+    }
+
+    /// Folds all that is durable, or with `until` what was written by then; gives the entry where the checkpoint then
+    /// stands.
+    ///
+    /// # Errors
+    /// `Journal` for damage in the journal, `Store`, `Damaged`. What was written before that stays.
+    pub fn fold(&mut self, until: Option<Wall>) -> Result<EntryNumber, CheckpointError> {
+        self.backlog.fold(&self.checkpoint, &mut self.folds, until)
+    }
+
+    /// Writes the next base if it is time, and removes what it makes needless. That it cannot be is told in the log, and
+    /// tried again with the next segment.
+    pub fn after_round(&mut self, now: Wall) {
+        if let Some(bases) = &mut self.bases {
+            bases.after_round(&self.checkpoint, &mut self.folds, now);
+        }
+    }
+}
+
 /// When a keeper folds without being asked.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
@@ -228,16 +275,18 @@ struct Round {
 }
 
 impl CatchUp {
-    /// Waits until all that is durable by now is in the checkpoint; false when its keeper has ended.
+    /// Waits until all that is durable by now is in the checkpoint; false when that takes longer than `most`, or its keeper
+    /// has ended.
     #[must_use]
-    pub fn wait(&self) -> bool {
+    pub fn wait(&self, most: Duration) -> bool {
         let (rounds, changed) = &*self.0;
         let mut rounds = rounds.lock().unwrap_or_else(PoisonError::into_inner);
         rounds.wanted += 1;
         let mine = rounds.wanted;
         changed.notify_all();
         let pending = |rounds: &mut Rounds| rounds.done < mine && !rounds.ended;
-        let rounds = changed.wait_while(rounds, pending).unwrap_or_else(PoisonError::into_inner);
+        let waited = changed.wait_timeout_while(rounds, most, pending);
+        let (rounds, _) = waited.unwrap_or_else(PoisonError::into_inner);
         rounds.done >= mine
     }
 
@@ -267,40 +316,28 @@ impl Drop for Ended {
 }
 
 impl CheckpointKeeper {
-    /// Starts the thread. `reader` must stand at the entry after the checkpoint's; or after the newest of `bases`, which
-    /// the checkpoint is then filled from, and which are made of it.
+    /// Starts the thread.
     ///
     /// # Errors
     /// `Store` when there is no thread to be had.
-    pub fn start(
-        checkpoint: Arc<Checkpoint>,
-        reader: Reader,
-        mut folds: Vec<Box<dyn Fold>>,
-        pace: Pace,
-        mut bases: Option<Bases>,
-    ) -> Result<Self, CheckpointError> {
+    pub fn start(mut keeping: Keeping, pace: Pace) -> Result<Self, CheckpointError> {
         let asked = CatchUp::default();
         let ended = Ended(asked.clone());
         let clock = SystemClock::start();
-        let mut backlog = Backlog { reader, young: None };
         let keep = move || {
             let rounds = &ended.0;
             // A checkpoint may lag: whatever serves payments goes first. Where that cannot be said it competes.
             let _ = rustix::process::setpriority_process(None, BEHIND_PAYMENTS);
-            if let Some(bases) = &bases {
-                bases.fill(&checkpoint)?;
-            }
+            keeping.begin()?;
             loop {
                 let round = rounds.next_round(pace.every);
                 let until = if round.is_wanted { None } else { pace.until(clock.now().wall) };
-                let number = backlog.fold(&checkpoint, &mut folds, until)?;
+                let number = keeping.fold(until)?;
                 rounds.note(|rounds| rounds.done = round.number);
                 if round.is_last {
                     return Ok(number);
                 }
-                if let Some(bases) = &mut bases {
-                    bases.after_round(&checkpoint, &mut folds, clock.now().wall);
-                }
+                keeping.after_round(clock.now().wall);
             }
         };
         let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(keep);

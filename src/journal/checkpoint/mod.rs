@@ -7,6 +7,8 @@
 mod changes;
 mod content;
 mod keeper;
+mod memory_store;
+mod opening;
 mod packed;
 mod redb_checkpoint;
 mod sled_checkpoint;
@@ -17,14 +19,13 @@ mod state;
 mod conformance;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use changes::Changes;
-pub use keeper::{CatchUp, CheckpointKeeper, Fold, Pace, Pending, catch_up};
+pub use keeper::{CatchUp, CheckpointKeeper, Fold, Keeping, Pace, Pending, catch_up};
+pub use memory_store::MemoryStore;
 pub(super) use packed::each;
 pub(super) use spread::spread;
 
@@ -35,7 +36,7 @@ use state::{State, Summary};
 use super::base::Base;
 use super::entry::EntryNumber;
 use super::error::JournalError;
-use crate::crypto::{CryptoError, JournalKeys, SegmentKey, same};
+use crate::crypto::{CryptoError, SegmentKey, same};
 
 /// Why a checkpoint does not do what was asked. Never a reason to doubt the journal.
 #[derive(Debug, thiserror::Error)]
@@ -209,115 +210,6 @@ pub struct OpenedCheckpoint {
 }
 
 impl Checkpoint {
-    /// Opens the checkpoint of that kind in `directory` and checks every record of it, but for those of packed parts,
-    /// of which there are millions: they are checked by whoever scans the part, which a start does. A damaged one is
-    /// moved aside and an empty one begun, which the journal fills again.
-    ///
-    /// # Errors
-    /// `InUse`; `Store` when not even an empty one can be begun; `Keys`.
-    pub fn open(
-        kind: CheckpointKind,
-        directory: &Path,
-        keys: &JournalKeys,
-    ) -> Result<OpenedCheckpoint, CheckpointError> {
-        Self::open_as(kind, directory, keys, Content::Checkpoint)
-    }
-
-    /// As `open`, for the history of transactions: it may be so large that only what is read is checked, and then.
-    ///
-    /// # Errors
-    /// As `open`.
-    pub fn open_history(
-        kind: CheckpointKind,
-        directory: &Path,
-        keys: &JournalKeys,
-    ) -> Result<OpenedCheckpoint, CheckpointError> {
-        Self::open_as(kind, directory, keys, Content::History)
-    }
-
-    /// An empty one, in the place of whatever stands there.
-    ///
-    /// # Errors
-    /// As `open`.
-    pub fn open_anew(
-        kind: CheckpointKind,
-        directory: &Path,
-        keys: &JournalKeys,
-    ) -> Result<Self, CheckpointError> {
-        let path = Content::Checkpoint.path(kind, directory);
-        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        removed.map_err(CheckpointError::store("remove an older one"))?;
-        Self::create(kind, &path, Content::Checkpoint.key(keys)?, Content::Checkpoint)
-    }
-
-    /// Moves aside one that was found damaged as its parts were read, and begins an empty one. Nobody may have it open.
-    ///
-    /// # Errors
-    /// `Store`, `Keys`.
-    pub fn set_aside(
-        kind: CheckpointKind,
-        directory: &Path,
-        keys: &JournalKeys,
-        error: CheckpointError,
-    ) -> Result<OpenedCheckpoint, CheckpointError> {
-        let content = Content::Checkpoint;
-        let path = content.path(kind, directory);
-        let aside = quarantine(&path).map_err(CheckpointError::store("move a damaged one aside"))?;
-        let checkpoint = Self::create(kind, &path, content.key(keys)?, content)?;
-        Ok(OpenedCheckpoint { checkpoint, quarantined: Some((aside, error)) })
-    }
-
-    fn open_as(
-        kind: CheckpointKind,
-        directory: &Path,
-        keys: &JournalKeys,
-        content: Content,
-    ) -> Result<OpenedCheckpoint, CheckpointError> {
-        let path = content.path(kind, directory);
-        let create = || Self::create(kind, &path, content.key(keys)?, content);
-        if !path.exists() {
-            return Ok(OpenedCheckpoint { checkpoint: create()?, quarantined: None });
-        }
-        match guarded(kind, &path, content.key(keys)?, content) {
-            Ok(checkpoint) => Ok(OpenedCheckpoint { checkpoint, quarantined: None }),
-            Err(CheckpointError::InUse) => Err(CheckpointError::InUse),
-            Err(error) => {
-                let aside = quarantine(&path).map_err(CheckpointError::store("move a damaged one aside"))?;
-                Ok(OpenedCheckpoint { checkpoint: create()?, quarantined: Some((aside, error)) })
-            }
-        }
-    }
-
-    fn create(
-        kind: CheckpointKind,
-        path: &Path,
-        key: SegmentKey,
-        content: Content,
-    ) -> Result<Self, CheckpointError> {
-        let created = Self { store: kind.open(path)?, key, content, state: Mutex::default() };
-        // From here on a store without its state is a damaged one, not a new one.
-        created.store.apply(vec![(STATE_KEY.to_vec(), Some(created.sealed_state(&State::default())))])?;
-        Ok(created)
-    }
-
-    fn open_verified(
-        kind: CheckpointKind,
-        path: &Path,
-        key: SegmentKey,
-        content: Content,
-    ) -> Result<Self, CheckpointError> {
-        let found = Self { store: kind.open(path)?, key, content, state: Mutex::default() };
-        let bytes = found.store.get(&STATE_KEY)?.ok_or(CheckpointError::Damaged("its state is missing"))?;
-        let state = State::decode(found.unsealed(&STATE_KEY, &bytes)?.0)
-            .ok_or(CheckpointError::Damaged("its state is not valid"))?;
-        *found.lock() = state;
-        match content {
-            Content::Checkpoint => found.verify_unpacked()?,
-            Content::History => {}
-        }
-        Ok(found)
-    }
-
     /// The last entry that is in it; 0 when there is none.
     #[must_use]
     pub fn entry_number(&self) -> EntryNumber {
@@ -554,27 +446,4 @@ pub(super) fn full_key(part: &str, key: &[u8]) -> Result<Vec<u8>, CheckpointErro
 pub(super) fn part_of(key: &[u8]) -> &[u8] {
     let length = key.first().map_or(0, |length| usize::from(*length));
     key.get(1..=length).unwrap_or_default()
-}
-
-/// Opens and verifies on a thread of its own: a store that panics over a damaged file is a damaged one.
-fn guarded(
-    kind: CheckpointKind,
-    path: &Path,
-    key: SegmentKey,
-    content: Content,
-) -> Result<Checkpoint, CheckpointError> {
-    let path = path.to_owned();
-    let thread = std::thread::Builder::new().name("checkpoint-open".to_owned());
-    let opening = thread.spawn(move || Checkpoint::open_verified(kind, &path, key, content));
-    let opening = opening.map_err(CheckpointError::store("start a thread"))?;
-    opening.join().unwrap_or(Err(CheckpointError::Damaged("its store could not read it")))
-}
-
-fn quarantine(path: &Path) -> io::Result<PathBuf> {
-    let aside = (1_u32..)
-        .map(|number| path.with_extension(format!("quarantine-{number}")))
-        .find(|aside| !aside.exists())
-        .ok_or(io::ErrorKind::AlreadyExists)?;
-    fs::rename(path, &aside)?;
-    Ok(aside)
 }

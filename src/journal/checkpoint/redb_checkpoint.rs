@@ -1,6 +1,8 @@
 //! A checkpoint's records in one redb file. Plain reads, inserts and removals only: the rest of redb has had faults
 //! that lost data.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use redb::{Database, DatabaseError, ReadableDatabase, TableDefinition, TableError};
@@ -17,6 +19,9 @@ pub(super) struct RedbStore {
 
 impl RedbStore {
     pub(super) fn open(path: &Path) -> Result<Self, CheckpointError> {
+        // Nobody else's to read: it names requestors, requests and tokens.
+        let private = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+        private.map_err(CheckpointError::store("open redb"))?;
         match Database::builder().set_cache_size(CACHE).create(path) {
             Ok(database) => Ok(Self { database }),
             Err(DatabaseError::DatabaseAlreadyOpen) => Err(CheckpointError::InUse),

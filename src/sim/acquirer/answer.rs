@@ -177,6 +177,8 @@ impl AcquirerSimulator {
             outcome,
             approval: message.approval_code().ok().flatten(),
             minor: message.amount().ok().flatten().map_or(0, crate::vocab::Amount::minor),
+            settles_on: message.settlement_date().ok().flatten(),
+            refusal: self.dialect.token_data(message).ok().and_then(|data| data.refusal),
             at: now.moment,
         });
         let Some(answer) = answer else {
@@ -246,11 +248,14 @@ impl AcquirerSimulator {
         let mut strikes =
             |one_in: Option<u64>| one_in.is_some_and(|n| self.entropy.below(n).is_ok_and(|drawn| drawn == 0));
         let (repeat, reverse) = (strikes(self.habits.repeat_one_in), strikes(self.habits.reverse_one_in));
-        if repeat {
+        // The answer may come to a connection that is signed off by now, with none beside it.
+        let can_send = self.connections.iter().any(|connection| connection.signed_on);
+        if repeat && can_send {
             self.repeat(number, now, out)?;
         }
         if reverse && matches!(outcome, Outcome::Approved | Outcome::ApprovedPartly) {
-            self.reverse(number, None, now, out)?;
+            let connection = self.next_connection();
+            self.start_reversal(connection, number, None, now, out)?;
         }
         Ok(())
     }

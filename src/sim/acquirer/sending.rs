@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use super::{AcquirerSimulator, SimError, Waiting};
 use crate::codec::{DataElement, Message, OriginalData, TokenData, WriteError, encode};
-use crate::sim::book::{BookEntry, Payment, PaymentNumber, PaymentState, ReversalEntry, ReversalNumber};
+use crate::sim::book::{
+    BookEntry, Payment, PaymentNumber, PaymentState, RemotePayment, ReversalEntry, ReversalNumber,
+};
 use crate::sim::outbox::Outbox;
 use crate::sim::payment::{Shape, Symbols, Terms, chip_payment};
 use crate::sim::template::Template;
 use crate::stdx::clock::{Moment, Now};
 use crate::vocab::{
-    BusinessDate, MessageClass, MessageFunction, Mti, NetworkCode, RemoteCryptogram, Rrn, Stan,
-    TransmissionTime, WordError,
+    BusinessDate, MessageClass, MessageFunction, Mti, NetworkCode, Rrn, Stan, TransmissionTime, WordError,
 };
 
 impl AcquirerSimulator {
@@ -102,14 +103,16 @@ impl AcquirerSimulator {
         &mut self,
         connection: usize,
         (shape, symbols): (&Shape, &Symbols),
-        (payment, remote): (Payment, RemoteCryptogram),
+        (payment, remote): (Payment, RemotePayment),
         now: Now,
         out: &mut Outbox,
     ) -> Result<(), SimError> {
         let Self { dialect, merchants, message, institution, .. } = self;
         let merchant = merchants.get(payment.merchant).ok_or(SimError::NoSuchMerchant(payment.merchant))?;
         let terms = Terms { dialect, institution: *institution, merchant };
-        let data = TokenData { requestor: shape.requestor, cryptogram: Some(remote), ..TokenData::default() };
+        let RemotePayment { cryptogram, initiator, agreed: original } = remote;
+        let data =
+            TokenData { requestor: shape.requestor, cryptogram, initiator, original, ..TokenData::default() };
         terms
             .write(shape, symbols, message)
             .and_then(|()| dialect.set_token_data(message, &data))

@@ -4,10 +4,12 @@ use crate::codec::DataElement;
 use crate::journal::{
     DeliveredEntry, DeliveryEnd, Elements, IssuerLeg, StoredEntry, StoredKind, TransactionEntry,
 };
+use crate::link::Unanswered;
 use crate::stdx::clock::Now;
 use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{LinkId, Outcome, Refusal, ResponseCode, TransactionId};
 
+use super::super::answered::OriginalKey;
 use super::super::event::{Action, CardMark, Delivery, IssuerAnswer};
 use super::super::request::Request;
 use super::super::transaction::{Found, Parent, Routed, Transaction};
@@ -19,8 +21,9 @@ use super::{Asked, Outstanding, SwitchCore, Then};
 enum Acknowledgement {
     /// It arrived, or had arrived before.
     Done,
-    /// The issuer will never take it: a person must look.
+    /// The issuer said no, and will say it again: a person must look.
     Parked,
+    /// Nothing is known yet.
     Again,
 }
 
@@ -91,10 +94,14 @@ impl SwitchCore {
     }
 
     fn advice_leg(&mut self, request: &Request, issuer: LinkId, now: Now) -> Option<IssuerLeg> {
-        let identifiers = self.issuer(issuer)?.identifiers;
-        let acquirers = (request.leg.stan, request.leg.sent_at);
-        let (stan, sent_at) = self.issuer_identifiers(issuer, identifiers, acquirers, now).ok()?;
         let mti = request.leg.mti.first();
+        let (stan, sent_at) = if self.is_ours(&OriginalKey::passed(&request.leg, issuer)) {
+            // A name that one of this switch's own has never gets free, and what happened must arrive.
+            self.take_own_name(issuer, mti.class, now)?
+        } else {
+            let identifiers = self.issuer(issuer)?.identifiers;
+            self.issuer_identifiers(issuer, identifiers, &request.leg, now).ok()?
+        };
         Some(IssuerLeg { link: issuer, mti, sent_at, stan, forwarder: Some(self.config.institution) })
     }
 
@@ -109,6 +116,8 @@ impl SwitchCore {
     ) {
         let issuer = entry.issuer.link;
         self.outstanding.insert((issuer, entry.issuer.stan), Outstanding::Stored(entry.transaction));
+        // What it names may have come into the queue since it was appended.
+        self.note_taken_back(&entry, actions);
         self.stored.push(entry, mark, now, held);
         self.deliver_due(issuer, now, actions);
     }
@@ -128,8 +137,8 @@ impl SwitchCore {
     /// Everything that waits for its moment, or waited in vain for its acknowledgement.
     pub(super) fn retry_stored(&mut self, now: Now, actions: &mut Vec<Action>) {
         for id in self.stored.overdue(now.moment) {
-            actions.push(Action::LetGo { transaction: id });
-            self.stored.again(id, now);
+            actions.push(Action::Silent { transaction: id, what: Unanswered::Stored });
+            self.again_or_aside(id, now, actions);
         }
         for issuer in self.stored.issuers() {
             self.deliver_due(issuer, now, actions);
@@ -148,29 +157,26 @@ impl SwitchCore {
         let (leg, elements) = (item.entry.issuer, &item.entry.elements);
         // What was never sent cannot have been answered.
         let named = names(&leg, elements, institution(elements), answer) && same_amount(elements, answer);
-        if item.attempts == 0 || !named {
+        if !item.sent || !named {
             self.counts.unmatched += 1;
             return;
         }
+        self.stored.hear(answer.link);
+        let Some(item) = self.stored.get(id) else { return };
         let unknown_for = item.unknown_since.map(|since| now.moment.since(since)).unwrap_or_default();
         let stood_in = item.entry.kind == StoredKind::StandIn;
-        let settled = unknown_for > self.config.longest_timeout();
-        let meant = if stood_in {
-            said_to_stand_in(answer)
-        } else {
-            meaning(answer, settled || sabotaged("unknown-means-undone"))
-        };
-        match meant {
-            Acknowledgement::Done => {
-                let disputes = stood_in && answer.outcome != Some(Outcome::Approved);
-                self.counts.stand_in_disputed += u64::from(disputes);
-                self.delivered(id, answer.code, now, actions);
+        let settled = unknown_for > self.config.longest_timeout().saturating_mul(2);
+        let settled = settled || sabotaged("unknown-means-undone");
+        match meaning(answer, item.entry.is_reversal(), settled) {
+            Acknowledgement::Done => self.delivered(id, answer.code, now, actions),
+            Acknowledgement::Parked => {
+                self.counts.stand_in_disputed += u64::from(stood_in);
+                self.park(id, DeliveryEnd::Parked(answer.code), Some(answer.code), now, actions);
             }
-            Acknowledgement::Parked => self.park(id, answer.code, now, actions),
             Acknowledgement::Again => {
                 actions.push(Action::Heard { transaction: id });
                 self.stored.answered(id, answer.code, is_unknown(answer).then_some(now.moment));
-                self.stored.again(id, now);
+                self.again_or_aside(id, now, actions);
             }
         }
     }
@@ -181,21 +187,80 @@ impl SwitchCore {
         let entry = TransactionEntry::Delivered(DeliveredEntry { stored: id, end });
         self.append(entry, Then::Nothing, actions);
         let Some(item) = self.stored.remove(id, now.moment) else { return };
-        let leg = item.entry.issuer;
-        self.outstanding.remove(&(leg.link, leg.stan));
-        self.give_number_back(leg.link, leg.stan, now.moment);
-        self.deliver_due(leg.link, now, actions);
+        self.stored_number_ends(&item.entry, now);
+        self.deliver_due(item.entry.issuer.link, now, actions);
+    }
+
+    /// Nobody waits for an answer under its number any more.
+    pub(super) fn stored_number_ends(&mut self, entry: &StoredEntry, now: Now) {
+        let IssuerLeg { link, stan, .. } = entry.issuer;
+        self.outstanding.remove(&(link, stan));
+        if entry.kind == StoredKind::Advice && !self.is_ours(&OriginalKey::at_issuer(&entry.issuer)) {
+            self.acquirers_number_ends(link, stan, now.moment);
+        } else {
+            self.give_number_back(link, stan, now.moment);
+        }
+    }
+
+    /// Its issuer neither took nor refused it. It is sent again, unless it holds up others for too long.
+    fn again_or_aside(&mut self, id: TransactionId, now: Now, actions: &mut Vec<Action>) {
+        if self.stored.holds_up(id, now.wall) {
+            let code = self.stored.get(id).and_then(|item| item.code);
+            self.park(id, DeliveryEnd::SetAside(code), code, now, actions);
+        } else {
+            self.stored.again(id, now);
+        }
     }
 
     /// Its number stays its own: a person may have it tried again under the same.
-    fn park(&mut self, id: TransactionId, code: ResponseCode, now: Now, actions: &mut Vec<Action>) {
-        self.counts.parked += 1;
-        let entry =
-            TransactionEntry::Delivered(DeliveredEntry { stored: id, end: DeliveryEnd::Parked(code) });
+    fn park(
+        &mut self,
+        id: TransactionId,
+        end: DeliveryEnd,
+        code: Option<ResponseCode>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let entry = TransactionEntry::Delivered(DeliveredEntry { stored: id, end });
         self.append(entry, Then::Nothing, actions);
-        let issuer = self.stored.get(id).map(|item| item.entry.issuer.link);
-        self.stored.park(id, code, now.moment);
-        if let Some(issuer) = issuer {
+        self.set_aside(id, code, now, actions);
+    }
+
+    /// This switch cannot say it to its issuer. The journal owes it still, and the next start tries it once more; but not
+    /// what was taken back, whose reversal goes on without it.
+    pub(super) fn cannot_be_said(&mut self, id: TransactionId, now: Now, actions: &mut Vec<Action>) {
+        self.stored.not_sent(id, now);
+        if self.stored.get(id).is_some_and(|item| item.taken_back) {
+            self.park(id, DeliveryEnd::SetAside(None), None, now, actions);
+        } else {
+            self.stored.note_unsayable(id);
+            self.set_aside(id, None, now, actions);
+        }
+    }
+
+    /// A reversal is taken over: the advice that it names must not be sent behind it.
+    pub(super) fn note_taken_back(&mut self, reversal: &StoredEntry, actions: &mut Vec<Action>) {
+        let place = reversal.number_taken_back().map(|stan| (reversal.issuer.link, stan));
+        let Some(Outstanding::Stored(id)) = place.and_then(|place| self.outstanding.get(&place)).copied()
+        else {
+            return;
+        };
+        let named = self.stored.find(id).is_some_and(|item| reversal.takes_back(&item.entry));
+        if named && self.stored.note_taken_back(id) {
+            let entry = DeliveredEntry { stored: id, end: DeliveryEnd::SetAside(None) };
+            self.append(TransactionEntry::Delivered(entry), Then::Nothing, actions);
+        }
+    }
+
+    fn set_aside(
+        &mut self,
+        id: TransactionId,
+        code: Option<ResponseCode>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        self.counts.parked += 1;
+        if let Some(issuer) = self.stored.park(id, code, now.moment) {
             self.deliver_due(issuer, now, actions);
         }
     }
@@ -207,34 +272,24 @@ fn same_amount(elements: &Elements, answer: &IssuerAnswer) -> bool {
     answer.amount.zip(asked).is_none_or(|(answered, asked)| answered.digits() == *asked)
 }
 
-/// 00 and 21 acknowledge; 25 only once the original can no longer be on its way: when it is said again, the longest
-/// time-out after it was said first. By then the issuer, which was awake, has read all that was in its other sockets.
-/// 30, 12 and 40 will never do; all else is tried again.
-fn meaning(answer: &IssuerAnswer, settled: bool) -> Acknowledgement {
-    if !answer.believable {
-        return Acknowledgement::Again;
-    }
-    match (answer.outcome, response(answer.code)) {
-        (Some(Outcome::Approved), _) | (_, "21") => Acknowledgement::Done,
-        _ if settled && is_unknown(answer) => Acknowledgement::Done,
-        (_, "30" | "12" | "40") => Acknowledgement::Parked,
-        _ => Acknowledgement::Again,
+/// An approval acknowledges, and of a reversal also 21: nothing was to be undone. What says "later" (91, 96), or cannot be
+/// believed, decides nothing. 25 does only once the original can no longer be on its way: when it is said again, twice the
+/// longest time-out after it was said first. Once for the issuer, which was awake, to read all that was in its other
+/// sockets, what it does not know then needs no undoing; and once since what is heard now may be the late answer to an
+/// earlier sending, by which it had not read that yet. Any other answer is a no that sending again would not change: the two
+/// books differ by it, until a person has settled that.
+fn meaning(answer: &IssuerAnswer, is_reversal: bool, settled: bool) -> Acknowledgement {
+    let (unknown, untouched) = (is_unknown(answer), answer.code.as_str() == "21");
+    match answer.outcome {
+        _ if !answer.believable || unknown && !settled => Acknowledgement::Again,
+        Some(Outcome::Approved) => Acknowledgement::Done,
+        _ if is_reversal && (unknown || untouched) => Acknowledgement::Done,
+        Some(Outcome::RetryLater | Outcome::Unknown) => Acknowledgement::Again,
+        Some(Outcome::ApprovedPartly | Outcome::Declined) | None => Acknowledgement::Parked,
     }
 }
 
 /// 25: it does not know the original.
 fn is_unknown(answer: &IssuerAnswer) -> bool {
-    answer.believable && response(answer.code) == "25"
-}
-
-/// An issuer that would have declined has heard it nevertheless: its word is recorded.
-fn said_to_stand_in(answer: &IssuerAnswer) -> Acknowledgement {
-    match (answer.outcome, meaning(answer, false)) {
-        (Some(Outcome::Declined), Acknowledgement::Again) => Acknowledgement::Done,
-        (_, meant) => meant,
-    }
-}
-
-fn response(code: ResponseCode) -> &'static str {
-    ["21", "25", "30", "12", "40"].into_iter().find(|known| code.as_str() == *known).unwrap_or_default()
+    answer.believable && answer.code.as_str() == "25"
 }

@@ -163,11 +163,11 @@ impl SwitchCore {
         if outcome == Outcome::Unknown {
             self.outstanding.insert(place, Outstanding::Late(id));
             let until = now.moment.plus(self.config.longest_timeout().saturating_mul(2));
-            self.late.push_back((until, place, id));
+            self.late.insert((until, place, id));
         } else {
             self.outstanding.remove(&place);
         }
-        self.give_number_back(place.0, place.1, now.moment);
+        self.acquirers_number_ends(place.0, place.1, now.moment);
     }
 
     /// The outcome is durable: tell the acquirer, deliver the reversal if one is owed.

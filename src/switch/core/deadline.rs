@@ -3,7 +3,9 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::journal::TransactionEntry;
+use crate::link::Unanswered;
 use crate::stdx::clock::{Moment, Now};
+use crate::stdx::maps::Map;
 use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{LinkId, Outcome, Refusal, ReversalReason, TransactionId};
 
@@ -41,6 +43,49 @@ impl Deadlines {
         } else {
             self.earlier.pop_first();
         }
+    }
+}
+
+/// Answers that nobody has collected, by the end of their grace. There are few, and a grace may be shortened.
+#[derive(Debug, Default)]
+pub(super) struct Graces {
+    ends: BTreeSet<(Moment, TransactionId)>,
+    of: Map<TransactionId, Moment>,
+}
+
+impl Graces {
+    /// Its grace ends then, and not when it ended before.
+    pub(super) fn begin(&mut self, id: TransactionId, ends: Moment) {
+        self.end(id);
+        self.of.insert(id, ends);
+        self.ends.insert((ends, id));
+    }
+
+    /// It was collected, or is not to be.
+    pub(super) fn end(&mut self, id: TransactionId) {
+        if let Some(ends) = self.of.remove(&id) {
+            self.ends.remove(&(ends, id));
+        }
+    }
+
+    pub(super) fn first(&self) -> Option<Moment> {
+        self.ends.first().map(|(ends, _)| *ends)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.of.len()
+    }
+
+    /// One whose grace is over by then.
+    pub(super) fn pop_over(&mut self, now: Moment) -> Option<TransactionId> {
+        let id = self.ends.first().filter(|(ends, _)| *ends <= now).map(|(_, id)| *id)?;
+        self.end(id);
+        Some(id)
+    }
+
+    /// Any of them, the earliest first.
+    pub(super) fn pop_first(&mut self) -> Option<TransactionId> {
+        self.first().and_then(|ends| self.pop_over(ends))
     }
 }
 
@@ -93,8 +138,9 @@ impl SwitchCore {
                 let declined = || Conclusion::refused(Refusal::IssuerTimedOut, Outcome::Unknown);
                 let conclusion = stood_in.unwrap_or_else(declined);
                 conclusion.refusal().into_iter().for_each(|refusal| self.counts.refused(refusal));
-                let reason = reverse.then_some(ReversalReason::TimedOut);
-                actions.push(Action::Silent { transaction: id });
+                let kept = conclusion.advice.is_some() && sabotaged("stood-in-and-asked");
+                let reason = (reverse && !kept).then_some(ReversalReason::TimedOut);
+                actions.push(Action::Silent { transaction: id, what: Unanswered::Request });
                 self.conclude(id, conclusion, reason, now, actions);
             }
             // `forward` sees the deadline itself once the entry is durable.
@@ -104,16 +150,15 @@ impl SwitchCore {
 
     /// Approvals that no repeat collected within the grace are reversed.
     fn reverse_undelivered(&mut self, now: Now, actions: &mut Vec<Action>) {
-        while self.undelivered.front().is_some_and(|(due, _)| *due <= now.moment) {
-            let Some((_, id)) = self.undelivered.pop_front() else { break };
+        while let Some(id) = self.undelivered.pop_over(now.moment) {
             self.reverse_answered(id, ReversalReason::Undelivered, now, actions);
         }
     }
 
     /// Late answers are listened for no longer than their numbers rest.
     fn forget_late(&mut self, now: Now) {
-        while self.late.front().is_some_and(|(until, _, _)| *until <= now.moment) {
-            let Some((_, place, id)) = self.late.pop_front() else { break };
+        while self.late.first().is_some_and(|(until, _, _)| *until <= now.moment) {
+            let Some((_, place, id)) = self.late.pop_first() else { break };
             if self.outstanding.get(&place) == Some(&Outstanding::Late(id)) {
                 self.outstanding.remove(&place);
             }

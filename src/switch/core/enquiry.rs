@@ -2,6 +2,7 @@
 //! by it, so it is never reversed, never stood in, and never sent again: who asked may ask again.
 
 use crate::journal::{EnquiryEntry, IssuerLeg, TransactionEntry};
+use crate::link::Unanswered;
 use crate::stdx::clock::{Moment, Now};
 use crate::vocab::{
     EnquiryId, LinkId, MessageClass, MessageFunction, Mti, SentAt, TokenRequestorId, TransactionId,
@@ -101,6 +102,15 @@ impl SwitchCore {
         }
     }
 
+    /// None is waited for any longer.
+    pub(super) fn end_enquiries(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let mut all: Vec<TransactionId> = self.enquiries.keys().copied().collect();
+        all.sort_unstable();
+        for id in all {
+            self.end_enquiry(id, None, now, actions);
+        }
+    }
+
     /// When the next one runs out.
     pub(super) fn enquiry_deadline(&self) -> Option<Moment> {
         self.enquiries.values().map(|pending| pending.deadline).min()
@@ -119,7 +129,7 @@ impl SwitchCore {
         self.counts.enquiries += 1;
         self.counts.enquiries_unanswered += u64::from(answer.is_none());
         if sent && answer.is_none() {
-            actions.push(Action::Silent { transaction: id });
+            actions.push(Action::Silent { transaction: id, what: Unanswered::Request });
         }
         actions.push(Action::Enquired { transaction: id, answer: answer.map(Box::new) });
     }

@@ -17,11 +17,13 @@
 //! | its original is old  | `original::look_up`           | `LookUp`; `LookedUp` goes on with it            |
 //! | `Tick`: stored       | `advice::deliver_due`         | `Deliver`, until the issuer acknowledges        |
 //! | `Operator`           | `operator::operate`           | `AppendAct`, and nothing before                 |
+//! | `Ending`             | `ending::end`                 | `Append` what is in flight as unknown, reversed |
 //! | `Enquire`            | `enquiry::enquire`            | `Append` it; `Enquire` once durable; `Enquired` |
 
 mod advice;
 mod answer;
 mod deadline;
+mod ending;
 mod enquiry;
 mod network;
 mod operator;
@@ -35,7 +37,7 @@ mod window;
 pub use enquiry::EnquiryOrder;
 pub use operator::{Exception, ListedException};
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -49,10 +51,10 @@ use crate::stdx::clock::{Moment, Now};
 use crate::stdx::maps::Map;
 use crate::vocab::{LinkId, SettlementWindow, Stan, TransactionId};
 
-use self::deadline::Deadlines;
+use self::deadline::{Deadlines, Graces};
 use self::enquiry::PendingEnquiry;
 use super::answered::{Answered, AnsweredTable, OriginalKey, RequestIndex};
-use super::config::{AcquirerConfig, IssuerConfig, SwitchConfig};
+use super::config::{AcquirerConfig, Identifiers, IssuerConfig, SwitchConfig};
 use super::event::{Action, Answer, AnswerKind, CardMark, Event, Ticket};
 use super::numbers::Numbers;
 use super::operator::Decision;
@@ -91,12 +93,12 @@ pub struct SwitchCore {
     /// What to do once an entry is durable, in order of appending.
     waiting: VecDeque<(Ticket, Then)>,
     /// Approvals that could not be given, until a repeat collects them or the grace is over.
-    undelivered: VecDeque<(Moment, TransactionId)>,
+    undelivered: Graces,
     /// Messages that wait for the history, and until when.
     looking: Map<TransactionId, Box<Looking>>,
-    look_ups_end: VecDeque<(Moment, TransactionId)>,
+    look_ups_end: BTreeSet<(Moment, TransactionId)>,
     /// Numbers on which late answers are listened for, and until when.
-    late: VecDeque<(Moment, (LinkId, Stan), TransactionId)>,
+    late: BTreeSet<(Moment, (LinkId, Stan), TransactionId)>,
     counts: Counts,
 }
 
@@ -181,10 +183,10 @@ impl SwitchCore {
             enquiries: Map::default(),
             deadlines: Map::default(),
             waiting: VecDeque::new(),
-            undelivered: VecDeque::new(),
+            undelivered: Graces::default(),
             looking: Map::default(),
-            look_ups_end: VecDeque::new(),
-            late: VecDeque::new(),
+            look_ups_end: BTreeSet::new(),
+            late: BTreeSet::new(),
             counts: Counts::default(),
             config,
         }
@@ -218,17 +220,21 @@ impl SwitchCore {
             Event::Detokenized { transaction, result } => self.detokenized(transaction, result, now, actions),
             Event::Durable(ticket) => self.durable(ticket, now, actions),
             Event::Answered(answer) => self.issuer_answered(*answer, now, actions),
-            Event::NotSent { transaction } => self.not_sent(transaction, now, actions),
+            Event::NotSent { transaction, why } => self.not_sent((transaction, why), now, actions),
             Event::IssuerLost { transaction, written } => {
                 self.issuer_lost(transaction, written, now, actions);
             }
             Event::Undelivered { transaction } => self.answer_undelivered(transaction, now),
             Event::Given { transaction } => self.answer_given(transaction),
             Event::Leaked { transaction, asked_by } => self.leaked(transaction, asked_by, now, actions),
-            Event::IssuerUp(issuer) => self.deliver_due(issuer, now, actions),
+            Event::IssuerUp(issuer) => {
+                self.stored.wake(issuer);
+                self.deliver_due(issuer, now, actions);
+            }
             Event::LookedUp { asked, found } => self.looked_up(asked, found, now, actions),
             Event::Operator { call, act } => self.operate(call, *act, now, actions),
             Event::Enquire(order) => self.enquire(order, now, actions),
+            Event::Ending => self.end(now, actions),
             Event::Tick => self.tick(now, actions),
         }
     }
@@ -263,11 +269,6 @@ impl SwitchCore {
             Some(Outstanding::Payment(id)) => self.in_flight.get(id).map(Box::as_ref),
             _ => None,
         }
-    }
-
-    /// From here on new requests are refused; what is in flight goes on.
-    pub fn drain(&mut self) {
-        self.draining = true;
     }
 
     /// An advice or reversal had no room, and was not looked at.
@@ -354,8 +355,8 @@ impl SwitchCore {
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
         let timeouts = self.deadlines.values().filter_map(|deadlines| deadlines.first().map(|(at, _)| at));
-        let grace = self.undelivered.front().map(|(at, _)| *at);
-        let look_ups = self.look_ups_end.front().map(|(at, _)| *at);
+        let grace = self.undelivered.first();
+        let look_ups = self.look_ups_end.first().map(|(at, _)| *at);
         let others = [grace, look_ups, self.enquiry_deadline(), self.stored.next_due()];
         timeouts.chain(others.into_iter().flatten()).min()
     }
@@ -381,6 +382,9 @@ impl SwitchCore {
     }
 
     fn append(&mut self, entry: TransactionEntry, then: Then, actions: &mut Vec<Action>) {
+        if let TransactionEntry::Stored(stored) = &entry {
+            self.note_taken_back(stored, actions);
+        }
         let ticket = self.ticket(then);
         actions.push(Action::Append { ticket, entry });
     }
@@ -404,7 +408,7 @@ impl SwitchCore {
     /// Its turn has come. An approval that was reversed while it waited is not given any more.
     fn answer_now(&mut self, answer: Box<Answer>, actions: &mut Vec<Action>) {
         let reversed = self.answered.get(answer.transaction).is_some_and(Answered::is_withheld);
-        if reversed && answer.kind == AnswerKind::Passed {
+        if reversed && matches!(answer.kind, AnswerKind::Passed | AnswerKind::Accepted) {
             self.answer_in_turn(answer.withheld(), actions);
         } else {
             actions.push(Action::Answer(answer));
@@ -439,6 +443,18 @@ impl SwitchCore {
                 return Some(stan);
             }
             numbers.give_back(stan, now);
+        }
+    }
+
+    /// Whether acquirers' identifiers go to the issuer as they are.
+    fn passes(&self, issuer: LinkId) -> bool {
+        self.issuer(issuer).is_some_and(|config| config.identifiers == Identifiers::Pass)
+    }
+
+    /// The end of a number under which an acquirer's message went out. One that passed is not this switch's to rest.
+    fn acquirers_number_ends(&mut self, issuer: LinkId, stan: Stan, now: Moment) {
+        if !self.passes(issuer) {
+            self.give_number_back(issuer, stan, now);
         }
     }
 

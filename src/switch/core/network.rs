@@ -6,15 +6,24 @@ use crate::stdx::clock::Now;
 use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{Outcome, Refusal, ReversalReason, TransactionId};
 
-use super::super::event::{Action, AnswerKind};
+use super::super::event::{Action, AnswerKind, Unsent};
 use super::super::transaction::{Conclusion, TransactionState};
 use super::{Acknowledgement, SwitchCore, Then};
 
 impl SwitchCore {
-    /// No connection of the issuer took it: not a byte of it left now, nor before unless this was a repeat.
-    pub(super) fn not_sent(&mut self, id: TransactionId, now: Now, actions: &mut Vec<Action>) {
+    /// Not a byte of it left now, nor before unless this was a repeat.
+    pub(super) fn not_sent(
+        &mut self,
+        (id, why): (TransactionId, Unsent),
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
         if self.stored.get(id).is_some() {
-            return self.stored.not_sent(id, now);
+            return match why {
+                Unsent::Unreachable => self.stored.unreachable(id, now.moment),
+                Unsent::Full => self.stored.not_sent(id, now),
+                Unsent::Unsayable => self.cannot_be_said(id, now, actions),
+            };
         }
         if self.enquiry_lost(id, now, actions) {
             return;
@@ -76,7 +85,7 @@ impl SwitchCore {
     pub(super) fn answer_undelivered(&mut self, id: TransactionId, now: Now) {
         if self.answered.get(id).is_some_and(|answered| answered.must_arrive()) {
             self.counts.undelivered += 1;
-            self.undelivered.push_back((now.moment.plus(self.config.undelivered_grace), id));
+            self.undelivered.begin(id, now.moment.plus(self.config.undelivered_grace));
         }
     }
 
@@ -86,7 +95,7 @@ impl SwitchCore {
             answered.given = true;
         }
         self.answered.settled(id, &mut self.index);
-        self.undelivered.retain(|(_, undelivered)| *undelivered != id);
+        self.undelivered.end(id);
     }
 
     /// The answer could not be built without the PAN: 96, and what was approved is reversed, as one durable entry.

@@ -7,7 +7,7 @@ use crate::journal::{CardRef, StoredEntry, StoredKind};
 use crate::stdx::clock::{Now, Wall};
 use crate::vocab::{Amount, Currency, LinkId, MaskedPan, ResponseCode, TransactionId};
 
-use super::super::event::Action;
+use super::super::event::{Action, OperatedEnd};
 use super::super::operator::{Decision, OperatorAct};
 use super::super::status::Suspense;
 use super::super::store_forward::{Item, Standing};
@@ -83,7 +83,12 @@ impl SwitchCore {
     /// alone.
     pub(super) fn operate(&mut self, call: u64, act: OperatorAct, now: Now, actions: &mut Vec<Action>) {
         if !self.stored.is_exception(act.stored, now.wall) {
-            return actions.push(Action::Operated { call, done: false });
+            return actions.push(Action::Operated { call, end: OperatedEnd::NotListed });
+        }
+        let stale = self.stored.is_parked(act.stored)
+            && self.stored.find(act.stored).is_some_and(|item| item.taken_back);
+        if stale && act.decision == Decision::Retry {
+            return actions.push(Action::Operated { call, end: OperatedEnd::TakenBack });
         }
         let (stored, decision) = (act.stored, act.decision);
         let ticket = self.ticket(Then::Operated { call, stored, decision });
@@ -98,18 +103,17 @@ impl SwitchCore {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        actions.push(Action::Operated { call, done: true });
+        actions.push(Action::Operated { call, end: OperatedEnd::Done });
         let issuer = match decision {
             Decision::Retry => {
                 self.stored.retry(stored, now.moment);
-                self.stored.get(stored).map(|item| item.entry.issuer.link)
+                let issuer = self.stored.get(stored).map(|item| item.entry.issuer.link);
+                issuer.inspect(|issuer| self.stored.wake(*issuer))
             }
             Decision::Close => self.stored.close(stored, now.moment).map(|item| {
                 actions.push(Action::LetGo { transaction: stored });
-                let leg = item.entry.issuer;
-                self.outstanding.remove(&(leg.link, leg.stan));
-                self.give_number_back(leg.link, leg.stan, now.moment);
-                leg.link
+                self.stored_number_ends(&item.entry, now);
+                item.entry.issuer.link
             }),
         };
         if let Some(issuer) = issuer {

@@ -1,13 +1,13 @@
-//! The earlier transaction that a message names: found in memory or looked up in the history, and what later messages
-//! made of it.
+//! The earlier transaction that a message names, or that it is: found in memory or looked up in the history, and what
+//! later messages made of it.
 
 use std::sync::Arc;
 
 use crate::codec::DataElement;
 use crate::journal::{HistoryName, HistoryQuestion};
 use crate::stdx::clock::Now;
-use crate::tsp::Purpose;
-use crate::vocab::{Refusal, Rrn, TransactionId, TransactionKind};
+use crate::tsp::{DetokenizeRequest, Initiation, NamedOriginal, Purpose};
+use crate::vocab::{Amount, Initiator, Refusal, Rrn, TransactionId, TransactionKind};
 
 use super::super::answered::{Answered, OriginalKey, ShareKind, agrees};
 use super::super::event::{Action, AnswerKind, Past};
@@ -20,6 +20,8 @@ use super::{Asked, SwitchCore, Then};
 #[derive(Debug)]
 pub(super) struct Looking {
     asked: Asked,
+    /// It may have come before, and been forgotten: it is looked for itself, and not yet what it names.
+    may_be_repeat: bool,
     /// Its acquirer's reversal came meanwhile: it is not to be forwarded.
     pub(super) reversed: bool,
 }
@@ -36,46 +38,68 @@ impl Looking {
 }
 
 impl SwitchCore {
-    /// Goes on with a message that may be asked, once what it names can be known.
+    /// Goes on with a message that may be asked, once it is known to be new. For what memory may have forgotten the history
+    /// vouches: for an advice, which is never too old, and for a payment where another one's DE 7, ahead of the clock, is
+    /// among what was forgotten.
     pub(super) fn enter(&mut self, asked: Asked, now: Now, actions: &mut Vec<Action>) {
-        match self.unknown_here(&asked.request, now) {
-            Some(name) => self.look_up(asked, name, now, actions),
+        let leg = asked.request.leg;
+        let is_reversal = asked.request.kind == RequestKind::Reversal;
+        if !is_reversal && self.answered.may_have_forgotten(leg.link, leg.sent_at) {
+            let looking = Looking { asked, may_be_repeat: true, reversed: false };
+            return self.look_up(looking, HistoryName::of(&leg), now, actions);
+        }
+        self.enter_new(asked, now, actions);
+    }
+
+    /// Goes on with a new message, once what it names can be known.
+    fn enter_new(&mut self, asked: Asked, now: Now, actions: &mut Vec<Action>) {
+        match self.unknown_here(&asked, now) {
+            Some(name) => {
+                let looking = Looking { asked, may_be_repeat: false, reversed: false };
+                self.look_up(looking, name, now, actions);
+            }
             None => self.proceed(asked, &[], now, actions),
         }
     }
 
     /// What a message names that memory does not hold, and may never have held: it stands in the history.
-    fn unknown_here(&self, request: &Request, now: Now) -> Option<HistoryName> {
+    fn unknown_here(&self, asked: &Asked, now: Now) -> Option<HistoryName> {
+        let request = &*asked.request;
         let link = request.leg.link;
         if let Some(data) = request.original.as_deref() {
             let key = OriginalKey::from_data(link, data, now.wall);
             let forgotten = self.answered.may_have_forgotten(link, key.sent_at);
-            let wanted = forgotten && self.originals(&key).next().is_none();
+            let mut known = self.originals(&key).peekable();
+            let wanted = forgotten && known.peek().is_none()
+                || is_refund(&request.compared) && known.any(|id| self.is_of_forgotten_hold(id));
             return wanted.then_some(HistoryName::Leg { link, stan: key.stan, sent_at: key.sent_at });
         }
         if request.kind == RequestKind::Reversal {
             return None;
         }
         // DE 38 in a request is an earlier approval's: with DE 37 it names what it completes.
-        request.elements.get(DataElement::APPROVAL_CODE.number())?;
-        let rrn = request.elements.get(DataElement::RRN.number())?;
-        Some(HistoryName::Rrn { link, rrn: Rrn::parse(rrn).ok()? })
+        let rrn = match request.elements.get(DataElement::APPROVAL_CODE.number()) {
+            Some(_) => Rrn::parse(request.elements.get(DataElement::RRN.number())?).ok()?,
+            None => agreed_by(&asked.card)?,
+        };
+        Some(HistoryName::Rrn { link, rrn })
     }
 
     /// Asks the history, in turn: it knows what is durable, and must know all that was decided before.
-    fn look_up(&mut self, asked: Asked, name: HistoryName, now: Now, actions: &mut Vec<Action>) {
+    fn look_up(&mut self, looking: Looking, name: HistoryName, now: Now, actions: &mut Vec<Action>) {
         self.counts.look_ups += 1;
-        let (id, request) = (asked.request.transaction, Arc::clone(&asked.request));
+        let request = Arc::clone(looking.request());
+        let id = request.transaction;
         if self.looking.len() >= self.config.limits.look_ups {
-            return self.turn_away(asked, Refusal::Overloaded, actions);
+            return self.turn_away(looking.asked, Refusal::Overloaded, actions);
         }
         if let Some(data) = request.original.as_deref().filter(|_| request.kind == RequestKind::Reversal) {
             // Should the original come now, it comes behind its reversal.
             let key = OriginalKey::from_data(request.leg.link, data, now.wall);
             self.tombstones.insert(key, now.moment.plus(self.config.longest_timeout().saturating_mul(2)));
         }
-        self.looking.insert(id, Box::new(Looking { asked, reversed: false }));
-        self.look_ups_end.push_back((now.moment.plus(self.config.longest_timeout()), id));
+        self.looking.insert(id, Box::new(looking));
+        self.look_ups_end.insert((now.moment.plus(self.config.longest_timeout()), id));
         let question = HistoryQuestion { asked: id, name };
         match self.waiting.back() {
             Some((ticket, _)) => self.waiting.push_back((*ticket, Then::LookUp(question))),
@@ -92,16 +116,18 @@ impl SwitchCore {
         actions: &mut Vec<Action>,
     ) {
         let Some(looking) = self.looking.remove(&asked) else { return };
-        let Looking { asked, reversed } = *looking;
+        let Looking { asked, may_be_repeat, reversed } = *looking;
         if reversed {
             return self.turn_away(asked, Refusal::ReversedInFlight, actions);
         }
         let Some(found) = found else {
             self.counts.look_ups_failed += 1;
             return match asked.request.kind {
-                // What it tells has happened, and its card can be found without its original.
-                RequestKind::Advice => self.proceed(asked, &[], now, actions),
-                RequestKind::Payment | RequestKind::Reversal => {
+                // What it tells has happened, and its card can be found without its original. A refund's bound cannot.
+                RequestKind::Advice if !may_be_repeat && !is_refund(&asked.request.compared) => {
+                    self.proceed(asked, &[], now, actions);
+                }
+                RequestKind::Advice | RequestKind::Payment | RequestKind::Reversal => {
                     self.turn_away(asked, Refusal::InternalFault, actions);
                 }
             };
@@ -114,13 +140,28 @@ impl SwitchCore {
                 self.answered.recall(transaction, answered, &mut self.index);
             }
         }
-        self.proceed(asked, &ids, now, actions);
+        if may_be_repeat {
+            self.enter_unless_known(asked, now, actions);
+        } else {
+            self.proceed(asked, &ids, now, actions);
+        }
+    }
+
+    /// The history has brought back what this may be a repeat of, if anything.
+    fn enter_unless_known(&mut self, asked: Asked, now: Now, actions: &mut Vec<Action>) {
+        let request = &asked.request;
+        self.index.remove(request, request.transaction);
+        if let Some(known) = self.find_repeat(request) {
+            return self.repeated(known, request, asked.from, actions);
+        }
+        self.index.insert(request, request.transaction);
+        self.enter_new(asked, now, actions);
     }
 
     /// The history was silent for too long.
     pub(super) fn end_look_ups(&mut self, now: Now, actions: &mut Vec<Action>) {
-        while self.look_ups_end.front().is_some_and(|(until, _)| *until <= now.moment) {
-            let Some((_, id)) = self.look_ups_end.pop_front() else { break };
+        while self.look_ups_end.first().is_some_and(|(until, _)| *until <= now.moment) {
+            let Some((_, id)) = self.look_ups_end.pop_first() else { break };
             self.looked_up(id, None, now, actions);
         }
     }
@@ -146,30 +187,35 @@ impl SwitchCore {
             }
             RequestKind::Payment | RequestKind::Advice => self.parent(&asked.request, found, now),
         };
+        if let Err(refusal) = self.permit_refund(&asked.request, parent.as_ref()) {
+            self.index.remove(&asked.request, asked.request.transaction);
+            return self.refuse_unseen(&asked.request, asked.from, refusal, actions);
+        }
         if asked.request.kind == RequestKind::Advice {
             return self.advice_received(asked, parent, now, actions);
         }
-        if let Err(refusal) = self.permit_refund(&asked.request, parent.as_ref()) {
-            return self.turn_away(asked, refusal, actions);
-        }
-        if let (CardSource::Token(question), Some(_)) = (&mut asked.card, &parent) {
-            // It is decided by its original: its token need not be good any more.
-            question.purpose = Purpose::PastEvent;
+        if let CardSource::Token(question) = &mut asked.card {
+            if parent.is_some() {
+                // It is decided by its original: its token need not be good any more.
+                question.purpose = Purpose::PastEvent;
+            } else {
+                self.find_agreement(&asked.request, question, found);
+            }
         }
         self.look_up_card(asked, parent, now, actions);
     }
 
-    /// Money goes back by what was captured and not refunded yet, or by permission.
+    /// Money goes back by what was captured and not refunded yet, or by permission: asked for, or told as done.
     fn permit_refund(&self, request: &Request, parent: Option<&Parent>) -> Result<(), Refusal> {
         if !is_refund(&request.compared) {
             return Ok(());
         }
         let asked = request.compared.amount.ok_or(Refusal::FormatError)?;
         let permitted = match parent {
-            Some(parent) => self.answered.get(parent.original.transaction).is_some_and(|original| {
-                original.has_room_for_shares(self.config.limits.followers)
-                    && asked.minor() <= original.refundable()
-            }),
+            Some(parent) => {
+                let original = self.answered.get(parent.original.transaction);
+                original.is_some_and(|original| asked.minor() <= original.refundable())
+            }
             None => self
                 .acquirer(request.leg.link)
                 .and_then(|acquirer| acquirer.refunds)
@@ -194,7 +240,12 @@ impl SwitchCore {
         let mut parents = named.into_iter().filter_map(|id| {
             let answered = self.answered.get(id)?;
             let kind = follows(request, answered)?;
-            Some((id, kind, answered.at_issuer()?, answered.request.key.institution))
+            // A refund of a completion is one of its hold: by either name no more goes back than was captured.
+            let hold = answered.hold().filter(|hold| self.answered.get(*hold).is_some());
+            let bearer = hold.filter(|_| kind == ShareKind::Refund).unwrap_or(id);
+            let borne = self.answered.get(bearer)?;
+            let has_room = self.has_room(borne, request, kind);
+            has_room.then_some((bearer, kind, answered.at_issuer()?, answered.request.key.institution))
         });
         let (transaction, kind, routed, institution) = parents.next()?;
         if parents.next().is_some() {
@@ -207,6 +258,40 @@ impl SwitchCore {
             issuer: routed.leg.link,
             card: routed.card,
         })
+    }
+
+    /// Whether it completes something that memory does not hold.
+    fn is_of_forgotten_hold(&self, id: TransactionId) -> bool {
+        let hold = self.answered.get(id).and_then(Answered::hold);
+        hold.is_some_and(|hold| self.known(hold).is_none())
+    }
+
+    /// Whether one more message may be of that transaction: of so many, and for a completion that is asked for of so much.
+    /// One too many stands for itself. What has happened is no less a completion for being large.
+    fn has_room(&self, original: &Answered, request: &Request, kind: ShareKind) -> bool {
+        let link = request.leg.link;
+        let percent = self.acquirer(link).map_or(100, |acquirer| acquirer.completions_percent);
+        let asked = request.compared.amount.map_or(0, Amount::minor);
+        let asks_too_much = kind == ShareKind::Completion
+            && request.kind == RequestKind::Payment
+            && asked > original.completable(percent);
+        original.has_room_for_shares(self.config.limits.followers) && !asks_too_much
+    }
+
+    /// A merchant's payment names the one by which its customer agreed: a payment at the same merchant that was approved,
+    /// and was not taken back since. Of several with one DE 37, the one with the same token is meant.
+    fn find_agreement(&self, request: &Request, question: &mut DetokenizeRequest, found: &[TransactionId]) {
+        let Some(Initiation { by: Initiator::Merchant, original }) = &mut question.initiation else { return };
+        let NamedOriginal::Named(rrn) = *original else { return };
+        let named = |answered: &Answered| {
+            answered.request.elements.get(DataElement::RRN.number()) == Some(rrn.as_bytes())
+        };
+        let paid_here = |it: &&Answered| it.is_agreement() && named(it) && same_merchant(request, it);
+        let agreed = found.iter().filter_map(|id| self.answered.get(*id)).filter(paid_here);
+        let meant = agreed.min_by_key(|it| it.request.compared.account != request.compared.account);
+        let token = meant.and_then(|it| it.routed.as_ref()?.card.token.as_ref());
+        *original =
+            token.map_or(NamedOriginal::NotFound, |token| NamedOriginal::Approved { record: token.record });
     }
 
     /// DE 37 and DE 38 together name an approval; what raised it has the same DE 37, and is not meant.
@@ -276,6 +361,33 @@ impl SwitchCore {
     }
 }
 
+/// By which payment its customer agreed to one that a merchant initiates, if it says so.
+fn agreed_by(card: &CardSource) -> Option<Rrn> {
+    let CardSource::Token(question) = card else { return None };
+    match question.initiation? {
+        Initiation { by: Initiator::Merchant, original: NamedOriginal::Named(rrn) }
+            if question.purpose == Purpose::Purchase =>
+        {
+            Some(rrn)
+        }
+        _ => None,
+    }
+}
+
+/// DE 42, which is unique only within an acquirer: names are looked up by their link.
+fn merchant(request: &Request) -> Option<&[u8]> {
+    request.elements.get(DataElement::MERCHANT.number()).map(<[u8]>::trim_ascii_end)
+}
+
+fn same_merchant(request: &Request, original: &Answered) -> bool {
+    merchant(request).is_some_and(|id| merchant(&original.request) == Some(id))
+}
+
+/// A merchant that is not named contradicts nothing.
+fn other_merchant(request: &Request, original: &Answered) -> bool {
+    merchant(request).zip(merchant(&original.request)).is_some_and(|(asks, had)| asks != had)
+}
+
 /// What a message makes of a transaction whose approval stands, if it may be of it: same card and currency.
 fn follows(request: &Request, original: &Answered) -> Option<ShareKind> {
     let (asked, done) = (&request.compared, &original.request.compared);
@@ -286,8 +398,9 @@ fn follows(request: &Request, original: &Answered) -> Option<ShareKind> {
         return None;
     }
     let kind = ShareKind::of(request.leg.mti.class, asked.processing.as_ref()?.kind())?;
-    // Only a hold can be raised or completed.
-    (kind == ShareKind::Refund || original.is_hold()).then_some(kind)
+    // Only a hold can be raised or completed, and by the merchant that has it.
+    let of_hold = original.is_hold() && !other_merchant(request, original);
+    (kind == ShareKind::Refund || of_hold).then_some(kind)
 }
 
 /// Whether money is to go back to the card (DE 3 = 2x).

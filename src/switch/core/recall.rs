@@ -9,7 +9,6 @@ use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{Amount, LinkId, Outcome, ResponseCode, ReversalReason, SentAt, TransactionId};
 
 use super::super::answered::{Answered, OriginalKey};
-use super::super::config::Identifiers;
 use super::super::event::{Action, CardMark};
 use super::super::numbers::{LastNumbers, Numbers};
 use super::super::recovery::{self, NOBODY, WITHHELD, payment};
@@ -42,8 +41,8 @@ impl SwitchCore {
     }
 
     /// It was approved in the issuer's place.
-    pub(in super::super) fn recall_stood_in(&mut self, issuer: LinkId, mark: CardMark, at: Wall) {
-        self.stood_in.entry(issuer).or_default().note(mark, at);
+    pub(in super::super) fn recall_stood_in(&mut self, advice: &StoredEntry, mark: CardMark, at: Wall) {
+        self.stood_in.entry(advice.issuer.link).or_default().note(mark, at);
     }
 
     /// A reversal of it was stored.
@@ -74,8 +73,7 @@ impl SwitchCore {
         self.next_transaction = last.0 + 1;
         let rest = self.config.longest_timeout().saturating_mul(2);
         for (link, last) in numbers {
-            let passes = self.issuer(*link).is_some_and(|issuer| issuer.identifiers == Identifiers::Pass);
-            let last = if passes { last.ours } else { Some(last.any) };
+            let last = if self.passes(*link) { last.ours } else { Some(last.any) };
             self.numbers.insert(*link, Numbers::after(last, rest));
         }
     }
@@ -91,6 +89,12 @@ impl SwitchCore {
     ) {
         let place = (entry.issuer.link, entry.issuer.stan);
         self.outstanding.insert(place, Outstanding::Stored(entry.transaction));
+        let named = entry.number_taken_back().and_then(|stan| self.outstanding.get(&(place.0, stan)));
+        if let Some(Outstanding::Stored(id)) = named.copied()
+            && self.stored.find(id).is_some_and(|item| entry.takes_back(&item.entry))
+        {
+            self.stored.note_taken_back(id);
+        }
         self.stored.restore(entry, mark, since, now.moment, held);
     }
 
@@ -99,11 +103,12 @@ impl SwitchCore {
         &mut self,
         entry: StoredEntry,
         (mark, since): (CardMark, Wall),
-        code: ResponseCode,
+        code: Option<ResponseCode>,
+        taken_back: bool,
     ) {
         let place = (entry.issuer.link, entry.issuer.stan);
         self.outstanding.insert(place, Outstanding::Stored(entry.transaction));
-        self.stored.restore_parked(entry, mark, since, code);
+        self.stored.restore_parked(entry, (mark, since), code, taken_back);
     }
 
     /// A request without an outcome: nobody waits for its answer any more, and what it may have moved is undone, by

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::codec::same_institution;
-use crate::journal::{IssuerLeg, StoredEntry, TransactionEntry};
+use crate::journal::{AcquirerLeg, IssuerLeg, StoredEntry, TransactionEntry};
 use crate::link::ConnectionId;
 use crate::stdx::clock::Now;
 use crate::stdx::sabotage::sabotaged;
@@ -13,7 +13,7 @@ use crate::vocab::{
 
 use super::super::answered::{Answered, OriginalKey};
 use super::super::config::Identifiers;
-use super::super::event::{Action, Answer, AnswerKind, Mapped};
+use super::super::event::{Action, Answer, AnswerKind, Concern, Mapped};
 use super::super::request::{CardSource, Request, RequestKind};
 use super::super::transaction::{Conclusion, Found, Parent, Routed, Transaction, TransactionState};
 use super::{Asked, Outstanding, SwitchCore, Then};
@@ -34,7 +34,7 @@ impl SwitchCore {
     }
 
     /// The request that this repeats: the same name, and the same DE 7 unless it says it is a repeat.
-    fn find_repeat(&self, request: &Request) -> Option<TransactionId> {
+    pub(super) fn find_repeat(&self, request: &Request) -> Option<TransactionId> {
         self.index.named(&request.key).find(|id| {
             self.known(*id).is_some_and(|known| {
                 let leg = &known.leg;
@@ -55,7 +55,7 @@ impl SwitchCore {
 
     /// Something known is asked again: altered it is refused, in flight the answer goes to the newest asker,
     /// answered it gets the same answer.
-    fn repeated(
+    pub(super) fn repeated(
         &mut self,
         known: TransactionId,
         request: &Arc<Request>,
@@ -63,6 +63,7 @@ impl SwitchCore {
         actions: &mut Vec<Action>,
     ) {
         self.counts.repeats += 1;
+        actions.push(Action::Concerns { message: request.transaction, known, concern: Concern::Repeat });
         if let Some(transaction) = self.in_flight.get_mut(&known) {
             if transaction.request.compared != request.compared {
                 return self.refuse_unseen(request, from, Refusal::AlteredDuplicate, actions);
@@ -87,7 +88,7 @@ impl SwitchCore {
         }
         answered.asked_on = from;
         let again = answered.again(known, request.transaction);
-        self.undelivered.retain(|(_, id)| *id != known);
+        self.undelivered.end(known);
         self.answer_in_turn(again, actions);
     }
 
@@ -126,10 +127,15 @@ impl SwitchCore {
 
     /// Whether a payment that nobody has seen may be new.
     fn admit_new(&self, request: &Request, now: Now) -> Result<(), Refusal> {
-        let oldest = now.wall.seconds().saturating_sub(self.config.repeat_window.as_secs());
-        let link = request.leg.link;
-        if request.leg.sent_at < SentAt(oldest) || self.answered.may_have_forgotten(link, request.leg.sent_at)
-        {
+        let (seconds, window) = (now.wall.seconds(), self.config.repeat_window.as_secs());
+        let AcquirerLeg { link, sent_at, .. } = request.leg;
+        if sent_at > SentAt(seconds.saturating_add(window)) {
+            return Err(Refusal::DatedAhead);
+        }
+        // Where something was dated ahead of the clock, `enter` looks for this very request.
+        let forgotten = self.answered.may_have_forgotten(link, sent_at)
+            && !self.answered.forgot_ahead(link, SentAt(seconds));
+        if sent_at < SentAt(seconds.saturating_sub(window)) || forgotten {
             return Err(Refusal::TooOld);
         }
         if self.in_flight.len() >= self.config.limits.in_flight {
@@ -198,7 +204,8 @@ impl SwitchCore {
         if transaction.state != TransactionState::Detokenizing {
             return;
         }
-        let found = found.of_original(transaction.parent.take());
+        let issuers = &self.config.issuers;
+        let found = found.of_original(transaction.parent.take(), |issuer| issuers.contains_key(&issuer));
         let reversed = transaction.reversal.is_some();
         if transaction.request.kind == RequestKind::Advice {
             return if reversed {
@@ -231,9 +238,9 @@ impl SwitchCore {
         let (leg, request) = (transaction.request.leg, Arc::clone(&transaction.request));
         transaction.deadline = transaction.deadline.plus(timeout);
         let deadline = transaction.deadline;
-        let (stan, sent_at) = self.issuer_identifiers(issuer, identifiers, (leg.stan, leg.sent_at), now)?;
+        let (stan, sent_at) = self.issuer_identifiers(issuer, identifiers, &leg, now)?;
         if !self.stored.reserve(issuer) {
-            self.give_number_back(issuer, stan, now.moment);
+            self.acquirers_number_ends(issuer, stan, now.moment);
             return Err(Refusal::Overloaded);
         }
         self.outstanding.insert((issuer, stan), Outstanding::Payment(id));
@@ -268,7 +275,7 @@ impl SwitchCore {
         &mut self,
         issuer: LinkId,
         identifiers: Identifiers,
-        acquirers: (Stan, SentAt),
+        acquirers: &AcquirerLeg,
         now: Now,
     ) -> Result<(Stan, SentAt), Refusal> {
         match identifiers {
@@ -276,10 +283,11 @@ impl SwitchCore {
                 let stan = self.take_number(issuer, now.moment).ok_or(Refusal::Overloaded)?;
                 Ok((stan, SentAt(now.wall.seconds())))
             }
-            Identifiers::Pass if self.outstanding.contains_key(&(issuer, acquirers.0)) => {
-                Err(Refusal::IdentifiersInUse)
+            Identifiers::Pass => {
+                let taken = self.outstanding.contains_key(&(issuer, acquirers.stan));
+                let taken = taken || self.is_ours(&OriginalKey::passed(acquirers, issuer));
+                if taken { Err(Refusal::IdentifiersInUse) } else { Ok((acquirers.stan, acquirers.sent_at)) }
             }
-            Identifiers::Pass => Ok(acquirers),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::codec::OriginalData;
+use crate::codec::{DataElement, OriginalData};
 use crate::journal::{
     Elements, IssuerLeg, OriginalIdentity, StoredEntry, StoredKind, TombstoneEntry, TransactionEntry,
 };
@@ -15,8 +15,8 @@ use crate::vocab::{
 };
 
 use super::super::answered::{Answered, OriginalKey, ShareKind, TakingBack, agrees};
-use super::super::event::{Action, Answer, AnswerKind};
-use super::super::request::{Compared, Request};
+use super::super::event::{Action, Answer, AnswerKind, Concern};
+use super::super::request::Request;
 use super::super::transaction::{Conclusion, Routed, TransactionState};
 use super::{Acknowledgement, Outstanding, SwitchCore, Then};
 
@@ -48,7 +48,12 @@ impl SwitchCore {
         let Some(data) = request.original.clone() else { return };
         self.counts.reversals += 1;
         let key = OriginalKey::from_data(request.leg.link, &data, now.wall);
-        match self.find_original(&request, &key, &data) {
+        let found = self.find_original(&request, &key, &data);
+        if let Found::InFlight(known) | Found::Answered(known) | Found::Looking(known) = found {
+            let message = request.transaction;
+            actions.push(Action::Concerns { message, known, concern: Concern::Reversal });
+        }
+        match found {
             Found::InFlight(original) => self.reverse_in_flight(request, from, original, now, actions),
             Found::Answered(original) => self.reverse_known(request, from, original, now, actions),
             Found::Looking(original) => self.reverse_looking(request, from, original, now, actions),
@@ -71,8 +76,7 @@ impl SwitchCore {
     fn find_original(&self, request: &Request, key: &OriginalKey, data: &OriginalData) -> Found {
         let mut found = self.originals(key).filter_map(|id| {
             let original = self.known(id)?;
-            let fits = undoes(&request.compared, &original.compared)
-                && agrees(data.acquirer, original.key.institution);
+            let fits = self.undoes(request, id, original) && agrees(data.acquirer, original.key.institution);
             let found = if self.in_flight.contains_key(&id) {
                 Found::InFlight(id)
             } else if self.looking.contains_key(&id) {
@@ -86,6 +90,20 @@ impl SwitchCore {
             (Some(original), None) => original,
             _ => Found::Unknown,
         }
+    }
+
+    /// Whether a reversal may be of that original: same card, same currency, and its amount. Less is meant where DE 95
+    /// says what is to stand, or where it is what was approved: of anything else nobody knows what is to be left.
+    fn undoes(&self, reversal: &Request, id: TransactionId, original: &Request) -> bool {
+        let (asks, of) = (&reversal.compared, &original.compared);
+        let Some((undone, done)) = asks.amount.zip(of.amount) else { return false };
+        let approved = || self.answered.get(id).and_then(|answered| answered.approved);
+        let meant = match reversal.elements.final_amount() {
+            _ if undone == done => true,
+            Some(left) => left.minor() <= undone.minor() && undone.minor() <= done.minor(),
+            None => approved() == Some(undone),
+        };
+        asks.account == of.account && undone.currency() == done.currency() && meant
     }
 
     /// The original is still with the issuer, or on its way there: our 0420 must not overtake it.
@@ -147,8 +165,11 @@ impl SwitchCore {
             return self.acknowledge_only(request, from, actions);
         };
         self.answered.settled(original, &mut self.index);
-        let entry = self.acquirers_reversal(&request, owing, &routed, now);
-        self.undelivered.retain(|(_, id)| *id != original);
+        let mut entry = self.acquirers_reversal(&request, owing, &routed, now);
+        if sabotaged("part-means-whole") {
+            entry.elements.leave_nothing();
+        }
+        self.undelivered.end(original);
         self.take_over(request, from, (entry, routed), None, actions);
     }
 
@@ -226,6 +247,7 @@ impl SwitchCore {
         let card = Some(routed.card.clone());
         let answer = Answer { card, ..Answer::to(&request, from, AnswerKind::Accepted) };
         let mark = routed.mark;
+        self.stored.keep_place(entry.issuer.link);
         self.remember_message(request, from, Some(routed), AnswerKind::Accepted);
         let acknowledgement = Acknowledgement { answer, stored: Some((entry.clone(), mark)), behind };
         let then = Then::Acknowledge(Box::new(acknowledgement));
@@ -236,6 +258,7 @@ impl SwitchCore {
     pub(super) fn acknowledge(&mut self, taken: Acknowledgement, now: Now, actions: &mut Vec<Action>) {
         actions.push(Action::Answer(Box::new(taken.answer)));
         let Some((entry, mark)) = taken.stored else { return };
+        self.stored.release(entry.issuer.link);
         let held = taken.behind.is_some_and(|original| self.in_flight.contains_key(&original))
             && !sabotaged("reversal-overtakes");
         self.store(entry, mark, held, now, actions);
@@ -274,8 +297,13 @@ impl SwitchCore {
         now: Now,
     ) -> StoredEntry {
         let leg = self.reversal_leg(request.transaction, routed, now);
-        let mut elements = owing.elements;
+        let mut elements = owing.elements.clone();
         elements.extend(&request.elements);
+        // DE 4 is the original's, whatever of it is taken back: DE 95 alone says what is to stand.
+        let amount = DataElement::AMOUNT.number();
+        if let Some(asked) = owing.elements.get(amount) {
+            elements.keep(amount, asked);
+        }
         StoredEntry {
             transaction: request.transaction,
             original: Some(owing.original),
@@ -287,7 +315,7 @@ impl SwitchCore {
             card: routed.card.clone(),
             verdicts: Verdicts::default(),
             window: self.windows.current(),
-            settles: routed.settles,
+            settles: routed.settles && !sabotaged("taken-back-in-no-window"),
             // Its own elements, without those that only the original had: what its answer echoes.
             answer: request.elements.clone(),
         }
@@ -339,15 +367,6 @@ impl SwitchCore {
     }
 }
 
-/// Whether a reversal may be of that original: same card, same currency, no more money.
-fn undoes(reversal: &Compared, original: &Compared) -> bool {
-    let amounts = match (reversal.amount, original.amount) {
-        (Some(undone), Some(done)) => undone.currency() == done.currency() && undone.minor() <= done.minor(),
-        _ => false,
-    };
-    reversal.account == original.account && amounts
-}
-
 /// DE 90 of the issuer's leg: what the issuer knows the original by.
 pub(super) fn original_data(routed: &Routed, acquirer: Option<InstitutionId>) -> [u8; 42] {
     OriginalData {
@@ -361,6 +380,6 @@ pub(super) fn original_data(routed: &Routed, acquirer: Option<InstitutionId>) ->
 }
 
 pub(super) fn institution(elements: &Elements) -> Option<InstitutionId> {
-    let value = elements.get(crate::codec::DataElement::ACQUIRER.number())?;
+    let value = elements.get(DataElement::ACQUIRER.number())?;
     InstitutionId::parse(value).ok()
 }

@@ -4,12 +4,16 @@
 use crate::codec::DataElement;
 use crate::journal::{Elements, IssuerLeg, StoredEntry, StoredKind};
 use crate::stdx::clock::Now;
-use crate::vocab::{MessageClass, MessageFunction, Mti, Outcome, SentAt, TransactionId, TransactionKind};
+use crate::stdx::sabotage::sabotaged;
+use crate::vocab::{
+    LinkId, MessageClass, MessageFunction, Mti, Outcome, SentAt, Stan, TransactionId, TransactionKind,
+};
 
+use super::super::answered::{Answered, OriginalKey};
 use super::super::event::AnswerKind;
 use super::super::stand_in::Asking;
 use super::super::transaction::{Conclusion, Routed};
-use super::SwitchCore;
+use super::{Outstanding, SwitchCore};
 
 impl SwitchCore {
     /// Approves in the issuer's place, if it may: how the payment then ends, with the advice for the issuer.
@@ -34,7 +38,9 @@ impl SwitchCore {
         }
         let (mark, routed, elements) = (routed.mark, routed.clone(), request.elements.clone());
         let advice = self.stand_in_advice(id, &routed, elements, now)?;
-        self.stood_in.entry(issuer).or_default().note(mark, now.wall);
+        if !sabotaged("stood-in-without-count") {
+            self.stood_in.entry(issuer).or_default().note(mark, now.wall);
+        }
         self.counts.stood_in += 1;
         let mut told = Elements::with_room(Elements::ANSWER_ROOM);
         if let Some(code) = advice.elements.get(DataElement::APPROVAL_CODE.number()) {
@@ -46,7 +52,7 @@ impl SwitchCore {
             elements: told,
             approved: Some(amount),
             reversal: None,
-            advice: Some(Box::new(advice)),
+            advice: Some(Box::new(advice)).filter(|_| !sabotaged("stood-in-untold")),
         })
     }
 
@@ -64,8 +70,10 @@ impl SwitchCore {
             _ => MessageClass::Financial,
         };
         let mti = Mti::of(class, MessageFunction::Advice).with_version(leg.mti.version);
-        let stan = self.take_number(leg.link, now.moment)?;
+        let (stan, sent_at) = self.take_own_name(leg.link, class, now)?;
         let transaction = self.next_transaction();
+        // From now on: an acquirer's message may come before this one is durable.
+        self.outstanding.insert((leg.link, stan), Outstanding::Stored(transaction));
         // No issuer's, and the receipt tells who approved.
         let approval = format!("S{:05}", id.0 % 100_000);
         elements.keep(DataElement::APPROVAL_CODE.number(), approval.as_bytes());
@@ -74,15 +82,43 @@ impl SwitchCore {
             original: Some(id),
             kind: StoredKind::StandIn,
             acquirer: None,
-            issuer: IssuerLeg { mti, sent_at: SentAt(now.wall.seconds()), stan, ..leg },
+            issuer: IssuerLeg { mti, sent_at, stan, ..leg },
             elements,
             original_data: None,
             card: routed.card.clone(),
             verdicts: routed.verdicts,
             window: routed.window,
             // The payment itself counts, once.
-            settles: false,
+            settles: sabotaged("window-counts-it-twice") && routed.settles,
             answer: Elements::default(),
         })
+    }
+
+    /// DE 11 and DE 7 of this switch's own for an advice. Where acquirers' identifiers pass, no message of theirs that is
+    /// known has them: the issuer could not tell the two apart.
+    pub(super) fn take_own_name(
+        &mut self,
+        issuer: LinkId,
+        class: MessageClass,
+        now: Now,
+    ) -> Option<(Stan, SentAt)> {
+        let sent_at = SentAt(now.wall.seconds());
+        loop {
+            let stan = self.take_number(issuer, now.moment)?;
+            let name = OriginalKey { link: issuer, class, stan, sent_at };
+            let known = |link: &LinkId| self.originals(&OriginalKey { link: *link, ..name }).next().is_some();
+            let taken = self.is_ours(&name) || self.config.acquirers.keys().any(known);
+            if !self.passes(issuer) || !taken {
+                return Some((stan, sent_at));
+            }
+            self.give_number_back(issuer, stan, now.moment);
+        }
+    }
+
+    /// Whether an advice went to its issuer under this name of ours. That stays so after its acknowledgement: an
+    /// acquirer's message that had the same name would be taken for the advice.
+    pub(super) fn is_ours(&self, name: &OriginalKey) -> bool {
+        let mut named = self.index.originals(name);
+        named.any(|id| self.answered.get(id).and_then(Answered::own_name) == Some(*name))
     }
 }

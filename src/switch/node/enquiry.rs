@@ -3,8 +3,9 @@
 
 use crate::codec::{DataElement, Dialect, EncodeError, Message, TokenData, TokenRequestData};
 use crate::journal::IssuerLeg;
-use crate::link::Outbox;
+use crate::link::{Outbox, Unanswered};
 use crate::stdx::clock::Now;
+use crate::stdx::sabotage::step;
 use crate::tsp::{Enquiry, EnquiryReply, IssuerWord};
 use crate::vocab::{
     Contacts, LinkId, MessageClass, MessageFunction, Mti, Outcome, SettlementWindow, TransactionId,
@@ -12,7 +13,7 @@ use crate::vocab::{
 
 use super::super::core::EnquiryOrder;
 use super::super::enquiry::AskedEnquiry;
-use super::super::event::{Event, IssuerAnswer};
+use super::super::event::{Event, IssuerAnswer, Unsent};
 use super::issuer_side::{set_card, set_leg};
 use super::{Node, Wire};
 
@@ -41,29 +42,33 @@ impl Node {
 
     /// Sends a durable enquiry.
     pub(super) fn send_enquiry(&mut self, id: TransactionId, leg: IssuerLeg, out: &mut Outbox) {
-        if self.try_enquiry(id, leg, out).is_none() {
-            self.events.push_back(Event::NotSent { transaction: id });
-        }
+        let sent = self.try_enquiry(id, leg, out);
+        self.say_if_unsent(id, sent);
     }
 
-    fn try_enquiry(&mut self, id: TransactionId, leg: IssuerLeg, out: &mut Outbox) -> Option<()> {
-        let wire = self.wire(leg.link)?.clone();
+    fn try_enquiry(&mut self, id: TransactionId, leg: IssuerLeg, out: &mut Outbox) -> Result<(), Unsent> {
+        let wire = self.wire(leg.link).ok_or(Unsent::Unreachable)?.clone();
         let window = self.core.window();
-        match enquiry_message(&self.enquiries.get(&id)?.enquiry, &leg, window, &wire) {
-            Ok(message) => self.send_to_issuer(id, leg.link, &wire, &message, out),
+        let held = self.enquiries.get(&id).ok_or(Unsent::Unsayable)?;
+        match enquiry_message(&held.enquiry, &leg, window, &wire) {
+            Ok(message) => {
+                step("enquiring");
+                self.send_to_issuer(id, leg.link, &wire, &message, out)
+            }
             Err(error) => {
                 tracing::error!(transaction = %id, %error, "an enquiry cannot be said in the issuer's dialect");
                 self.counts.unencodable += 1;
-                None
+                Err(Unsent::Unsayable)
             }
         }
     }
 
     /// It is over.
     pub(super) fn enquired(&mut self, id: TransactionId, answer: Option<&IssuerAnswer>, now: Now) {
+        step("enquired");
         match answer {
             Some(_) => self.issuer_done(id),
-            None => self.issuer_silent(id, now),
+            None => self.issuer_silent(id, Unanswered::Request, now),
         }
         let Some(held) = self.enquiries.remove(&id) else { return };
         let dialect = self.wire(held.issuer).map(|wire| wire.dialect.clone());

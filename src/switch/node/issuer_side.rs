@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use crate::codec::{Bitmap, CARD_TAGS, DataElement, EncodeError, Message, TokenData, icc_without};
 use crate::crypto::CryptogramKeys;
 use crate::journal::{CardRef, Elements, IssuerLeg, StoredKind};
-use crate::link::{ConnectionId, Outbox};
+use crate::link::{ConnectionId, Outbox, Pool, Unanswered};
 use crate::stdx::clock::Now;
 use crate::stdx::sabotage::step;
 use crate::tsp::CardData;
@@ -16,7 +16,7 @@ use crate::vocab::{
 
 use super::super::chip::{regenerated, word_to_chip};
 use super::super::config::{Cryptograms, TrackTwo};
-use super::super::event::{Delivery, Event, IssuerAnswer};
+use super::super::event::{Delivery, Event, IssuerAnswer, Unsent};
 use super::super::transaction::Routed;
 use super::{Node, Sent, Wire};
 
@@ -48,8 +48,12 @@ impl Node {
         let mut message = self.spares.lend();
         let sent = self.try_forward(id, repeat, &mut message, out);
         self.spares.give_back(message);
-        if sent.is_none() {
-            self.events.push_back(Event::NotSent { transaction: id });
+        self.say_if_unsent(id, sent);
+    }
+
+    pub(super) fn say_if_unsent(&mut self, transaction: TransactionId, sent: Result<(), Unsent>) {
+        if let Err(why) = sent {
+            self.events.push_back(Event::NotSent { transaction, why });
         }
     }
 
@@ -59,26 +63,37 @@ impl Node {
         repeat: bool,
         message: &mut Message,
         out: &mut Outbox,
-    ) -> Option<()> {
+    ) -> Result<(), Unsent> {
         self.take_originals_card(id);
-        let routed = self.core.transaction(id)?.routed.as_ref()?;
+        let transaction = self.core.transaction(id).ok_or(Unsent::Unsayable)?;
+        let routed = transaction.routed.as_ref().ok_or(Unsent::Unsayable)?;
         let issuer = routed.leg.link;
-        let wire = self.wire(issuer)?.clone();
-        let held = self.held.get(&id)?;
-        let config = self.config.issuers.get(&issuer)?;
+        let wire = self.wire(issuer).ok_or(Unsent::Unreachable)?.clone();
+        let config = self.config.issuers.get(&issuer).ok_or(Unsent::Unreachable)?;
         let (track_two, cryptograms) = (config.track_two, config.cryptograms);
-        let card = held.card.as_ref()?;
+        let held = self.held.get(&id).ok_or(Unsent::Unsayable)?;
+        let card = held.card.as_ref().ok_or(Unsent::Unsayable)?;
         let manner = Manner { track_two, cryptograms, card_keys: self.card_keys.get(&issuer) };
-        if let Err(error) = issuer_message(&held.message, card, routed, manner, &wire, message) {
+        let said = self.said_of_initiation(id, routed, &held.message);
+        if let Err(error) = issuer_message(&held.message, card, routed, manner, said, &wire, message) {
             tracing::error!(transaction = %id, %error, "a request cannot be said in the issuer's dialect");
             self.counts.unencodable += 1;
-            return None;
+            return Err(Unsent::Unsayable);
         }
         if repeat {
             message.set_mti(message.mti().repeat());
         }
         step("forwarding");
         self.send_to_issuer(id, issuer, &wire, message, out)
+    }
+
+    /// Who initiated the payment, in its acquirer's words. Only a verdict on it makes one look.
+    fn said_of_initiation(&self, id: TransactionId, routed: &Routed, asked: &Message) -> TokenData {
+        let noted = routed.verdicts.of(Service::Initiation);
+        let acquirer = || self.core.transaction(id).map(|transaction| transaction.request.leg.link);
+        let said = noted.and_then(|_| self.wire(acquirer()?)?.dialect.token_data(asked).ok());
+        let TokenData { initiator, original, .. } = said.unwrap_or_default();
+        TokenData { initiator, original, ..TokenData::default() }
     }
 
     /// What refunds, completes or raises an earlier payment with a token goes to the card that this was made with.
@@ -99,35 +114,37 @@ impl Node {
         wire: &Wire,
         message: &Message,
         out: &mut Outbox,
-    ) -> Option<()> {
-        let connection = self.issuers.get_mut(&issuer)?.pool.pick()?;
-        let start = self.connections.get(&connection)?.queued;
+    ) -> Result<(), Unsent> {
+        let side = self.issuers.get_mut(&issuer).ok_or(Unsent::Unreachable)?;
+        let none = |pool: &Pool| if pool.is_available() { Unsent::Full } else { Unsent::Unreachable };
+        let connection = side.pool.pick().ok_or_else(|| none(&side.pool))?;
+        let start = self.connections.get(&connection).ok_or(Unsent::Unreachable)?.queued;
         let header = vec![0; wire.format.header_length()];
         if !self.write(connection, wire, &header, message, out) {
-            return None;
+            return Err(Unsent::Unsayable);
         }
         self.issuer_let_go(id);
         self.sent.insert(id, Sent { link: issuer, connection, start });
-        self.issuers.get_mut(&issuer)?.pool.taken(connection);
-        Some(())
+        if let Some(side) = self.issuers.get_mut(&issuer) {
+            side.pool.taken(connection);
+        }
+        Ok(())
     }
 
     /// Sends a stored advice or reversal, built from what the journal keeps and nothing else.
     pub(super) fn deliver(&mut self, delivery: &Delivery, out: &mut Outbox) {
-        let id = delivery.entry.transaction;
-        if self.try_deliver(delivery, out).is_none() {
-            self.events.push_back(Event::NotSent { transaction: id });
-        }
+        let sent = self.try_deliver(delivery, out);
+        self.say_if_unsent(delivery.entry.transaction, sent);
     }
 
-    fn try_deliver(&mut self, delivery: &Delivery, out: &mut Outbox) -> Option<()> {
+    fn try_deliver(&mut self, delivery: &Delivery, out: &mut Outbox) -> Result<(), Unsent> {
         let entry = &delivery.entry;
         let issuer = entry.issuer.link;
-        if !self.issuers.get(&issuer)?.pool.is_available() {
-            return None;
+        if !self.issuers.get(&issuer).is_some_and(|side| side.pool.is_available()) {
+            return Err(Unsent::Unreachable);
         }
-        let wire = self.wire(issuer)?.clone();
-        let card = self.open(&entry.card, entry.sealed_for())?;
+        let wire = self.wire(issuer).ok_or(Unsent::Unreachable)?.clone();
+        let card = self.open(&entry.card, entry.sealed_for()).ok_or(Unsent::Unsayable)?;
         match stored_message(delivery, &card, &wire) {
             Ok(message) => {
                 step("delivering");
@@ -136,7 +153,7 @@ impl Node {
             Err(error) => {
                 tracing::error!(transaction = %entry.transaction, %error, "a stored message cannot be written");
                 self.counts.unencodable += 1;
-                None
+                Err(Unsent::Unsayable)
             }
         }
     }
@@ -210,10 +227,10 @@ impl Node {
     }
 
     /// It was left without an answer: its connection may be dead.
-    pub(super) fn issuer_silent(&mut self, id: TransactionId, now: Now) {
+    pub(super) fn issuer_silent(&mut self, id: TransactionId, what: Unanswered, now: Now) {
         let Some(sent) = self.sent.remove(&id) else { return };
         if let Some(issuer) = self.issuers.get_mut(&sent.link) {
-            issuer.pool.silent(sent.connection, now.moment, &mut self.entropy);
+            issuer.pool.silent(sent.connection, what, now.moment, &mut self.entropy);
         }
     }
 
@@ -238,6 +255,7 @@ fn issuer_message(
     card: &CardData,
     routed: &Routed,
     manner: Manner<'_>,
+    said: TokenData,
     wire: &Wire,
     message: &mut Message,
 ) -> Result<(), EncodeError> {
@@ -262,7 +280,9 @@ fn issuer_message(
     set_leg(message, &routed.leg, routed.window)?;
     let original = routed.original.as_ref().and_then(|original| original.data);
     set_original(message, original, wire)?;
-    wire.dialect.set_token_data(message, &token_data(&routed.card, verdicts, routed.window))
+    let TokenData { initiator, original, .. } = said;
+    let found = token_data(&routed.card, verdicts, routed.window);
+    wire.dialect.set_token_data(message, &TokenData { initiator, original, ..found })
 }
 
 /// A stored message as its issuer gets it.

@@ -246,11 +246,7 @@ impl Node {
                     pool.down(id);
                 }
             }
-            SessionAction::EchoAnswered => {
-                if let Some(pool) = self.pool_of(id) {
-                    pool.alive(id);
-                }
-            }
+            SessionAction::EchoAnswered => self.echo_answered(id),
             SessionAction::Unmatched => self.counts.unmatched_network += 1,
             SessionAction::Close(reason) => self.close(id, reason, out),
         }
@@ -261,6 +257,17 @@ impl Node {
         tracing::info!(%link, connection = %id, "signed on");
         if let Some(pool) = self.pool_of(id) {
             pool.up(id);
+            self.events.push_back(Event::IssuerUp(link));
+        }
+    }
+
+    /// A connection that was set aside may take messages again.
+    fn echo_answered(&mut self, id: ConnectionId) {
+        let Some(link) = self.connections.get(&id).map(|connection| connection.link) else { return };
+        let Some(issuer) = self.issuers.get_mut(&link) else { return };
+        let was_available = issuer.pool.is_available();
+        issuer.pool.alive(id);
+        if !was_available && issuer.pool.is_available() {
             self.events.push_back(Event::IssuerUp(link));
         }
     }

@@ -13,11 +13,11 @@ mod links;
 mod reload;
 mod spares;
 mod story;
+mod suspense;
 
 use std::collections::VecDeque;
 use std::mem::take;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::codec::{Dialect, FrameFormat, Message};
 use crate::crypto::CryptogramKeys;
@@ -39,16 +39,15 @@ pub use self::reload::Reload;
 use self::connections::Connection;
 use self::enquiry::HeldEnquiry;
 use self::spares::Spares;
+use self::story::Story;
+use self::suspense::Sums;
 use super::cards::Cards;
 use super::config::SwitchConfig;
 use super::core::{Exception, ListedException, SwitchCore};
-use super::event::{Action, Event, Mapped, Ticket};
+use super::event::{Action, Event, Mapped, OperatedEnd, Ticket};
 use super::operator::OperatorAct;
 use super::recovery::{RecoveryError, past};
-use super::status::{LinkStatus, NodeCounts, Picture, Suspense};
-
-/// How often what stands in suspense is summed up.
-const SUSPENSE_EVERY: Duration = Duration::from_secs(1);
+use super::status::{LinkStatus, NodeCounts, Picture};
 
 /// Where entries go: the journal, or the simulation's.
 pub trait EntryLog: Send {
@@ -143,6 +142,7 @@ pub struct Node {
     log: Box<dyn EntryLog>,
     history: Box<dyn History>,
     entropy: Entropy,
+    story: Story,
     /// Messages whose answer is owed, with their clear card while it is needed; wiped when let go.
     held: Map<TransactionId, Held>,
     enquiries: Map<TransactionId, HeldEnquiry>,
@@ -158,11 +158,9 @@ pub struct Node {
     held_back: bool,
     /// What recovery left to do, until the first step.
     first: Vec<Action>,
-    /// Calls of operators, and whether each was done.
-    operated: Vec<(u64, bool)>,
-    /// What stands in suspense, and when it is summed up next.
-    suspense: Vec<Suspense>,
-    suspense_due: Moment,
+    /// Calls of operators, and what became of each.
+    operated: Vec<(u64, OperatedEnd)>,
+    suspense: Sums,
     // Kept from step to step for their memory.
     spares: Spares,
     events: VecDeque<Event>,
@@ -214,6 +212,7 @@ impl Node {
             log: parts.log,
             history: parts.history,
             entropy: parts.entropy,
+            story: Story::new(),
             held: Map::default(),
             enquiries: Map::default(),
             sent: Map::default(),
@@ -226,8 +225,7 @@ impl Node {
             events: VecDeque::new(),
             first: parts.first,
             operated: Vec::new(),
-            suspense: Vec::new(),
-            suspense_due: Moment::default(),
+            suspense: Sums::default(),
             actions: Vec::new(),
             asked: Vec::new(),
             questions: Vec::new(),
@@ -262,10 +260,7 @@ impl Node {
     /// As `step`.
     pub fn tick(&mut self, now: Now, out: &mut Outbox) -> Result<(), LogFault> {
         self.tick_links(now, out);
-        if self.suspense_due <= now.moment {
-            self.suspense = self.core.suspense(now.wall);
-            self.suspense_due = now.moment.plus(SUSPENSE_EVERY);
-        }
+        self.suspense.look(&self.core, &mut self.story, now);
         self.events.push_back(Event::Tick);
         self.settle(now, out);
         self.flush_entries(now)
@@ -276,13 +271,26 @@ impl Node {
         self.core.drain();
     }
 
+    /// Ends what is in flight, as unknown where its issuer has it: `is_idle` once that is durable and told. Gives how
+    /// many payments that were.
+    ///
+    /// # Errors
+    /// As `step`.
+    pub fn end(&mut self, now: Now, out: &mut Outbox) -> Result<usize, LogFault> {
+        let open = self.core.open();
+        self.events.push_back(Event::Ending);
+        self.settle(now, out);
+        self.flush_entries(now)?;
+        Ok(open)
+    }
+
     /// A person decided about a stored message. With the next steps it is done, and `operated` says so.
     pub fn operate(&mut self, call: u64, act: OperatorAct) {
         self.events.push_back(Event::Operator { call, act: Box::new(act) });
     }
 
-    /// Operators' calls that have their end: durable and done, or not done since the message is no exception.
-    pub fn operated(&mut self) -> Vec<(u64, bool)> {
+    /// Operators' calls that have their end.
+    pub fn operated(&mut self) -> Vec<(u64, OperatedEnd)> {
         take(&mut self.operated)
     }
 
@@ -323,7 +331,8 @@ impl Node {
                     (all + 1, up + usize::from(connection.session.is_up()))
                 });
                 let stored = self.core.stored().taken(link);
-                LinkStatus { link, name: name.to_owned(), is_issuer, connections, up, stored }
+                let pool = self.issuers.get(&link).map(|issuer| issuer.pool.fill()).unwrap_or_default();
+                LinkStatus { link, name: name.to_owned(), is_issuer, connections, up, stored, pool }
             })
             .collect();
         links.sort_unstable_by_key(|status| status.link);
@@ -348,7 +357,7 @@ impl Node {
             looking: core.looking(),
             stood_in: core.stood_in(),
             held_back: self.to_append.len(),
-            suspense: self.suspense.clone(),
+            suspense: self.suspense.sums.clone(),
             limits: self.config.limits,
             takes_requests: !core.is_draining() && self.refused_for_room().is_none(),
         }
@@ -400,9 +409,11 @@ impl Node {
 
     /// Lets the core see every event, does what it asks, and goes on until nothing is left to do.
     fn settle(&mut self, now: Now, out: &mut Outbox) {
+        self.story.begin();
         loop {
             self.core.look_ahead(self.events.iter());
             while let Some(event) = self.events.pop_front() {
+                self.story.hear(&event);
                 let mut actions = take(&mut self.actions);
                 self.core.apply(event, now, &mut actions);
                 for action in actions.drain(..) {
@@ -418,7 +429,7 @@ impl Node {
     }
 
     fn act(&mut self, action: Action, now: Now, out: &mut Outbox) {
-        story::tell(&action);
+        self.story.tell(&action, &self.core);
         match action {
             Action::Detokenize { transaction, request } => {
                 self.asked.push(transaction);
@@ -452,11 +463,13 @@ impl Node {
                     self.events.push_back(Event::LookedUp { asked: question.asked, found: None });
                 }
             }
-            Action::Operated { call, done } => self.operated.push((call, done)),
+            // Only the story wants it.
+            Action::Concerns { .. } => {}
+            Action::Operated { call, end } => self.operated.push((call, end)),
             Action::Forward { transaction, repeat } => self.forward(transaction, repeat, out),
             Action::Deliver(delivery) => self.deliver(&delivery, out),
             Action::Answer(answer) => self.answer(&answer, out),
-            Action::Silent { transaction } => self.issuer_silent(transaction, now),
+            Action::Silent { transaction, what } => self.issuer_silent(transaction, what, now),
             Action::Heard { transaction } => self.issuer_done(transaction),
             Action::LetGo { transaction } => self.issuer_let_go(transaction),
             Action::Enquire { transaction, leg } => self.send_enquiry(transaction, leg, out),

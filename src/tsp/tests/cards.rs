@@ -139,6 +139,82 @@ fn a_par_goes_with_the_account_or_stays_with_the_number() {
 }
 
 #[test]
+fn an_account_keeps_its_par_only_where_no_other_tokens_have_another() {
+    for (said, other_first, expected) in [
+        (Some(true), true, Err(R::ParDiffers)),
+        (Some(true), false, Ok(1)),
+        (Some(false), true, Ok(1)),
+        (None, true, Ok(1)),
+    ] {
+        let mut bench = Bench::new();
+        if other_first {
+            bench.provision(wanted(SECOND, "0", RENEWED)).unwrap();
+        }
+        let token = bench.provision(wanted(FIRST, "1", CREDIT)).unwrap();
+        let mut request = card_request("1", CREDIT, CardEvent::NewPan, RENEWED);
+        if let CardNews::NewPan { keep_par, .. } = &mut request.news {
+            *keep_par = said;
+        }
+        assert_eq!(bench.card_of(request), expected, "{said:?} {other_first}");
+        let leads_to = bench.pays_with(&token).unwrap().pan;
+        assert_eq!(leads_to.expose_digits() == RENEWED, expected.is_ok());
+    }
+}
+
+/// What is reported of a card before it has a token, whether it gets one then, and what else may be reported.
+#[test]
+fn a_card_without_tokens_is_remembered_as_lost_or_closed() {
+    use CardEvent::{Closed, Found, Lost, NewExpiry, NewPan, Stolen};
+    let unknown = Err(R::UnknownCard);
+    for (event, told, then_found) in [
+        (Lost, Ok(0), Ok(0)),
+        (Stolen, Ok(0), Ok(0)),
+        (Closed, Ok(0), Err(R::CardBlocked)),
+        (Found, unknown, unknown),
+        (NewExpiry, unknown, unknown),
+        (NewPan, unknown, unknown),
+    ] {
+        for crashed in [false, true] {
+            let mut bench = Bench::new();
+            assert_eq!(bench.card("1", CREDIT, event), told, "{event:?}");
+            if crashed {
+                bench.tsp = bench.recovered(bench.log.len());
+            }
+            if told.is_ok() {
+                assert_eq!(bench.provision(wanted(FIRST, "p", CREDIT)), Err(R::CardBlocked), "{event:?}");
+            }
+            assert_eq!(bench.card("2", CREDIT, Found), then_found, "{event:?}");
+            let freed = bench.provision(wanted(FIRST, "p", CREDIT)).is_ok();
+            assert_eq!(freed, event != Closed, "{event:?}");
+        }
+    }
+}
+
+#[test]
+fn so_many_cards_without_tokens_are_remembered_and_no_more() {
+    let mut bench = Bench::with(|config| config.limits.capacity = 2);
+    let third = b"4761730000000029";
+    assert_eq!(bench.card("1", CREDIT, CardEvent::Lost), Ok(0));
+    assert_eq!(bench.card("2", RENEWED, CardEvent::Lost), Ok(0));
+    assert_eq!(bench.card("3", third, CardEvent::Lost), Err(R::VaultFull));
+    assert_eq!(bench.card("4", RENEWED, CardEvent::Closed), Ok(0), "it is remembered already");
+    assert_eq!(bench.card("5", CREDIT, CardEvent::Found), Ok(0));
+    assert_eq!(bench.card("6", third, CardEvent::Lost), Ok(0));
+}
+
+#[test]
+fn a_number_that_another_took_the_place_of_is_only_ever_closed() {
+    let mut bench = Bench::new();
+    bench.provision(wanted(FIRST, "1", CREDIT)).unwrap();
+    bench.card("1", CREDIT, CardEvent::NewPan).unwrap();
+    for event in [CardEvent::Lost, CardEvent::Found, CardEvent::NewExpiry] {
+        assert_eq!(bench.card(event.name(), CREDIT, event), Err(R::CardBlocked), "{event:?}");
+    }
+    assert_eq!(bench.card("end", CREDIT, CardEvent::Closed), Ok(0));
+    assert_eq!(bench.provision(wanted(FIRST, "2", CREDIT)), Err(R::CardBlocked));
+}
+
+#[test]
 fn a_lost_card_gets_and_activates_nothing_until_it_is_found() {
     let mut bench = with_confirmation();
     let [active, inactive, held, _] = bench.four();
@@ -186,7 +262,13 @@ fn every_refusal_of_a_report() {
         ),
         (|r| r.pan = Pan::parse(b"4761739001010118").unwrap(), R::CardNotValid),
         (|r| r.pan = Pan::parse(b"5413330089601109").unwrap(), R::UnknownCard),
-        (|r| r.pan = Pan::parse(RENEWED).unwrap(), R::UnknownCard),
+        (
+            |r| {
+                let card = Pan::parse(RENEWED).unwrap();
+                *r = CardRequest { pan: card, ..card_request("1", CREDIT, CardEvent::Found, RENEWED) };
+            },
+            R::UnknownCard,
+        ),
         (
             |r| r.news = CardNews::NewExpiry { expiry: Expiry::parse(b"2610").unwrap(), sequence: None },
             R::CardExpired,

@@ -5,7 +5,8 @@ use super::service::{request_entry, setup};
 use super::*;
 use crate::crypto::SecurityModule;
 use crate::journal::{
-    Body, Changes, Checkpoint, CheckpointKind, Entry, EntryNumber, Fold, Journal, MemoryDisk, catch_up,
+    Body, Changes, Checkpoint, CheckpointError, CheckpointKind, Entry, EntryNumber, Fold, Journal,
+    MemoryDisk, MemoryStore, catch_up,
 };
 use crate::vocab::{Refusal, ShardId, YearMonth};
 
@@ -98,6 +99,29 @@ fn restore_and_replay_from_every_entry_come_to_the_same() {
 }
 
 #[test]
+fn a_start_notices_damage_in_any_record() {
+    let (bench, entries) = eventful();
+    let keys = SecurityModule::sample().unwrap().journal_keys();
+    let (journal, mut writer, _) = Journal::stepped(setup(&MemoryDisk::new())).unwrap();
+    for entry in &entries {
+        journal.appender().append(entry.shard, entry.wall_time, &entry.body).unwrap();
+    }
+    while writer.step().is_some() {}
+    let store = MemoryStore::new();
+    let checkpoint = Checkpoint::in_memory(&store, &keys).unwrap();
+    let mut folds: Vec<Box<dyn Fold>> = vec![Box::new(TspFold::new(&bench.config))];
+    catch_up(&checkpoint, &mut journal.reader(EntryNumber(1)).unwrap(), &mut folds).unwrap();
+    assert!(store.len() > 5, "{}", store.len());
+    for record in 0..store.len() {
+        let bad = store.copy();
+        assert!(bad.flip(record));
+        let read = Checkpoint::in_memory(&bad, &keys).map_err(TspError::Store);
+        let read = read.and_then(|checkpoint| empty(&bench.config).restore(&checkpoint));
+        assert!(matches!(read, Err(TspError::Store(CheckpointError::Damaged(_)))), "{record}: {read:?}");
+    }
+}
+
+#[test]
 fn the_oldest_requests_are_forgotten_in_the_checkpoint_too() {
     let mut bench = Bench::with(|config| config.limits.remembered_requests = 8);
     for id in 0..20 {
@@ -142,7 +166,7 @@ fn kept_as(records: &[(u64, VaultRecord)]) -> (tempfile::TempDir, Checkpoint) {
     let checkpoint = Checkpoint::open(CheckpointKind::Redb, directory.path(), &keys).unwrap().checkpoint;
     let mut changes = Changes::new();
     for (number, record) in records {
-        let value = super::super::layout::encode_record(record);
+        let value = super::super::record_layout::encode_record(record);
         changes.put("token[]", &number.to_be_bytes(), value).unwrap();
     }
     checkpoint.write(changes, EntryNumber(1)).unwrap();

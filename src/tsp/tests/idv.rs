@@ -1,7 +1,7 @@
 //! Identification and verification told step by step: the issuer's answer, the cardholder's code, and what receivers
 //! are told, over crashes and checkpoints.
 
-use super::checkpoint::{folded, token_entries};
+use super::checkpoint::{folded, restored, token_entries};
 use super::*;
 use crate::journal::CheckpointKind;
 use crate::vocab::{
@@ -42,18 +42,36 @@ impl Bench {
         of_token(answers.into_iter().find(|(answered, _)| *answered == call).unwrap().1)
     }
 
+    /// A token that the issuer has approved.
+    pub(super) fn green(&mut self, request: ProvisionRequest) -> TokenView {
+        let call = self.pending(request);
+        self.issuer_says(call, IssuerWord::Approved(contacts())).unwrap()
+    }
+
     /// A token that waits for proof.
     pub(super) fn yellow(&mut self, id: &str) -> TokenView {
-        let call = self.pending(wanted(FIRST, id, PAN));
+        self.yellow_of(id, PAN)
+    }
+
+    /// The same of another card.
+    pub(super) fn yellow_of(&mut self, id: &str, pan: &[u8]) -> TokenView {
+        let call = self.pending(wanted(FIRST, id, pan));
         self.issuer_says(call, IssuerWord::StepUp(contacts())).unwrap()
     }
 
-    fn want_code(&mut self, id: &str, of: &TokenView, contact: u8) -> TokenAnswer {
+    /// The same once its cardholder has typed the code.
+    pub(super) fn proven(&mut self, of: &TokenView) -> TokenView {
+        self.want_code("code", of, 1).unwrap();
+        let code = self.codes.last().unwrap().code.clone();
+        self.type_code("typed", of, &code, None).unwrap()
+    }
+
+    pub(super) fn want_code(&mut self, id: &str, of: &TokenView, contact: u8) -> TokenAnswer {
         let request = CodeRequest { asker: asker(FIRST, id), reference: of.reference, contact };
         of_token(self.ask(|call| Command::RequestCode { call, request }))
     }
 
-    fn type_code(
+    pub(super) fn type_code(
         &mut self,
         id: &str,
         of: &TokenView,
@@ -68,7 +86,7 @@ impl Bench {
 }
 
 /// A code that is not this one.
-fn other(code: &StepUpCode) -> StepUpCode {
+pub(super) fn other(code: &StepUpCode) -> StepUpCode {
     let mut digits = *code.expose_code();
     digits[0] = if digits[0] == b'0' { b'1' } else { b'0' };
     StepUpCode::parse(&digits).unwrap()
@@ -138,7 +156,28 @@ fn an_answer_that_comes_twice_is_heard_once_and_waiting_requests_are_bounded() {
     for id in 0..bench.config.limits.waiting_enquiries {
         bench.pending(wanted(FIRST, &format!("w{id}"), PAN));
     }
+    assert_eq!(bench.tsp.fill().enquiries, bench.config.limits.waiting_enquiries);
     assert_eq!(bench.provision(wanted(FIRST, "past", PAN)), Err(ProvisioningRefusal::Overloaded));
+}
+
+#[test]
+fn tokens_that_wait_for_their_proof_are_bounded() {
+    let mut bench = asking();
+    let most = bench.config.limits.step_ups;
+    let last = (0..most).map(|id| bench.yellow(&format!("y{id}"))).last().unwrap();
+    assert_eq!(bench.tsp.fill().step_ups, most);
+    let call = bench.pending(wanted(FIRST, "past", PAN));
+    let told = bench.issuer_says(call, IssuerWord::StepUp(contacts()));
+    assert_eq!(
+        (told, bench.tsp.tokens()),
+        (Err(ProvisioningRefusal::Overloaded), most),
+        "and no token is made"
+    );
+    let call = bench.pending(wanted(FIRST, "good", PAN));
+    bench.issuer_says(call, IssuerWord::Approved(contacts())).unwrap();
+    bench.move_to(FIRST, "gone", last.reference, Move::Unlink).unwrap();
+    assert_eq!(bench.tsp.fill().step_ups, most - 1);
+    bench.yellow("past");
 }
 
 #[test]
@@ -152,7 +191,7 @@ fn hints_can_only_make_it_stricter() {
     let against = RiskHints { recommendation: Some(Recommendation::Decline), ..RiskHints::default() };
     let call = bench.pending(ProvisionRequest { hints: against, ..wanted(FIRST, "q", PAN) });
     let refused = bench.issuer_says(call, IssuerWord::Approved(contacts()));
-    assert_eq!(refused, Err(ProvisioningRefusal::DeclinedByIssuer));
+    assert_eq!(refused, Err(ProvisioningRefusal::AdvisedAgainst));
     assert_eq!(
         bench.provision(wanted(FIRST, "q", PAN)),
         Err(ProvisioningRefusal::RequestIdReused),
@@ -166,6 +205,22 @@ fn issuers_without_a_rule_and_those_with_a_standing_yes_are_not_asked() {
         let mut bench = Bench::with(|it| it.approvals = vec![IssuerRule { issuer: bank(), approval: rule }]);
         let view = bench.provision(wanted(FIRST, "p", PAN)).unwrap();
         assert_eq!((view.lifecycle.status, view.step_up), (TokenStatus::Active, None));
+        // A standing yes is the issuer's own; without one the requestor's no counts, and stands.
+        let advised = |recommendation| {
+            let hints = RiskHints { recommendation: Some(recommendation), ..RiskHints::default() };
+            ProvisionRequest { hints, ..wanted(FIRST, &format!("{recommendation:?}"), PAN) }
+        };
+        let against = advised(Recommendation::Decline);
+        for _ in 0..2 {
+            let status = bench.provision(against.clone()).map(|view| view.lifecycle.status);
+            let expected = match rule {
+                ApprovalRule::Off => Err(ProvisioningRefusal::AdvisedAgainst),
+                _ => Ok(TokenStatus::Active),
+            };
+            assert_eq!(status, expected, "{rule:?}");
+            bench.tsp = bench.recovered(bench.log.len());
+        }
+        assert!(bench.provision(advised(Recommendation::StepUp)).is_ok(), "nobody is there to ask for proof");
         assert!(bench.asked.is_empty());
     }
 }
@@ -383,9 +438,23 @@ fn a_token_that_is_not_proven_in_time_is_given_up_by_the_service_and_everybody_h
     for told in waiting(&bench.tsp) {
         let last = told.last().unwrap();
         assert_eq!((last.what.name(), last.reference), ("deactivated", first.reference));
+        assert_eq!((last.actor, last.reason), (Actor::Service, Reason::TimedOut));
     }
+    let because = |bench: &mut Bench, of: &TokenView| {
+        let (principal, reference) = (Principal::Requestor(of.requestor), of.reference);
+        match bench.ask(|call| Command::Get { call, principal, reference }) {
+            Ok(Told::Seen(seen)) => seen.because,
+            told => panic!("{told:?}"),
+        }
+    };
+    assert_eq!(because(&mut bench, &first), Reason::TimedOut);
+    let entries = token_entries(&bench);
+    bench.tsp = restored(&bench, &entries, entries.len(), CheckpointKind::Redb);
+    assert_eq!(because(&mut bench, &first), Reason::TimedOut, "and from a checkpoint");
+    assert_eq!(because(&mut bench, &proven), Reason::Unstated);
     // It is so after a crash, too, and the other's time goes on.
     bench.tsp = bench.recovered(bench.log.len());
+    assert_eq!(because(&mut bench, &first), Reason::TimedOut);
     assert_eq!(status(&mut bench, &first), TokenStatus::Deactivated);
     later(&mut bench, 25, 1);
     assert_eq!(status(&mut bench, &second), TokenStatus::Deactivated);

@@ -104,6 +104,32 @@ fn a_device_gets_all_that_it_signs_with_and_nobody_else_can_read_it() {
 }
 
 #[test]
+fn where_keys_are_registered_nothing_leaves_for_another_one() {
+    for kind in [KeyKind::Card, KeyKind::Limited] {
+        let registered = Thumbprint::parse(device(DEVICE).newest().unwrap().id().as_bytes()).unwrap();
+        let mut bench = Bench::with(|config| config.requestors[1].wrapping_keys = vec![registered]);
+        let token = issued(&mut bench);
+        let other = given(&mut bench, wanted_by(&token, "other", kind, DEVICE + 1));
+        assert_eq!(other, Err(ProvisioningRefusal::KeyNotRegistered), "{kind:?}");
+        let view = given(&mut bench, wanted_by(&token, "own", kind, DEVICE)).unwrap();
+        opened(&bench, &view);
+        // Registered anew, and from a checkpoint, it is the other one's turn for another token.
+        let mut requestor = bench.config.requestors[1].clone();
+        requestor.wrapping_keys =
+            vec![Thumbprint::parse(device(DEVICE + 1).newest().unwrap().id().as_bytes()).unwrap()];
+        let desk = crate::vocab::Text::parse("operator", b"desk").unwrap();
+        let asker = Asker::new(Principal::Operator(desk), Actor::Operator, RequestId::parse(b"set").unwrap());
+        let change = RegistryChange::Set(Box::new(requestor));
+        let request = Box::new(RegistryRequest { asker, version: None, change });
+        bench.ask(|call| Command::Registry { call, request }).unwrap();
+        let entries = token_entries(&bench);
+        bench.tsp = restored(&bench, &entries, entries.len(), CheckpointKind::Redb);
+        let again = given(&mut bench, wanted_by(&token, "again", kind, DEVICE));
+        assert_eq!(again, Err(ProvisioningRefusal::KeyNotRegistered), "{kind:?}");
+    }
+}
+
+#[test]
 fn a_repeat_gets_the_same_key_and_the_device_may_ask_again() {
     for kind in [KeyKind::Card, KeyKind::Limited] {
         let mut bench = Bench::new();
@@ -126,6 +152,29 @@ fn a_repeat_gets_the_same_key_and_the_device_may_ask_again() {
         }
         let version = bench.get(SECOND, token.reference).unwrap().lifecycle.version;
         assert_eq!(version, token.lifecycle.version, "its holders need not hear of it");
+    }
+}
+
+#[test]
+fn a_repeat_gets_nothing_once_the_token_is_held_expired_or_ended() {
+    use ProvisioningRefusal::{StatusDoesNotAllow, TokenExpired};
+    for kind in [KeyKind::Card, KeyKind::Limited] {
+        let mut bench = Bench::new();
+        let token = issued(&mut bench);
+        let request = wanted_by(&token, "keys", kind, DEVICE);
+        let first = given(&mut bench, request).unwrap();
+        let by = Suspender::Cardholder;
+        bench.move_to(SECOND, "hold", token.reference, Move::Suspend(by)).unwrap();
+        assert_eq!(given(&mut bench, request), Err(StatusDoesNotAllow), "{kind:?} held");
+        bench.move_to(SECOND, "free", token.reference, Move::Resume(by)).unwrap();
+        assert_eq!(given(&mut bench, request), Ok(first), "{kind:?} as before");
+        let today = bench.now.wall;
+        bench.now.wall.0 += 4 * 366 * 86_400_000;
+        assert_eq!(given(&mut bench, request), Err(TokenExpired), "{kind:?}");
+        bench.now.wall = today;
+        bench.move_to(SECOND, "end", token.reference, Move::Unlink).unwrap();
+        bench.tsp = bench.recovered(bench.log.len());
+        assert_eq!(given(&mut bench, request), Err(StatusDoesNotAllow), "{kind:?} ended");
     }
 }
 

@@ -1,12 +1,15 @@
 //! Tests of the vault as a whole, over its state machine: `Bench` is a vault, its log, and a hand on the clock.
 
+mod card_codes;
 mod cards;
 mod checkpoint;
 mod disclosure;
 mod idv;
+mod initiation;
 mod keys;
 mod model;
 mod own_controls;
+mod owners;
 mod payments;
 mod provisioning;
 mod registry;
@@ -175,6 +178,7 @@ pub(super) fn tap(token: &TokenView, atc: u16) -> DetokenizeRequest {
         amount: None,
         chip: Some(signed(&token.token, |chip| chip.counter = atc.to_be_bytes())),
         remote: None,
+        initiation: None,
         purpose: Purpose::Purchase,
     }
 }

@@ -179,11 +179,15 @@ impl Model {
 
     fn card(&mut self, card: usize, event: CardEvent) -> Result<(), ProvisioningRefusal> {
         use ProvisioningRefusal as R;
-        if !self.tokens.iter().any(|token| token.card == card) {
-            return Err(R::UnknownCard);
-        }
-        if self.cards.get(&card) == Some(&CardStanding::Closed) && event != CardEvent::Closed {
+        let standing = self.cards.get(&card).copied();
+        let for_good = matches!(standing, Some(CardStanding::Closed | CardStanding::Replaced));
+        if for_good && event != CardEvent::Closed {
             return Err(R::CardBlocked);
+        }
+        let ends = matches!(event, CardEvent::Lost | CardEvent::Stolen | CardEvent::Closed);
+        let found = event == CardEvent::Found && standing.is_some();
+        if !self.tokens.iter().any(|token| token.card == card) && !ends && !found {
+            return Err(R::UnknownCard);
         }
         if event == CardEvent::NewPan {
             if card == 2 {

@@ -248,11 +248,14 @@ fn controls_are_versioned_and_bounded_and_survive() {
     assert_eq!(bench.control("same", &tokens[0], Some(some())), Ok(2), "as they are already");
     assert_eq!(bench.control("none", &tokens[0], None), Ok(3));
     assert_eq!(bench.control("room", &tokens[3], Some(some())), Ok(2));
-    let faulty: [Narrow; 6] = [
+    let bound = TokenControls { velocity: vec![rule(VelocityWindow::Day, Some(128), None)], ..some() };
+    assert_eq!(bench.control("bound", &tokens[3], Some(bound)), Ok(3));
+    let faulty: [Narrow; 7] = [
         |c| c.countries = vec![Country(1); 33],
         |c| c.velocity = vec![rule(VelocityWindow::Day, Some(1), None); 5],
         |c| c.velocity = vec![rule(VelocityWindow::Day, None, None)],
         |c| c.velocity = vec![rule(VelocityWindow::Hours(745), Some(1), None)],
+        |c| c.velocity = vec![rule(VelocityWindow::Day, Some(129), None)],
         |c| (c.from, c.until) = (Some(Wall(5)), Some(Wall(5))),
         |c| c.entry_modes = Some(EntryModes::default()),
     ];

@@ -137,6 +137,11 @@ fn every_refusal_of_a_registration() {
         fault(&mut given);
         assert_eq!(bench.set("1", given), Err(R::ControlsNotValid));
     }
+    assert_eq!(
+        bench.set("1", requestor(b"99800000003")),
+        Err(R::RequestorNotOurs),
+        "another provider's code"
+    );
     let set = |digits: &[u8]| RegistryChange::Set(Box::new(requestor(digits)));
     let issuer = Principal::Issuer(Text::parse("issuer", b"bank").unwrap());
     for who in [issuer, Principal::Requestor(id(NEW))] {
@@ -147,6 +152,7 @@ fn every_refusal_of_a_registration() {
     for (at, digits) in [b"00000000077", b"00000000078", b"00000000079"].into_iter().enumerate() {
         assert_eq!(bench.set(&format!("s{at}"), requestor(digits)), Ok(1));
     }
+    assert_eq!(bench.tsp.fill().requestors, 3);
     assert_eq!(bench.set("more", requestor(b"00000000080")), Err(R::VaultFull));
     // Of two changes on their way, the second has not seen the first.
     let mut waiting = Vec::new();

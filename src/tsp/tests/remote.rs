@@ -8,7 +8,7 @@ use super::service::request_entry;
 use super::*;
 use crate::journal::{CheckpointKind, EntryNumber};
 use crate::vocab::{
-    Amount, CounterSeries, Currency, Refusal, RemoteCryptogram, Service, VerdictResult, Verdicts,
+    Amount, CounterSeries, Currency, Initiator, Refusal, RemoteCryptogram, Service, VerdictResult, Verdicts,
 };
 
 fn euro(minor: u64) -> Amount {
@@ -21,7 +21,8 @@ fn shop(id: &[u8]) -> Merchant {
 
 fn wanted_for(token: &TokenView, id: &str, minor: u64) -> CryptogramRequest {
     let asker = asker(token.requestor.as_bytes(), id);
-    CryptogramRequest { asker, reference: token.reference, merchant: shop(b"SHOP1"), amount: euro(minor) }
+    let (reference, merchant, amount) = (token.reference, shop(b"SHOP1"), euro(minor));
+    CryptogramRequest { asker, reference, merchant, amount, initiator: Initiator::Customer }
 }
 
 fn made(bench: &mut Bench, request: CryptogramRequest) -> Result<CryptogramView, ProvisioningRefusal> {

@@ -7,7 +7,7 @@ use ProvisioningRefusal as R;
 const CREDIT: &[u8] = b"4761739001010119";
 const OTHER: &[u8] = b"4761739001010010";
 
-fn from(requestor: &[u8], id: &str, source: SourceToken) -> SourcedRequest {
+pub(super) fn from(requestor: &[u8], id: &str, source: SourceToken) -> SourcedRequest {
     SourcedRequest {
         asker: asker(requestor, id),
         source,
@@ -21,7 +21,7 @@ fn from(requestor: &[u8], id: &str, source: SourceToken) -> SourcedRequest {
 }
 
 impl Bench {
-    fn derive(&mut self, request: SourcedRequest) -> TokenAnswer {
+    pub(super) fn derive(&mut self, request: SourcedRequest) -> TokenAnswer {
         of_token(self.ask(|call| Command::ProvisionFrom { call, request: Box::new(request) }))
     }
 }
@@ -158,6 +158,7 @@ fn a_consent_s_time_ends_another_takes_its_place_and_they_are_bounded() {
     let late = bench.consent(FIRST, "c2", of(1), SECOND).unwrap();
     let overloaded = bench.consent(FIRST, "c3", of(2), SECOND);
     assert_eq!(overloaded.map(|_| ()), Err(R::Overloaded), "two are kept here");
+    assert_eq!(bench.tsp.fill().consents, 2);
     bench.derive(by_consent(SECOND, "2", of(0), second.id)).unwrap();
     bench.now.wall = late.until;
     assert_eq!(bench.derive(by_consent(SECOND, "3", of(1), late.id)), Err(R::UnknownToken));

@@ -3,30 +3,32 @@
 
 mod network;
 mod peers;
+mod starts;
 mod trouble;
 mod vault;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::ErrorKind;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokenswitch::codec::{DataElement, FrameReader, decode};
-use tokenswitch::journal::{Body, JournalError, MemoryDisk};
+use tokenswitch::journal::{BasesConfig, EntryNumber, MemoryDisk, MemoryStore};
 use tokenswitch::link::{CloseReason, ConnectionId, Inbox, LinkCommand, Outbox};
 use tokenswitch::sim::{self, AcquirerSimulator, IssuerSimulator, Phone, PresentedCard, Record, reconcile};
 use tokenswitch::stdx::clock::{Moment, Now};
 use tokenswitch::switch::{Cryptograms, LogFault, SwitchConfig};
-use tokenswitch::vocab::{LinkId, Pan};
+use tokenswitch::vocab::{LinkId, NetworkCode, Pan};
 
 use self::peers::{acquirer, issuer};
+pub(crate) use self::starts::{Start, Starts};
 use self::vault::issue;
 use crate::audit::{Audit, Broken};
-use crate::house::{Crash, House};
+use crate::house::{Crash, House, Keep, Storage};
 use crate::line::Line;
 use crate::setting::{
-    ACQUIRERS, ISSUERS, START, card_key, cards, dialect_of, framing_of, is_issuer, passing_config,
-    requestor_id, switch_config, vault_cards,
+    ACQUIRERS, ISSUERS, STAND_IN_COUNT, START, card_key, cards, dialect_of, framing_of, is_issuer,
+    passing_config, requestor_id, stand_in_terms, switch_config, vault_cards,
 };
 use crate::trouble::{Met, Trouble, Troubles};
 use crate::vault::{Asked, VaultBook};
@@ -50,6 +52,21 @@ pub(crate) struct Plan {
     pub(crate) pass: bool,
     /// Whether the first issuer alone can check its tokens' cryptograms.
     pub(crate) issuer_checks: bool,
+    /// Whether the switch may approve in the issuers' place.
+    pub(crate) stand_in: bool,
+    /// How the journal is kept: how long its segments are, and how soon old ones go.
+    pub(crate) journal: Journaling,
+}
+
+/// How a run keeps its journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Journaling {
+    /// One long segment for each start.
+    Long,
+    /// Short segments, and bases of them.
+    Short,
+    /// Old ones go besides, and hours pass in which nobody pays.
+    Folded,
 }
 
 /// What a run came to.
@@ -59,9 +76,11 @@ pub(crate) struct Summary {
     pub(crate) entries: usize,
     pub(crate) requests: usize,
     pub(crate) reversals: usize,
+    pub(crate) stood_in: usize,
     pub(crate) approved: u64,
     pub(crate) answers: u64,
     pub(crate) met: Met,
+    pub(crate) starts: Starts,
 }
 
 impl Summary {
@@ -69,9 +88,11 @@ impl Summary {
         self.entries += other.entries;
         self.requests += other.requests;
         self.reversals += other.reversals;
+        self.stood_in += other.stood_in;
         self.approved += other.approved;
         self.answers += other.answers;
         self.met.add(&other.met);
+        self.starts.add(&other.starts);
     }
 }
 
@@ -126,6 +147,10 @@ enum Happening {
     Awake,
     Stranger,
     ClockJump,
+    SignsOff,
+    SignsOn(usize),
+    /// The keepers of history and checkpoint have their round.
+    Fold,
 }
 
 impl Happening {
@@ -185,9 +210,16 @@ pub(crate) struct World {
     now: Moment,
     queue: BTreeMap<(Moment, u64), Happening>,
     queued: u64,
-    disk: MemoryDisk,
+    storage: Storage,
     house: Option<House>,
     generation: u64,
+    /// For what becomes of checkpoint and bases.
+    fold_random: fastrand::Rng,
+    /// A checkpoint that somebody kept aside.
+    backup: Option<MemoryStore>,
+    /// Where the newest checkpoint stood at the last round of its keeper.
+    checkpointed: EntryNumber,
+    starts: Starts,
     inbox: Inbox,
     outbox: Outbox,
     stepping: bool,
@@ -230,9 +262,23 @@ type Step = Result<(), Broken>;
 
 /// How many bytes may wait for the disk.
 const QUEUE_BYTES: usize = 4 << 20;
+/// How old a segment is before it goes, in the runs in which it does: by then acquirers repeat nothing that is in it.
+const RETENTION: Duration = Duration::from_secs(60);
+
+fn keep_of(plan: Plan) -> Keep {
+    let (segment_bytes, retention) = match plan.journal {
+        Journaling::Long => return Keep::all(QUEUE_BYTES),
+        Journaling::Short => (16 << 10, Duration::MAX),
+        Journaling::Folded => (8 << 10, RETENTION),
+    };
+    Keep { segment_bytes, bases: BasesConfig { fold_every: 1, retention }, ..Keep::all(QUEUE_BYTES) }
+}
 
 fn config_of(plan: Plan) -> SwitchConfig {
     let mut config = if plan.pass { passing_config() } else { switch_config() };
+    if plan.stand_in {
+        config.issuers.values_mut().for_each(|issuer| issuer.stand_in = Some(stand_in_terms()));
+    }
     if plan.issuer_checks {
         // Whose tokens' cryptograms nobody else can check.
         config.issuers.get_mut(&ISSUERS[0]).expect("it is there").cryptograms = Cryptograms::Passed;
@@ -255,10 +301,10 @@ impl World {
         let mut random = fastrand::Rng::with_seed(plan.seed);
         let mut vault_random = fastrand::Rng::with_seed(plan.seed ^ 0x7A_17);
         let renumbers = vault_random.u32(0..4) == 0;
-        let disk = MemoryDisk::new();
-        let started = Now { moment: Moment(0), wall: START };
-        let mut house =
-            House::open(&disk, plan.seed, started, config_of(plan), QUEUE_BYTES).expect("an empty disk");
+        let (disk, started) = (MemoryDisk::new(), Now { moment: Moment(0), wall: START });
+        let storage = Storage::journal_alone(disk.clone());
+        let house = House::open(&storage, &[], plan.seed, started, config_of(plan), keep_of(plan));
+        let mut house = house.expect("an empty disk");
         let all = cards(plan.seed, 12);
         let (plain, behind) = all.split_at(6);
         let mut presented: Vec<PresentedCard> = plain.iter().map(PresentedCard::card).collect();
@@ -274,7 +320,9 @@ impl World {
             presented.push(token);
         }
         let secrets: Vec<Pan> = book.cards().iter().map(|card| card.card.pan.clone()).collect();
-        let mut audit = Audit::new(&secrets);
+        // Over a day that the clock jumps each card begins anew.
+        let jumps = plan.troubles.has(Trouble::ClockJump);
+        let mut audit = Audit::new(&secrets, if jumps { usize::MAX } else { STAND_IN_COUNT });
         let entries = tokenswitch::journal::Reader::offline(
             Box::new(disk.clone()),
             tokenswitch::crypto::SecurityModule::sample().expect("the sample keys").journal_keys(),
@@ -291,9 +339,13 @@ impl World {
             now: Moment(0),
             queue: BTreeMap::new(),
             queued: 0,
-            disk,
+            storage,
             house: Some(house),
             generation: 0,
+            fold_random: fastrand::Rng::with_seed(plan.seed ^ 0xF0_1D),
+            backup: None,
+            checkpointed: EntryNumber(0),
+            starts: Starts::default(),
             inbox: Inbox::default(),
             outbox: Outbox::default(),
             stepping: false,
@@ -334,9 +386,11 @@ impl World {
             entries: self.audit.durable_entries(),
             requests: self.audit.requests(),
             reversals: self.audit.reversals(),
+            stood_in: self.audit.stood_in(),
             approved: self.acquirers.iter().map(|acquirer| acquirer.brain.report().approved).sum(),
             answers: self.audit.answers,
             met: self.met,
+            starts: self.starts,
         }
     }
 
@@ -382,6 +436,7 @@ impl World {
             self.later(wait, Happening::Vault);
         }
         self.schedule_troubles(span);
+        self.schedule_folds(span);
         while !(self.is_at_rest() && self.holds_are_settled()) {
             self.advance()?;
             if let Some(broken) = self.broken.take() {
@@ -440,6 +495,11 @@ impl World {
         if let Some(first) = differences.first() {
             return Err(format!("P3: journal and ledger differ, {} in all: {first}", differences.len()));
         }
+        let books = ACQUIRERS.iter().zip(&self.acquirers);
+        let books =
+            books.flat_map(|(link, it)| it.brain.book().payments().iter().map(|entry| (*link, entry)));
+        let ledgers = self.issuers.iter().flat_map(|issuer| issuer.brain.ledger().entries());
+        self.audit.settlement().compare(books, ledgers)?;
         for acquirer in &self.acquirers {
             let mismatches: Vec<_> = acquirer
                 .brain
@@ -501,6 +561,9 @@ impl World {
             Happening::Awake => {}
             Happening::Stranger => self.stranger(),
             Happening::ClockJump => self.clock_jumps(),
+            Happening::SignsOff => self.signs_off()?,
+            Happening::SignsOn(line) => self.manage(line, NetworkCode::SIGN_ON)?,
+            Happening::Fold => self.fold(),
         }
         Ok(())
     }
@@ -637,7 +700,7 @@ impl World {
     fn crash(&mut self, how: Crash) {
         let Some(house) = self.house.take() else { return };
         self.meet(Trouble::Crash, &format!("crash {how:?}"));
-        self.disk = house.crash(&self.disk, how);
+        self.storage.disk = house.crash(&self.storage.disk, how);
         self.over = self.lied;
         self.inbox = Inbox::default();
         self.outbox = Outbox::default();
@@ -661,40 +724,5 @@ impl World {
         self.by_connection.clear();
         let down = self.random.u64(10 * MILLI..3 * SECOND);
         self.later(down, Happening::Restart);
-    }
-
-    fn restart(&mut self) -> Step {
-        if self.plan.troubles.has(Trouble::SectorRots) {
-            self.rot()?;
-        }
-        self.generation += 1;
-        let now = self.house_now();
-        let seed = self.plan.seed ^ (self.generation << 32);
-        let mut house = match House::open(&self.disk, seed, now, config_of(self.plan), QUEUE_BYTES) {
-            Ok(house) => house,
-            Err(JournalError::Disk { source, .. }) if source.kind() == ErrorKind::StorageFull => {
-                self.note("no room to start");
-                self.later(SECOND, Happening::Restart);
-                return Ok(());
-            }
-            Err(JournalError::Disk { .. }) if self.plan.troubles.has(Trouble::DiskBreaks) => {
-                self.note("the disk does not answer, and is mended");
-                self.disk = self.disk.copy();
-                self.later(SECOND, Happening::Restart);
-                return Ok(());
-            }
-            Err(refused) => return Err(format!("P8: it does not start: {refused}")),
-        };
-        let entries = house.read_new();
-        self.audit.read_back(&entries)?;
-        self.book.read_back(&entries)?;
-        let events = entries.iter().filter(|entry| matches!(entry.body, Body::Token(_))).count();
-        let unanswered = self.book.restarted(events, house.appended())?;
-        vault::compare(&mut house, &mut self.book, now)?;
-        self.note(&format!("restart: {:?}", house.recovered));
-        self.house = Some(house);
-        self.wake();
-        // Whoever has heard nothing asks again.
-        unanswered.into_iter().try_for_each(|(id, asked)| self.ask(id, asked))
     }
 }

@@ -176,6 +176,8 @@ impl World {
         }
         let now = self.now();
         let frames = self.lines[at].frames_to_peer(bytes);
+        let connection = self.lines[at].connection;
+        let mut came = Vec::new();
         match peer_of(self.lines[at].link) {
             Peer::Acquirer(acquirer) => {
                 let Acquirer { brain, out, .. } = &mut self.acquirers[acquirer];
@@ -186,9 +188,16 @@ impl World {
             Peer::Issuer(issuer) => {
                 let Issuer { brain, out, .. } = &mut self.issuers[issuer];
                 for (header, message) in frames {
+                    if let Ok(read) = decode(&dialect_of(ISSUERS[issuer]), &message) {
+                        self.audit.came_to_issuer(ISSUERS[issuer], &read)?;
+                        came.push((read.mti(), read.stan().ok().flatten()));
+                    }
                     brain.received(at, &header, &message, now, out);
                 }
             }
+        }
+        for (mti, stan) in came {
+            self.note(&format!("{connection} brings its issuer {mti} {stan:?}"));
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use tokenswitch::vocab::{
     Amount, Currency, LinkId, MessageClass, MessageFunction, Mti, PosEntryMode, ProcessingCode, ResponseCode,
 };
 
-use super::{Acquirer, Happening, Issuer, MILLI, Step, World};
+use super::{Acquirer, Happening, Issuer, MILLI, RETENTION, Step, World};
 use crate::given::Made;
 use crate::setting::{
     ACQUIRERS, ISSUERS, dialect_of, enquiry_rules, framing_of, institution_of, is_issuer, merchants,
@@ -149,7 +149,8 @@ impl World {
         }
         let wait = self.random.u64(MILLI..800 * MILLI);
         let at_once = self.chance(4);
-        self.later(if at_once { 0 } else { wait }, Happening::Pay);
+        let wait = self.quiet().unwrap_or(if at_once { 0 } else { wait });
+        self.later(wait, Happening::Pay);
         self.payments_left -= 1;
         let now = self.now();
         let at = self.random.usize(..self.acquirers.len());
@@ -162,7 +163,8 @@ impl World {
         let Acquirer { brain, out } = &mut self.acquirers[at];
         match brain.pay(payment, now, out) {
             Ok(number) => {
-                let line = format!("acquirer {at} pays {mti} as {} with card {card}", number.0);
+                let rrn = brain.book().payments()[number.0].rrn;
+                let line = format!("acquirer {at} pays {mti} as {}, RRN {rrn}, with card {card}", number.0);
                 self.note(&line);
             }
             Err(error) => self.note(&format!("acquirer {at} cannot pay: {error}")),
@@ -189,13 +191,14 @@ impl World {
             amount: Amount::new(minor, order.amount().currency()),
             entry_mode: PosEntryMode::parse(b"101").expect("digits"),
             original: None,
-            remote: Some(cryptogram),
+            remote: Some(cryptogram.into()),
         })
     }
 
     fn payment(&mut self) -> Payment {
         let mti = *self.random.choice(&["0100", "0200", "0200", "0200", "0120", "0220"]).expect("some");
-        let card = self.random.usize(0..12);
+        let outlived = self.outlived().filter(|_| self.random.bool());
+        let card = outlived.map_or_else(|| self.random.usize(0..12), |token| FIRST_TOKEN + token);
         let modes: &[&str] =
             if card < 6 { &["071", "051", "021", "101"] } else { &["071", "071", "051", "101"] };
         let mode = *self.random.choice(modes).expect("some");
@@ -277,15 +280,26 @@ impl World {
         }
         let recent = paid - 1 - self.random.usize(0..paid.min(3));
         let number = PaymentNumber(recent);
+        let part = self.random.u64(1..100);
         let Acquirer { brain, out, .. } = &mut self.acquirers[at];
-        let state = brain.book().payments()[recent].state;
-        let usable = matches!(state, PaymentState::Waiting | PaymentState::Answered);
+        let entry = &brain.book().payments()[recent];
+        // One reversal is delivered for a payment, and a second one finds nothing to fit.
+        let whole = !brain.book().reversals().iter().any(|reversal| reversal.of == number);
+        let usable = matches!(entry.state, PaymentState::Waiting | PaymentState::Answered);
+        // What is in flight can only be taken back whole, and a hold in part is no business of its completion.
+        let standing = match entry.standing() {
+            Standing::Money(minor) if !entry.is_hold() && entry.payment.original.is_none() => minor,
+            _ => 0,
+        };
+        let keep = Some(standing * part / 100).filter(|keep| *keep > 0 && part.is_multiple_of(2));
         let mut said = String::new();
-        if repeats && usable && brain.repeat(number, now, out).is_ok() {
+        // What is older may be gone.
+        let recently = now.moment.since(entry.intended) < RETENTION / 2;
+        if repeats && usable && recently && brain.repeat(number, now, out).is_ok() {
             let _ = write!(said, "acquirer {at} repeats {recent} ");
         }
-        if reverses && usable && brain.reverse(number, None, now, out).is_ok() {
-            let _ = write!(said, "acquirer {at} reverses {recent}");
+        if reverses && usable && whole && brain.reverse(number, keep, now, out).is_ok() {
+            let _ = write!(said, "acquirer {at} reverses {recent} down to {}", keep.unwrap_or_default());
         }
         if !said.is_empty() {
             self.note(&said);

@@ -4,11 +4,14 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use tokenswitch::crypto::SecurityModule;
-use tokenswitch::journal::{Entry, JournalError, MemoryDisk, Reader};
+use tokenswitch::journal::{CheckpointError, Entry, EntryNumber, JournalError, MemoryDisk, Reader};
 use tokenswitch::link::{CloseReason, ConnectionId, LinkEvent};
 use tokenswitch::stdx::clock::{Moment, Now};
+use tokenswitch::vocab::NetworkCode;
 
-use super::{Happening, MILLI, SECOND, Step, World};
+use super::peers::{Peer, peer_of};
+use super::{Acquirer, Happening, Issuer, MILLI, SECOND, Step, World};
+use crate::audit::Audit;
 use crate::house::Crash;
 use crate::line::Line;
 use crate::setting::{ACQUIRERS, framing_of};
@@ -38,6 +41,7 @@ impl World {
                 Trouble::Sleep => (|| Happening::Sleep, 3),
                 Trouble::Stranger => (|| Happening::Stranger, 6),
                 Trouble::ClockJump => (|| Happening::ClockJump, 3),
+                Trouble::SignsOff => (|| Happening::SignsOff, 5),
                 // These come with other happenings, or are told by the plan.
                 Trouble::SectorRots
                 | Trouble::Crash
@@ -61,14 +65,14 @@ impl World {
     pub(super) fn disk_full(&mut self) {
         // Up to a block more: whatever is written next may still find its place, or not.
         let room = self.random.u64(0..8_000);
-        self.disk.set_capacity(Some(self.disk.used() + room));
+        self.storage.disk.set_capacity(Some(self.storage.disk.used() + room));
         self.meet(Trouble::DiskFull, "the disk is full");
         let wait = self.random.u64(SECOND..20 * SECOND);
         self.later(wait, Happening::DiskFreed);
     }
 
     pub(super) fn disk_freed(&mut self) {
-        self.disk.set_capacity(None);
+        self.storage.disk.set_capacity(None);
         self.note("the disk has room again");
     }
 
@@ -81,9 +85,9 @@ impl World {
     pub(super) fn disk_breaks(&mut self) {
         let count = self.random.u64(0..4);
         if self.random.bool() {
-            self.disk.fail_after(count);
+            self.storage.disk.fail_after(count);
         } else {
-            self.disk.fail_sync_after(count);
+            self.storage.disk.fail_sync_after(count);
         }
         self.meet(Trouble::DiskBreaks, "the disk breaks");
     }
@@ -97,37 +101,29 @@ impl World {
 
     /// From now on no sync is done, and the power goes before long.
     pub(super) fn disk_lies(&mut self) {
-        self.disk.lie_about_syncs();
+        self.storage.disk.lie_about_syncs();
         self.lied = true;
         self.meet(Trouble::DiskLies, "the disk begins to lie");
         let (wait, seed) = (self.random.u64(100 * MILLI..10 * SECOND), self.random.u64(..));
         self.later(wait, Happening::Crash(Crash::Torn(seed)));
     }
 
-    /// What a lying disk has after the power went is no promise kept, but it is a beginning of what was there, or
-    /// refused; never something else.
-    pub(super) fn judge_lies(&mut self) -> Step {
-        self.note("at rest after a lie");
-        match read_all(&self.disk) {
-            Ok(entries) => self.audit.is_beginning(&entries, 0),
-            Err(refused) => names_its_place(&refused),
-        }
-    }
-
     /// A byte of the journal turns over while the process is down: whoever reads it is told where, or, in the block
     /// that was written last, takes it for torn. The byte is then put right.
     pub(super) fn rot(&mut self) -> Step {
-        let names = tokenswitch::journal::Disk::list(&self.disk).map_err(|error| error.to_string())?;
-        let segments: Vec<String> = names.into_iter().filter(|name| name.starts_with("segment-")).collect();
+        let names =
+            tokenswitch::journal::Disk::list(&self.storage.disk).map_err(|error| error.to_string())?;
+        let is_truth = |name: &String| name.starts_with("segment-") || name.starts_with("base-");
+        let truth: Vec<String> = names.into_iter().filter(is_truth).collect();
         for _ in 0..4 {
-            let Some(file) = self.random.choice(&segments).cloned() else { return Ok(()) };
-            let bytes = self.disk.bytes(&file).unwrap_or_default();
+            let Some(file) = self.random.choice(&truth).cloned() else { return Ok(()) };
+            let bytes = self.storage.disk.bytes(&file).unwrap_or_default();
             let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else { continue };
             let (at, bit) = (self.random.usize(0..=last), self.random.u32(0..8));
-            let bad = self.disk.copy();
+            let bad = self.storage.disk.copy();
             bad.flip(&file, at, 1 << bit);
             self.meet(Trouble::SectorRots, &format!("byte {at} of {file} turns over"));
-            match read_all(&bad) {
+            match read_all(&bad, &self.audit) {
                 Ok(entries) => self.audit.is_beginning(&entries, self.audit.before_last_group())?,
                 Err(refused) => names_its_place(&refused)?,
             }
@@ -160,6 +156,40 @@ impl World {
         self.meet(Trouble::Sleep, &format!("issuer {issuer} stops"));
         // So that something happens when it goes on.
         self.later(wait, Happening::Awake);
+    }
+
+    /// A peer signs one of its connections off, and on again before long; twice, since the first may be lost or come
+    /// before the other.
+    pub(super) fn signs_off(&mut self) -> Step {
+        let open = |line: &Line| line.at_switch && line.at_peer && !line.stranger;
+        let open: Vec<usize> = (0..self.lines.len()).filter(|at| open(&self.lines[*at])).collect();
+        let Some(at) = self.random.choice(&open).copied() else { return Ok(()) };
+        let what = format!("{} is signed off", self.lines[at].connection);
+        self.meet(Trouble::SignsOff, &what);
+        let wait = self.random.u64(100 * MILLI..4 * SECOND);
+        self.later(wait, Happening::SignsOn(at));
+        self.later(wait + 4 * SECOND, Happening::SignsOn(at));
+        self.manage(at, NetworkCode::SIGN_OFF)
+    }
+
+    /// What a peer says about one of its connections.
+    pub(super) fn manage(&mut self, at: usize, code: NetworkCode) -> Step {
+        let now = self.now();
+        match peer_of(self.lines[at].link) {
+            _ if !self.lines[at].at_peer => {}
+            Peer::Acquirer(acquirer) => {
+                let Acquirer { brain, out } = &mut self.acquirers[acquirer];
+                brain.manage(at, code, now, out).map_err(|error| format!("sim: {error}"))?;
+            }
+            Peer::Issuer(issuer) if self.is_asleep(issuer) => {
+                self.at(self.issuers[issuer].asleep_until, Happening::SignsOn(at));
+            }
+            Peer::Issuer(issuer) => {
+                let Issuer { brain, out, .. } = &mut self.issuers[issuer];
+                brain.manage(at, code, now, out);
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn is_asleep(&self, issuer: usize) -> bool {
@@ -245,16 +275,27 @@ impl World {
     }
 }
 
-/// Every entry of a journal that nobody writes.
-fn read_all(disk: &MemoryDisk) -> Result<Vec<Entry>, Refused> {
+/// Every entry of a journal that nobody writes; those that a base stands for, which is looked through, as they were.
+pub(super) fn read_all(disk: &MemoryDisk, audit: &Audit) -> Result<Vec<Entry>, Refused> {
     let keys = SecurityModule::sample().expect("the sample keys").journal_keys();
-    Reader::offline(Box::new(disk.copy()), keys, "transactions")?.0.collect()
+    let reader = Reader::offline(Box::new(disk.copy()), keys, "transactions")?.0;
+    let first = match reader.base() {
+        Some(base) => {
+            base.verify().map_err(|error| match error {
+                CheckpointError::Journal(error) => error,
+                other => panic!("P8: a base is refused as: {other}"),
+            })?;
+            base.first_entry()
+        }
+        None => EntryNumber(1),
+    };
+    audit.before(first).into_iter().map(Ok).chain(reader).collect()
 }
 
 /// A journal is refused by the place of its damage, and for no other reason.
-fn names_its_place(refused: &Refused) -> Step {
+pub(super) fn names_its_place(refused: &Refused) -> Step {
     match refused {
-        JournalError::Damaged { .. } => Ok(()),
+        JournalError::Damaged { .. } | JournalError::BaseDamaged { .. } => Ok(()),
         other => Err(format!("P8: damage is told as: {other}")),
     }
 }

@@ -7,17 +7,21 @@ use tokenswitch::tsp::{
     MoveRequest, Principal, ProvisionRequest, Purpose, RequestId, StepUpCode, Suspender, TokenControls,
     TokenStatus, TokenView, Told, UpdateRequest, VelocityRule, VelocityWindow,
 };
-use tokenswitch::vocab::{Amount, Currency, EntryMode, Expiry, Text, TokenAssuranceMethod, TransactionId};
+use tokenswitch::vocab::{
+    Amount, Currency, EntryMode, Expiry, Initiator, Text, TokenAssuranceMethod, TransactionId,
+};
 
 use super::{Happening, MILLI, Step, World};
 use crate::audit::Broken;
-use crate::given::{Order, device};
+use crate::given::{Keys, Order, device};
 use crate::house::House;
 use crate::setting::{ACQUIRERS, card_key, merchants, requestor_id};
-use crate::vault::{Asked, Narrowing, SMALL, VaultBook};
+use crate::vault::{Asked, Holding, Narrowing, SMALL, VaultBook};
 
 /// The first cards are those behind the tokens that pay.
 const PAYING: usize = 6;
+/// Two of those that pay have phones that keep no card key. The other issuer may check cryptograms itself.
+const REPLENISHED: [usize; 2] = [3, 5];
 /// The second expiry date of every card.
 const NEW_EXPIRY: &[u8] = b"3012";
 
@@ -25,7 +29,7 @@ const NEW_EXPIRY: &[u8] = b"3012";
 fn principal(asked: &Asked) -> Principal {
     let name = |bytes: &[u8]| Text::parse("name", bytes).expect("short");
     match asked {
-        Asked::Card { .. } => Principal::Operator(name(b"desk")),
+        Asked::Card { .. } | Asked::Narrow { by_desk: true, .. } => Principal::Operator(name(b"desk")),
         Asked::Assurance { method, .. } if method != b"01" => Principal::Operator(name(b"desk")),
         Asked::Move { to: Move::Suspend(by) | Move::Resume(by), .. } => match by {
             Suspender::Operator => Principal::Operator(name(b"desk")),
@@ -89,7 +93,7 @@ pub(super) fn command(book: &VaultBook, call: CallId, id: &str, asked: &Asked) -
             let request = UpdateRequest { asker, reference, version: None, renew: false, assurance };
             Command::Update { call, request }
         }
-        Asked::Narrow { token, to } => {
+        Asked::Narrow { token, to, .. } => {
             let controls = to.map(|to| Box::new(controls(to)));
             let request = ControlRequest { asker, reference: reference(*token), version: None, controls };
             Command::Control { call, request: Box::new(request) }
@@ -124,7 +128,8 @@ pub(super) fn command(book: &VaultBook, call: CallId, id: &str, asked: &Asked) -
         Asked::Cryptogram(order) => {
             let merchant = Merchant { acquirer: ACQUIRERS[order.acquirer], id: order.merchant };
             let (reference, amount) = (reference(order.token), order.amount());
-            let request = CryptogramRequest { asker, reference, merchant, amount };
+            let request =
+                CryptogramRequest { asker, reference, merchant, amount, initiator: Initiator::Customer };
             Command::Cryptogram { call, request: Box::new(request) }
         }
         Asked::Key { token } => {
@@ -168,6 +173,7 @@ pub(super) fn compare(house: &mut House, book: &mut VaultBook, now: Now) -> Step
             amount: Some(Amount::new(2 * SMALL, Currency::from_letters("EUR").expect("known"))),
             chip: None,
             remote: None,
+            initiation: None,
             purpose: Purpose::Refund,
         };
         let past = DetokenizeRequest { purpose: Purpose::PastEvent, ..refund.clone() };
@@ -315,6 +321,11 @@ impl World {
     /// Something new to ask; none when there is nothing of the kind.
     fn wish(&mut self) -> Option<Asked> {
         use Suspender::{Cardholder, Issuer, MobilePinLocked, Operator, TokenRequestor};
+        if self.vault_random.u32(0..6) == 0
+            && let Some(asked) = self.hold_and_release()
+        {
+            return Some(asked);
+        }
         let random = &mut self.vault_random;
         let cards = self.book.cards().len();
         let kind = random.u32(0..38);
@@ -361,15 +372,37 @@ impl World {
                 let merchant = shops[shop].merchant;
                 Asked::Cryptogram(Order { token, acquirer, shop, merchant, minor })
             }
-            // Two of those that pay have phones that keep no card key. The other issuer may check cryptograms itself.
-            34.. => Asked::Key { token: *random.choice(&[3, 5])? },
+            34.. => Asked::Key { token: *random.choice(&REPLENISHED)? },
             _ => {
                 let token = if random.bool() { random.usize(0..PAYING) } else { token };
                 let seldom = Some(Narrowing::Seldom(random.u16(1..3)));
                 let all = [None, Some(Narrowing::Tap), Some(Narrowing::Small), seldom, seldom, seldom];
-                Asked::Narrow { token, to: *random.choice(&all)? }
+                Asked::Narrow { token, to: *random.choice(&all)?, by_desk: kind == 27 }
             }
         })
+    }
+
+    /// A phone that taps with limited-use keys gets one; then its token is held, and let go: what the phone has is good
+    /// no more.
+    fn hold_and_release(&mut self) -> Option<Asked> {
+        let token = *self.vault_random.choice(&REPLENISHED)?;
+        let (_, _, holding) = self.book.known().find(|(at, ..)| *at == token)?;
+        let by = holding.held_by.first().copied();
+        match (holding.status, by) {
+            (TokenStatus::Active, _) if holding.keys.are_taken_back() => None,
+            (TokenStatus::Active, _) if holding.keys == Keys::default() => Some(Asked::Key { token }),
+            (TokenStatus::Active, _) => Some(Asked::Move { token, to: Move::Suspend(Suspender::Cardholder) }),
+            (TokenStatus::Suspended, Some(by)) => Some(Asked::Move { token, to: Move::Resume(by) }),
+            _ => None,
+        }
+    }
+
+    /// The token of a phone all of whose keys were taken back, though the token is good: what it signs must not pay.
+    pub(super) fn outlived(&self) -> Option<usize> {
+        let held = |(at, _, holding): &(usize, &TokenView, &Holding)| {
+            REPLENISHED.contains(at) && holding.status == TokenStatus::Active && holding.keys.are_taken_back()
+        };
+        self.book.known().find(held).map(|(at, ..)| at)
     }
 
     /// A code is wanted, or typed: the right one or another.
