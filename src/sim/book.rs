@@ -7,7 +7,7 @@ use super::reconcile::{Record, Standing};
 use crate::stdx::clock::Moment;
 use crate::vocab::{
     Amount, ApprovalCode, Initiator, InstitutionId, MessageClass, Mti, Outcome, PosEntryMode, ProcessingCode,
-    RemoteCryptogram, ResponseCode, Rrn, Stan, Text, TransactionKind, TransmissionTime,
+    Refusal, RemoteCryptogram, ResponseCode, Rrn, Stan, Text, TransactionKind, TransmissionTime,
 };
 
 /// A payment's place in the book.
@@ -62,6 +62,14 @@ pub struct Answer {
     /// By what name the switch itself said no, where its dialect has a place for that.
     pub refusal: Option<Text<32>>,
     pub at: Moment,
+}
+
+impl Answer {
+    /// Whether the switch itself said no, and this was why.
+    #[must_use]
+    pub fn refused_as(&self, refusal: Refusal) -> bool {
+        self.refusal.as_ref().is_some_and(|name| name.as_str() == refusal.name())
+    }
 }
 
 /// What the acquirer believes of a payment.

@@ -52,6 +52,8 @@ pub struct Share {
     pub by: TransactionId,
     /// In minor units of the transaction's currency.
     pub minor: u64,
+    /// Whether its outcome is known. What is only asked for takes from its original, and adds nothing to it.
+    pub settled: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +78,14 @@ impl ShareKind {
             (TransactionKind::Debit, MessageClass::Financial) => Some(Self::Completion),
             _ => None,
         }
+    }
+}
+
+impl Share {
+    /// A reversal took back so much.
+    #[must_use]
+    pub(super) fn taken_back(by: TransactionId, minor: u64) -> Self {
+        Self { kind: ShareKind::TakenBack, by, minor, settled: true }
     }
 }
 
@@ -109,11 +119,11 @@ impl Answered {
         self.stood_in.or(renamed).map(|leg| OriginalKey::at_issuer(&leg))
     }
 
-    /// What it completes.
+    /// What it completes or raises.
     #[must_use]
     pub(super) fn hold(&self) -> Option<TransactionId> {
         let original = self.routed.as_ref()?.original.as_ref()?;
-        (original.kind == ShareKind::Completion).then_some(original.transaction)
+        matches!(original.kind, ShareKind::Completion | ShareKind::Raise).then_some(original.transaction)
     }
 
     /// Whether it holds money for a completion.
@@ -128,7 +138,7 @@ impl Answered {
         if !self.stands() {
             return 0;
         }
-        self.own().saturating_add(self.sum(ShareKind::Raise))
+        self.own().saturating_add(self.settled(ShareKind::Raise))
     }
 
     /// What its own approval comes to, without what was taken back. What raised it has reversals of its own.
@@ -147,7 +157,7 @@ impl Answered {
     /// What may still be refunded: what was captured, without what was refunded or is being.
     #[must_use]
     pub(super) fn refundable(&self) -> u64 {
-        let captured = if self.is_hold() { self.sum(ShareKind::Completion) } else { self.standing() };
+        let captured = if self.is_hold() { self.settled(ShareKind::Completion) } else { self.standing() };
         captured.saturating_sub(self.sum(ShareKind::Refund))
     }
 
@@ -171,15 +181,25 @@ impl Answered {
     pub(super) fn taken_back(&mut self, reversal: &StoredEntry) {
         let left = reversal.elements.final_amount().map_or(0, Amount::minor);
         match self.taking_back(left) {
-            TakingBack::Part(minor) => self.set_share(ShareKind::TakenBack, reversal.transaction, minor),
+            TakingBack::Part(minor) => self.set_share(Share::taken_back(reversal.transaction, minor)),
             TakingBack::Whole => self.reversed = true,
             TakingBack::Nothing | TakingBack::Misfit => {}
         }
     }
 
+    /// All of a kind, asked for or done.
     fn sum(&self, kind: ShareKind) -> u64 {
-        let of_kind = self.shares.iter().filter(|share| share.kind == kind);
-        of_kind.fold(0, |sum, share| sum.saturating_add(share.minor))
+        self.sum_where(|share| share.kind == kind)
+    }
+
+    /// All of a kind that is done.
+    fn settled(&self, kind: ShareKind) -> u64 {
+        self.sum_where(|share| share.kind == kind && share.settled)
+    }
+
+    fn sum_where(&self, counts: impl Fn(&Share) -> bool) -> u64 {
+        let counted = self.shares.iter().filter(|share| counts(share));
+        counted.fold(0, |sum, share| sum.saturating_add(share.minor))
     }
 
     /// Whether another message may have a share in it.
@@ -188,11 +208,11 @@ impl Answered {
         self.shares.len() < most
     }
 
-    /// From now on the share of `by` is `minor`.
-    pub(super) fn set_share(&mut self, kind: ShareKind, by: TransactionId, minor: u64) {
-        self.shares.retain(|share| share.by != by);
-        if minor > 0 {
-            self.shares.push(Share { kind, by, minor });
+    /// From now on its message has this share.
+    pub(super) fn set_share(&mut self, share: Share) {
+        self.shares.retain(|had| had.by != share.by);
+        if share.minor > 0 {
+            self.shares.push(share);
         }
     }
 
@@ -363,6 +383,12 @@ impl AnsweredTable {
     #[must_use]
     pub(super) fn may_have_forgotten(&self, link: LinkId, sent_at: SentAt) -> bool {
         self.forgotten.get(&link).is_some_and(|forgotten| sent_at <= *forgotten)
+    }
+
+    /// Whether anything was answered and forgotten since.
+    #[must_use]
+    pub(super) fn has_forgotten(&self, link: LinkId) -> bool {
+        self.forgotten.contains_key(&link)
     }
 
     /// Whether something that was forgotten is dated ahead of the clock: being older than that says little.

@@ -14,7 +14,7 @@ use crate::stdx::clock::Now;
 use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{Amount, MessageClass, Outcome, ProcessingCode, Refusal, SettlementWindow, TransactionId};
 
-use super::answered::{Answered, ShareKind};
+use super::answered::{Answered, Share, ShareKind};
 use super::cards::Cards;
 use super::config::SwitchConfig;
 use super::core::SwitchCore;
@@ -209,21 +209,21 @@ fn answered(
 pub(super) fn past(family: &Family, cards: &Cards) -> Result<Option<Past>, RecoveryError> {
     let Some(mut answered) = finished(&family.original, cards)? else { return Ok(None) };
     for follower in &family.followers {
+        let by = follower.transaction;
         let share = match (finished(follower, cards)?, follower.request()) {
-            (Some(after), _) => after
-                .routed
-                .as_ref()
-                .and_then(|it| it.original.clone())
-                .map(|original| (original.kind, after.standing())),
+            (Some(after), _) => {
+                let original = after.routed.as_ref().and_then(|it| it.original.as_deref());
+                original.map(|it| Share { kind: it.kind, by, minor: after.standing(), settled: true })
+            }
             // It has no outcome yet, and may get all that it asks for.
             (None, Some(asks)) => {
                 let minor = asks.elements.amount().map_or(0, Amount::minor);
-                original(asks).map(|original| (original.kind, minor))
+                original(asks).map(|it| Share { kind: it.kind, by, minor, settled: false })
             }
             (None, None) => None,
         };
-        if let Some((kind, minor)) = share {
-            answered.set_share(kind, follower.transaction, minor);
+        if let Some(share) = share {
+            answered.set_share(share);
         }
     }
     Ok(Some(Past { transaction: family.original.transaction, answered: Box::new(answered) }))

@@ -122,7 +122,7 @@ pub(super) struct Found {
 
 impl Found {
     /// The card of its original, where the token may lead to another by now, and its issuer, wherever the card is routed by
-    /// now; where `is_there` no more, a card that came with its number goes where it is routed.
+    /// now. Where that `is_there` no more, the same card goes where it is routed, whose issuer has no name for the original.
     #[must_use]
     pub(super) fn of_original(
         self,
@@ -131,11 +131,14 @@ impl Found {
     ) -> Self {
         let Some(parent) = parent else { return self };
         let Parent { original, card, mark, issuer } = *parent;
+        if !is_there(issuer) && self.mark == mark {
+            let original = Some(Box::new(Original { data: None, ..original }));
+            return Self { original, ..self };
+        }
         let original = Some(Box::new(original));
         match self.card.token {
             Some(_) => Self { card, mark, issuer: Some(issuer), original, ..self },
-            None if is_there(issuer) => Self { issuer: Some(issuer), original, ..self },
-            None => Self { original, ..self },
+            None => Self { issuer: Some(issuer), original, ..self },
         }
     }
 

@@ -17,6 +17,7 @@ mod line;
 mod links;
 mod merchants;
 mod originals;
+mod originals_in_flight;
 mod overload;
 #[cfg(feature = "sabotage")]
 mod sabotage;

@@ -15,18 +15,18 @@ use crate::house::{Crash, Remembering};
 use crate::setting::{ISSUER_TIMEOUT, LIMITS, routes, switch_config};
 
 /// A switch that remembers two answers; unreferenced refunds nobody may ask for.
-fn forgetful() -> Desk {
+pub(crate) fn forgetful() -> Desk {
     bounded(Limits { answered: 2, ..LIMITS })
 }
 
-fn bounded(limits: Limits) -> Desk {
+pub(crate) fn bounded(limits: Limits) -> Desk {
     let mut config = SwitchConfig { limits, ..switch_config() };
     config.acquirers.values_mut().for_each(|acquirer| acquirer.refunds = None);
     Desk::with(config, JournalConfig::default().queue_bytes)
 }
 
 /// Sends a request that must be forwarded, and lets the issuer say `code`; gives what the issuer saw.
-fn asked(desk: &mut Desk, request: &Message, code: &str) -> Message {
+pub(crate) fn asked(desk: &mut Desk, request: &Message, code: &str) -> Message {
     desk.send(FIRST, request);
     let (connection, asked) = desk.asked();
     desk.send(connection, &answer_to(&asked, code));
@@ -41,18 +41,18 @@ fn refused(desk: &mut Desk, request: &Message, code: &str) {
     assert!(desk.sent_to_issuers().is_empty());
 }
 
-fn refunded(desk: &mut Desk, purchase: &Message, stan: u32, minor: u64) {
+pub(crate) fn refunded(desk: &mut Desk, purchase: &Message, stan: u32, minor: u64) {
     let refund = refund(desk, purchase, stan, minor);
     asked(desk, &refund, "00");
 }
 
-fn refund_refused(desk: &mut Desk, purchase: &Message, stan: u32, minor: u64, code: &str) {
+pub(crate) fn refund_refused(desk: &mut Desk, purchase: &Message, stan: u32, minor: u64, code: &str) {
     let refund = refund(desk, purchase, stan, minor);
     refused(desk, &refund, code);
 }
 
 /// It is acknowledged and delivered; gives what the issuer saw.
-fn delivered(desk: &mut Desk, message: &Message) -> Message {
+pub(crate) fn delivered(desk: &mut Desk, message: &Message) -> Message {
     desk.send(FIRST, message);
     assert_eq!(get(&desk.answer(), 39), "00");
     let (connection, sent) = desk.asked();
@@ -62,7 +62,7 @@ fn delivered(desk: &mut Desk, message: &Message) -> Message {
 }
 
 /// Other payments, so that everything before is forgotten.
-fn forget(desk: &mut Desk, stan: u32) {
+pub(crate) fn forget(desk: &mut Desk, stan: u32) {
     for stan in stan..stan + 3 {
         desk.pass(Duration::from_secs(1));
         let other = desk.purchase(stan);
@@ -70,7 +70,7 @@ fn forget(desk: &mut Desk, stan: u32) {
     }
 }
 
-fn names(message: &Message, original: &Message) {
+pub(crate) fn names(message: &Message, original: &Message) {
     let data = message.original_data().unwrap().unwrap();
     assert_eq!(data.mti, original.mti());
     assert_eq!(Some(data.stan), original.stan().unwrap(), "DE 90 is of the issuer's leg");
@@ -78,12 +78,12 @@ fn names(message: &Message, original: &Message) {
     assert_eq!((get(message, 2), get(message, 14)), (get(original, 2), get(original, 14)), "the same card");
 }
 
-fn amount(message: &mut Message, minor: u64) {
+pub(crate) fn amount(message: &mut Message, minor: u64) {
     set(message, &[(4, &format!("{minor:012}"))]);
 }
 
 /// A refund of so much, by DE 90, a second later.
-fn refund(desk: &mut Desk, of: &Message, stan: u32, minor: u64) -> Message {
+pub(crate) fn refund(desk: &mut Desk, of: &Message, stan: u32, minor: u64) -> Message {
     let mut refund = later(desk, with_mti(&reversal(of, stan), "0200"));
     amount(&mut refund, minor);
     set(&mut refund, &[(3, "200000"), (37, &format!("{stan:012}"))]);
@@ -91,7 +91,7 @@ fn refund(desk: &mut Desk, of: &Message, stan: u32, minor: u64) -> Message {
 }
 
 /// The message as sent a second from now.
-fn later(desk: &mut Desk, mut message: Message) -> Message {
+pub(crate) fn later(desk: &mut Desk, mut message: Message) -> Message {
     desk.pass(Duration::from_secs(1));
     set(&mut message, &[(7, &get(&desk.purchase(1), 7))]);
     message
@@ -105,7 +105,7 @@ fn partial_reversal(of: &Message, stan: u32, left: u64) -> Message {
 }
 
 /// A hold, and its completion by DE 37 and DE 38 alone.
-fn completion(hold: &Message, stan: u32, minor: u64) -> Message {
+pub(crate) fn completion(hold: &Message, stan: u32, minor: u64) -> Message {
     let mut completion = with_mti(hold, "0220");
     amount(&mut completion, minor);
     set(&mut completion, &[(11, &format!("{stan:06}")), (38, "A00001")]);

@@ -5,7 +5,7 @@ use crate::codec::{DataElement, LeakScan, Message, decode_into};
 use crate::sim::book::{Answer, PaymentNumber, PaymentState, ReversalNumber};
 use crate::sim::outbox::Outbox;
 use crate::stdx::clock::Now;
-use crate::vocab::{MessageFunction, NetworkCode, Outcome, ResponseCode};
+use crate::vocab::{MessageFunction, NetworkCode, Outcome, Refusal, ResponseCode};
 
 /// How far back an answer that nobody waits for is looked up.
 const RECENT: usize = 100_000;
@@ -196,8 +196,11 @@ impl AcquirerSimulator {
             let answered = entry.state == PaymentState::Answered;
             // A refusal is not remembered by whoever refused, so that a repeat may be approved; the terminal was told no.
             let late = answered && approved(answer.outcome) && !approved(first.outcome);
+            // A repeat that was sent before the answer came, and overtook its request on a connection that was not signed
+            // on, was refused for that: nobody knew the payment yet.
+            let overtook = answer.refused_as(Refusal::NotSignedOn);
             // Once it is taken back, a repeat gets another answer by right (rule of repeats: never an approval).
-            if changed && answered && approved(first.outcome) {
+            if changed && answered && approved(first.outcome) && !overtook {
                 self.mismatch(number, Mismatch::AnswerChanged);
             }
             if late {

@@ -7,7 +7,7 @@ use crate::journal::{
 use crate::link::Unanswered;
 use crate::stdx::clock::Now;
 use crate::stdx::sabotage::sabotaged;
-use crate::vocab::{LinkId, Outcome, Refusal, ResponseCode, TransactionId};
+use crate::vocab::{LinkId, Outcome, Refusal, ResponseCode, Stan, TransactionId};
 
 use super::super::answered::OriginalKey;
 use super::super::event::{Action, CardMark, Delivery, IssuerAnswer};
@@ -52,7 +52,7 @@ impl SwitchCore {
             return self.refuse(id, Refusal::NoRoute, actions);
         };
         let Some(transaction) = self.in_flight.remove(&id) else { return };
-        let Transaction { request, asking, asked_by, .. } = *transaction;
+        let Transaction { request, asking, asked_by, parent, .. } = *transaction;
         if asked_by != id {
             actions.push(Action::Forget { transaction: asked_by });
         }
@@ -60,6 +60,7 @@ impl SwitchCore {
         let Some(leg) = leg else {
             self.counts.unanswered += 1;
             self.index.remove(&request, id);
+            self.take_no_share(id, parent);
             return actions.push(Action::Forget { transaction: id });
         };
         // From now on: another one with the same identifiers may come before this one is durable.
@@ -95,14 +96,23 @@ impl SwitchCore {
 
     fn advice_leg(&mut self, request: &Request, issuer: LinkId, now: Now) -> Option<IssuerLeg> {
         let mti = request.leg.mti.first();
-        let (stan, sent_at) = if self.is_ours(&OriginalKey::passed(&request.leg, issuer)) {
-            // A name that one of this switch's own has never gets free, and what happened must arrive.
+        let taken = self.is_ours(&OriginalKey::passed(&request.leg, issuer));
+        let (stan, sent_at) = if taken || self.passes(issuer) && self.is_parked(issuer, request.leg.stan) {
+            // That name gets free never, or not by itself; and what happened must arrive.
             self.take_own_name(issuer, mti.class, now)?
         } else {
             let identifiers = self.issuer(issuer)?.identifiers;
             self.issuer_identifiers(issuer, identifiers, &request.leg, now).ok()?
         };
         Some(IssuerLeg { link: issuer, mti, sent_at, stan, forwarder: Some(self.config.institution) })
+    }
+
+    /// Whether that number is of a message that waits for a person.
+    fn is_parked(&self, issuer: LinkId, stan: Stan) -> bool {
+        match self.outstanding.get(&(issuer, stan)) {
+            Some(Outstanding::Stored(id)) => self.stored.is_parked(*id),
+            _ => false,
+        }
     }
 
     /// Puts a durable message into its issuer's queue and sends what may be sent.

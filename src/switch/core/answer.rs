@@ -124,7 +124,7 @@ impl SwitchCore {
         if original.is_some() {
             let undone = transaction.reversal.is_some() || conclusion.reversal.is_some();
             let stands = conclusion.approved.filter(|_| !undone).map_or(0, Amount::minor);
-            self.share(original.as_deref(), id, stands);
+            self.share(original.as_deref(), id, stands, true);
         }
         self.counts.concluded(&conclusion);
         // Where it was asked and is reversed it may answer still, whatever was said in its place.
@@ -175,7 +175,12 @@ impl SwitchCore {
         let Some(transaction) = self.in_flight.remove(&id) else { return };
         let (asked_by, waiting) = (transaction.asked_by, transaction.reversal);
         let card = transaction.routed.as_ref().map(|routed| (routed.leg.link, routed.mark));
+        let follows = transaction.routed.as_ref().is_some_and(|routed| routed.original.is_some());
         let owed = self.remember(id, *transaction);
+        if follows {
+            // Its reversal may have come while its outcome was on its way to the disk.
+            self.share_again(id);
+        }
         match self.answered.get(id) {
             // Its reversal came while the approval was on its way to the disk, and must be there before this is said.
             Some(answered) if answered.is_withheld() => {

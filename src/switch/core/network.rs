@@ -115,6 +115,7 @@ impl SwitchCore {
         self.answered.settled(id, &mut self.index);
         let Some((owing, routed)) = undone else { return self.answer_in_turn(answer, actions) };
         let stored = self.own_reversal(owing, &routed, ReversalReason::LeakSuppressed, now);
+        self.stored.keep_place(stored.issuer.link);
         let entry = TransactionEntry::Stored(Box::new(stored.clone()));
         let taken = Acknowledgement { answer, stored: Some((stored, routed.mark)), behind: None };
         self.append(entry, Then::Acknowledge(Box::new(taken)), actions);

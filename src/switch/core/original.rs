@@ -3,15 +3,15 @@
 
 use std::sync::Arc;
 
-use crate::codec::DataElement;
+use crate::codec::{DataElement, OriginalData};
 use crate::journal::{HistoryName, HistoryQuestion};
 use crate::stdx::clock::Now;
 use crate::tsp::{DetokenizeRequest, Initiation, NamedOriginal, Purpose};
 use crate::vocab::{Amount, Initiator, Refusal, Rrn, TransactionId, TransactionKind};
 
-use super::super::answered::{Answered, OriginalKey, ShareKind, agrees};
+use super::super::answered::{Answered, OriginalKey, Share, ShareKind, agrees};
 use super::super::event::{Action, AnswerKind, Past};
-use super::super::request::{CardSource, Compared, Request, RequestKind};
+use super::super::request::{CardSource, Compared, Reference, Request, RequestKind};
 use super::super::transaction::{Original, Parent};
 use super::reversal::original_data;
 use super::{Asked, SwitchCore, Then};
@@ -42,13 +42,26 @@ impl SwitchCore {
     /// vouches: for an advice, which is never too old, and for a payment where another one's DE 7, ahead of the clock, is
     /// among what was forgotten.
     pub(super) fn enter(&mut self, asked: Asked, now: Now, actions: &mut Vec<Action>) {
-        let leg = asked.request.leg;
-        let is_reversal = asked.request.kind == RequestKind::Reversal;
-        if !is_reversal && self.answered.may_have_forgotten(leg.link, leg.sent_at) {
+        if let Some(name) = self.forgotten_name(&asked.request) {
             let looking = Looking { asked, may_be_repeat: true, reversed: false };
-            return self.look_up(looking, HistoryName::of(&leg), now, actions);
+            return self.look_up(looking, name, now, actions);
         }
         self.enter_new(asked, now, actions);
+    }
+
+    /// By what the history would know a message that came before and was forgotten, if it may be one. A repeat that says
+    /// so may have another DE 7 than at first (network rules, repeats).
+    fn forgotten_name(&self, request: &Request) -> Option<HistoryName> {
+        let leg = &request.leg;
+        if request.kind == RequestKind::Reversal {
+            return None;
+        }
+        match request.key.reference {
+            Reference::Rrn(rrn) if leg.mti.is_repeat() && self.answered.has_forgotten(leg.link) => {
+                Some(HistoryName::Rrn { link: leg.link, rrn })
+            }
+            _ => self.answered.may_have_forgotten(leg.link, leg.sent_at).then(|| HistoryName::of(leg)),
+        }
     }
 
     /// Goes on with a new message, once what it names can be known.
@@ -71,7 +84,7 @@ impl SwitchCore {
             let forgotten = self.answered.may_have_forgotten(link, key.sent_at);
             let mut known = self.originals(&key).peekable();
             let wanted = forgotten && known.peek().is_none()
-                || is_refund(&request.compared) && known.any(|id| self.is_of_forgotten_hold(id));
+                || request.kind != RequestKind::Reversal && known.any(|id| self.is_of_forgotten_hold(id));
             return wanted.then_some(HistoryName::Leg { link, stan: key.stan, sent_at: key.sent_at });
         }
         if request.kind == RequestKind::Reversal {
@@ -127,6 +140,10 @@ impl SwitchCore {
                 RequestKind::Advice if !may_be_repeat && !is_refund(&asked.request.compared) => {
                     self.proceed(asked, &[], now, actions);
                 }
+                // Whatever is said now may be another answer than it had.
+                RequestKind::Payment if may_be_repeat && asked.request.leg.mti.is_repeat() => {
+                    self.leave_for_later(&asked.request, actions);
+                }
                 RequestKind::Advice | RequestKind::Payment | RequestKind::Reversal => {
                     self.turn_away(asked, Refusal::InternalFault, actions);
                 }
@@ -154,6 +171,10 @@ impl SwitchCore {
         if let Some(known) = self.find_repeat(request) {
             return self.repeated(known, request, asked.from, actions);
         }
+        if self.is_buried(request) {
+            // Its reversal came while it was looked for.
+            return self.refuse_unseen(request, asked.from, Refusal::ReversedBefore, actions);
+        }
         self.index.insert(request, request.transaction);
         self.enter_new(asked, now, actions);
     }
@@ -169,14 +190,20 @@ impl SwitchCore {
     /// A payment is refused; an advice or reversal stays unanswered, so that it comes again.
     fn turn_away(&mut self, asked: Asked, refusal: Refusal, actions: &mut Vec<Action>) {
         let Asked { request, from, .. } = asked;
-        self.index.remove(&request, request.transaction);
         match request.kind {
-            RequestKind::Payment => self.refuse_unseen(&request, from, refusal, actions),
-            RequestKind::Advice | RequestKind::Reversal => {
-                self.counts.unanswered += 1;
-                actions.push(Action::Forget { transaction: request.transaction });
+            RequestKind::Payment => {
+                self.index.remove(&request, request.transaction);
+                self.refuse_unseen(&request, from, refusal, actions);
             }
+            RequestKind::Advice | RequestKind::Reversal => self.leave_for_later(&request, actions),
         }
+    }
+
+    /// It stays unanswered, so that it comes again.
+    fn leave_for_later(&mut self, request: &Request, actions: &mut Vec<Action>) {
+        self.index.remove(request, request.transaction);
+        self.counts.unanswered += 1;
+        actions.push(Action::Forget { transaction: request.transaction });
     }
 
     /// What a message names is known, or cannot be: `found` are the transactions of its name in the history.
@@ -237,20 +264,23 @@ impl SwitchCore {
             None if found.is_empty() => return None,
             None => found.iter().copied().filter(|id| self.has_approval_of(*id, request)).collect(),
         };
-        let mut parents = named.into_iter().filter_map(|id| {
+        let parents = named.into_iter().filter_map(|id| {
             let answered = self.answered.get(id)?;
             let kind = follows(request, answered)?;
-            // A refund of a completion is one of its hold: by either name no more goes back than was captured.
+            // What is about a completion or a raise is about their hold: by either name no more is completed than was
+            // held, and no more goes back than was captured.
             let hold = answered.hold().filter(|hold| self.answered.get(*hold).is_some());
-            let bearer = hold.filter(|_| kind == ShareKind::Refund).unwrap_or(id);
-            let borne = self.answered.get(bearer)?;
-            let has_room = self.has_room(borne, request, kind);
-            has_room.then_some((bearer, kind, answered.at_issuer()?, answered.request.key.institution))
+            let bearer = hold.unwrap_or(id);
+            let has_room = self.has_room(self.answered.get(bearer)?, request, kind);
+            has_room.then_some((id, bearer, kind))
         });
-        let (transaction, kind, routed, institution) = parents.next()?;
-        if parents.next().is_some() {
-            return None;
-        }
+        let parents: Vec<_> = parents.collect();
+        let (named, transaction, kind) = match request.original.as_deref() {
+            Some(data) => self.only(parents, data, |parent| parent.0)?,
+            None => one(parents)?,
+        };
+        let named = self.answered.get(named)?;
+        let (routed, institution) = (named.at_issuer()?, named.request.key.institution);
         let data = Some(original_data(&routed, institution));
         Some(Parent {
             original: Original { transaction, kind, data },
@@ -305,17 +335,45 @@ impl SwitchCore {
     }
 
     /// Requests that have this name, in flight or answered.
-    pub(super) fn originals(&self, key: &OriginalKey) -> impl Iterator<Item = TransactionId> {
+    pub(super) fn named(&self, key: &OriginalKey) -> impl Iterator<Item = TransactionId> {
         let named = |id: &TransactionId| self.known(*id).is_some_and(|it| OriginalKey::of(&it.leg) == *key);
         self.index.originals(key).filter(named)
     }
 
-    /// What a later message makes of its original: the amount that is its share now, in minor units.
-    pub(super) fn share(&mut self, original: Option<&Original>, by: TransactionId, minor: u64) {
+    /// Those of them that another message can be about. One that may be a repeat is none: what it repeats is.
+    pub(super) fn originals(&self, key: &OriginalKey) -> impl Iterator<Item = TransactionId> {
+        let may_be_repeat =
+            |id: &TransactionId| self.looking.get(id).is_some_and(|looking| looking.may_be_repeat);
+        self.named(key).filter(move |id| !may_be_repeat(id))
+    }
+
+    /// The one that DE 90 means. A request and an advice may have one name: then its MTI decides.
+    pub(super) fn only<T>(
+        &self,
+        mut found: Vec<T>,
+        data: &OriginalData,
+        id: impl Fn(&T) -> TransactionId,
+    ) -> Option<T> {
+        if found.len() > 1 {
+            let same = |known: &Arc<Request>| known.leg.mti.function == data.mti.function;
+            found.retain(|it| self.known(id(it)).is_some_and(same));
+        }
+        one(found)
+    }
+
+    /// What a later message makes of its original: the amount that is its share now, in minor units, and whether that is
+    /// `settled` or only asked for.
+    pub(super) fn share(
+        &mut self,
+        original: Option<&Original>,
+        by: TransactionId,
+        minor: u64,
+        settled: bool,
+    ) {
         if let Some(original) = original
             && let Some(answered) = self.answered.get_mut(original.transaction)
         {
-            answered.set_share(original.kind, by, minor);
+            answered.set_share(Share { kind: original.kind, by, minor, settled });
         }
     }
 
@@ -324,7 +382,7 @@ impl SwitchCore {
         let Some(answered) = self.answered.get(by) else { return };
         let minor = answered.standing();
         let original = answered.routed.as_ref().and_then(|routed| routed.original.clone());
-        self.share(original.as_deref(), by, minor);
+        self.share(original.as_deref(), by, minor, true);
     }
 
     /// A message that is being looked for is asked again: the answer goes to the newest connection.
@@ -359,6 +417,12 @@ impl SwitchCore {
         }
         self.bury(request, from, AnswerKind::Accepted, now, actions);
     }
+}
+
+/// The only one of them.
+fn one<T>(found: Vec<T>) -> Option<T> {
+    let mut found = found.into_iter();
+    found.next().filter(|_| found.next().is_none())
 }
 
 /// By which payment its customer agreed to one that a merchant initiates, if it says so.

@@ -37,7 +37,7 @@ impl SwitchCore {
     /// A request is about an earlier one, and has no answer yet.
     pub(in super::super) fn recall_asked(&mut self, request: &RequestEntry) {
         let minor = request.elements.amount().map_or(0, Amount::minor);
-        self.share(recovery::original(request).as_ref(), request.transaction, minor);
+        self.share(recovery::original(request).as_ref(), request.transaction, minor, false);
     }
 
     /// It was approved in the issuer's place.

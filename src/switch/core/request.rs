@@ -111,9 +111,7 @@ impl SwitchCore {
         if let Some(refusal) = request.refused {
             return Err(refusal);
         }
-        // Its reversal overtook it, or it would be charged with nobody left to undo it.
-        let buried = self.tombstones.get(&OriginalKey::of(&request.leg)).is_some();
-        if request.kind != RequestKind::Reversal && buried {
+        if self.is_buried(request) {
             return Err(Refusal::ReversedBefore);
         }
         if !is_payment {
@@ -123,6 +121,11 @@ impl SwitchCore {
             return Err(Refusal::ShuttingDown);
         }
         self.admit_new(request, now)
+    }
+
+    /// Its reversal overtook it: it would be charged with nobody left to undo it.
+    pub(super) fn is_buried(&self, request: &Request) -> bool {
+        request.kind != RequestKind::Reversal && self.tombstones.get(&OriginalKey::of(&request.leg)).is_some()
     }
 
     /// Whether a payment that nobody has seen may be new.
@@ -161,7 +164,8 @@ impl SwitchCore {
         }
     }
 
-    /// Enters the payment before anything is looked up, so that its duplicate in the same batch finds it.
+    /// Enters the payment before anything is looked up, so that its duplicate in the same batch finds it, and so that
+    /// another one of the same original finds what this one asks of it.
     pub(super) fn look_up_card(
         &mut self,
         asked: Asked,
@@ -170,6 +174,10 @@ impl SwitchCore {
         actions: &mut Vec<Action>,
     ) {
         let id = asked.request.transaction;
+        if let Some(parent) = &parent {
+            let minor = asked.request.compared.amount.map_or(0, Amount::minor);
+            self.share(Some(&parent.original), id, minor, false);
+        }
         let mut transaction = Transaction::new(asked.request, asked.from, asked.received);
         transaction.parent = parent.map(Box::new);
         self.in_flight.insert(id, Box::new(transaction));
@@ -205,7 +213,7 @@ impl SwitchCore {
             return;
         }
         let issuers = &self.config.issuers;
-        let found = found.of_original(transaction.parent.take(), |issuer| issuers.contains_key(&issuer));
+        let found = found.of_original(transaction.parent.clone(), |issuer| issuers.contains_key(&issuer));
         let reversed = transaction.reversal.is_some();
         if transaction.request.kind == RequestKind::Advice {
             return if reversed {
@@ -294,12 +302,9 @@ impl SwitchCore {
     fn journal_request(&mut self, id: TransactionId, routed: Routed, actions: &mut Vec<Action>) {
         let Some(transaction) = self.in_flight.get_mut(&id) else { return };
         let entry = transaction.request_entry(&routed);
-        let original = routed.original.clone();
-        let asked = transaction.request.compared.amount.map_or(0, Amount::minor);
         transaction.routed = Some(routed);
         transaction.state = TransactionState::Journaling;
         self.windows.stamped(entry.window);
-        self.share(original.as_deref(), id, asked);
         self.append(TransactionEntry::Request(Box::new(entry)), Then::Forward(id), actions);
     }
 
@@ -327,8 +332,14 @@ impl SwitchCore {
         if transaction.asked_by != id {
             actions.push(Action::Forget { transaction: id });
         }
+        self.take_no_share(id, transaction.parent.take());
         transaction.conclusion = Some(Conclusion::refused(refusal, Outcome::Declined));
         self.remember(id, *transaction);
+    }
+
+    /// What it asked of its original it does not get.
+    pub(super) fn take_no_share(&mut self, id: TransactionId, parent: Option<Box<Parent>>) {
+        self.share(parent.as_deref().map(|parent| &parent.original), id, 0, true);
     }
 
     /// Moves a payment that has its answer to where repeats and reversals find it; gives what it owes the issuer, in

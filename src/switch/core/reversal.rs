@@ -14,7 +14,7 @@ use crate::vocab::{
     TransactionId, Verdicts,
 };
 
-use super::super::answered::{Answered, OriginalKey, ShareKind, TakingBack, agrees};
+use super::super::answered::{Answered, OriginalKey, Share, TakingBack, agrees};
 use super::super::event::{Action, Answer, AnswerKind, Concern};
 use super::super::request::Request;
 use super::super::transaction::{Conclusion, Routed, TransactionState};
@@ -74,21 +74,17 @@ impl SwitchCore {
 
     /// The one request that DE 90, card, currency and amount agree on; several are as good as none.
     fn find_original(&self, request: &Request, key: &OriginalKey, data: &OriginalData) -> Found {
-        let mut found = self.originals(key).filter_map(|id| {
-            let original = self.known(id)?;
-            let fits = self.undoes(request, id, original) && agrees(data.acquirer, original.key.institution);
-            let found = if self.in_flight.contains_key(&id) {
-                Found::InFlight(id)
-            } else if self.looking.contains_key(&id) {
-                Found::Looking(id)
-            } else {
-                Found::Answered(id)
-            };
-            fits.then_some(found)
-        });
-        match (found.next(), found.next()) {
-            (Some(original), None) => original,
-            _ => Found::Unknown,
+        let fits = |id: &TransactionId| {
+            self.known(*id).is_some_and(|original| {
+                self.undoes(request, *id, original) && agrees(data.acquirer, original.key.institution)
+            })
+        };
+        let found: Vec<TransactionId> = self.originals(key).filter(fits).collect();
+        match self.only(found, data, |id| *id) {
+            None => Found::Unknown,
+            Some(id) if self.in_flight.contains_key(&id) => Found::InFlight(id),
+            Some(id) if self.looking.contains_key(&id) => Found::Looking(id),
+            Some(id) => Found::Answered(id),
         }
     }
 
@@ -184,7 +180,7 @@ impl SwitchCore {
         let answered = self.answered.get_mut(original).filter(|answered| answered.stands())?;
         match answered.taking_back(left) {
             TakingBack::Part(minor) => {
-                answered.set_share(ShareKind::TakenBack, by, minor);
+                answered.set_share(Share::taken_back(by, minor));
                 // Who takes a part back has the answer.
                 answered.given = true;
             }

@@ -106,7 +106,7 @@ impl SwitchCore {
         loop {
             let stan = self.take_number(issuer, now.moment)?;
             let name = OriginalKey { link: issuer, class, stan, sent_at };
-            let known = |link: &LinkId| self.originals(&OriginalKey { link: *link, ..name }).next().is_some();
+            let known = |link: &LinkId| self.named(&OriginalKey { link: *link, ..name }).next().is_some();
             let taken = self.is_ours(&name) || self.config.acquirers.keys().any(known);
             if !self.passes(issuer) || !taken {
                 return Some((stan, sent_at));

@@ -1,0 +1,255 @@
+//! Messages about an earlier one whose outcome is not known yet, or that are looked for themselves.
+
+use std::time::Duration;
+
+use tokenswitch::codec::{DataElement, Message};
+use tokenswitch::journal::JournalConfig;
+use tokenswitch::link::ConnectionId;
+
+use crate::desk::{Desk, FIRST, answer_to, get, repeat, reversal, set, with_mti};
+use crate::house::{Crash, Remembering};
+use crate::originals::{
+    amount, asked, bounded, completion, delivered, forget, forgetful, later, names, refund, refund_refused,
+    refunded,
+};
+use crate::setting::{ISSUERS, LIMITS, passing_config};
+
+/// By DE 90, a second later.
+fn follower(desk: &mut Desk, of: &Message, (stan, minor): (u32, u64), mti: &str) -> Message {
+    let mut message = later(desk, with_mti(&reversal(of, stan), mti));
+    amount(&mut message, minor);
+    message
+}
+
+/// Sends what its issuer does not answer yet.
+fn waits(desk: &mut Desk, message: &Message) -> (ConnectionId, Message) {
+    desk.send(FIRST, message);
+    desk.asked()
+}
+
+fn answered(desk: &mut Desk, (connection, asked): &(ConnectionId, Message), code: &str) {
+    desk.send(*connection, &answer_to(asked, code));
+    assert_eq!(get(&desk.answer(), 39), code);
+}
+
+#[test]
+fn two_refunds_that_come_at_once_do_not_both_get_the_same_money() {
+    for token in [false, true] {
+        for mti in ["0200", "0220"] {
+            let mut desk = bounded(LIMITS);
+            let purchase = if token { desk.token_purchase(1) } else { desk.purchase(1) };
+            asked(&mut desk, &purchase, "00");
+            let one = with_mti(&refund(&mut desk, &purchase, 2, 1_000), mti);
+            let mut other = with_mti(&refund(&mut desk, &purchase, 3, 1_000), mti);
+            set(&mut other, &[(7, &get(&one, 7))]);
+            desk.push(FIRST, &one);
+            desk.push(FIRST, &other);
+            desk.settle();
+            assert_eq!(desk.sent_to_issuers().len(), 1, "token {token}, {mti}");
+        }
+    }
+}
+
+#[test]
+fn a_refund_that_went_nowhere_leaves_its_money_to_the_next() {
+    let mut desk = bounded(LIMITS);
+    let purchase = desk.purchase(1);
+    asked(&mut desk, &purchase, "00");
+    desk.lose_issuers();
+    refund_refused(&mut desk, &purchase, 2, 1_234, "91");
+    desk.reachable = true;
+    desk.pass(Duration::from_secs(5));
+    refunded(&mut desk, &purchase, 3, 1_234);
+}
+
+#[test]
+fn nothing_is_refunded_of_a_completion_that_may_be_declined_yet() {
+    for restarts in [false, true] {
+        let mut desk = bounded(LIMITS);
+        let hold = with_mti(&desk.purchase(1), "0100");
+        asked(&mut desk, &hold, "00");
+        let completes = follower(&mut desk, &hold, (2, 1_000), "0200");
+        let at_issuer = waits(&mut desk, &completes);
+        refund_refused(&mut desk, &hold, 3, 1_000, "57");
+        if restarts {
+            // What had no outcome is reversed: nothing was captured.
+            desk = desk.restart(Crash::Unsynced);
+            names(&desk.asked().1, &at_issuer.1);
+            refund_refused(&mut desk, &hold, 4, 1_000, "57");
+        } else {
+            answered(&mut desk, &at_issuer, "00");
+            refunded(&mut desk, &hold, 4, 1_000);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_completed_of_a_raise_that_may_be_declined_yet() {
+    let mut desk = bounded(LIMITS);
+    let hold = with_mti(&desk.purchase(1), "0100");
+    asked(&mut desk, &hold, "00");
+    let raise = follower(&mut desk, &hold, (2, 300), "0100");
+    let at_issuer = waits(&mut desk, &raise);
+    // 12.34 and a fifth: 14.80.
+    let completes = follower(&mut desk, &hold, (3, 1_481), "0200");
+    assert!(!asked(&mut desk, &completes, "51").has(DataElement::ORIGINAL_DATA));
+    answered(&mut desk, &at_issuer, "00");
+    let completes = follower(&mut desk, &hold, (4, 1_481), "0200");
+    assert!(asked(&mut desk, &completes, "00").has(DataElement::ORIGINAL_DATA));
+}
+
+#[test]
+fn what_is_reversed_while_its_outcome_is_on_its_way_to_the_disk_gives_its_money_back() {
+    let mut desk = bounded(LIMITS);
+    let purchase = desk.purchase(1);
+    asked(&mut desk, &purchase, "00");
+    let back = refund(&mut desk, &purchase, 2, 1_234);
+    let (connection, at_issuer) = waits(&mut desk, &back);
+    desk.syncs = false;
+    desk.send(connection, &answer_to(&at_issuer, "00"));
+    desk.send(FIRST, &reversal(&back, 3));
+    desk.syncs = true;
+    desk.sync();
+    let (connection, undone) = desk.asked();
+    names(&undone, &at_issuer);
+    desk.send(connection, &answer_to(&undone, "00"));
+    desk.sent_to_acquirers();
+    refunded(&mut desk, &purchase, 4, 1_234);
+}
+
+#[test]
+fn a_reversal_finds_an_advice_of_which_only_the_repeat_is_known() {
+    let mut desk = forgetful();
+    let advice = with_mti(&desk.purchase(1), "0220");
+    let at_issuer = delivered(&mut desk, &advice);
+    forget(&mut desk, 10);
+    desk.house.history.answers(Remembering::Silent);
+    desk.send(FIRST, &repeat(&advice));
+    desk.send(FIRST, &reversal(&advice, 2));
+    desk.house.history.answers(Remembering::AtOnce);
+    desk.pass(Duration::from_secs(1));
+    let (connection, undone) = desk.asked();
+    names(&undone, &at_issuer);
+    desk.send(connection, &answer_to(&undone, "00"));
+    assert!(desk.house.node.core().stored().is_empty());
+    let codes: Vec<String> = desk.sent_to_acquirers().iter().map(|(_, it, _)| get(it, 39)).collect();
+    assert_eq!(codes, ["00", "00"]);
+}
+
+#[test]
+fn what_is_reversed_while_it_is_looked_for_goes_nowhere() {
+    let mut desk = forgetful();
+    let advice = with_mti(&desk.purchase(1), "0220");
+    forget(&mut desk, 10);
+    desk.house.history.answers(Remembering::Silent);
+    desk.send(FIRST, &advice);
+    desk.send(FIRST, &reversal(&advice, 2));
+    desk.house.history.answers(Remembering::AtOnce);
+    desk.pass(Duration::from_secs(1));
+    assert!(desk.sent_to_issuers().is_empty());
+    let codes: Vec<String> = desk.sent_to_acquirers().iter().map(|(_, it, _)| get(it, 39)).collect();
+    assert_eq!(codes, ["94", "25"]);
+}
+
+#[test]
+fn a_repeat_with_another_date_is_known_though_its_original_is_forgotten() {
+    for (mti, restarts) in [("0200", false), ("0200", true), ("0220", false), ("0220", true)] {
+        let case = format!("{mti}, restarts {restarts}");
+        let mut desk = forgetful();
+        let first = with_mti(&desk.purchase(1), mti);
+        if mti == "0200" {
+            asked(&mut desk, &first, "00");
+        } else {
+            delivered(&mut desk, &first);
+        }
+        forget(&mut desk, 10);
+        if restarts {
+            desk = desk.restart(Crash::Unsynced);
+        }
+        let again = later(&mut desk, repeat(&first));
+        // A history that cannot be read: neither yes nor no.
+        desk.house.history.answers(Remembering::Broken);
+        desk.send(FIRST, &again);
+        assert!(desk.sent_to_acquirers().is_empty(), "{case}");
+        desk.house.history.answers(Remembering::AtOnce);
+        desk.send(FIRST, &again);
+        assert_eq!(get(&desk.answer(), 39), "00", "{case}");
+        assert!(desk.sent_to_issuers().is_empty(), "{case}");
+        // What only says that it is a repeat is asked.
+        let mut new = repeat(&later(&mut desk, with_mti(&first, mti)));
+        set(&mut new, &[(11, "000777"), (37, "000000000777")]);
+        desk.send(FIRST, &new);
+        assert_eq!(desk.sent_to_issuers().len(), 1, "{case}");
+    }
+}
+
+#[test]
+fn of_a_payment_and_an_advice_with_one_name_de_90_means_the_one_with_its_mti() {
+    for mti in ["0200", "0220"] {
+        let mut desk = bounded(LIMITS);
+        let purchase = desk.purchase(1);
+        let paid = asked(&mut desk, &purchase, "00");
+        let advice = with_mti(&purchase, "0220");
+        let told = delivered(&mut desk, &advice);
+        let undone = delivered(&mut desk, &reversal(&with_mti(&purchase, mti), 2));
+        names(&undone, if mti == "0200" { &paid } else { &told });
+    }
+}
+
+#[test]
+fn an_advice_does_not_wait_for_a_person_who_decides_about_another_with_its_number() {
+    let mut desk = Desk::with(passing_config(), JournalConfig::default().queue_bytes);
+    let first = with_mti(&desk.purchase(1), "0220");
+    desk.send(FIRST, &first);
+    desk.answer();
+    let (connection, at_issuer) = desk.asked();
+    desk.send(connection, &answer_to(&at_issuer, "05"));
+    assert_eq!(desk.exceptions().len(), 1, "parked");
+    let mut other = later(&mut desk, first);
+    set(&mut other, &[(37, "000000000002")]);
+    desk.send(FIRST, &other);
+    assert_eq!(get(&desk.answer(), 39), "00");
+    let (connection, sent) = desk.asked();
+    assert_ne!(get(&sent, 11), get(&at_issuer, 11), "a number of its own");
+    desk.send(connection, &answer_to(&sent, "00"));
+    assert!(desk.house.node.core().stored().is_empty());
+}
+
+#[test]
+fn whatever_names_a_raise_is_about_its_hold() {
+    let mut desk = bounded(LIMITS);
+    let hold = with_mti(&desk.purchase(1), "0100");
+    asked(&mut desk, &hold, "00");
+    let raise = follower(&mut desk, &hold, (2, 300), "0100");
+    let raised = asked(&mut desk, &raise, "00");
+    let again = follower(&mut desk, &raise, (3, 100), "0100");
+    names(&asked(&mut desk, &again, "00"), &raised);
+    // 12.34, 3.00 and 1.00, and a fifth of that: 19.60.
+    let completes = follower(&mut desk, &again, (4, 1_000), "0200");
+    assert!(asked(&mut desk, &completes, "00").has(DataElement::ORIGINAL_DATA));
+    for (stan, minor, is_of_hold) in [(5, 961, false), (6, 960, true), (7, 1, false)] {
+        let completes = follower(&mut desk, &hold, (stan, minor), "0200");
+        let sent = asked(&mut desk, &completes, "00");
+        assert_eq!(sent.has(DataElement::ORIGINAL_DATA), is_of_hold, "{stan}");
+    }
+    refund_refused(&mut desk, &raise, 8, 1_961, "57");
+    refunded(&mut desk, &hold, 9, 1_960);
+}
+
+#[test]
+fn what_is_about_a_payment_of_an_issuer_that_is_gone_goes_where_its_card_is_routed() {
+    for token in [false, true] {
+        let mut desk = bounded(LIMITS);
+        let purchase = if token { desk.token_purchase(1) } else { desk.purchase(1) };
+        let hold = with_mti(&purchase, "0100");
+        asked(&mut desk, &hold, "00");
+        let issuer = ISSUERS[0];
+        desk.reload(|config| {
+            config.routes = crate::setting::routes(true);
+            config.issuers.remove(&issuer);
+        });
+        let completes = completion(&hold, 2, 1_000);
+        let sent = delivered(&mut desk, &completes);
+        assert!(!sent.has(DataElement::ORIGINAL_DATA), "nobody there knows it");
+    }
+}
