@@ -105,9 +105,7 @@ impl Bases {
     /// The first segment of which something is younger than the retention, or not yet in checkpoint and history. At most
     /// so many go at once as two bases are apart: a clock that was set wrong does not empty the journal.
     fn first_to_keep(&self, checkpoint: &Checkpoint, now: Wall) -> Result<FirstSegment, JournalError> {
-        let waits = !sabotaged("history-not-waited-for");
-        let history = if waits { self.history.entry_number() } else { EntryNumber(u64::MAX) };
-        let folded = checkpoint.entry_number().min(history);
+        let folded = checkpoint.entry_number().min(self.history.entry_number());
         let most = usize::try_from(self.config.fold_every.saturating_mul(2)).unwrap_or(usize::MAX);
         let mut first = None;
         for id in list(self.place.disk.as_ref())?.into_iter().take(most) {

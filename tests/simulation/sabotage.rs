@@ -11,7 +11,7 @@ use crate::plan;
 use crate::world::run;
 
 /// Each as the program names it.
-const FAULTS: [&str; 43] = [
+const FAULTS: [&str; 42] = [
     "durable-too-early",
     "silence-not-reversed",
     "lost-link-not-reversed",
@@ -54,7 +54,6 @@ const FAULTS: [&str; 43] = [
     "base-not-synced",
     "base-not-looked-at",
     "young-segments-go",
-    "history-not-waited-for",
 ];
 /// By then the slowest has been found many times over.
 const SEEDS_MOST: u64 = 6_000;
