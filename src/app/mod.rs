@@ -42,6 +42,7 @@ use recall::{InDirectory, sound};
 
 /// How often the checkpoint catches up with the journal.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+const CHECKPOINT_PACE: Pace = Pace { every: CHECKPOINT_EVERY, behind: Duration::ZERO };
 
 /// How far behind the history stays while nobody asks it: most of what is about a payment comes within this time, and is
 /// then written as one record.
@@ -147,8 +148,7 @@ impl App {
         let (recalled, keeping) = read_back(config, (&journal, bases), found, &cards, clock.now(), progress)?;
         step("recalled");
         note_keys(config, &recalled.keys, &journal.appender(), clock.now().wall)?;
-        let keeper =
-            CheckpointKeeper::start(keeping, Pace { every: CHECKPOINT_EVERY, behind: Duration::ZERO })?;
+        let keeper = CheckpointKeeper::start(keeping, CHECKPOINT_PACE, journal.view("checkpoint"))?;
         let (history, history_line) = history(config, &journal, past, &durable)?;
         let Vault { tokens, thread: vault, detokenizer, enquiries, codes } =
             start_vault(config, recalled.tsp, (&journal, watch), &clock)?;
@@ -516,7 +516,7 @@ fn history(
     let fold = HistoryFold::keeping(config.journal.history);
     let pace = Pace { every: CHECKPOINT_EVERY, behind: HISTORY_BEHIND };
     let keeping = Keeping::new(Arc::clone(&past), reader, vec![Box::new(fold)], None);
-    let keeper = CheckpointKeeper::start(keeping, pace)?;
+    let keeper = CheckpointKeeper::start(keeping, pace, journal.view("history"))?;
     let (told, answers) = std::sync::mpsc::channel();
     let durable = Arc::clone(durable);
     let answer = move |answer| {

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
@@ -22,6 +24,8 @@ pub(super) struct Metrics {
     base_entry: Gauge<u64, AtomicU64>,
     segments: Gauge,
     base_failures: Counter,
+    view_entry: Family<ViewLabel, Gauge<u64, AtomicU64>>,
+    view_kept: Family<ViewLabel, Gauge>,
 }
 
 impl Metrics {
@@ -37,6 +41,8 @@ impl Metrics {
             base_entry: Gauge::default(),
             segments: Gauge::default(),
             base_failures: Counter::default(),
+            view_entry: Family::default(),
+            view_kept: Family::default(),
             // 50 µs to 1.6 s: from a disk with its own memory to one that is ill.
             group_seconds: Histogram::new(exponential_buckets(50e-6, 2.0, 16)),
         }
@@ -57,12 +63,25 @@ impl Metrics {
             self.segments.clone(),
         );
         registry.register("base_failures", "Bases that could not be written", self.base_failures.clone());
+        registry.register("checkpoint_entry", "The last entry that is in it", self.view_entry.clone());
+        registry.register(
+            "checkpoint_kept",
+            "1 while a thread keeps it up with the journal",
+            self.view_kept.clone(),
+        );
         registry.register("groups", "Groups of entries written and synced", self.groups.clone());
         registry.register(
             "group_seconds",
             "How long writing and syncing a group took",
             self.group_seconds.clone(),
         );
+    }
+
+    /// Of a view with that name.
+    pub(super) fn view(&self, name: &'static str) -> View {
+        let label = ViewLabel { view: name };
+        let (entry, kept) = (&self.view_entry, &self.view_kept);
+        View { entry: entry.get_or_create_owned(&label), kept: kept.get_or_create_owned(&label) }
     }
 
     pub(super) fn queued(&self, bytes: usize) {
@@ -89,6 +108,28 @@ impl Metrics {
 
     pub(super) fn wrote(&self, took: Duration) {
         self.group_seconds.observe(took.as_secs_f64());
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ViewLabel {
+    view: &'static str,
+}
+
+/// How far a view of the journal is, and whether anybody keeps it up with it.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    entry: Gauge<u64, AtomicU64>,
+    kept: Gauge,
+}
+
+impl View {
+    pub(super) fn stands_at(&self, entry: EntryNumber) {
+        self.entry.inner().store(entry.0, Ordering::Relaxed);
+    }
+
+    pub(super) fn kept(&self, kept: bool) {
+        self.kept.set(i64::from(kept));
     }
 }
 

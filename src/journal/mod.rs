@@ -50,6 +50,7 @@ pub use history_desk::{HistoryAnswer, HistoryDesk, HistoryQuestion};
 pub use key_event::KeyEvent;
 pub use layout::LayoutError;
 pub use memory_disk::MemoryDisk;
+pub use metrics::View;
 pub use older_history::{HistoryFold, OlderHistory};
 pub use reader::{Reader, Recovered, TornTail};
 pub use writer::{Appender, Durability, Writer};
@@ -162,6 +163,12 @@ impl Journal {
     /// Shows in `registry` what waits for the disk, what is on it, and how long a group takes.
     pub fn register(&self, registry: &mut Registry) {
         self.shared.metrics.register(registry);
+    }
+
+    /// The metrics of a view with that name, which are registered with the journal's.
+    #[must_use]
+    pub fn view(&self, name: &'static str) -> View {
+        self.shared.metrics.view(name)
     }
 
     /// Reads from the entry `from` on, and goes on as entries become durable.

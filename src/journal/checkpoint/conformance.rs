@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::crypto::{JournalKeys, SecurityModule};
+use crate::journal::metrics::View;
 use crate::journal::{
     Body, Durability, Entry, Journal, JournalConfig, JournalSetup, MemoryDisk, Reader, Writer,
 };
@@ -447,7 +448,7 @@ fn the_keeper_catches_up_and_stops(kind: CheckpointKind) {
     append(&journal, &mut writer, &[1; 100]);
     let from = reader(&journal, &checkpoint);
     let pace = Pace { every: Duration::from_millis(1), behind: Duration::ZERO };
-    let keeper = CheckpointKeeper::start(keeping(&checkpoint, from), pace).unwrap();
+    let keeper = CheckpointKeeper::start(keeping(&checkpoint, from), pace, View::default()).unwrap();
     append(&journal, &mut writer, &[2; 100]);
     assert!(!keeper.has_failed());
     assert_eq!(keeper.stop().unwrap(), EntryNumber(200));
@@ -455,7 +456,7 @@ fn the_keeper_catches_up_and_stops(kind: CheckpointKind) {
     assert_eq!(checkpoint.count("entries"), 10);
     assert!(disk.flip("segment-00000000000000000001", 600, 1));
     let broken = journal.reader(EntryNumber(1)).unwrap();
-    let keeper = CheckpointKeeper::start(keeping(&checkpoint, broken), pace).unwrap();
+    let keeper = CheckpointKeeper::start(keeping(&checkpoint, broken), pace, View::default()).unwrap();
     assert!(matches!(keeper.stop(), Err(CheckpointError::Journal(_))));
 }
 
@@ -470,7 +471,7 @@ fn what_is_young_is_folded_when_somebody_asks(kind: CheckpointKind) {
     append(&journal, &mut writer, &[3; 10]);
     let keep = |from| {
         let pace = Pace { every: Duration::from_secs(3_600), behind: Duration::from_secs(60) };
-        CheckpointKeeper::start(keeping(&checkpoint, from), pace).unwrap()
+        CheckpointKeeper::start(keeping(&checkpoint, from), pace, View::default()).unwrap()
     };
     let keeper = keep(reader(&journal, &checkpoint));
     assert_eq!(keeper.stop().unwrap(), EntryNumber(100), "up to the first young one");

@@ -11,6 +11,7 @@ use super::{Changes, Checkpoint, CheckpointError, full_key};
 use crate::journal::bases::Bases;
 use crate::journal::entry::{Entry, EntryNumber};
 use crate::journal::error::JournalError;
+use crate::journal::metrics::View;
 use crate::journal::reader::Reader;
 use crate::stdx::clock::{SystemClock, Wall};
 use crate::stdx::sabotage::step;
@@ -221,6 +222,26 @@ impl Keeping {
         self.backlog.fold(&self.checkpoint, &mut self.folds, until)
     }
 
+    /// Folds at its pace and when it is asked to, until it is to stop; gives the entry where the checkpoint then stands.
+    ///
+    /// # Errors
+    /// As `begin` and `fold`.
+    fn go_on(&mut self, pace: Pace, rounds: &CatchUp, view: &View) -> Result<EntryNumber, CheckpointError> {
+        let clock = SystemClock::start();
+        self.begin()?;
+        loop {
+            let round = rounds.next_round(pace.every);
+            let until = if round.is_wanted { None } else { pace.until(clock.now().wall) };
+            let number = self.fold(until)?;
+            view.stands_at(number);
+            rounds.note(|rounds| rounds.done = round.number);
+            if round.is_last {
+                return Ok(number);
+            }
+            self.after_round(clock.now().wall);
+        }
+    }
+
     /// Writes the next base if it is time, and removes what it makes needless. That it cannot be is told in the log, and
     /// tried again with the next segment.
     pub fn after_round(&mut self, now: Wall) {
@@ -307,38 +328,33 @@ impl CatchUp {
 }
 
 /// Says that the keeper has ended, however it ends.
-struct Ended(CatchUp);
+struct Ended(CatchUp, View);
 
 impl Drop for Ended {
     fn drop(&mut self) {
         self.0.note(|rounds| rounds.ended = true);
+        self.1.kept(false);
     }
 }
 
 impl CheckpointKeeper {
-    /// Starts the thread.
+    /// Starts the thread. Should it end by itself, its log says why, and its `view` that nobody keeps it.
     ///
     /// # Errors
     /// `Store` when there is no thread to be had.
-    pub fn start(mut keeping: Keeping, pace: Pace) -> Result<Self, CheckpointError> {
+    pub fn start(mut keeping: Keeping, pace: Pace, view: View) -> Result<Self, CheckpointError> {
         let asked = CatchUp::default();
-        let ended = Ended(asked.clone());
-        let clock = SystemClock::start();
+        let ended = Ended(asked.clone(), view);
         let keep = move || {
-            let rounds = &ended.0;
+            let Ended(rounds, view) = &ended;
+            view.kept(true);
             // A checkpoint may lag: whatever serves payments goes first. Where that cannot be said it competes.
             let _ = rustix::process::setpriority_process(None, BEHIND_PAYMENTS);
-            keeping.begin()?;
-            loop {
-                let round = rounds.next_round(pace.every);
-                let until = if round.is_wanted { None } else { pace.until(clock.now().wall) };
-                let number = keeping.fold(until)?;
-                rounds.note(|rounds| rounds.done = round.number);
-                if round.is_last {
-                    return Ok(number);
-                }
-                keeping.after_round(clock.now().wall);
+            let end = keeping.go_on(pace, rounds, view);
+            if let Err(error) = &end {
+                tracing::error!(%error, "nobody keeps the checkpoint or history up any more, until a restart");
             }
+            end
         };
         let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(keep);
         Ok(Self { catch_up: asked, thread: thread.map_err(CheckpointError::store("start its thread"))? })
