@@ -98,7 +98,7 @@ pub(crate) fn later(desk: &mut Desk, mut message: Message) -> Message {
 }
 
 /// The original is to stand with so much (DE 95).
-fn partial_reversal(of: &Message, stan: u32, left: u64) -> Message {
+pub(crate) fn partial_reversal(of: &Message, stan: u32, left: u64) -> Message {
     let mut partial = reversal(of, stan);
     set(&mut partial, &[(95, &format!("{left:012}{:012}C{:08}C{:08}", 0, 0, 0))]);
     partial

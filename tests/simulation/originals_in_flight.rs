@@ -5,12 +5,13 @@ use std::time::Duration;
 use tokenswitch::codec::{DataElement, Message};
 use tokenswitch::journal::JournalConfig;
 use tokenswitch::link::ConnectionId;
+use tokenswitch::switch::Limits;
 
-use crate::desk::{Desk, FIRST, answer_to, get, repeat, reversal, set, with_mti};
+use crate::desk::{Desk, FIRST, SECOND, answer_to, get, repeat, reversal, set, with_mti};
 use crate::house::{Crash, Remembering};
 use crate::originals::{
-    amount, asked, bounded, completion, delivered, forget, forgetful, later, names, refund, refund_refused,
-    refunded,
+    amount, asked, bounded, completion, delivered, forget, forgetful, later, names, partial_reversal, refund,
+    refund_refused, refunded,
 };
 use crate::setting::{ISSUERS, LIMITS, passing_config};
 
@@ -252,4 +253,114 @@ fn what_is_about_a_payment_of_an_issuer_that_is_gone_goes_where_its_card_is_rout
         let sent = delivered(&mut desk, &completes);
         assert!(!sent.has(DataElement::ORIGINAL_DATA), "nobody there knows it");
     }
+}
+
+#[test]
+fn a_repeat_may_overtake_what_it_repeats() {
+    for mti in ["0200", "0220"] {
+        for syncs in [true, false] {
+            let case = format!("{mti}, syncs {syncs}");
+            let mut desk = bounded(LIMITS);
+            let first = with_mti(&desk.purchase(1), mti);
+            let again = later(&mut desk, repeat(&first));
+            desk.syncs = syncs;
+            desk.push(SECOND, &again);
+            desk.push(FIRST, &first);
+            desk.settle();
+            desk.syncs = true;
+            desk.sync();
+            let (connection, sent) = desk.asked();
+            desk.send(connection, &answer_to(&sent, "00"));
+            assert!(desk.sent_to_issuers().is_empty(), "{case}");
+            let answers = desk.sent_to_acquirers();
+            assert!(!answers.is_empty() && answers.iter().all(|(_, it, _)| get(it, 39) == "00"), "{case}");
+        }
+    }
+}
+
+#[test]
+fn another_terminals_message_with_the_same_name_hides_nothing() {
+    let mut desk = forgetful();
+    let purchase = desk.purchase(1);
+    let original = asked(&mut desk, &purchase, "00");
+    let mut other = with_mti(&desk.token_purchase(1), "0220");
+    set(&mut other, &[(37, "000000000777"), (41, "TERM0002")]);
+    forget(&mut desk, 10);
+    delivered(&mut desk, &other);
+    names(&delivered(&mut desk, &reversal(&purchase, 2)), &original);
+}
+
+#[test]
+fn a_repeat_that_cannot_be_looked_for_now_hears_nothing_rather_than_no() {
+    let mut desk = bounded(Limits { answered: 2, look_ups: 1, ..LIMITS });
+    let (one, other) = (desk.purchase(1), desk.purchase(2));
+    asked(&mut desk, &one, "00");
+    asked(&mut desk, &other, "00");
+    forget(&mut desk, 10);
+    let (one, other) = (later(&mut desk, repeat(&one)), later(&mut desk, repeat(&other)));
+    desk.house.history.answers(Remembering::Silent);
+    desk.push(FIRST, &one);
+    desk.push(FIRST, &other);
+    desk.settle();
+    assert!(desk.sent_to_acquirers().is_empty());
+    desk.house.history.answers(Remembering::AtOnce);
+    desk.pass(Duration::from_secs(1));
+    assert_eq!(get(&desk.answer(), 39), "00");
+    desk.send(FIRST, &other);
+    assert_eq!(get(&desk.answer(), 39), "00");
+    assert!(desk.sent_to_issuers().is_empty());
+}
+
+#[test]
+fn what_happened_and_is_taken_back_in_part_waits_for_its_hold_first() {
+    for may_be_repeat in [false, true] {
+        let mut desk = forgetful();
+        let hold = with_mti(&desk.purchase(1), "0100");
+        asked(&mut desk, &hold, "00");
+        forget(&mut desk, 10);
+        let mut completes = completion(&hold, 2, 1_000);
+        if !may_be_repeat {
+            completes = later(&mut desk, completes);
+        }
+        let part = partial_reversal(&completes, 3, 300);
+        desk.house.history.answers(Remembering::Silent);
+        desk.push(FIRST, &completes);
+        desk.push(FIRST, &part);
+        desk.settle();
+        desk.house.history.answers(Remembering::AtOnce);
+        desk.pass(Duration::from_secs(1));
+        let answer = desk.answer();
+        assert_eq!((answer.mti().to_string().as_str(), get(&answer, 39).as_str()), ("0230", "00"));
+        let (connection, sent) = desk.asked();
+        desk.send(connection, &answer_to(&sent, "00"));
+        let undone = delivered(&mut desk, &repeat(&part));
+        assert_eq!(&get(&undone, 95)[..12], "000000000300");
+    }
+}
+
+#[test]
+fn the_history_is_asked_again_where_something_was_decided_meanwhile() {
+    let mut desk = bounded(Limits { answered: 4, look_ups: 1, ..LIMITS });
+    let hold = with_mti(&desk.purchase(1), "0100");
+    asked(&mut desk, &hold, "00");
+    let other = desk.purchase(2);
+    asked(&mut desk, &other, "00");
+    forget(&mut desk, 10);
+    forget(&mut desk, 20);
+    let completes = completion(&hold, 3, 1_234);
+    delivered(&mut desk, &completes);
+    // What is brought back for this takes the place of the hold.
+    delivered(&mut desk, &reversal(&other, 4));
+    let back = refund(&mut desk, &hold, 5, 1_000);
+    desk.syncs = false;
+    desk.push(FIRST, &back);
+    desk.push(FIRST, &reversal(&completes, 6));
+    desk.settle();
+    desk.syncs = true;
+    desk.sync();
+    let codes: Vec<String> = desk.sent_to_acquirers().iter().map(|(_, it, _)| get(it, 39)).collect();
+    assert_eq!(codes, ["00", "57"], "the reversal, and nothing to refund");
+    let (connection, undone) = desk.asked();
+    desk.send(connection, &answer_to(&undone, "00"));
+    refund_refused(&mut desk, &hold, 7, 1, "57");
 }

@@ -97,6 +97,8 @@ pub struct SwitchCore {
     /// Messages that wait for the history, and until when.
     looking: Map<TransactionId, Box<Looking>>,
     look_ups_end: BTreeSet<(Moment, TransactionId)>,
+    /// While any do: what was decided about earlier transactions, each with the next ticket then.
+    decided: Map<TransactionId, u64>,
     /// Numbers on which late answers are listened for, and until when.
     late: BTreeSet<(Moment, (LinkId, Stan), TransactionId)>,
     counts: Counts,
@@ -186,6 +188,7 @@ impl SwitchCore {
             undelivered: Graces::default(),
             looking: Map::default(),
             look_ups_end: BTreeSet::new(),
+            decided: Map::default(),
             late: BTreeSet::new(),
             counts: Counts::default(),
             config,

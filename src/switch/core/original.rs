@@ -24,6 +24,9 @@ pub(super) struct Looking {
     may_be_repeat: bool,
     /// Its acquirer's reversal came meanwhile: it is not to be forwarded.
     pub(super) reversed: bool,
+    /// By what the history is asked, and the next ticket when it was: what is decided from then on it need not tell.
+    name: HistoryName,
+    asked_at: u64,
 }
 
 impl Looking {
@@ -43,8 +46,7 @@ impl SwitchCore {
     /// among what was forgotten.
     pub(super) fn enter(&mut self, asked: Asked, now: Now, actions: &mut Vec<Action>) {
         if let Some(name) = self.forgotten_name(&asked.request) {
-            let looking = Looking { asked, may_be_repeat: true, reversed: false };
-            return self.look_up(looking, name, now, actions);
+            return self.look_up(asked, name, true, now, actions);
         }
         self.enter_new(asked, now, actions);
     }
@@ -64,12 +66,33 @@ impl SwitchCore {
         }
     }
 
+    /// Whether something was decided about a transaction since the history was asked, which memory does not hold.
+    fn is_past(&self, id: TransactionId, asked_at: u64) -> bool {
+        self.known(id).is_none() && self.decided.get(&id).is_some_and(|decided| *decided >= asked_at)
+    }
+
+    /// Something is decided about that transaction. Whoever is being told of it by the history may hear what was before.
+    pub(super) fn note_decided(&mut self, id: TransactionId) {
+        if !self.looking.is_empty() {
+            self.decided.insert(id, self.next_ticket);
+        }
+    }
+
+    /// What was decided before all that is being looked for was asked, the history tells.
+    fn forget_decided(&mut self) {
+        if self.looking.is_empty() {
+            self.decided.clear();
+        } else if self.decided.len() > self.config.limits.look_ups {
+            let oldest = self.looking.values().map(|looking| looking.asked_at).min().unwrap_or_default();
+            self.decided.retain(|_, decided| *decided >= oldest);
+        }
+    }
+
     /// Goes on with a new message, once what it names can be known.
     fn enter_new(&mut self, asked: Asked, now: Now, actions: &mut Vec<Action>) {
         match self.unknown_here(&asked, now) {
             Some(name) => {
-                let looking = Looking { asked, may_be_repeat: false, reversed: false };
-                self.look_up(looking, name, now, actions);
+                self.look_up(asked, name, false, now, actions);
             }
             None => self.proceed(asked, &[], now, actions),
         }
@@ -82,7 +105,9 @@ impl SwitchCore {
         if let Some(data) = request.original.as_deref() {
             let key = OriginalKey::from_data(link, data, now.wall);
             let forgotten = self.answered.may_have_forgotten(link, key.sent_at);
-            let mut known = self.originals(&key).peekable();
+            let fits =
+                |id: &TransactionId| self.known(*id).is_some_and(|known| may_be_of(request, data, known));
+            let mut known = self.originals(&key).filter(fits).peekable();
             let wanted = forgotten && known.peek().is_none()
                 || request.kind != RequestKind::Reversal && known.any(|id| self.is_of_forgotten_hold(id));
             return wanted.then_some(HistoryName::Leg { link, stan: key.stan, sent_at: key.sent_at });
@@ -99,21 +124,37 @@ impl SwitchCore {
     }
 
     /// Asks the history, in turn: it knows what is durable, and must know all that was decided before.
-    fn look_up(&mut self, looking: Looking, name: HistoryName, now: Now, actions: &mut Vec<Action>) {
-        self.counts.look_ups += 1;
-        let request = Arc::clone(looking.request());
+    fn look_up(
+        &mut self,
+        asked: Asked,
+        name: HistoryName,
+        may_be_repeat: bool,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let request = Arc::clone(&asked.request);
         let id = request.transaction;
         if self.looking.len() >= self.config.limits.look_ups {
-            return self.turn_away(looking.asked, Refusal::Overloaded, actions);
+            self.counts.look_ups += 1;
+            return self.turn_away(asked, may_be_repeat, Refusal::Overloaded, actions);
         }
-        if let Some(data) = request.original.as_deref().filter(|_| request.kind == RequestKind::Reversal) {
+        let undoes = request.kind == RequestKind::Reversal && !leaves_part(&request);
+        if let Some(data) = request.original.as_deref().filter(|_| undoes) {
             // Should the original come now, it comes behind its reversal.
             let key = OriginalKey::from_data(request.leg.link, data, now.wall);
             self.tombstones.insert(key, now.moment.plus(self.config.longest_timeout().saturating_mul(2)));
         }
-        self.looking.insert(id, Box::new(looking));
         self.look_ups_end.insert((now.moment.plus(self.config.longest_timeout()), id));
-        let question = HistoryQuestion { asked: id, name };
+        let looking = Looking { asked, may_be_repeat, reversed: false, name, asked_at: 0 };
+        self.ask_history(Box::new(looking), actions);
+    }
+
+    fn ask_history(&mut self, mut looking: Box<Looking>, actions: &mut Vec<Action>) {
+        self.counts.look_ups += 1;
+        let id = looking.request().transaction;
+        let question = HistoryQuestion { asked: id, name: looking.name };
+        looking.asked_at = self.next_ticket;
+        self.looking.insert(id, looking);
         match self.waiting.back() {
             Some((ticket, _)) => self.waiting.push_back((*ticket, Then::LookUp(question))),
             None => actions.push(Action::LookUp(question)),
@@ -129,9 +170,14 @@ impl SwitchCore {
         actions: &mut Vec<Action>,
     ) {
         let Some(looking) = self.looking.remove(&asked) else { return };
-        let Looking { asked, may_be_repeat, reversed } = *looking;
+        let past = found.as_deref().unwrap_or_default();
+        if !looking.reversed && past.iter().any(|past| self.is_past(past.transaction, looking.asked_at)) {
+            return self.ask_history(looking, actions);
+        }
+        self.forget_decided();
+        let Looking { asked, may_be_repeat, reversed, .. } = *looking;
         if reversed {
-            return self.turn_away(asked, Refusal::ReversedInFlight, actions);
+            return self.turn_away(asked, may_be_repeat, Refusal::ReversedInFlight, actions);
         }
         let Some(found) = found else {
             self.counts.look_ups_failed += 1;
@@ -140,12 +186,8 @@ impl SwitchCore {
                 RequestKind::Advice if !may_be_repeat && !is_refund(&asked.request.compared) => {
                     self.proceed(asked, &[], now, actions);
                 }
-                // Whatever is said now may be another answer than it had.
-                RequestKind::Payment if may_be_repeat && asked.request.leg.mti.is_repeat() => {
-                    self.leave_for_later(&asked.request, actions);
-                }
                 RequestKind::Advice | RequestKind::Payment | RequestKind::Reversal => {
-                    self.turn_away(asked, Refusal::InternalFault, actions);
+                    self.turn_away(asked, may_be_repeat, Refusal::InternalFault, actions);
                 }
             };
         };
@@ -187,10 +229,13 @@ impl SwitchCore {
         }
     }
 
-    /// A payment is refused; an advice or reversal stays unanswered, so that it comes again.
-    fn turn_away(&mut self, asked: Asked, refusal: Refusal, actions: &mut Vec<Action>) {
+    /// A payment is refused, unless it says that it is a repeat: it may have had another answer. An advice or reversal stays
+    /// unanswered, so that it comes again.
+    fn turn_away(&mut self, asked: Asked, may_be_repeat: bool, refusal: Refusal, actions: &mut Vec<Action>) {
         let Asked { request, from, .. } = asked;
+        let may_be_answered = may_be_repeat && request.leg.mti.is_repeat();
         match request.kind {
+            RequestKind::Payment if may_be_answered => self.leave_for_later(&request, actions),
             RequestKind::Payment => {
                 self.index.remove(&request, request.transaction);
                 self.refuse_unseen(&request, from, refusal, actions);
@@ -256,10 +301,9 @@ impl SwitchCore {
         let named: Vec<TransactionId> = match request.original.as_deref() {
             Some(data) => {
                 let key = OriginalKey::from_data(request.leg.link, data, now.wall);
-                let agreeing = |id: &TransactionId| {
-                    self.known(*id).is_some_and(|known| agrees(data.acquirer, known.key.institution))
-                };
-                self.originals(&key).filter(agreeing).collect()
+                let fits =
+                    |id: &TransactionId| self.known(*id).is_some_and(|known| may_be_of(request, data, known));
+                self.originals(&key).filter(fits).collect()
             }
             None if found.is_empty() => return None,
             None => found.iter().copied().filter(|id| self.has_approval_of(*id, request)).collect(),
@@ -370,9 +414,9 @@ impl SwitchCore {
         minor: u64,
         settled: bool,
     ) {
-        if let Some(original) = original
-            && let Some(answered) = self.answered.get_mut(original.transaction)
-        {
+        let Some(original) = original else { return };
+        self.note_decided(original.transaction);
+        if let Some(answered) = self.answered.get_mut(original.transaction) {
             answered.set_share(Share { kind: original.kind, by, minor, settled });
         }
     }
@@ -412,11 +456,29 @@ impl SwitchCore {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        if let Some(looking) = self.looking.get_mut(&original) {
-            looking.reversed = true;
+        let Some(looking) = self.looking.get_mut(&original) else { return };
+        if leaves_part(&request) && looking.request().kind == RequestKind::Advice {
+            // It has happened: what is to stand of it can be said once it is taken over.
+            return self.leave_for_later(&request, actions);
         }
+        looking.reversed = true;
         self.bury(request, from, AnswerKind::Accepted, now, actions);
     }
+}
+
+/// Whether a message may be about that original, by card, currency and institution: another terminal's may have the same
+/// name.
+pub(super) fn may_be_of(request: &Request, data: &OriginalData, original: &Request) -> bool {
+    let (asks, of) = (&request.compared, &original.compared);
+    let currencies = asks.amount.zip(of.amount).map(|(asks, of)| (asks.currency(), of.currency()));
+    asks.account == of.account
+        && currencies.is_some_and(|(asks, of)| asks == of)
+        && agrees(data.acquirer, original.key.institution)
+}
+
+/// Whether something is to stand of what a reversal takes back (DE 95).
+fn leaves_part(reversal: &Request) -> bool {
+    reversal.elements.final_amount().is_some_and(|left| left.minor() > 0)
 }
 
 /// The only one of them.

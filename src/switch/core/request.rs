@@ -33,12 +33,14 @@ impl SwitchCore {
         self.enter(asked, now, actions);
     }
 
-    /// The request that this repeats: the same name, and the same DE 7 unless it says it is a repeat.
+    /// The request that this repeats: the same name, and the same DE 7 unless one of them says it is a repeat. The repeat may
+    /// have come first, on another connection.
     pub(super) fn find_repeat(&self, request: &Request) -> Option<TransactionId> {
         self.index.named(&request.key).find(|id| {
             self.known(*id).is_some_and(|known| {
                 let leg = &known.leg;
-                let same_time = request.leg.mti.is_repeat() || leg.sent_at == request.leg.sent_at;
+                let repeats = request.leg.mti.is_repeat() || leg.mti.is_repeat();
+                let same_time = repeats || leg.sent_at == request.leg.sent_at;
                 known.key == request.key && same_time && leg.mti.function == request.leg.mti.function
             })
         })

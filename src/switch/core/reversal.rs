@@ -14,10 +14,11 @@ use crate::vocab::{
     TransactionId, Verdicts,
 };
 
-use super::super::answered::{Answered, OriginalKey, Share, TakingBack, agrees};
+use super::super::answered::{Answered, OriginalKey, Share, TakingBack};
 use super::super::event::{Action, Answer, AnswerKind, Concern};
 use super::super::request::Request;
 use super::super::transaction::{Conclusion, Routed, TransactionState};
+use super::original::may_be_of;
 use super::{Acknowledgement, Outstanding, SwitchCore, Then};
 
 /// What a reversal needs of its original.
@@ -75,8 +76,9 @@ impl SwitchCore {
     /// The one request that DE 90, card, currency and amount agree on; several are as good as none.
     fn find_original(&self, request: &Request, key: &OriginalKey, data: &OriginalData) -> Found {
         let fits = |id: &TransactionId| {
-            self.known(*id).is_some_and(|original| {
-                self.undoes(request, *id, original) && agrees(data.acquirer, original.key.institution)
+            let known = self.known(*id);
+            known.is_some_and(|original| {
+                may_be_of(request, data, original) && self.undoes(request, *id, original)
             })
         };
         let found: Vec<TransactionId> = self.originals(key).filter(fits).collect();
@@ -88,18 +90,17 @@ impl SwitchCore {
         }
     }
 
-    /// Whether a reversal may be of that original: same card, same currency, and its amount. Less is meant where DE 95
+    /// Whether a reversal that may be of that original is, by its amount. Less is meant where DE 95
     /// says what is to stand, or where it is what was approved: of anything else nobody knows what is to be left.
     fn undoes(&self, reversal: &Request, id: TransactionId, original: &Request) -> bool {
         let (asks, of) = (&reversal.compared, &original.compared);
         let Some((undone, done)) = asks.amount.zip(of.amount) else { return false };
         let approved = || self.answered.get(id).and_then(|answered| answered.approved);
-        let meant = match reversal.elements.final_amount() {
+        match reversal.elements.final_amount() {
             _ if undone == done => true,
             Some(left) => left.minor() <= undone.minor() && undone.minor() <= done.minor(),
             None => approved() == Some(undone),
-        };
-        asks.account == of.account && undone.currency() == done.currency() && meant
+        }
     }
 
     /// The original is still with the issuer, or on its way there: our 0420 must not overtake it.
@@ -177,6 +178,7 @@ impl SwitchCore {
         by: TransactionId,
         left: u64,
     ) -> Option<(Owing, Routed)> {
+        self.note_decided(original);
         let answered = self.answered.get_mut(original).filter(|answered| answered.stands())?;
         match answered.taking_back(left) {
             TakingBack::Part(minor) => {

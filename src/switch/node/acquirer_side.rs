@@ -177,7 +177,11 @@ impl Node {
             self.events.push_back(Event::Undelivered { transaction: answer.transaction });
             return held;
         };
-        let Some(wire) = self.wire(answer.request.leg.link).cloned() else { return held };
+        let Some(wire) = self.wire(answer.request.leg.link).cloned() else {
+            // It left the configuration, and its connection is being closed.
+            self.events.push_back(Event::Undelivered { transaction: answer.transaction });
+            return held;
+        };
         let secret = self.secret_of(answer, held.as_ref());
         let header = held.as_ref().map(|held| wire.format.answer_header(&held.header));
         let header = header.unwrap_or_else(|| vec![0; wire.format.header_length()]);
