@@ -8,6 +8,7 @@ use crate::crypto::same;
 use crate::journal::{CheckpointError, Pending};
 use crate::stdx::clock::{Now, Wall};
 use crate::stdx::random::Entropy;
+use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{TokenReferenceId, TokenRequestorId, WordError, WordFault, YearMonth};
 
 use super::command::{Answer, Asker, Told};
@@ -91,6 +92,7 @@ impl Consents {
     pub(super) fn note(&mut self, event: &TokenEvent, most: usize, at: Wall) {
         if let (Some(record), Some(presented)) = (event.cause.source, event.cause.consent)
             && self.unused.get(&record).is_some_and(|consent| consent.id == presented)
+            && !sabotaged("consent-used-twice")
         {
             self.unused.remove(&record);
         }
@@ -113,6 +115,7 @@ pub(super) fn fold_consent(event: &TokenEvent, changes: &mut Pending<'_>) -> Res
         if given
             .and_then(|given| take_consent(&mut Reader::here(&given)))
             .is_some_and(|it| it.id == presented)
+            && !sabotaged("used-consent-comes-back")
         {
             changes.remove(CONSENTS, &record.to_be_bytes())?;
         }

@@ -19,6 +19,7 @@ mod merchants;
 mod originals;
 mod originals_in_flight;
 mod overload;
+mod parties;
 #[cfg(feature = "sabotage")]
 mod sabotage;
 mod scenarios;

@@ -11,7 +11,7 @@ use crate::plan;
 use crate::world::run;
 
 /// Each as the program names it.
-const FAULTS: [&str; 42] = [
+const FAULTS: [&str; 44] = [
     "durable-too-early",
     "silence-not-reversed",
     "lost-link-not-reversed",
@@ -49,6 +49,8 @@ const FAULTS: [&str; 42] = [
     "window-counts-it-twice",
     "part-means-whole",
     "limited-keys-outlive-suspension",
+    "consent-used-twice",
+    "used-consent-comes-back",
     "checkpoint-is-no-witness",
     "base-claims-more",
     "base-not-synced",

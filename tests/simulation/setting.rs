@@ -195,14 +195,55 @@ pub(crate) fn routes(crossed: bool) -> RouteTable {
 /// How long a limited-use key is good.
 pub(crate) const LIMITED_KEY_MILLIS: u64 = 60_000;
 
+/// The token requestors by place. The first one's tokens pay.
+const REQUESTORS: [(&[u8], &[u8]); 3] =
+    [(b"00000000001", b"wallet"), (b"00000000002", b"shop"), (b"00000000003", b"club")];
+/// How many there are.
+pub(crate) const PARTIES: usize = REQUESTORS.len();
+/// One of them shares its tokens with another one.
+pub(crate) const SHARED_BY: usize = 1;
+pub(crate) const SHARED_WITH: usize = 2;
+
 pub(crate) fn requestor_id() -> TokenRequestorId {
-    TokenRequestorId::parse(b"00000000001").expect("digits")
+    requestor_at(0)
+}
+
+pub(crate) fn requestor_at(place: usize) -> TokenRequestorId {
+    TokenRequestorId::parse(REQUESTORS[place].0).expect("digits")
+}
+
+/// As it stands in the configuration.
+fn requestor(place: usize) -> TokenRequestor {
+    let modes = [b"07", b"10", b"05"].map(|mode| EntryMode::parse(mode).expect("digits"));
+    TokenRequestor {
+        id: requestor_at(place),
+        name: Text::parse("name", REQUESTORS[place].1).expect("short"),
+        credential: None,
+        controls: DomainControls {
+            entry_modes: modes.into_iter().collect(),
+            merchants: vec![],
+            categories: vec![],
+            most_amount: None,
+            expiry_optional: false,
+            chip_amount_binds: true,
+            cryptogram_required: false,
+            initiation: InitiationControls::default(),
+            domains: TokenDomains::default(),
+        },
+        location: TokenLocation::DeviceStorage,
+        assurances: vec![TokenAssuranceMethod::parse(b"01").expect("digits")],
+        activation: Activation::AtIssue,
+        locations: Vec::new(),
+        notification_url: Text::default(),
+        limits: RequestorLimits::default(),
+        shares_with: if place == SHARED_BY { vec![requestor_at(SHARED_WITH)] } else { Vec::new() },
+        wrapping_keys: Vec::new(),
+    }
 }
 
 pub(crate) fn tsp_config() -> TspConfig {
     let text = |bytes: &[u8]| Text::parse("product", bytes).expect("short");
     let asked = Some(text(b"asked"));
-    let modes = [b"07", b"10", b"05"].map(|mode| EntryMode::parse(mode).expect("digits"));
     let cryptograms = Some(CryptogramChoice {
         profile: CryptogramProfile::named("ccd-aes").expect("it is there"),
         key: KeyLabel::parse("token-master").expect("short"),
@@ -232,30 +273,7 @@ pub(crate) fn tsp_config() -> TspConfig {
             PanRange { bin: bin(ASKED_BINS[0]), product: text(b"credit"), controlled: true, issuer: asked },
             PanRange { bin: bin(ASKED_BINS[1]), product: text(b"debit"), controlled: false, issuer: asked },
         ],
-        requestors: vec![TokenRequestor {
-            id: requestor_id(),
-            name: text(b"wallet"),
-            credential: None,
-            controls: DomainControls {
-                entry_modes: modes.into_iter().collect(),
-                merchants: vec![],
-                categories: vec![],
-                most_amount: None,
-                expiry_optional: false,
-                chip_amount_binds: true,
-                cryptogram_required: false,
-                initiation: InitiationControls::default(),
-                domains: TokenDomains::default(),
-            },
-            location: TokenLocation::DeviceStorage,
-            assurances: vec![TokenAssuranceMethod::parse(b"01").expect("digits")],
-            activation: Activation::AtIssue,
-            locations: Vec::new(),
-            notification_url: Text::default(),
-            limits: RequestorLimits::default(),
-            shares_with: Vec::new(),
-            wrapping_keys: Vec::new(),
-        }],
+        requestors: (0..PARTIES).map(requestor).collect(),
         code: None,
         bin_controller: Some(Text::parse("id", b"Q001").expect("four")),
         par_follows_account: true,
@@ -274,8 +292,8 @@ pub(crate) fn tsp_config() -> TspConfig {
         },
         receivers: Vec::new(),
         limits: TspLimits {
-            capacity: 64,
-            control_sets: 4,
+            capacity: 128,
+            control_sets: 16,
             remembered_requests: 200,
             waiting_calls: 16,
             ..TspLimits::DEFAULT

@@ -21,7 +21,8 @@ use tokenswitch::vocab::{
 
 use crate::audit::Broken;
 use crate::given::{Keys, Made, Order, cryptogram_until, is_key};
-use crate::setting::VaultCard;
+use crate::parties::{Consents, Given, Sourced, ToldConsents, shares};
+use crate::setting::{VaultCard, requestor_at};
 
 /// What is asked of the vault. Tokens and cards by their place in the order of issue and in the setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +59,12 @@ pub(crate) enum Asked {
     Key {
         token: usize,
     },
+    From(Sourced),
+    /// Its holder lets another requestor have a token made from it.
+    Consent {
+        token: usize,
+        to: usize,
+    },
 }
 
 /// What a token is narrowed to.
@@ -86,6 +93,8 @@ const DAY: u64 = 86_400_000;
 /// What its holder knows of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Holding {
+    /// The place of the requestor whose it is.
+    pub(crate) owner: usize,
     pub(crate) card: usize,
     pub(crate) status: TokenStatus,
     pub(crate) held_by: BTreeSet<Suspender>,
@@ -132,6 +141,7 @@ enum Heard {
         until: Wall,
     },
     Key(usize, LimitedKey),
+    Consent(Given),
     /// A refusal that is remembered.
     No(Refusal),
 }
@@ -144,6 +154,7 @@ struct Standing {
     blocked: BTreeMap<usize, bool>,
     /// By card.
     codes: BTreeMap<usize, CardCodes>,
+    consents: Consents,
 }
 
 /// Codes for a card's tokens, and wrong ones, since the first of them.
@@ -175,6 +186,8 @@ struct Open {
     asked: Asked,
     word: Option<EnquiryAnswer>,
     at: Wall,
+    /// The card that a token is wanted for, and whether by its second expiry date; none of any other request.
+    card: Option<(usize, bool)>,
 }
 
 /// What a token may be used for from an entry on.
@@ -201,6 +214,8 @@ pub(crate) struct VaultBook {
     history: Vec<Vec<Since>>,
     /// What holders got for payments in apps, by token and number.
     made: BTreeMap<(usize, u16), Made>,
+    /// What requestors got to pass on to others.
+    consents: ToldConsents,
     /// Payments that count, by token: entry, time, transaction.
     uses: BTreeMap<u64, Vec<(u64, Wall, TransactionId)>>,
     /// How many entries were looked at.
@@ -214,8 +229,9 @@ fn ensure(holds: bool, promise: &str, what: impl FnOnce() -> String) -> Step {
 }
 
 impl Holding {
-    fn issued(card: usize, status: TokenStatus, assurance: &[u8; 2]) -> Self {
+    fn issued(owner: usize, card: usize, status: TokenStatus, assurance: &[u8; 2]) -> Self {
         Self {
+            owner,
             card,
             status,
             held_by: BTreeSet::new(),
@@ -303,7 +319,12 @@ impl Standing {
     /// What becomes of a request; a refusal changes nothing.
     fn apply(&mut self, cards: &[VaultCard], open: &Open) -> Result<Heard, Refusal> {
         match &open.asked {
-            Asked::Token { card } => self.provision(*card, open.word),
+            Asked::Token { card } => self.provision(0, *card, open.word),
+            Asked::From(wanted) => self.provision_from(wanted, open),
+            Asked::Consent { token, to } => {
+                self.paying(*token)?;
+                Ok(Heard::Consent(self.consents.give(*token, *to, open.at)))
+            }
             Asked::Card { card, event } => self.card(*card, cards[*card].successor, *event),
             Asked::Code { token } => {
                 let holding = &mut self.tokens[*token];
@@ -383,7 +404,26 @@ impl Standing {
         Holding { narrowed_above: false, ..token.clone() }
     }
 
-    fn provision(&mut self, card: usize, word: Option<EnquiryAnswer>) -> Result<Heard, Refusal> {
+    /// As for the card alone. What others narrowed the source to, the new token is narrowed to as well.
+    fn provision_from(&mut self, wanted: &Sourced, open: &Open) -> Result<Heard, Refusal> {
+        let source = &self.tokens[wanted.source];
+        let narrowed = source.narrowed.filter(|_| source.narrowed_above);
+        let (card, new_expiry) = open.card.unwrap_or((source.card, source.new_expiry));
+        let heard = self.provision(wanted.by, card, open.word)?;
+        if let (Heard::Token { .. }, Some(token)) = (&heard, self.tokens.last_mut()) {
+            token.new_expiry = new_expiry;
+            (token.narrowed, token.narrowed_above) = (narrowed, narrowed.is_some());
+        }
+        self.consents.use_up(wanted);
+        Ok(heard)
+    }
+
+    fn provision(
+        &mut self,
+        owner: usize,
+        card: usize,
+        word: Option<EnquiryAnswer>,
+    ) -> Result<Heard, Refusal> {
         if self.blocked.contains_key(&card) {
             return Err(Refusal::CardBlocked);
         }
@@ -394,7 +434,7 @@ impl Standing {
             Some(EnquiryAnswer::Decline) => return Ok(Heard::No(Refusal::DeclinedByIssuer)),
             Some(EnquiryAnswer::Silent) => return Err(Refusal::NoAnswerFromIssuer),
         };
-        self.tokens.push(Holding::issued(card, status, assurance));
+        self.tokens.push(Holding::issued(owner, card, status, assurance));
         Ok(self.heard(self.tokens.len() - 1))
     }
 
@@ -472,6 +512,7 @@ impl VaultBook {
             events: 0,
             history: Vec::new(),
             made: BTreeMap::new(),
+            consents: ToldConsents::default(),
             uses: BTreeMap::new(),
             entries: 0,
         }
@@ -507,6 +548,15 @@ impl VaultBook {
     /// What holders may pay with in apps, the oldest first.
     pub(crate) fn made(&self) -> impl Iterator<Item = &Made> {
         self.made.values()
+    }
+
+    pub(crate) fn consents(&self) -> &ToldConsents {
+        &self.consents
+    }
+
+    /// Whose token it is.
+    pub(crate) fn owner(&self, token: usize) -> usize {
+        self.standing.tokens[token].owner
     }
 
     pub(crate) fn tokens(&self) -> usize {
@@ -567,11 +617,25 @@ impl VaultBook {
                 self.same(id, Some(&Err(Refusal::RequestIdReused)), told)
             };
         }
-        let open = Open { call, id: id.to_owned(), asked: asked.clone(), word: None, at };
         let mut ahead = self.ahead();
-        if let Asked::Token { card } = asked
-            && self.cards[*card].issuer_says.is_some()
-            && !ahead.blocked.contains_key(card)
+        let card = match asked {
+            Asked::Token { card } => Some((*card, false)),
+            Asked::From(wanted) => {
+                let source = &ahead.tokens[wanted.source];
+                let active = source.status == TokenStatus::Active;
+                let may = if active { Ok(()) } else { Err(Refusal::StatusDoesNotAllow) };
+                let may = if self.may_be_source(wanted, at) { may } else { Err(Refusal::UnknownToken) };
+                if let Err(refusal) = may {
+                    return self.same(id, Some(&Err(refusal)), told);
+                }
+                Some((source.card, source.new_expiry))
+            }
+            _ => None,
+        };
+        let open = Open { call, id: id.to_owned(), asked: asked.clone(), word: None, at, card };
+        if let Some((card, _)) = card
+            && self.cards[card].issuer_says.is_some()
+            && !ahead.blocked.contains_key(&card)
         {
             self.enquired.push(open);
             return self.same(id, None, told);
@@ -581,6 +645,17 @@ impl VaultBook {
             self.written.push(open);
         }
         self.same(id, foretold.as_ref(), told)
+    }
+
+    /// Whether a requestor may have a token made from this one: its own, one that is shared, or what it presents is good
+    /// and in no other request that is being worked on.
+    pub(crate) fn may_be_source(&self, wanted: &Sourced, at: Wall) -> bool {
+        if wanted.consent.is_none() {
+            return shares(self.owner(wanted.source), wanted.by);
+        }
+        let presents = |open: &Open| matches!(open.asked, Asked::From(it) if it.consent == wanted.consent);
+        let in_use = self.written.iter().chain(&self.enquired).any(presents);
+        self.standing.consents.allow(wanted, at) && !in_use
     }
 
     /// An issuer's word about a request, and what was answered at once upon it.
@@ -600,7 +675,7 @@ impl VaultBook {
             IssuerWord::Silent => EnquiryAnswer::Silent,
         };
         let open = Open { word: Some(word), at, ..self.enquired.remove(place) };
-        let Asked::Token { card } = open.asked else {
+        let Some((card, _)) = open.card else {
             return Err(format!("P6: an issuer is asked of {open:?}"));
         };
         let its = self.cards[card].issuer_says;
@@ -705,10 +780,16 @@ impl VaultBook {
                 let theirs = self.views[*token].is_some_and(|known| known.token == view.token);
                 if theirs && is_key(view, key) { Ok(()) } else { wrong() }
             }
+            (Heard::Consent(given), Ok(Told::Consent(view))) => {
+                let named = (Some(view.reference), view.to, view.until);
+                let known = (self.reference(given.token), requestor_at(given.to), given.until);
+                if named == known && self.consents.learn(*given, view.id) { Ok(()) } else { wrong() }
+            }
             (Heard::Changed(count), Ok(Told::Card { changed })) if count == changed => Ok(()),
             (Heard::Token { token, status, held_by, version, assurance }, Ok(Told::Token(view))) => {
                 let lifecycle = view.lifecycle;
-                let agrees = lifecycle.status == *status
+                let agrees = view.requestor == requestor_at(self.owner(*token))
+                    && lifecycle.status == *status
                     && lifecycle.version == *version
                     && lifecycle.suspenders.iter().collect::<BTreeSet<_>>() == *held_by
                     && view.assurance.digits() == *assurance;

@@ -2,6 +2,7 @@
 //! from the seed and done in one order.
 
 mod network;
+mod parties;
 mod peers;
 mod starts;
 mod trouble;
@@ -136,6 +137,8 @@ enum Happening {
     Restart,
     /// Something is asked of the vault.
     Vault,
+    /// Requestors have to do with each other.
+    Parties,
     DiskFull,
     DiskFreed,
     DiskStuck,
@@ -231,6 +234,8 @@ pub(crate) struct World {
     issuers: Vec<Issuer>,
     /// For what is asked of the vault.
     vault_random: fastrand::Rng,
+    /// For what requestors have to do with each other.
+    party_random: fastrand::Rng,
     /// Cards that pay with their tokens may come to have other numbers. Nobody then completes holds: the simulated
     /// acquirers name them by DE 37 alone, and what cannot be found goes to the card of the day.
     renumbers: bool,
@@ -356,6 +361,7 @@ impl World {
             acquirers,
             issuers,
             vault_random,
+            party_random: fastrand::Rng::with_seed(plan.seed ^ 0x9A_27),
             renumbers,
             phones,
             book,
@@ -435,6 +441,7 @@ impl World {
             let wait = self.vault_random.u64(0..span.max(1));
             self.later(wait, Happening::Vault);
         }
+        self.schedule_parties(span);
         self.schedule_troubles(span);
         self.schedule_folds(span);
         while !(self.is_at_rest() && self.holds_are_settled()) {
@@ -551,6 +558,7 @@ impl World {
             Happening::Crash(how) => self.crash(how),
             Happening::Restart => self.restart()?,
             Happening::Vault => self.ask_something()?,
+            Happening::Parties => self.parties_ask()?,
             Happening::DiskFull => self.disk_full(),
             Happening::DiskFreed => self.disk_freed(),
             Happening::DiskStuck => self.disk_stuck(),

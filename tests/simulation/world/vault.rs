@@ -1,21 +1,25 @@
 //! What requestors, issuers, operators and cardholders ask of the vault in a run, and what they hear.
 
+use std::collections::BTreeMap;
+
 use tokenswitch::stdx::clock::Now;
 use tokenswitch::tsp::{
     Actor, Answer, Asker, CallId, CardEvent, CardNews, CardRequest, CodeRequest, CodeSubmission, Command,
-    ControlRequest, CryptogramRequest, DetokenizeRequest, EntryModes, KeyKind, KeyRequest, Merchant, Move,
-    MoveRequest, Principal, ProvisionRequest, Purpose, RequestId, StepUpCode, Suspender, TokenControls,
-    TokenStatus, TokenView, Told, UpdateRequest, VelocityRule, VelocityWindow,
+    ConsentRequest, ControlRequest, CryptogramRequest, DetokenizeRequest, EntryModes, KeyKind, KeyRequest,
+    Merchant, Move, MoveRequest, Principal, ProvisionRequest, Purpose, RequestId, SourceToken,
+    SourcedRequest, StepUpCode, Suspender, TokenControls, TokenStatus, TokenView, Told, UpdateRequest,
+    VelocityRule, VelocityWindow,
 };
 use tokenswitch::vocab::{
-    Amount, Currency, EntryMode, Expiry, Initiator, Text, TokenAssuranceMethod, TransactionId,
+    Amount, Currency, EntryMode, Expiry, Initiator, RiskHints, Text, TokenAssuranceMethod, TransactionId,
 };
 
 use super::{Happening, MILLI, Step, World};
 use crate::audit::Broken;
 use crate::given::{Keys, Order, device};
 use crate::house::House;
-use crate::setting::{ACQUIRERS, card_key, merchants, requestor_id};
+use crate::parties::Sourced;
+use crate::setting::{ACQUIRERS, PARTIES, card_key, merchants, requestor_at};
 use crate::vault::{Asked, Holding, Narrowing, SMALL, VaultBook};
 
 /// The first cards are those behind the tokens that pay.
@@ -26,7 +30,8 @@ const REPLENISHED: [usize; 2] = [3, 5];
 const NEW_EXPIRY: &[u8] = b"3012";
 
 /// Who asks for it.
-fn principal(asked: &Asked) -> Principal {
+fn principal(book: &VaultBook, asked: &Asked) -> Principal {
+    let requestor = Principal::Requestor(requestor_at(asking(book, asked)));
     let name = |bytes: &[u8]| Text::parse("name", bytes).expect("short");
     match asked {
         Asked::Card { .. } | Asked::Narrow { by_desk: true, .. } => Principal::Operator(name(b"desk")),
@@ -34,16 +39,30 @@ fn principal(asked: &Asked) -> Principal {
         Asked::Move { to: Move::Suspend(by) | Move::Resume(by), .. } => match by {
             Suspender::Operator => Principal::Operator(name(b"desk")),
             Suspender::Issuer => Principal::Service,
-            Suspender::TokenRequestor | Suspender::Cardholder | Suspender::MobilePinLocked => {
-                Principal::Requestor(requestor_id())
-            }
+            Suspender::TokenRequestor | Suspender::Cardholder | Suspender::MobilePinLocked => requestor,
         },
-        _ => Principal::Requestor(requestor_id()),
+        _ => requestor,
     }
 }
 
-fn asker(id: &str, asked: &Asked) -> Asker {
-    let principal = principal(asked);
+/// Which requestor does, if one does: of a token, its holder.
+fn asking(book: &VaultBook, asked: &Asked) -> usize {
+    match asked {
+        Asked::Token { .. } | Asked::Card { .. } => 0,
+        Asked::From(wanted) => wanted.by,
+        Asked::Cryptogram(order) => book.owner(order.token),
+        Asked::Move { token, .. }
+        | Asked::Assurance { token, .. }
+        | Asked::Narrow { token, .. }
+        | Asked::Code { token }
+        | Asked::Proof { token, .. }
+        | Asked::Key { token }
+        | Asked::Consent { token, .. } => book.owner(*token),
+    }
+}
+
+fn asker(book: &VaultBook, id: &str, asked: &Asked) -> Asker {
+    let principal = principal(book, asked);
     let actor = match principal {
         Principal::Requestor(_) => Actor::TokenRequestor,
         Principal::Issuer(_) => Actor::Issuer,
@@ -72,7 +91,7 @@ fn controls(narrowing: Narrowing) -> TokenControls {
 
 /// The request as the vault takes it.
 pub(super) fn command(book: &VaultBook, call: CallId, id: &str, asked: &Asked) -> Command {
-    let asker = asker(id, asked);
+    let asker = asker(book, id, asked);
     let reference = |token: usize| book.reference(token).expect("only its holder asks about a token");
     match asked {
         Asked::Token { card } => {
@@ -136,12 +155,73 @@ pub(super) fn command(book: &VaultBook, call: CallId, id: &str, asked: &Asked) -
             let (reference, kind) = (reference(*token), KeyKind::Limited);
             Command::Key { call, request: Box::new(KeyRequest { asker, reference, kind, device: device() }) }
         }
+        Asked::From(wanted) => {
+            let request = SourcedRequest {
+                asker,
+                source: source(book, wanted),
+                assurance: None,
+                location: None,
+                device: None,
+                hints: RiskHints::default(),
+                controls: None,
+                consent: wanted.consent.and_then(|number| book.consents().id(number)),
+            };
+            Command::ProvisionFrom { call, request: Box::new(request) }
+        }
+        Asked::Consent { token, to } => {
+            let request = ConsentRequest { asker, reference: reference(*token), to: requestor_at(*to) };
+            Command::Consent { call, request }
+        }
         Asked::Proof { token, code } => {
             let (reference, code) = (reference(*token), StepUpCode::parse(code).expect("six digits"));
             let request = CodeSubmission { asker, reference, code, device: None };
             Command::SubmitCode { call, request: Box::new(request) }
         }
     }
+}
+
+/// How the token is named from which another one is made.
+fn source(book: &VaultBook, wanted: &Sourced) -> SourceToken {
+    let known = book.known().find(|(at, ..)| *at == wanted.source);
+    let (_, view, _) = known.expect("only a token that is known is named");
+    if wanted.by_number {
+        SourceToken::Token(view.token, view.expiry)
+    } else {
+        SourceToken::Reference(view.reference)
+    }
+}
+
+/// Each requestor may have a token made from whichever others share with it, or let it by what was not presented yet.
+fn compare_sources(house: &mut House, book: &VaultBook, now: Now) -> Step {
+    let mut all: Vec<Sourced> = Vec::new();
+    let given = book.consents().all();
+    all.extend(given.map(|it| Sourced {
+        source: it.token,
+        by_number: true,
+        by: it.to,
+        consent: Some(it.number),
+    }));
+    let known = book.known().flat_map(|(source, ..)| (0..PARTIES).map(move |by| (source, by)));
+    all.extend(known.map(|(source, by)| Sourced { source, by_number: false, by, consent: None }));
+    let mut marks = BTreeMap::new();
+    for wanted in all {
+        let consent = wanted.consent.and_then(|number| book.consents().id(number));
+        let (call, asking) = (CallId(u64::MAX), requestor_at(wanted.by));
+        let look = Command::CardBehind { call, asking, source: (source(book, &wanted), consent) };
+        let Some((_, Ok(Told::CardBehind(mark)))) = house.ask_vault(look, now).pop() else {
+            return Err(format!("P8: nobody says what is behind {wanted:?}"));
+        };
+        if mark.is_some() != book.may_be_source(&wanted, now.wall) {
+            return Err(format!("P6: {wanted:?} is allowed: {}", mark.is_some()));
+        }
+        let card = book.known().find(|(at, ..)| *at == wanted.source).map(|(.., holding)| holding.card);
+        if let Some(mark) = mark
+            && *marks.entry(card).or_insert(mark) != mark
+        {
+            return Err(format!("P8: {wanted:?} leads to another card"));
+        }
+    }
+    Ok(())
 }
 
 /// The vault is what its holders know of it: each token as it is seen, where it leads, whether it would pay, and the
@@ -154,8 +234,8 @@ pub(super) fn compare(house: &mut House, book: &mut VaultBook, now: Now) -> Step
     let call = CallId(u64::MAX);
     let known: Vec<_> = book.known().map(|(at, view, holding)| (at, *view, holding.clone())).collect();
     for (token, view, holding) in known {
-        let look =
-            Command::Get { call, principal: Principal::Requestor(requestor_id()), reference: view.reference };
+        let principal = Principal::Requestor(requestor_at(holding.owner));
+        let look = Command::Get { call, principal, reference: view.reference };
         let (_, seen) = house.ask_vault(look, now).pop().ok_or("P8: nobody answers a look")?;
         book.sees(token, &seen)?;
         let card = &book.cards()[holding.card].card;
@@ -193,6 +273,7 @@ pub(super) fn compare(house: &mut House, book: &mut VaultBook, now: Now) -> Step
             return Err(format!("P6: token {token}, {holding:?}: {:?}", pays.err()));
         }
     }
+    compare_sources(house, book, now)?;
     let requests: Vec<(String, Asked)> =
         book.answered_requests().map(|(id, asked)| (id.to_owned(), asked.clone())).collect();
     for (id, asked) in requests {
@@ -315,7 +396,7 @@ impl World {
             return asked;
         }
         let other = self.wish().unwrap_or_else(|| asked.clone());
-        if principal(&other) == principal(&asked) { other } else { asked }
+        if principal(&self.book, &other) == principal(&self.book, &asked) { other } else { asked }
     }
 
     /// Something new to ask; none when there is nothing of the kind.
