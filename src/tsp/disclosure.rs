@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::crypto::Sealed;
 use crate::stdx::clock::{Now, Wall};
 use crate::stdx::maps::Map;
+use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{Expiry, Pan, PanSequenceNumber, Par, Token, TokenReferenceId, TokenRequestorId};
 
 use super::command::{Answer, Asker, Told};
@@ -81,7 +82,9 @@ pub(super) struct Disclosures {
 
 impl Disclosures {
     pub(super) fn put(&mut self, requestor: TokenRequestorId, told: ToldToday) {
-        self.told.insert(requestor, told);
+        if !sabotaged("disclosures-forgotten-at-restart") {
+            self.told.insert(requestor, told);
+        }
     }
 
     /// Counts one that is durable.
@@ -121,11 +124,13 @@ impl Tsp {
         let cause = Cause { requestor, ..cause };
         let change = match self.may_tell(cause.principal, record.as_ref(), first.map(|(_, at)| at), now) {
             Ok(found) => {
+                // By the time that it is told, what waits has happened to the card.
+                let found = self.record_ahead(found.record).ok_or(ProvisioningRefusal::Unavailable)?;
                 let (record, mapping_version) = (found.record, found.mapping_version);
                 let disclosure = Disclosure { record, mapping_version, purpose: request.purpose };
                 let disclosure = first.map_or(disclosure, |(before, _)| before);
                 // What cannot be told is not counted.
-                self.disclosed(&disclosure)?;
+                self.card_told(&found, &disclosure)?;
                 let change = if first.is_some() { Change::DisclosedAgain } else { Change::Disclosed };
                 change(disclosure)
             }
@@ -174,15 +179,21 @@ impl Tsp {
         let is_one = |event: &&TokenEvent| {
             matches!(event.change, Change::Disclosed(_)) && event.cause.requestor == Some(requestor)
         };
-        u32::try_from(self.events_ahead().filter(is_one).count()).unwrap_or(u32::MAX)
+        let ahead =
+            self.events_ahead().filter(is_one).filter(|_| !sabotaged("disclosures-ahead-not-counted"));
+        u32::try_from(ahead.count()).unwrap_or(u32::MAX)
     }
 
-    /// What is told of a token, as it was when that was decided: also to a repeat after another card took its place.
+    /// What is told of a token, by the card of when that was decided: also to a repeat after another card took its place.
     pub(super) fn disclosed(&self, disclosure: &Disclosure) -> Answer {
+        let record = self.table.record(disclosure.record).ok_or(ProvisioningRefusal::Unavailable)?;
+        self.card_told(&record, disclosure)
+    }
+
+    fn card_told(&self, record: &VaultRecord, disclosure: &Disclosure) -> Answer {
         let unavailable = ProvisioningRefusal::Unavailable;
-        let record = self.table.record(disclosure.record).ok_or(unavailable)?;
-        let sealed = record.sealed_in(disclosure.mapping_version).ok_or(unavailable)?;
-        let aad = CardAad::vault(&record.token, record.record, disclosure.mapping_version);
+        let (version, sealed) = record.sealed_since(disclosure.mapping_version).ok_or(unavailable)?;
+        let aad = CardAad::vault(&record.token, record.record, version);
         let card = open_card(&self.sealer, &aad, &sealed).map_err(|_| unavailable)?;
         Ok(Told::Disclosed(Box::new(DisclosureView {
             reference: record.reference,
@@ -196,11 +207,15 @@ impl Tsp {
 }
 
 impl VaultRecord {
-    /// The card's envelope of a mapping version, if it is still remembered.
-    fn sealed_in(&self, mapping_version: u32) -> Option<Sealed> {
+    /// The card's newest envelope of those with the number of a mapping version, with its own version, if it is still
+    /// remembered. Another expiry date takes its place in the mapping of before; only another number leaves that behind.
+    fn sealed_since(&self, mapping_version: u32) -> Option<(u32, Sealed)> {
         let past = self.past.iter().map(|past| (past.mapping_version, past.sealed));
         let mut all = past.chain([(self.mapping_version, self.sealed)]);
-        all.find(|(version, _)| *version == mapping_version).map(|(_, sealed)| sealed)
+        let oldest = self.past.first().filter(|_| self.past.len() >= Self::PAST_MOST);
+        // Of what is older than all that there is room for, nobody can say whose number it had.
+        let is_forgotten = oldest.is_some_and(|oldest| mapping_version < oldest.mapping_version);
+        all.find(|(version, _)| *version >= mapping_version).filter(|_| !is_forgotten)
     }
 }
 

@@ -223,3 +223,27 @@ fn a_refusal_is_in_the_journal_with_token_purpose_and_reason_and_is_not_remember
         assert_eq!(super::model::snapshot(&tsp), super::model::snapshot(&bench.tsp), "{kept}");
     }
 }
+
+#[test]
+fn another_expiry_date_of_the_card_keeps_no_number_from_being_told() {
+    let mut bench = bench(Some(2));
+    let token = bench.provision(wanted(FIRST, "1", CREDIT)).unwrap();
+    let expiry = |digits: &[u8]| Expiry::parse(digits).unwrap();
+    let renewed = |name: &str, digits: &[u8]| {
+        let asker = Asker::new(desk(), Actor::Operator, RequestId::parse(name.as_bytes()).unwrap());
+        let news = CardNews::NewExpiry { expiry: expiry(digits), sequence: None };
+        Box::new(CardRequest { asker, pan: Pan::parse(CREDIT).unwrap(), news })
+    };
+    // The card's new date waits for the disk, and the disclosure behind it.
+    let call = bench.call();
+    bench.apply(Command::Card { call, request: renewed("a", b"2901") });
+    let call = bench.call();
+    let request = Box::new(wanted_of(&token, desk(), "1"));
+    bench.apply(Command::Disclose { call, request });
+    let [_, (told, Ok(Told::Disclosed(view)))] = &bench.sync()[..] else { panic!("both are answered") };
+    assert_eq!((*told, view.pan_expiry), (call, Some(expiry(b"2901"))));
+    // The next one comes before the repeat.
+    bench.ask(|call| Command::Card { call, request: renewed("b", b"3002") }).unwrap();
+    let again = bench.disclose(wanted_of(&token, desk(), "1")).unwrap();
+    assert_eq!((again.pan.expose_digits(), again.pan_expiry), (CREDIT, Some(expiry(b"3002"))));
+}
