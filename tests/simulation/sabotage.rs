@@ -11,7 +11,7 @@ use crate::plan;
 use crate::world::run;
 
 /// Each as the program names it.
-const FAULTS: [&str; 44] = [
+const FAULTS: [&str; 47] = [
     "durable-too-early",
     "silence-not-reversed",
     "lost-link-not-reversed",
@@ -51,6 +51,9 @@ const FAULTS: [&str; 44] = [
     "limited-keys-outlive-suspension",
     "consent-used-twice",
     "used-consent-comes-back",
+    "disclosures-forgotten-at-restart",
+    "disclosures-ahead-not-counted",
+    "closed-requestor-gets-tokens",
     "checkpoint-is-no-witness",
     "base-claims-more",
     "base-not-synced",

@@ -22,6 +22,7 @@ use tokenswitch::vocab::{
     TokenLocation, TokenRequestorId, YearMonth,
 };
 
+use crate::parties::{Terms, beside};
 use crate::vault::{CARD_CODES, CARD_MILLIS, CARD_TRIES};
 
 /// The first of the acquirers' links; the second takes partial approvals.
@@ -55,6 +56,8 @@ pub(crate) const START: Wall = Wall(1_795_391_980_000);
 const ISSUER_BINS: [&[u8]; 2] = [b"476173", b"622848"];
 /// Cards whose issuers are asked whether they may have tokens.
 const ASKED_BINS: [&[u8]; 2] = [b"476199", b"622899"];
+/// The issuer of these, by its name at the vault.
+pub(crate) const ASKED_ISSUER: &[u8] = b"asked";
 const INSTITUTIONS: [&[u8]; 2] = [b"00012345678", b"87654321"];
 
 pub(crate) fn dialect_of(link: LinkId) -> Arc<Dialect> {
@@ -196,13 +199,22 @@ pub(crate) fn routes(crossed: bool) -> RouteTable {
 pub(crate) const LIMITED_KEY_MILLIS: u64 = 60_000;
 
 /// The token requestors by place. The first one's tokens pay.
-const REQUESTORS: [(&[u8], &[u8]); 3] =
-    [(b"00000000001", b"wallet"), (b"00000000002", b"shop"), (b"00000000003", b"club")];
-/// How many there are.
+const REQUESTORS: [(&[u8], &[u8]); 4] = [
+    (b"00000000001", b"wallet"),
+    (b"00000000002", b"shop"),
+    (b"00000000003", b"club"),
+    (b"00000000004", b"new"),
+];
+/// How many there may be, and how many of them the configuration has.
 pub(crate) const PARTIES: usize = REQUESTORS.len();
-/// One of them shares its tokens with another one.
-pub(crate) const SHARED_BY: usize = 1;
-pub(crate) const SHARED_WITH: usize = 2;
+const CONFIGURED: usize = 3;
+
+/// The terms of those that the configuration has.
+pub(crate) fn configured(place: usize) -> Option<Terms> {
+    const TOLD_A_DAY: [Option<u32>; CONFIGURED] = [Some(3), Some(1), None];
+    let told_a_day = *TOLD_A_DAY.get(place)?;
+    Some(Terms { told_a_day, shares: place == 1, ..Terms::default() })
+}
 
 pub(crate) fn requestor_id() -> TokenRequestorId {
     requestor_at(0)
@@ -212,15 +224,16 @@ pub(crate) fn requestor_at(place: usize) -> TokenRequestorId {
     TokenRequestorId::parse(REQUESTORS[place].0).expect("digits")
 }
 
-/// As it stands in the configuration.
-fn requestor(place: usize) -> TokenRequestor {
-    let modes = [b"07", b"10", b"05"].map(|mode| EntryMode::parse(mode).expect("digits"));
+/// As it is registered.
+pub(crate) fn requestor(place: usize, terms: &Terms) -> TokenRequestor {
+    let modes: &[&[u8]] = if terms.taps_only { &[b"07"] } else { &[b"07", b"10", b"05"] };
+    let modes = modes.iter().map(|mode| EntryMode::parse(mode).expect("digits"));
     TokenRequestor {
         id: requestor_at(place),
         name: Text::parse("name", REQUESTORS[place].1).expect("short"),
         credential: None,
         controls: DomainControls {
-            entry_modes: modes.into_iter().collect(),
+            entry_modes: modes.collect(),
             merchants: vec![],
             categories: vec![],
             most_amount: None,
@@ -235,15 +248,20 @@ fn requestor(place: usize) -> TokenRequestor {
         activation: Activation::AtIssue,
         locations: Vec::new(),
         notification_url: Text::default(),
-        limits: RequestorLimits::default(),
-        shares_with: if place == SHARED_BY { vec![requestor_at(SHARED_WITH)] } else { Vec::new() },
+        limits: RequestorLimits {
+            tokens: terms.tokens,
+            tokens_per_pan: terms.per_card,
+            detokenizations_per_day: terms.told_a_day,
+            ..RequestorLimits::default()
+        },
+        shares_with: if terms.shares { vec![requestor_at(beside(place))] } else { Vec::new() },
         wrapping_keys: Vec::new(),
     }
 }
 
 pub(crate) fn tsp_config() -> TspConfig {
     let text = |bytes: &[u8]| Text::parse("product", bytes).expect("short");
-    let asked = Some(text(b"asked"));
+    let asked = Some(text(ASKED_ISSUER));
     let cryptograms = Some(CryptogramChoice {
         profile: CryptogramProfile::named("ccd-aes").expect("it is there"),
         key: KeyLabel::parse("token-master").expect("short"),
@@ -273,7 +291,7 @@ pub(crate) fn tsp_config() -> TspConfig {
             PanRange { bin: bin(ASKED_BINS[0]), product: text(b"credit"), controlled: true, issuer: asked },
             PanRange { bin: bin(ASKED_BINS[1]), product: text(b"debit"), controlled: false, issuer: asked },
         ],
-        requestors: (0..PARTIES).map(requestor).collect(),
+        requestors: (0..PARTIES).filter_map(|at| Some(requestor(at, &configured(at)?))).collect(),
         code: None,
         bin_controller: Some(Text::parse("id", b"Q001").expect("four")),
         par_follows_account: true,
@@ -283,7 +301,7 @@ pub(crate) fn tsp_config() -> TspConfig {
         consent_lifetime: Duration::from_secs(900),
         limited_keys: LimitedKeyTerms { payments: 4, lifetime: Duration::from_millis(LIMITED_KEY_MILLIS) },
         amount_tolerance: 0,
-        approvals: vec![IssuerRule { issuer: text(b"asked"), approval: ApprovalRule::Ask }],
+        approvals: vec![IssuerRule { issuer: text(ASKED_ISSUER), approval: ApprovalRule::Ask }],
         step_up: StepUpLimits {
             card_window: Duration::from_millis(CARD_MILLIS),
             card_codes: CARD_CODES,

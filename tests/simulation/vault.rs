@@ -15,14 +15,16 @@ use tokenswitch::tsp::{
     TokenStatus, TokenView, Told,
 };
 use tokenswitch::vocab::{
-    CounterSeries, MessageClass, MessageFunction, Outcome, Pan, TokenReferenceId, TransactionId,
+    CounterSeries, Expiry, MessageClass, MessageFunction, Outcome, Pan, TokenReferenceId, TransactionId,
     TransactionKind,
 };
 
 use crate::audit::Broken;
 use crate::given::{Keys, Made, Order, cryptogram_until, is_key};
-use crate::parties::{Consents, Given, Sourced, ToldConsents, shares};
-use crate::setting::{VaultCard, requestor_at};
+use crate::parties::{
+    Consents, Given, Registering, Registry, Sourced, Telling, Terms, ToldConsents, ToldOn, Verdict,
+};
+use crate::setting::{VaultCard, requestor, requestor_at};
 
 /// What is asked of the vault. Tokens and cards by their place in the order of issue and in the setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +67,12 @@ pub(crate) enum Asked {
         token: usize,
         to: usize,
     },
+    Tell(Telling),
+    /// A client of a requestor's that may not even ask wants a card's number.
+    TellDenied {
+        by: usize,
+    },
+    Register(Registering),
 }
 
 /// What a token is narrowed to.
@@ -80,6 +88,8 @@ pub(crate) enum Narrowing {
 
 /// The most that a token narrowed so may pay at a time, in minor units.
 pub(crate) const SMALL: u64 = 5_000;
+/// The second expiry date of every card.
+pub(crate) const NEW_EXPIRY: &[u8] = b"3012";
 /// How long codes are good, how many there are, and how often one may be wrong.
 const CODE_MILLIS: u64 = 600_000;
 const CODES: u8 = 3;
@@ -106,8 +116,12 @@ pub(crate) struct Holding {
     assured_above: bool,
     pub(crate) narrowed: Option<Narrowing>,
     narrowed_above: bool,
+    /// Its requestor's tokens were so when it was issued: they pay by contactless chip only.
+    pub(crate) taps_only: bool,
     /// The card has its second expiry date.
     pub(crate) new_expiry: bool,
+    /// The cards of before, each with whether it had its second expiry date.
+    past: BTreeMap<usize, bool>,
     proof: Option<Proof>,
     /// How many cryptograms were made of it.
     cryptograms: u16,
@@ -142,12 +156,16 @@ enum Heard {
     },
     Key(usize, LimitedKey),
     Consent(Given),
+    /// The card behind a token, and whether by its second expiry date.
+    Card(usize, (usize, bool)),
+    /// As it is by the time that this is heard.
+    Requestor(usize),
     /// A refusal that is remembered.
     No(Refusal),
 }
 
 /// All tokens, and the cards that are not as any.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Standing {
     tokens: Vec<Holding>,
     /// Whether for good: nothing but an end happens to them.
@@ -155,6 +173,9 @@ struct Standing {
     /// By card.
     codes: BTreeMap<usize, CardCodes>,
     consents: Consents,
+    /// Cards' numbers that were told, by requestor.
+    told: BTreeMap<usize, ToldOn>,
+    registry: Registry,
 }
 
 /// Codes for a card's tokens, and wrong ones, since the first of them.
@@ -186,8 +207,13 @@ struct Open {
     asked: Asked,
     word: Option<EnquiryAnswer>,
     at: Wall,
-    /// The card that a token is wanted for, and whether by its second expiry date; none of any other request.
+    /// The card that a token is wanted for, or that is told, and whether by its second expiry date; none of any other
+    /// request.
     card: Option<(usize, bool)>,
+    /// What becomes of a request to be told a card's number.
+    verdict: Option<Verdict>,
+    /// What the requestor may that it is about, by what was durable when it was decided.
+    terms: Option<Terms>,
 }
 
 /// What a token may be used for from an entry on.
@@ -205,6 +231,8 @@ pub(crate) struct VaultBook {
     /// As their holders were told: number, reference, expiry.
     views: Vec<Option<TokenView>>,
     answered: BTreeMap<String, (Asked, Heard)>,
+    /// When cards' numbers were told first, by request.
+    told: BTreeMap<String, Wall>,
     /// Written down, in this order, and not answered.
     written: Vec<Open>,
     /// Waiting for an issuer.
@@ -242,7 +270,9 @@ impl Holding {
             assured_above: assurance != b"00",
             narrowed: None,
             narrowed_above: false,
+            taps_only: false,
             new_expiry: false,
+            past: BTreeMap::new(),
             proof: (status == TokenStatus::Inactive).then(Proof::default),
             cryptograms: 0,
             keys: Keys::default(),
@@ -297,7 +327,10 @@ impl Holding {
         let usable = matches!(self.status, TokenStatus::Active | TokenStatus::Suspended);
         match event {
             CardEvent::NewExpiry => self.new_expiry = true,
-            CardEvent::NewPan => (self.card, self.new_expiry) = (successor.unwrap_or(self.card), false),
+            CardEvent::NewPan => {
+                self.past.insert(self.card, self.new_expiry);
+                (self.card, self.new_expiry) = (successor.unwrap_or(self.card), false);
+            }
             CardEvent::Lost | CardEvent::Stolen => {
                 if usable && !self.held_by.contains(&Suspender::Issuer) {
                     self.hold(Suspender::Issuer);
@@ -319,10 +352,14 @@ impl Standing {
     /// What becomes of a request; a refusal changes nothing.
     fn apply(&mut self, cards: &[VaultCard], open: &Open) -> Result<Heard, Refusal> {
         match &open.asked {
-            Asked::Token { card } => self.provision(0, *card, open.word),
+            Asked::Token { card } => {
+                let heard = self.provision(0, *card, open.word)?;
+                Ok(self.under(heard, open.terms))
+            }
             Asked::From(wanted) => self.provision_from(wanted, open),
             Asked::Consent { token, to } => {
                 self.paying(*token)?;
+                open.terms.ok_or(Refusal::UnknownRequestor)?;
                 Ok(Heard::Consent(self.consents.give(*token, *to, open.at)))
             }
             Asked::Card { card, event } => self.card(*card, cards[*card].successor, *event),
@@ -340,6 +377,28 @@ impl Standing {
                 Ok(self.heard(*token))
             }
             Asked::Proof { token, code } => self.prove(*token, *code, open.at),
+            Asked::Register(wanted) => {
+                self.registry.change(wanted)?;
+                Ok(Heard::Requestor(wanted.place))
+            }
+            Asked::TellDenied { .. } => Ok(Heard::No(Refusal::DetokenizationNotAllowed)),
+            Asked::Tell(telling) => {
+                let (Some(verdict), Some((card, _))) = (open.verdict, open.card) else {
+                    return Err(Refusal::Unavailable);
+                };
+                match verdict {
+                    Verdict::No(refusal) => return Ok(Heard::No(refusal)),
+                    Verdict::Told { again: true } => {}
+                    Verdict::Told { again: false } => {
+                        let owner = self.tokens[telling.token].owner;
+                        self.told.entry(owner).or_default().one_more(open.at);
+                    }
+                }
+                // The card of when that was decided, with the date that it had last.
+                let token = &self.tokens[telling.token];
+                let past = token.past.get(&card).copied();
+                Ok(Heard::Card(telling.token, (card, past.unwrap_or(token.new_expiry))))
+            }
             Asked::Cryptogram(order) => {
                 let token = self.paying(order.token)?;
                 token.cryptograms += 1;
@@ -351,6 +410,10 @@ impl Standing {
                 Ok(Heard::Key(*token, key))
             }
             Asked::Move { token, .. } | Asked::Assurance { token, .. } | Asked::Narrow { token, .. } => {
+                let claims = matches!(&open.asked, Asked::Assurance { method: [b'0', b'1'], .. });
+                if claims && !self.tokens[*token].is_gone() {
+                    open.terms.ok_or(Refusal::UnknownRequestor)?;
+                }
                 self.change(*token, &open.asked)?;
                 Ok(self.heard(*token))
             }
@@ -415,7 +478,15 @@ impl Standing {
             (token.narrowed, token.narrowed_above) = (narrowed, narrowed.is_some());
         }
         self.consents.use_up(wanted);
-        Ok(heard)
+        Ok(self.under(heard, open.terms))
+    }
+
+    /// A new token has its requestor's controls.
+    fn under(&mut self, heard: Heard, terms: Option<Terms>) -> Heard {
+        if let (Heard::Token { .. }, Some(token)) = (&heard, self.tokens.last_mut()) {
+            token.taps_only = terms.is_some_and(|terms| terms.taps_only);
+        }
+        heard
     }
 
     fn provision(
@@ -504,9 +575,17 @@ impl VaultBook {
     pub(crate) fn new(cards: Vec<VaultCard>) -> Self {
         Self {
             cards,
-            standing: Standing::default(),
+            standing: Standing {
+                tokens: Vec::new(),
+                blocked: BTreeMap::new(),
+                codes: BTreeMap::new(),
+                consents: Consents::default(),
+                told: BTreeMap::new(),
+                registry: Registry::configured(),
+            },
             views: Vec::new(),
             answered: BTreeMap::new(),
+            told: BTreeMap::new(),
             written: Vec::new(),
             enquired: Vec::new(),
             events: 0,
@@ -601,7 +680,11 @@ impl VaultBook {
             let refusal = if same { Refusal::RequestInFlight } else { Refusal::RequestIdReused };
             return self.same(id, Some(&Err(refusal)), told);
         }
-        if let Some((first, heard)) = self.answered.get(id) {
+        // A client that may not ask is no repeat of one that may; and a repeat of who may is judged again.
+        let denied = matches!(asked, Asked::TellDenied { .. });
+        let again = |(first, _): &(Asked, Heard)| matches!(first, Asked::Tell(_)) && first == asked;
+        let before = self.answered.get(id);
+        if let Some((first, heard)) = before.filter(|before| !denied && !again(before)) {
             let (same, heard) = (first == asked, heard.clone());
             // A key is given again only as long as its token pays.
             if same
@@ -618,7 +701,17 @@ impl VaultBook {
             };
         }
         let mut ahead = self.ahead();
+        let mut verdict = None;
         let card = match asked {
+            Asked::Tell(telling) => {
+                verdict = Some(self.judge_telling(telling, id, at));
+                let before = before.and_then(|(_, heard)| match heard {
+                    Heard::Card(_, card) => Some(*card),
+                    _ => None,
+                });
+                let now = &ahead.tokens[telling.token];
+                Some(before.unwrap_or((now.card, now.new_expiry)))
+            }
             Asked::Token { card } => Some((*card, false)),
             Asked::From(wanted) => {
                 let source = &ahead.tokens[wanted.source];
@@ -632,13 +725,20 @@ impl VaultBook {
             }
             _ => None,
         };
-        let open = Open { call, id: id.to_owned(), asked: asked.clone(), word: None, at, card };
-        if let Some((card, _)) = card
-            && self.cards[card].issuer_says.is_some()
-            && !ahead.blocked.contains_key(&card)
-        {
-            self.enquired.push(open);
-            return self.same(id, None, told);
+        let terms = self.terms_of(asked);
+        let open =
+            Open { call, id: id.to_owned(), asked: asked.clone(), word: None, at, card, verdict, terms };
+        if self.is_registering(asked) {
+            return self.same(id, Some(&Err(Refusal::RequestInFlight)), told);
+        }
+        if let Some((card, _)) = card.filter(|_| verdict.is_none()) {
+            if let Err(refusal) = self.admits(&ahead, &open, card) {
+                return self.same(id, Some(&Err(refusal)), told);
+            }
+            if self.cards[card].issuer_says.is_some() {
+                self.enquired.push(open);
+                return self.same(id, None, told);
+            }
         }
         let foretold = ahead.apply(&self.cards, &open).err().map(Err);
         if foretold.is_none() {
@@ -647,11 +747,67 @@ impl VaultBook {
         self.same(id, foretold.as_ref(), told)
     }
 
+    /// What the requestor may that a request is about, by what is durable.
+    fn terms_of(&self, asked: &Asked) -> Option<Terms> {
+        let place = match asked {
+            Asked::From(wanted) => wanted.by,
+            Asked::Consent { to, .. } => *to,
+            Asked::Assurance { token, .. } => self.owner(*token),
+            _ => 0,
+        };
+        self.standing.registry.terms(place)
+    }
+
+    /// Whether a requestor may have another token, of this card. Tokens that are being unlinked are there until they are
+    /// gone.
+    fn admits(&self, ahead: &Standing, open: &Open, card: usize) -> Result<(), Refusal> {
+        let terms = open.terms.ok_or(Refusal::UnknownRequestor)?;
+        let asking = if let Asked::From(wanted) = &open.asked { wanted.by } else { 0 };
+        if ahead.blocked.contains_key(&card) {
+            return Err(Refusal::CardBlocked);
+        }
+        let (applied, theirs) = (self.standing.tokens.len(), |token: &&Holding| token.owner == asking);
+        let there = self.standing.tokens.iter().filter(theirs).filter(|token| !token.is_gone()).count();
+        let to_come = ahead.tokens.iter().skip(applied).filter(theirs).count();
+        let of_card = |token: &&Holding| token.card == card && !token.is_gone();
+        let of_card = ahead.tokens.iter().filter(theirs).filter(of_card).count();
+        let full = |most: Option<u32>, count: usize| most.is_some_and(|most| count >= most as usize);
+        if full(terms.tokens, there + to_come) {
+            return Err(Refusal::RequestorFull);
+        }
+        if full(terms.per_card, of_card) { Err(Refusal::TooManyTokensOfCard) } else { Ok(()) }
+    }
+
+    /// Whether another change of this requestor is on its way to the disk.
+    fn is_registering(&self, asked: &Asked) -> bool {
+        let Asked::Register(wanted) = asked else { return false };
+        let same = |open: &Open| matches!(&open.asked, Asked::Register(it) if it.place == wanted.place);
+        wanted.by_desk && self.written.iter().any(same)
+    }
+
+    /// Whether a card's number is told. What is on its way to the disk counts for the day, whichever that is.
+    fn judge_telling(&self, telling: &Telling, id: &str, at: Wall) -> Verdict {
+        let Holding { owner, card, .. } = self.standing.tokens[telling.token];
+        if !telling.by.knows(owner, self.cards[card].issuer_says.is_some()) {
+            return Verdict::No(Refusal::UnknownToken);
+        }
+        let is_one = |open: &&Open| match open.asked {
+            Asked::Tell(it) => {
+                self.owner(it.token) == owner && open.verdict == Some(Verdict::Told { again: false })
+            }
+            _ => false,
+        };
+        let ahead = self.written.iter().filter(is_one).count();
+        let told = self.standing.told.get(&owner).copied().unwrap_or_default();
+        let most = self.standing.registry.of(owner).and_then(|it| it.terms.told_a_day);
+        told.allow(most, u32::try_from(ahead).unwrap_or(u32::MAX), self.told.get(id).copied(), at)
+    }
+
     /// Whether a requestor may have a token made from this one: its own, one that is shared, or what it presents is good
     /// and in no other request that is being worked on.
     pub(crate) fn may_be_source(&self, wanted: &Sourced, at: Wall) -> bool {
         if wanted.consent.is_none() {
-            return shares(self.owner(wanted.source), wanted.by);
+            return self.standing.registry.shares(self.owner(wanted.source), wanted.by);
         }
         let presents = |open: &Open| matches!(open.asked, Asked::From(it) if it.consent == wanted.consent);
         let in_use = self.written.iter().chain(&self.enquired).any(presents);
@@ -674,7 +830,8 @@ impl VaultBook {
             IssuerWord::Declined => EnquiryAnswer::Decline,
             IssuerWord::Silent => EnquiryAnswer::Silent,
         };
-        let open = Open { word: Some(word), at, ..self.enquired.remove(place) };
+        let open = self.enquired.remove(place);
+        let open = Open { word: Some(word), at, terms: self.terms_of(&open.asked), ..open };
         let Some((card, _)) = open.card else {
             return Err(format!("P6: an issuer is asked of {open:?}"));
         };
@@ -682,7 +839,9 @@ impl VaultBook {
         ensure(word == EnquiryAnswer::Silent || Some(word) == its, "P6", || {
             format!("the issuer says {its:?} of {}, and {word:?} is heard", open.id)
         })?;
-        let foretold = self.ahead().apply(&self.cards, &open).err().map(Err);
+        let mut ahead = self.ahead();
+        let admitted = self.admits(&ahead, &open, card);
+        let foretold = admitted.and_then(|()| ahead.apply(&self.cards, &open)).err().map(Err);
         let id = open.id.clone();
         if foretold.is_none() {
             self.written.push(open);
@@ -714,6 +873,15 @@ impl VaultBook {
                 let keys = keys.clone();
                 of_token.push(Since { entry: appended, status: *status, narrowed: *narrowed, keys });
             }
+        }
+        // No refusal to tell a card's number is remembered, and of what is told again, when it was told first.
+        match (&open.asked, open.verdict) {
+            (Asked::TellDenied { .. }, _) => return Ok(heard),
+            (Asked::Tell(_), Some(Verdict::Told { again: false })) => {
+                self.told.insert(open.id.clone(), open.at);
+            }
+            (Asked::Tell(_), _) => return Ok(heard),
+            _ => {}
         }
         self.answered.insert(open.id, (open.asked, heard.clone()));
         Ok(heard)
@@ -779,6 +947,20 @@ impl VaultBook {
             (Heard::Key(token, key), Ok(Told::Key(view))) => {
                 let theirs = self.views[*token].is_some_and(|known| known.token == view.token);
                 if theirs && is_key(view, key) { Ok(()) } else { wrong() }
+            }
+            (Heard::Requestor(place), Ok(Told::Requestor(told))) => {
+                let named = (&told.requestor, told.version, told.closed);
+                let as_known = self.standing.registry.of(*place).is_some_and(|known| {
+                    named == (&requestor(*place, &known.terms), known.version, known.closed)
+                });
+                if as_known { Ok(()) } else { wrong() }
+            }
+            (Heard::Card(token, (card, new_expiry)), Ok(Told::Disclosed(view))) => {
+                let (owner, card) = (self.owner(*token), &self.cards[*card].card);
+                let expiry = if *new_expiry { Expiry::parse(NEW_EXPIRY).ok() } else { Some(card.expiry) };
+                let named = (Some(view.reference), view.requestor, &view.pan, view.pan_expiry);
+                let known = (self.reference(*token), requestor_at(owner), &card.pan, expiry);
+                if named == known { Ok(()) } else { wrong() }
             }
             (Heard::Consent(given), Ok(Told::Consent(view))) => {
                 let named = (Some(view.reference), view.to, view.until);

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use tokenswitch::stdx::clock::Now;
 use tokenswitch::tsp::{
     Actor, Answer, Asker, CallId, CardEvent, CardNews, CardRequest, CodeRequest, CodeSubmission, Command,
-    ConsentRequest, ControlRequest, CryptogramRequest, DetokenizeRequest, EntryModes, KeyKind, KeyRequest,
-    Merchant, Move, MoveRequest, Principal, ProvisionRequest, Purpose, RequestId, SourceToken,
-    SourcedRequest, StepUpCode, Suspender, TokenControls, TokenStatus, TokenView, Told, UpdateRequest,
-    VelocityRule, VelocityWindow,
+    ConsentRequest, ControlRequest, CryptogramRequest, DetokenizeRequest, DisclosureOf, DisclosurePurpose,
+    DisclosureRequest, EntryModes, KeyKind, KeyRequest, Merchant, Move, MoveRequest, Principal,
+    ProvisionRequest, Purpose, RegistryChange, RegistryRequest, RequestId, SourceToken, SourcedRequest,
+    StepUpCode, Suspender, TokenControls, TokenStatus, TokenView, Told, UpdateRequest, VelocityRule,
+    VelocityWindow,
 };
 use tokenswitch::vocab::{
     Amount, Currency, EntryMode, Expiry, Initiator, RiskHints, Text, TokenAssuranceMethod, TransactionId,
@@ -18,22 +19,22 @@ use super::{Happening, MILLI, Step, World};
 use crate::audit::Broken;
 use crate::given::{Keys, Order, device};
 use crate::house::House;
-use crate::parties::Sourced;
-use crate::setting::{ACQUIRERS, PARTIES, card_key, merchants, requestor_at};
-use crate::vault::{Asked, Holding, Narrowing, SMALL, VaultBook};
+use crate::parties::{Party, Sourced};
+use crate::setting::{ACQUIRERS, ASKED_ISSUER, PARTIES, card_key, merchants, requestor, requestor_at};
+use crate::vault::{Asked, Holding, NEW_EXPIRY, Narrowing, SMALL, VaultBook};
 
 /// The first cards are those behind the tokens that pay.
 const PAYING: usize = 6;
 /// Two of those that pay have phones that keep no card key. The other issuer may check cryptograms itself.
 const REPLENISHED: [usize; 2] = [3, 5];
-/// The second expiry date of every card.
-const NEW_EXPIRY: &[u8] = b"3012";
 
 /// Who asks for it.
 fn principal(book: &VaultBook, asked: &Asked) -> Principal {
     let requestor = Principal::Requestor(requestor_at(asking(book, asked)));
     let name = |bytes: &[u8]| Text::parse("name", bytes).expect("short");
     match asked {
+        Asked::Tell(telling) => return party(telling.by),
+        Asked::Register(wanted) if wanted.by_desk => Principal::Operator(name(b"desk")),
         Asked::Card { .. } | Asked::Narrow { by_desk: true, .. } => Principal::Operator(name(b"desk")),
         Asked::Assurance { method, .. } if method != b"01" => Principal::Operator(name(b"desk")),
         Asked::Move { to: Move::Suspend(by) | Move::Resume(by), .. } => match by {
@@ -45,10 +46,22 @@ fn principal(book: &VaultBook, asked: &Asked) -> Principal {
     }
 }
 
+/// A party by its name.
+fn party(by: Party) -> Principal {
+    let name = |bytes: &[u8]| Text::parse("name", bytes).expect("short");
+    match by {
+        Party::Requestor(place) => Principal::Requestor(requestor_at(place)),
+        Party::Issuer => Principal::Issuer(name(ASKED_ISSUER)),
+        Party::Desk => Principal::Operator(name(b"desk")),
+    }
+}
+
 /// Which requestor does, if one does: of a token, its holder.
 fn asking(book: &VaultBook, asked: &Asked) -> usize {
     match asked {
-        Asked::Token { .. } | Asked::Card { .. } => 0,
+        Asked::Token { .. } | Asked::Card { .. } | Asked::Tell(_) => 0,
+        Asked::TellDenied { by } => *by,
+        Asked::Register(wanted) => wanted.place,
         Asked::From(wanted) => wanted.by,
         Asked::Cryptogram(order) => book.owner(order.token),
         Asked::Move { token, .. }
@@ -158,7 +171,7 @@ pub(super) fn command(book: &VaultBook, call: CallId, id: &str, asked: &Asked) -
         Asked::From(wanted) => {
             let request = SourcedRequest {
                 asker,
-                source: source(book, wanted),
+                source: source(book, wanted.source, wanted.by_number),
                 assurance: None,
                 location: None,
                 device: None,
@@ -167,6 +180,23 @@ pub(super) fn command(book: &VaultBook, call: CallId, id: &str, asked: &Asked) -
                 consent: wanted.consent.and_then(|number| book.consents().id(number)),
             };
             Command::ProvisionFrom { call, request: Box::new(request) }
+        }
+        Asked::Register(wanted) => {
+            let change = match &wanted.terms {
+                Some(terms) => RegistryChange::Set(Box::new(requestor(wanted.place, terms))),
+                None => RegistryChange::Close(requestor_at(wanted.place)),
+            };
+            let request = RegistryRequest { asker, version: wanted.seen, change };
+            Command::Registry { call, request: Box::new(request) }
+        }
+        Asked::TellDenied { .. } => Command::DiscloseDenied { call, asker: Box::new(asker) },
+        Asked::Tell(telling) => {
+            let of = match source(book, telling.token, telling.by_number) {
+                SourceToken::Token(token, expiry) => DisclosureOf::Token(token, expiry),
+                SourceToken::Reference(reference) => DisclosureOf::Reference(reference),
+            };
+            let request = DisclosureRequest { asker, of, purpose: DisclosurePurpose::Dispute };
+            Command::Disclose { call, request: Box::new(request) }
         }
         Asked::Consent { token, to } => {
             let request = ConsentRequest { asker, reference: reference(*token), to: requestor_at(*to) };
@@ -180,11 +210,11 @@ pub(super) fn command(book: &VaultBook, call: CallId, id: &str, asked: &Asked) -
     }
 }
 
-/// How the token is named from which another one is made.
-fn source(book: &VaultBook, wanted: &Sourced) -> SourceToken {
-    let known = book.known().find(|(at, ..)| *at == wanted.source);
+/// How a token is named by others than its holder.
+fn source(book: &VaultBook, token: usize, by_number: bool) -> SourceToken {
+    let known = book.known().find(|(at, ..)| *at == token);
     let (_, view, _) = known.expect("only a token that is known is named");
-    if wanted.by_number {
+    if by_number {
         SourceToken::Token(view.token, view.expiry)
     } else {
         SourceToken::Reference(view.reference)
@@ -207,7 +237,11 @@ fn compare_sources(house: &mut House, book: &VaultBook, now: Now) -> Step {
     for wanted in all {
         let consent = wanted.consent.and_then(|number| book.consents().id(number));
         let (call, asking) = (CallId(u64::MAX), requestor_at(wanted.by));
-        let look = Command::CardBehind { call, asking, source: (source(book, &wanted), consent) };
+        let look = Command::CardBehind {
+            call,
+            asking,
+            source: (source(book, wanted.source, wanted.by_number), consent),
+        };
         let Some((_, Ok(Told::CardBehind(mark)))) = house.ask_vault(look, now).pop() else {
             return Err(format!("P8: nobody says what is behind {wanted:?}"));
         };
@@ -268,6 +302,7 @@ pub(super) fn compare(house: &mut House, book: &mut VaultBook, now: Now) -> Step
             return Err(format!("P8: token {token} leads to another card"));
         }
         let may = holding.status == TokenStatus::Active
+            && !holding.taps_only
             && !matches!(holding.narrowed, Some(Narrowing::Tap | Narrowing::Small));
         if pays.is_ok() != may {
             return Err(format!("P6: token {token}, {holding:?}: {:?}", pays.err()));
@@ -277,6 +312,10 @@ pub(super) fn compare(house: &mut House, book: &mut VaultBook, now: Now) -> Step
     let requests: Vec<(String, Asked)> =
         book.answered_requests().map(|(id, asked)| (id.to_owned(), asked.clone())).collect();
     for (id, asked) in requests {
+        // That a card's number is told again is written down, and so would be an event of this look.
+        if matches!(asked, Asked::Tell(_)) {
+            continue;
+        }
         // Whoever never heard of a token cannot ask about it.
         let command = command(book, call, &id, &asked);
         let told = house.ask_vault(command, now).pop().map(|(_, answer)| answer);
