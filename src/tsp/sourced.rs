@@ -90,7 +90,7 @@ impl Tsp {
     fn with_card(&self, request: SourcedRequest, now: Now) -> Result<ProvisionRequest, ProvisioningRefusal> {
         let SourcedRequest { asker, source: named, assurance, location, device, hints, controls, consent } =
             request;
-        let record = self.source(named).ok_or(ProvisioningRefusal::UnknownToken)?;
+        let record = self.whatever_expiry(named).ok_or(ProvisioningRefusal::UnknownToken)?;
         let aad = CardAad::vault(&record.token, record.record, record.mapping_version);
         let card =
             open_card(&self.sealer, &aad, &record.sealed).map_err(|_| ProvisioningRefusal::Unavailable)?;
@@ -110,6 +110,7 @@ impl Tsp {
         };
         let today = YearMonth::of(now.wall);
         if self.repeated(&request.cause(&self.indexer), today)?.is_none() {
+            self.source(named).ok_or(ProvisioningRefusal::UnknownToken)?;
             let asking = asker.for_requestor().ok_or(ProvisioningRefusal::UnknownRequestor)?;
             self.may_be_source(asking, &record, consent, now)?;
             good(&record, today)?;
@@ -129,12 +130,17 @@ impl Tsp {
         may.is_ok().then_some(CardMark(record.blind_index))
     }
 
-    fn source(&self, named: SourceToken) -> Option<VaultRecord> {
+    /// The token as it will be. It may have had another expiry date when the same request named it first.
+    fn whatever_expiry(&self, named: SourceToken) -> Option<VaultRecord> {
         let record = match named {
             SourceToken::Reference(reference) => self.table.by_reference(reference)?,
             SourceToken::Token(token, _) => self.table.by_token(&token)?,
         };
-        self.record_ahead(record).filter(|record| match named {
+        self.record_ahead(record)
+    }
+
+    fn source(&self, named: SourceToken) -> Option<VaultRecord> {
+        self.whatever_expiry(named).filter(|record| match named {
             SourceToken::Reference(_) => true,
             SourceToken::Token(_, expiry) => record.expiry == expiry,
         })

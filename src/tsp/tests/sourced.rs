@@ -55,6 +55,21 @@ fn the_same_requestor_and_one_with_whom_it_is_shared_get_a_token_for_the_same_ca
 }
 
 #[test]
+fn a_repeat_that_names_a_number_by_its_expiry_of_then_is_answered_once_that_was_renewed() {
+    let mut bench = Bench::new();
+    let first = bench.provision(wanted(FIRST, "1", CREDIT)).unwrap();
+    let request = |id: &str| from(FIRST, id, SourceToken::Token(first.token, first.expiry));
+    let derived = bench.derive(request("2")).unwrap();
+    bench.now.wall = Wall(TODAY.0 + 40 * 86_400_000);
+    let (asker, reference) = (asker(FIRST, "3"), first.reference);
+    let update = UpdateRequest { asker, reference, version: None, renew: true, assurance: None };
+    let renewed = of_token(bench.ask(|call| Command::Update { call, request: update })).unwrap();
+    assert_ne!(renewed.expiry, first.expiry);
+    assert_eq!(bench.derive(request("2")).as_ref(), Ok(&derived));
+    assert_eq!(bench.derive(request("4")), Err(R::UnknownToken), "a new one names it as it is");
+}
+
+#[test]
 fn a_token_that_is_not_good_is_no_source_and_a_repeat_is_answered_all_the_same() {
     let mut bench = Bench::new();
     let first = bench.provision(wanted(FIRST, "1", CREDIT)).unwrap();
