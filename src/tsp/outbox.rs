@@ -12,7 +12,7 @@ use super::command::{Action, Asker, CallId};
 use super::error::ProvisioningRefusal;
 use super::event::{Actor, Cause, Change, PartyName, Principal, Reason, RequestId, TokenEvent};
 use super::lifecycle::{Lifecycle, Move, TokenStatus};
-use super::record::VaultRecord;
+use super::record::{CardAad, VaultRecord, open_card};
 use super::tsp::{Decision, Tsp};
 
 /// Who is told.
@@ -308,8 +308,9 @@ impl Tsp {
         self.events
     }
 
-    /// What waits for them.
-    pub(super) fn outbox(&self) -> Outbox {
+    /// What waits for receivers.
+    #[must_use]
+    pub fn outbox(&self) -> Outbox {
         self.outbox.clone()
     }
 
@@ -335,6 +336,18 @@ impl Tsp {
         if let Some(issuer) = self.issuer_of(record) {
             self.outbox.note(Receiver::Issuer(issuer), notification);
         }
+    }
+
+    /// As `notify`, of what was noted before its token came to lead to another card: by the card of then.
+    pub(super) fn notify_late(&self, noted: &Noted, record: &VaultRecord) {
+        let past = record.past.iter().find(|past| noted.at < past.until);
+        let then = past.and_then(|past| {
+            let (mapping_version, sealed) = (past.mapping_version, past.sealed);
+            let aad = CardAad::vault(&record.token, record.record, mapping_version);
+            let last4 = open_card(&self.sealer, &aad, &sealed).ok()?.pan.last4();
+            Some(VaultRecord { mapping_version, sealed, last4, ..record.clone() })
+        });
+        self.notify(noted, then.as_ref().unwrap_or(record));
     }
 
     /// Receivers that are new begin to hear from here on.

@@ -141,7 +141,7 @@ impl Tsp {
         noted.sort_by_key(|noted: &Noted| (noted.ordinal, noted.record));
         for noted in noted {
             if let Some(record) = self.table.record(noted.record) {
-                self.notify(&noted, &record);
+                self.notify_late(&noted, &record);
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use super::checkpoint::{folded, restored, token_entries};
 use super::*;
 use crate::journal::CheckpointKind;
 use crate::vocab::{
-    Contact, ContactKind, Contacts, Recommendation, RiskHints, Text, TokenAssuranceMethod, TrustScore,
+    Bin, Contact, ContactKind, Contacts, Recommendation, RiskHints, Text, TokenAssuranceMethod, TrustScore,
 };
 use std::time::Duration;
 
@@ -404,6 +404,41 @@ fn what_was_told_is_not_told_again_and_the_rest_is_after_any_crash() {
     bench.tsp = bench.recovered(bench.log.len());
     let code = bench.codes[1].code.clone();
     assert_eq!(bench.type_code("t2", &second, &code, None).unwrap().assurance, method(b"12"));
+}
+
+#[test]
+fn what_was_to_be_told_of_a_card_is_told_to_its_issuer_though_another_card_took_its_place() {
+    let mut bench = Bench::with(|config| {
+        let bin = Bin::parse(b"476199").unwrap();
+        config.pan_ranges.push(PanRange { bin, issuer: None, ..config.pan_ranges[0] });
+        config.receivers = receivers().to_vec();
+    });
+    let call = bench.call();
+    bench.apply(Command::Adopt { call });
+    bench.sync();
+    let token = bench.provision(wanted(FIRST, "p", PAN)).unwrap();
+    bench.move_to(FIRST, "s", token.reference, Move::Suspend(Suspender::Cardholder)).unwrap();
+    bench.now.wall = bench.now.wall.plus(Duration::from_secs(1));
+    let news = CardNews::NewPan {
+        pan: Pan::parse(b"4761990000001233").unwrap(),
+        expiry: Expiry::parse(b"2812").unwrap(),
+        sequence: None,
+        keep_par: None,
+        par: None,
+    };
+    let request = Box::new(CardRequest {
+        asker: Asker::new(Principal::Service, Actor::Service, RequestId::parse(b"n").unwrap()),
+        pan: Pan::parse(PAN).unwrap(),
+        news,
+    });
+    bench.ask(|call| Command::Card { call, request }).unwrap();
+    let standing = waiting(&bench.tsp);
+    assert_eq!(standing.iter().map(Vec::len).collect::<Vec<_>>(), [3, 2], "the new card is another's");
+    let entries = token_entries(&bench);
+    for kept in 0..=entries.len() {
+        let tsp = restored(&bench, &entries, kept, CheckpointKind::Redb);
+        assert_eq!(waiting(&tsp), standing, "{kept}");
+    }
 }
 
 #[test]
