@@ -8,6 +8,7 @@ use crate::journal::{Body, Changes, Checkpoint, CheckpointError, Entry, Fold, Pe
 use crate::stdx::clock::Wall;
 use crate::stdx::maps::Map;
 use crate::stdx::random::Entropy;
+use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{CounterTaken, Expiry, Initiator, TokenAssuranceMethod, TokenRequestorId, TransactionId};
 
 use super::card_codes::CardCodes;
@@ -227,7 +228,9 @@ impl TspFold {
 
     /// Puts a notification into the ring.
     fn note(&self, noted: Option<Noted>, changes: &mut Pending<'_>) -> Result<(), CheckpointError> {
-        let Some(noted) = noted else { return Ok(()) };
+        let Some(noted) = noted.filter(|_| !sabotaged("notices-left-out-of-the-checkpoint")) else {
+            return Ok(());
+        };
         let seen = count(changes, NOTED_SEEN)?;
         changes.put(NOTED, &(seen % self.noted_most).to_be_bytes(), encode_noted(&noted))?;
         changes.put(NOTED_SEEN, &[], seen.saturating_add(1).to_be_bytes().to_vec())

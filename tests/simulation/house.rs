@@ -467,6 +467,11 @@ impl House {
         self.tsp.tokens()
     }
 
+    /// What receivers are still to be told.
+    pub(crate) fn notices(&self) -> tokenswitch::tsp::Outbox {
+        self.tsp.outbox()
+    }
+
     pub(crate) fn detokenizer(&self) -> Detokenizer {
         self.tsp.detokenizer()
     }

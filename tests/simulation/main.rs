@@ -16,6 +16,7 @@ mod limits;
 mod line;
 mod links;
 mod merchants;
+mod notices;
 mod originals;
 mod originals_in_flight;
 mod overload;

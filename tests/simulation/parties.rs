@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use tokenswitch::stdx::clock::Wall;
-use tokenswitch::tsp::{ConsentId, ProvisioningRefusal as Refusal};
+use tokenswitch::tsp::{ConsentId, ProvisioningRefusal as Refusal, Suspender};
 
 use crate::setting::{PARTIES, configured, tsp_config};
 
@@ -75,6 +75,8 @@ pub(crate) struct Terms {
     pub(crate) taps_only: bool,
     /// The requestor beside it may have tokens made from its tokens.
     pub(crate) shares: bool,
+    /// It has said where it wants to be told of its tokens.
+    pub(crate) listens: bool,
 }
 
 /// The requestor to which one may give its tokens.
@@ -183,6 +185,15 @@ pub(crate) enum Party {
 }
 
 impl Party {
+    /// Whether it may suspend in this name, and resume.
+    pub(crate) fn suspends_as(self, name: Suspender) -> bool {
+        match self {
+            Self::Issuer => name == Suspender::Issuer,
+            Self::Desk => name == Suspender::Operator,
+            Self::Requestor(_) => !matches!(name, Suspender::Issuer | Suspender::Operator),
+        }
+    }
+
     /// Whether it may know of a token; `asked`: its card's issuer is asked about it.
     pub(crate) fn knows(self, owner: usize, asked: bool) -> bool {
         match self {

@@ -11,7 +11,7 @@ use crate::plan;
 use crate::world::run;
 
 /// Each as the program names it.
-const FAULTS: [&str; 47] = [
+const FAULTS: [&str; 49] = [
     "durable-too-early",
     "silence-not-reversed",
     "lost-link-not-reversed",
@@ -54,6 +54,8 @@ const FAULTS: [&str; 47] = [
     "disclosures-forgotten-at-restart",
     "disclosures-ahead-not-counted",
     "closed-requestor-gets-tokens",
+    "notices-left-out-of-the-checkpoint",
+    "any-issuer-moves",
     "checkpoint-is-no-witness",
     "base-claims-more",
     "base-not-synced",

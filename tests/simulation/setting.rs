@@ -14,7 +14,7 @@ use tokenswitch::switch::{
 };
 use tokenswitch::tsp::{
     Activation, ApprovalRule, CounterWindow, CryptogramChoice, DomainControls, InitiationControls,
-    IssuerRule, LimitedKeyTerms, PanRange, RequestorLimits, StepUpLimits, TokenKeys, TokenRange,
+    IssuerRule, LimitedKeyTerms, PanRange, Receiver, RequestorLimits, StepUpLimits, TokenKeys, TokenRange,
     TokenRequestor, TspConfig, TspLimits,
 };
 use tokenswitch::vocab::{
@@ -211,7 +211,7 @@ const CONFIGURED: usize = 3;
 
 /// The terms of those that the configuration has.
 pub(crate) fn configured(place: usize) -> Option<Terms> {
-    const TOLD_A_DAY: [Option<u32>; CONFIGURED] = [Some(3), Some(1), None];
+    const TOLD_A_DAY: [Option<u32>; CONFIGURED] = [Some(2), Some(1), None];
     let told_a_day = *TOLD_A_DAY.get(place)?;
     Some(Terms { told_a_day, shares: place == 1, ..Terms::default() })
 }
@@ -228,6 +228,7 @@ pub(crate) fn requestor_at(place: usize) -> TokenRequestorId {
 pub(crate) fn requestor(place: usize, terms: &Terms) -> TokenRequestor {
     let modes: &[&[u8]] = if terms.taps_only { &[b"07"] } else { &[b"07", b"10", b"05"] };
     let modes = modes.iter().map(|mode| EntryMode::parse(mode).expect("digits"));
+    let url: &[u8] = if terms.listens { b"https://requestor.example/" } else { b"" };
     TokenRequestor {
         id: requestor_at(place),
         name: Text::parse("name", REQUESTORS[place].1).expect("short"),
@@ -247,7 +248,7 @@ pub(crate) fn requestor(place: usize, terms: &Terms) -> TokenRequestor {
         assurances: vec![TokenAssuranceMethod::parse(b"01").expect("digits")],
         activation: Activation::AtIssue,
         locations: Vec::new(),
-        notification_url: Text::default(),
+        notification_url: Text::parse("url", url).expect("short"),
         limits: RequestorLimits {
             tokens: terms.tokens,
             tokens_per_pan: terms.per_card,
@@ -308,7 +309,7 @@ pub(crate) fn tsp_config() -> TspConfig {
             card_tries: CARD_TRIES,
             ..StepUpLimits::DEFAULT
         },
-        receivers: Vec::new(),
+        receivers: vec![Receiver::Requestor(requestor_id()), Receiver::Issuer(text(ASKED_ISSUER))],
         limits: TspLimits {
             capacity: 128,
             control_sets: 16,

@@ -11,8 +11,8 @@ use tokenswitch::journal::{
 use tokenswitch::sim::EnquiryAnswer;
 use tokenswitch::stdx::clock::Wall;
 use tokenswitch::tsp::{
-    Answer, CallId, CardEvent, IssuerWord, LimitedKey, Move, ProvisioningRefusal as Refusal, Suspender,
-    TokenStatus, TokenView, Told,
+    Answer, CallId, CardEvent, IssuerWord, LimitedKey, Move, Notification, ProvisioningRefusal as Refusal,
+    Suspender, TokenStatus, TokenView, Told,
 };
 use tokenswitch::vocab::{
     CounterSeries, Expiry, MessageClass, MessageFunction, Outcome, Pan, TokenReferenceId, TransactionId,
@@ -21,8 +21,9 @@ use tokenswitch::vocab::{
 
 use crate::audit::Broken;
 use crate::given::{Keys, Made, Order, cryptogram_until, is_key};
+use crate::notices::{self, Hearer};
 use crate::parties::{
-    Consents, Given, Registering, Registry, Sourced, Telling, Terms, ToldConsents, ToldOn, Verdict,
+    Consents, Given, Party, Registering, Registry, Sourced, Telling, Terms, ToldConsents, ToldOn, Verdict,
 };
 use crate::setting::{VaultCard, requestor, requestor_at};
 
@@ -73,6 +74,17 @@ pub(crate) enum Asked {
         by: usize,
     },
     Register(Registering),
+    /// A move by whoever it may be, of whosever token.
+    MoveBy {
+        token: usize,
+        to: Move,
+        by: Party,
+    },
+    /// By a receiver that was told everything up to an event.
+    Confirm {
+        hearer: Hearer,
+        up_to: u64,
+    },
 }
 
 /// What a token is narrowed to.
@@ -244,6 +256,8 @@ pub(crate) struct VaultBook {
     made: BTreeMap<(usize, u16), Made>,
     /// What requestors got to pass on to others.
     consents: ToldConsents,
+    /// What receivers are to be told.
+    notices: notices::Told,
     /// Payments that count, by token: entry, time, transaction.
     uses: BTreeMap<u64, Vec<(u64, Wall, TransactionId)>>,
     /// How many entries were looked at.
@@ -277,6 +291,10 @@ impl Holding {
             cryptograms: 0,
             keys: Keys::default(),
         }
+    }
+
+    pub(crate) fn version(&self) -> u32 {
+        self.version
     }
 
     fn is_gone(&self) -> bool {
@@ -377,6 +395,12 @@ impl Standing {
                 Ok(self.heard(*token))
             }
             Asked::Proof { token, code } => self.prove(*token, *code, open.at),
+            // Nobody waits for the answer.
+            Asked::Confirm { .. } => Ok(Heard::No(Refusal::Unavailable)),
+            Asked::MoveBy { token, to, by } => {
+                self.move_by(cards, *token, *to, *by)?;
+                Ok(self.heard(*token))
+            }
             Asked::Register(wanted) => {
                 self.registry.change(wanted)?;
                 Ok(Heard::Requestor(wanted.place))
@@ -418,6 +442,31 @@ impl Standing {
                 Ok(self.heard(*token))
             }
         }
+    }
+
+    /// Each party moves only what it knows, and suspends and resumes in its own name. What a cardholder has to prove,
+    /// its issuer alone may say in its place.
+    fn move_by(&mut self, cards: &[VaultCard], token: usize, to: Move, by: Party) -> Result<(), Refusal> {
+        let Holding { owner, card, status, .. } = self.tokens[token];
+        if !by.knows(owner, cards[card].issuer_says.is_some()) {
+            return Err(Refusal::UnknownToken);
+        }
+        if let Move::Suspend(name) | Move::Resume(name) = to
+            && !by.suspends_as(name)
+        {
+            return Err(Refusal::NotYours);
+        }
+        let says = to == Move::Activate && status == TokenStatus::Inactive && by == Party::Issuer;
+        if says && self.blocked.contains_key(&card) {
+            return Err(Refusal::CardBlocked);
+        }
+        if says {
+            let token = &mut self.tokens[token];
+            (token.status, token.proof) = (TokenStatus::Active, None);
+            token.version += 1;
+            return Ok(());
+        }
+        self.change(token, &Asked::Move { token, to })
     }
 
     /// A token that pays gets something to pay with.
@@ -592,6 +641,7 @@ impl VaultBook {
             history: Vec::new(),
             made: BTreeMap::new(),
             consents: ToldConsents::default(),
+            notices: notices::Told::default(),
             uses: BTreeMap::new(),
             entries: 0,
         }
@@ -619,6 +669,13 @@ impl VaultBook {
         both.filter_map(|(at, (view, holding))| Some((at, view.as_ref()?, holding)))
     }
 
+    /// Tokens that are known, of cards whose issuer is asked about them.
+    pub(crate) fn of_asked_cards(&self) -> impl Iterator<Item = usize> {
+        let asked =
+            |(_, _, holding): &(usize, &TokenView, &Holding)| self.cards[holding.card].issuer_says.is_some();
+        self.known().filter(asked).map(|(at, ..)| at)
+    }
+
     /// How a token is asked for by its holder.
     pub(crate) fn reference(&self, token: usize) -> Option<TokenReferenceId> {
         Some(self.views.get(token)?.as_ref()?.reference)
@@ -631,6 +688,11 @@ impl VaultBook {
 
     pub(crate) fn consents(&self) -> &ToldConsents {
         &self.consents
+    }
+
+    /// Requestors of whose tokens cards' numbers were told.
+    pub(crate) fn were_told(&self) -> impl Iterator<Item = usize> {
+        self.standing.told.keys().copied()
     }
 
     /// Whose token it is.
@@ -728,6 +790,9 @@ impl VaultBook {
         let terms = self.terms_of(asked);
         let open =
             Open { call, id: id.to_owned(), asked: asked.clone(), word: None, at, card, verdict, terms };
+        if let Some(refusal) = self.is_proving(asked, &ahead) {
+            return self.same(id, Some(&Err(refusal)), told);
+        }
         if self.is_registering(asked) {
             return self.same(id, Some(&Err(Refusal::RequestInFlight)), told);
         }
@@ -758,8 +823,8 @@ impl VaultBook {
         self.standing.registry.terms(place)
     }
 
-    /// Whether a requestor may have another token, of this card. Tokens that are being unlinked are there until they are
-    /// gone.
+    /// Whether a requestor may have another token, of this card. Tokens that are being unlinked are there until they
+    /// are gone.
     fn admits(&self, ahead: &Standing, open: &Open, card: usize) -> Result<(), Refusal> {
         let terms = open.terms.ok_or(Refusal::UnknownRequestor)?;
         let asking = if let Asked::From(wanted) = &open.asked { wanted.by } else { 0 };
@@ -776,6 +841,22 @@ impl VaultBook {
             return Err(Refusal::RequestorFull);
         }
         if full(terms.per_card, of_card) { Err(Refusal::TooManyTokensOfCard) } else { Ok(()) }
+    }
+
+    /// What is said to who would activate a token that waits for proof, but for its issuer: also while the proof is
+    /// on its way to the disk.
+    fn is_proving(&self, asked: &Asked, ahead: &Standing) -> Option<Refusal> {
+        let token = match asked {
+            Asked::Move { token, to: Move::Activate } => *token,
+            Asked::MoveBy { token, to: Move::Activate, by } if *by != Party::Issuer => {
+                let owner = self.owner(*token);
+                Some(*token).filter(|_| by.knows(owner, false))?
+            }
+            _ => return None,
+        };
+        self.standing.tokens[token].proof.as_ref()?;
+        let is_proven = ahead.tokens[token].status == TokenStatus::Active;
+        Some(if is_proven { Refusal::ProofInFlight } else { Refusal::StatusDoesNotAllow })
     }
 
     /// Whether another change of this requestor is on its way to the disk.
@@ -803,8 +884,8 @@ impl VaultBook {
         told.allow(most, u32::try_from(ahead).unwrap_or(u32::MAX), self.told.get(id).copied(), at)
     }
 
-    /// Whether a requestor may have a token made from this one: its own, one that is shared, or what it presents is good
-    /// and in no other request that is being worked on.
+    /// Whether a requestor may have a token made from this one: its own, one that is shared, or what it presents is
+    /// good and in no other request that is being worked on.
     pub(crate) fn may_be_source(&self, wanted: &Sourced, at: Wall) -> bool {
         if wanted.consent.is_none() {
             return self.standing.registry.shares(self.owner(wanted.source), wanted.by);
@@ -861,8 +942,11 @@ impl VaultBook {
     /// What is durable is so from now on.
     fn take(&mut self, open: Open, appended: u64) -> Result<Heard, Broken> {
         self.events += 1;
+        let before: Vec<u32> = self.standing.tokens.iter().map(Holding::version).collect();
         let heard = self.standing.apply(&self.cards, &open);
         let heard = heard.map_err(|refusal| format!("P8: {} became {refusal} meanwhile", open.id))?;
+        self.owe(&before);
+        self.listen(&open.asked);
         self.views.resize(self.standing.tokens.len(), None);
         self.history.resize(self.standing.tokens.len(), Vec::new());
         for (of_token, token) in self.history.iter_mut().zip(&self.standing.tokens) {
@@ -876,7 +960,7 @@ impl VaultBook {
         }
         // No refusal to tell a card's number is remembered, and of what is told again, when it was told first.
         match (&open.asked, open.verdict) {
-            (Asked::TellDenied { .. }, _) => return Ok(heard),
+            (Asked::TellDenied { .. } | Asked::Confirm { .. }, _) => return Ok(heard),
             (Asked::Tell(_), Some(Verdict::Told { again: false })) => {
                 self.told.insert(open.id.clone(), open.at);
             }
@@ -885,6 +969,61 @@ impl VaultBook {
         }
         self.answered.insert(open.id, (open.asked, heard.clone()));
         Ok(heard)
+    }
+
+    /// Whose tokens changed by the last event, and whose cards are behind them, are to be told.
+    fn owe(&mut self, before: &[u32]) {
+        let event = u64::try_from(self.events).expect("they fit memory");
+        for (at, token) in self.standing.tokens.iter().enumerate() {
+            if before.get(at) == Some(&token.version) {
+                continue;
+            }
+            self.notices.owe(Hearer::Requestor(token.owner), (event, at), token);
+            if self.cards[token.card].issuer_says.is_some() {
+                self.notices.owe(Hearer::Issuer, (event, at), token);
+            }
+        }
+    }
+
+    /// A registration may say who is told. Those of the configuration always are.
+    fn listen(&mut self, asked: &Asked) {
+        match asked {
+            Asked::Confirm { hearer, up_to } => self.notices.confirmed(*hearer, *up_to),
+            Asked::Register(Registering { place: 0, .. }) => {}
+            Asked::Register(Registering { place, terms: Some(terms), .. }) => {
+                self.notices.listens(Hearer::Requestor(*place), terms.listens);
+            }
+            _ => {}
+        }
+    }
+
+    /// Receivers of the configuration, once their places are written down by so many events.
+    pub(crate) fn adopted(&mut self, events: usize) {
+        self.events += events;
+        self.notices.listens(Hearer::Requestor(0), true);
+        self.notices.listens(Hearer::Issuer, true);
+    }
+
+    pub(crate) fn notices(&self) -> &notices::Told {
+        &self.notices
+    }
+
+    /// The place of a token of which somebody is told.
+    pub(crate) fn told_of(&self, told: &Notification) -> Option<usize> {
+        self.views.iter().position(|view| view.is_some_and(|view| view.reference == told.reference))
+    }
+
+    /// Somebody is told of a token.
+    pub(crate) fn hears_of(&mut self, hearer: Hearer, told: &Notification) -> Step {
+        match self.told_of(told) {
+            Some(at) => self.notices.hears(hearer, at, told),
+            // Of a token that its holder does not know yet there is nothing to compare it with.
+            None => {
+                let is_known = |at: usize| self.views.get(at).is_some_and(Option::is_some);
+                self.notices.passes_over(hearer, told.sequence, is_known);
+                Ok(())
+            }
+        }
     }
 
     /// A code came to the cardholder.

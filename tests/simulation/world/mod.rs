@@ -23,7 +23,7 @@ use tokenswitch::vocab::{LinkId, NetworkCode, Pan};
 
 use self::peers::{acquirer, issuer};
 pub(crate) use self::starts::{Start, Starts};
-use self::vault::issue;
+use self::vault::{adopt, issue};
 use crate::audit::{Audit, Broken};
 use crate::house::{Crash, House, Keep, Storage};
 use crate::line::Line;
@@ -139,6 +139,8 @@ enum Happening {
     Vault,
     /// Requestors have to do with each other.
     Parties,
+    /// A receiver is told of tokens.
+    Tell,
     DiskFull,
     DiskFreed,
     DiskStuck,
@@ -315,6 +317,7 @@ impl World {
         let mut presented: Vec<PresentedCard> = plain.iter().map(PresentedCard::card).collect();
         let mut book = VaultBook::new(vault_cards(plan.seed, behind));
         let mut phones = Vec::new();
+        adopt(&mut house, &mut book, started).expect("there is room");
         for (at, card) in behind.iter().enumerate() {
             let view = issue(&mut house, &mut book, at, started).expect("there is room");
             let requestor = random.bool().then(requestor_id);
@@ -559,6 +562,7 @@ impl World {
             Happening::Restart => self.restart()?,
             Happening::Vault => self.ask_something()?,
             Happening::Parties => self.parties_ask()?,
+            Happening::Tell => self.tell()?,
             Happening::DiskFull => self.disk_full(),
             Happening::DiskFreed => self.disk_freed(),
             Happening::DiskStuck => self.disk_stuck(),

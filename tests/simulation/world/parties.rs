@@ -1,5 +1,9 @@
-//! What parties ask in a run of each other's tokens: tokens from them, consents to that, and their cards' numbers.
+//! What parties ask in a run of each other's tokens: tokens from them, consents to that, their cards' numbers, and moves;
+//! how requestors are registered meanwhile, and what receivers are told.
 
+use tokenswitch::tsp::{Move, Suspender};
+
+use super::vault::receiver;
 use super::{Happening, Step, World};
 use crate::parties::{Party, Registering, Sourced, Telling, Terms};
 use crate::setting::PARTIES;
@@ -11,6 +15,10 @@ impl World {
         for _ in 0..self.party_random.u32(0..8) {
             let wait = self.party_random.u64(0..span.max(1));
             self.later(wait, Happening::Parties);
+        }
+        for _ in 0..self.party_random.u32(0..8) {
+            let wait = self.party_random.u64(0..span.max(1));
+            self.later(wait, Happening::Tell);
         }
     }
 
@@ -26,6 +34,7 @@ impl World {
                         | Asked::Tell(_)
                         | Asked::TellDenied { .. }
                         | Asked::Register(_)
+                        | Asked::MoveBy { .. }
                 )
             };
             let before: Vec<&(String, Asked)> = self.asked.iter().filter(theirs).collect();
@@ -37,17 +46,45 @@ impl World {
                     (format!("v{}", self.asked.len()), asked)
                 }
             };
+            let of_holder = match &asked {
+                Asked::Tell(telling) => Some(self.book.owner(telling.token)),
+                _ => None,
+            };
             self.ask(id, asked)?;
+            of_holder.map_or(Ok(()), |holder| self.want_told(holder))?;
         }
         Ok(())
+    }
+
+    /// A requestor wants the cards' numbers of some of its tokens, which soon are more than it is told in a day.
+    fn want_told(&mut self, holder: usize) -> Step {
+        let theirs: Vec<usize> =
+            self.book.known().filter(|(.., it)| it.owner == holder).map(|(at, ..)| at).collect();
+        for _ in 0..self.party_random.u32(0..4) {
+            let Some(token) = self.party_random.choice(&theirs).copied() else { return Ok(()) };
+            let (by_number, by) = (self.party_random.bool(), Party::Requestor(holder));
+            let asked = Asked::Tell(Telling { token, by_number, by });
+            self.ask(format!("v{}", self.asked.len()), asked)?;
+        }
+        Ok(())
+    }
+
+    /// After a restart, who was told numbers before may want more.
+    pub(super) fn want_more_told(&mut self) -> Step {
+        let holders: Vec<usize> = self.book.were_told().collect();
+        let holder = self.party_random.choice(holders);
+        holder.map_or(Ok(()), |holder| self.want_told(holder))
     }
 
     /// Something new to ask; none when there is nothing of the kind.
     fn party_wish(&mut self) -> Option<Asked> {
         let random = &mut self.party_random;
-        let (kind, by, by_number) = (random.u32(0..14), random.usize(0..PARTIES), random.bool());
+        let (kind, by, by_number) = (random.u32(0..18), random.usize(0..PARTIES), random.bool());
         let known: Vec<usize> = self.book.known().map(|(at, ..)| at).collect();
         let token = *random.choice(&known)?;
+        if kind >= 14 {
+            return self.move_by(token, by);
+        }
         if kind >= 10 {
             return Some(Asked::Register(self.registering()));
         }
@@ -71,6 +108,43 @@ impl World {
         }
     }
 
+    /// A call to a receiver with the oldest that waits for it, which may be lost, as may the word that it came.
+    pub(super) fn tell(&mut self) -> Step {
+        let Some(house) = &self.house else { return Ok(()) };
+        let hearers = self.book.notices().hearers();
+        let random = &mut self.party_random;
+        let Some(hearer) = random.choice(hearers) else { return Ok(()) };
+        let (most, fate) = (random.usize(1..6), random.u32(0..6));
+        let batch = house.notices().first(receiver(hearer), most);
+        let Some(last) = batch.last().filter(|_| fate > 0) else { return Ok(()) };
+        self.note(&format!("{hearer:?} is told up to event {}", last.sequence));
+        batch.iter().try_for_each(|told| self.book.hears_of(hearer, told))?;
+        if fate == 1 {
+            return Ok(());
+        }
+        self.ask(format!("n{}", self.calls), Asked::Confirm { hearer, up_to: last.sequence })
+    }
+
+    /// Somebody moves a token: its holder, another requestor, an issuer that is asked about its cards, or the desk.
+    fn move_by(&mut self, token: usize, other: usize) -> Option<Asked> {
+        use Suspender::{Cardholder, Issuer, MobilePinLocked, Operator, TokenRequestor};
+        let random = &mut self.party_random;
+        let holder = Party::Requestor(self.book.owner(token));
+        let by =
+            *random.choice(&[holder, Party::Requestor(other), Party::Issuer, Party::Issuer, Party::Desk])?;
+        // Of its own cards as often as not.
+        let own: Vec<usize> = self.book.of_asked_cards().collect();
+        let token = random.choice(own).filter(|_| by == Party::Issuer && random.bool()).unwrap_or(token);
+        let name = *random.choice(&[Cardholder, TokenRequestor, MobilePinLocked, Operator, Issuer])?;
+        let to = match random.u32(0..8) {
+            0 => Move::Unlink,
+            1 | 2 => Move::Activate,
+            3..5 => Move::Resume(name),
+            _ => Move::Suspend(name),
+        };
+        Some(Asked::MoveBy { token, to, by })
+    }
+
     /// A requestor is changed, or closed now and then; that whose tokens pay seldom, since so much hangs on it.
     fn registering(&mut self) -> Registering {
         let random = &mut self.party_random;
@@ -83,6 +157,7 @@ impl World {
             told_a_day: some(random, 4),
             taps_only: random.u32(0..4) == 0,
             shares: random.bool(),
+            listens: random.bool(),
         };
         let seen = random.bool().then(|| random.u32(0..3));
         let by_desk = random.u32(0..10) > 0;

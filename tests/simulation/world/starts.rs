@@ -5,11 +5,13 @@ use std::io::ErrorKind;
 
 use tokenswitch::journal::{Body, Disk as _, Entry, EntryNumber, JournalError};
 use tokenswitch::stdx::clock::Now;
+use tokenswitch::tsp::{CallId, Command};
 
 use super::vault::compare;
 use super::{Happening, Journaling, MILLI, SECOND, Step, World, config_of, keep_of};
 use crate::house::{Crash, Found, House};
 use crate::trouble::Trouble;
+use crate::vault::Asked;
 
 /// What a start read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,12 +191,19 @@ impl World {
         self.book.read_back(&entries)?;
         let events = entries.iter().filter(|entry| matches!(entry.body, Body::Token(_))).count();
         let unanswered = self.book.restarted(events, house.appended())?;
+        let appended = house.appended();
+        house.ask_vault(Command::Adopt { call: CallId(0) }, now);
+        if house.appended() != appended {
+            return Err("P8: a receiver hears from now on that heard before".to_owned());
+        }
         compare(&mut house, &mut self.book, now)?;
         self.note(&format!("restart: {:?} {:?}", house.recovered, house.found));
         self.house = Some(house);
         self.wake();
         // Whoever has heard nothing asks again.
-        unanswered.into_iter().try_for_each(|(id, asked)| self.ask(id, asked))
+        let again = unanswered.into_iter().filter(|(_, asked)| !matches!(asked, Asked::Confirm { .. }));
+        again.collect::<Vec<_>>().into_iter().try_for_each(|(id, asked)| self.ask(id, asked))?;
+        self.want_more_told()
     }
 
     /// The power goes while the switch starts: at one of its first changes of the disk, or as soon as it is ready.

@@ -7,9 +7,9 @@ use tokenswitch::tsp::{
     Actor, Answer, Asker, CallId, CardEvent, CardNews, CardRequest, CodeRequest, CodeSubmission, Command,
     ConsentRequest, ControlRequest, CryptogramRequest, DetokenizeRequest, DisclosureOf, DisclosurePurpose,
     DisclosureRequest, EntryModes, KeyKind, KeyRequest, Merchant, Move, MoveRequest, Principal,
-    ProvisionRequest, Purpose, RegistryChange, RegistryRequest, RequestId, SourceToken, SourcedRequest,
-    StepUpCode, Suspender, TokenControls, TokenStatus, TokenView, Told, UpdateRequest, VelocityRule,
-    VelocityWindow,
+    ProvisionRequest, Purpose, Receiver, RegistryChange, RegistryRequest, RequestId, SourceToken,
+    SourcedRequest, StepUpCode, Suspender, TokenControls, TokenStatus, TokenView, Told, UpdateRequest,
+    VelocityRule, VelocityWindow,
 };
 use tokenswitch::vocab::{
     Amount, Currency, EntryMode, Expiry, Initiator, RiskHints, Text, TokenAssuranceMethod, TransactionId,
@@ -19,6 +19,7 @@ use super::{Happening, MILLI, Step, World};
 use crate::audit::Broken;
 use crate::given::{Keys, Order, device};
 use crate::house::House;
+use crate::notices::Hearer;
 use crate::parties::{Party, Sourced};
 use crate::setting::{ACQUIRERS, ASKED_ISSUER, PARTIES, card_key, merchants, requestor, requestor_at};
 use crate::vault::{Asked, Holding, NEW_EXPIRY, Narrowing, SMALL, VaultBook};
@@ -33,7 +34,9 @@ fn principal(book: &VaultBook, asked: &Asked) -> Principal {
     let requestor = Principal::Requestor(requestor_at(asking(book, asked)));
     let name = |bytes: &[u8]| Text::parse("name", bytes).expect("short");
     match asked {
-        Asked::Tell(telling) => return party(telling.by),
+        Asked::Tell(telling) => party(telling.by),
+        Asked::MoveBy { by, .. } => party(*by),
+        Asked::Confirm { .. } => Principal::Service,
         Asked::Register(wanted) if wanted.by_desk => Principal::Operator(name(b"desk")),
         Asked::Card { .. } | Asked::Narrow { by_desk: true, .. } => Principal::Operator(name(b"desk")),
         Asked::Assurance { method, .. } if method != b"01" => Principal::Operator(name(b"desk")),
@@ -56,10 +59,29 @@ fn party(by: Party) -> Principal {
     }
 }
 
+/// A receiver of notifications by its name.
+pub(super) fn receiver(hearer: Hearer) -> Receiver {
+    match hearer {
+        Hearer::Requestor(place) => Receiver::Requestor(requestor_at(place)),
+        Hearer::Issuer => Receiver::Issuer(Text::parse("name", ASKED_ISSUER).expect("short")),
+    }
+}
+
+/// All that receivers are still to be told waits for them.
+fn compare_notices(house: &House, book: &VaultBook) -> Step {
+    let outbox = house.notices();
+    for hearer in book.notices().hearers() {
+        let waiting = outbox.first(receiver(hearer), usize::MAX);
+        let there = waiting.iter().filter_map(|told| Some((told.sequence, book.told_of(told)?))).collect();
+        book.notices().waits(hearer, &there, |at| book.reference(at).is_some())?;
+    }
+    Ok(())
+}
+
 /// Which requestor does, if one does: of a token, its holder.
 fn asking(book: &VaultBook, asked: &Asked) -> usize {
     match asked {
-        Asked::Token { .. } | Asked::Card { .. } | Asked::Tell(_) => 0,
+        Asked::Token { .. } | Asked::Card { .. } | Asked::Tell(_) | Asked::Confirm { .. } => 0,
         Asked::TellDenied { by } => *by,
         Asked::Register(wanted) => wanted.place,
         Asked::From(wanted) => wanted.by,
@@ -70,6 +92,7 @@ fn asking(book: &VaultBook, asked: &Asked) -> usize {
         | Asked::Code { token }
         | Asked::Proof { token, .. }
         | Asked::Key { token }
+        | Asked::MoveBy { token, .. }
         | Asked::Consent { token, .. } => book.owner(*token),
     }
 }
@@ -115,7 +138,7 @@ pub(super) fn command(book: &VaultBook, call: CallId, id: &str, asked: &Asked) -
                 request: Box::new(ProvisionRequest { sequence: card.sequence, ..request }),
             }
         }
-        Asked::Move { token, to } => {
+        Asked::Move { token, to } | Asked::MoveBy { token, to, .. } => {
             let request = MoveRequest { asker, reference: reference(*token), asked: *to, version: None };
             Command::Move { call, request }
         }
@@ -188,6 +211,9 @@ pub(super) fn command(book: &VaultBook, call: CallId, id: &str, asked: &Asked) -
             };
             let request = RegistryRequest { asker, version: wanted.seen, change };
             Command::Registry { call, request: Box::new(request) }
+        }
+        Asked::Confirm { hearer, up_to } => {
+            Command::Notified { call, receiver: receiver(*hearer), up_to: *up_to }
         }
         Asked::TellDenied { .. } => Command::DiscloseDenied { call, asker: Box::new(asker) },
         Asked::Tell(telling) => {
@@ -309,6 +335,7 @@ pub(super) fn compare(house: &mut House, book: &mut VaultBook, now: Now) -> Step
         }
     }
     compare_sources(house, book, now)?;
+    compare_notices(house, book)?;
     let requests: Vec<(String, Asked)> =
         book.answered_requests().map(|(id, asked)| (id.to_owned(), asked.clone())).collect();
     for (id, asked) in requests {
@@ -321,6 +348,15 @@ pub(super) fn compare(house: &mut House, book: &mut VaultBook, now: Now) -> Step
         let told = house.ask_vault(command, now).pop().map(|(_, answer)| answer);
         book.asks(call, &id, &asked, now.wall, told.as_ref())?;
     }
+    Ok(())
+}
+
+/// Receivers of the configuration hear from here on; those whose places are written down already, from there.
+pub(super) fn adopt(house: &mut House, book: &mut VaultBook, now: Now) -> Step {
+    house.ask_vault(Command::Adopt { call: CallId(0) }, now);
+    house.sync()?;
+    let adopted = house.vault_durable(now).len();
+    book.adopted(adopted);
     Ok(())
 }
 
@@ -369,7 +405,9 @@ impl World {
         let told = house.ask_vault(command, now).pop().map(|(_, answer)| answer);
         self.book.asks(call, &id, &asked, now.wall, told.as_ref())?;
         self.replenish(told.as_ref());
-        self.asked.push((id, asked));
+        if !matches!(asked, Asked::Confirm { .. }) {
+            self.asked.push((id, asked));
+        }
         self.have_it_synced();
         Ok(())
     }
