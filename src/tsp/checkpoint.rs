@@ -9,19 +9,16 @@ use crate::stdx::clock::Wall;
 use crate::stdx::maps::Map;
 use crate::stdx::random::Entropy;
 use crate::stdx::sabotage::sabotaged;
-use crate::vocab::{CounterTaken, Expiry, Initiator, TokenAssuranceMethod, TokenRequestorId, TransactionId};
+use crate::vocab::{CounterTaken, TokenAssuranceMethod, TokenRequestorId, TransactionId, YearMonth};
 
 use super::card_codes::CardCodes;
 use super::config::TspConfig;
 use super::consent::fold_consent;
 use super::counters::{TokenCounters, kept_under};
 use super::disclosure::ToldToday;
-use super::error::ProvisioningRefusal;
-use super::event::{Actor, Change, Principal, Reason, RequestId, RequestKey, TokenEvent};
-use super::keys_layout::{put_cryptogram, put_named_key, take_cryptogram, take_named_key};
+use super::event::{Actor, Change, Reason, TokenEvent};
 use super::layout::{
-    encode_registration, put_consent, put_disclosure, put_principal, put_receiver, put_step_up,
-    read_lifecycle, take_consent, take_disclosure, take_principal, take_step_up, write_lifecycle,
+    encode_registration, put_receiver, put_step_up, read_lifecycle, take_step_up, write_lifecycle,
 };
 use super::lifecycle::TokenStatus;
 use super::outbox::{Happening, Noted, Receiver};
@@ -29,8 +26,10 @@ use super::record::VaultRecord;
 use super::record_layout::{decode_record, encode_record};
 use super::registry::Registration;
 use super::remembered::{Recalled, Remembered};
+use super::remembered_layout::encode_request;
 use super::renewal::Renewal;
 use super::step_up::{StepUp, StepUpLimits};
+use super::token_view::TokenView;
 use super::velocity::{Meaning, Takes, meaning};
 use super::wire::{Reader, Writer};
 
@@ -175,13 +174,35 @@ impl TspFold {
             fold_disclosure(requestor, entry.wall_time, changes)?;
         }
         fold_consent(event, changes)?;
-        let told = Recalled::of(&event.change, last.as_ref(), entry.wall_time);
+        if let Change::Disclosed(disclosure) = &event.change {
+            let found = changes.get(TOKENS, &disclosure.record.to_be_bytes())?;
+            last = Some(found.and_then(|bytes| decode_record(&bytes)).ok_or_else(damaged)?);
+        }
+        let left = last.map(|left| self.view(&left, entry.wall_time, changes)).transpose()?;
+        let told = Recalled::of(&event.change, left.as_ref(), entry.wall_time);
         let told = told.ok_or(CheckpointError::Damaged("an event about nothing"))?;
         let remembered = Remembered { body_digest: cause.body_digest, told };
         let seen = count(changes, REQUESTS_SEEN)?;
         let request = encode_request(seen, &cause.key(), &remembered);
         changes.put(REQUESTS, &(seen % self.remembered_most).to_be_bytes(), request)?;
         changes.put(REQUESTS_SEEN, &[], seen.saturating_add(1).to_be_bytes().to_vec())
+    }
+
+    /// What is told of a token, as the vault does.
+    fn view(
+        &self,
+        record: &VaultRecord,
+        at: Wall,
+        changes: &Pending<'_>,
+    ) -> Result<TokenView, CheckpointError> {
+        let token = TokenView::of(record, YearMonth::of(at));
+        if record.lifecycle.status != TokenStatus::Inactive {
+            return Ok(token);
+        }
+        let unread = CheckpointError::Damaged("what a token waits for cannot be read");
+        let waits = changes.get(STEP_UPS, &record.record.to_be_bytes())?;
+        let waits = waits.map(|bytes| decode_step_up(&bytes).ok_or(unread)).transpose()?;
+        Ok(TokenView { step_up: waits.map(|step_up| step_up.view(&self.step_up)), ..token })
     }
 
     /// A registered receiver hears of what comes after the registration that first says where.
@@ -465,115 +486,4 @@ pub(super) fn decode_open(bytes: &[u8]) -> Option<Map<TransactionId, u64>> {
         Some((TransactionId(u64::from_be_bytes(*payment)), u64::from_be_bytes(record.try_into().ok()?)))
     };
     if rest.is_empty() { pairs.iter().map(pair).collect() } else { None }
-}
-
-fn encode_request(number: u64, (principal, request_id): &RequestKey, remembered: &Remembered) -> Vec<u8> {
-    let mut out = Writer(number.to_be_bytes().to_vec());
-    put_principal(&mut out, principal);
-    out.bytes(&remembered.body_digest);
-    match remembered.told {
-        Recalled::Token { record, lifecycle, changed_at, attributes } => {
-            out.byte(1);
-            out.bytes(&record.to_le_bytes());
-            out.bytes(&write_lifecycle(&lifecycle));
-            out.bytes(&changed_at.0.to_le_bytes());
-            out.optional(attributes.as_ref(), |out, (expiry, assurance)| {
-                out.bytes(&expiry.digits());
-                out.bytes(&assurance.digits());
-            });
-        }
-        Recalled::Requestor(id) => {
-            out.byte(3);
-            out.bytes(id.as_bytes());
-        }
-        Recalled::Card { changed } => {
-            out.byte(2);
-            out.bytes(&changed.to_le_bytes());
-        }
-        Recalled::Disclosed { disclosure, at } => {
-            out.byte(62);
-            put_disclosure(&mut out, &disclosure);
-            out.bytes(&at.0.to_le_bytes());
-        }
-        Recalled::Cryptogram(made) => {
-            out.byte(if made.initiator == Initiator::Customer { 4 } else { 20 });
-            put_cryptogram(&mut out, &made);
-        }
-        Recalled::Consent(given) => {
-            out.byte(7);
-            put_consent(&mut out, &given);
-        }
-        Recalled::Key(key) => {
-            out.byte(6);
-            put_named_key(&mut out, &key);
-        }
-        Recalled::Refused(refusal) => {
-            let number = REFUSALS.iter().find(|(_, listed)| *listed == refusal).map_or(0, |(code, _)| *code);
-            out.bytes(&[64, number]);
-        }
-    }
-    out.text(request_id.as_str().as_bytes());
-    out.0
-}
-
-/// Refusals that are remembered, each with its number.
-const REFUSALS: [(u8, ProvisioningRefusal); 4] = [
-    (1, ProvisioningRefusal::DeclinedByIssuer),
-    (2, ProvisioningRefusal::CodeWrong),
-    (3, ProvisioningRefusal::ProofFailed),
-    (4, ProvisioningRefusal::AdvisedAgainst),
-];
-
-pub(super) fn decode_request(bytes: &[u8]) -> Option<(u64, RequestKey, Remembered)> {
-    let (number, rest) = bytes.split_first_chunk::<8>()?;
-    let number = u64::from_be_bytes(*number);
-    if rest.first().is_some_and(u8::is_ascii_digit) {
-        return decode_request_of_version_2(number, rest);
-    }
-    let mut from = Reader::here(rest);
-    let principal = take_principal(&mut from)?;
-    let body_digest = from.array()?;
-    let told = match from.byte()? {
-        1 => Recalled::Token {
-            record: from.number()?,
-            lifecycle: from.array().and_then(read_lifecycle)?,
-            changed_at: Wall(from.number()?),
-            attributes: from.optional(|from| {
-                let expiry = Expiry::parse(from.take(4)?).ok()?;
-                Some((expiry, TokenAssuranceMethod::parse(from.take(2)?).ok()?))
-            })?,
-        },
-        3 => Recalled::Requestor(TokenRequestorId::parse(from.take(11)?).ok()?),
-        5 => Recalled::Disclosed { disclosure: take_disclosure(&mut from)?, at: Wall(0) },
-        62 => Recalled::Disclosed { disclosure: take_disclosure(&mut from)?, at: Wall(from.number()?) },
-        4 => Recalled::Cryptogram(take_cryptogram(&mut from, Initiator::Customer)?),
-        20 => Recalled::Cryptogram(take_cryptogram(&mut from, Initiator::Merchant)?),
-        7 => Recalled::Consent(take_consent(&mut from)?),
-        6 => Recalled::Key(take_named_key(&mut from)?),
-        2 => Recalled::Card { changed: u32::from_le_bytes(from.array()?) },
-        64 => {
-            let number = from.byte()?;
-            Recalled::Refused(REFUSALS.iter().find(|(code, _)| *code == number)?.1)
-        }
-        _ => return None,
-    };
-    let request_id = RequestId::parse(from.text()?).ok()?;
-    from.is_empty().then_some((number, (principal, request_id), Remembered { body_digest, told }))
-}
-
-fn decode_request_of_version_2(number: u64, bytes: &[u8]) -> Option<(u64, RequestKey, Remembered)> {
-    let (requestor, rest) = bytes.split_first_chunk::<11>()?;
-    let (body_digest, rest) = rest.split_first_chunk::<32>()?;
-    let (record, rest) = rest.split_first_chunk::<8>()?;
-    let (lifecycle, rest) = rest.split_first_chunk::<6>()?;
-    let (changed_at, request_id) = rest.split_first_chunk::<8>()?;
-    let principal = Principal::Requestor(TokenRequestorId::parse(requestor).ok()?);
-    let told = Recalled::Token {
-        record: u64::from_be_bytes(*record),
-        lifecycle: read_lifecycle(*lifecycle)?,
-        changed_at: Wall(u64::from_be_bytes(*changed_at)),
-        attributes: None,
-    };
-    let key = (principal, RequestId::parse(request_id).ok()?);
-    Some((number, key, Remembered { body_digest: *body_digest, told }))
 }

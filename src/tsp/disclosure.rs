@@ -108,7 +108,7 @@ impl Tsp {
     ) -> Result<Decision, ProvisioningRefusal> {
         let cause = request.cause();
         let first = self.came_before(&cause)?.and_then(|told| match told {
-            Recalled::Disclosed { disclosure, at } => Some((disclosure, at)),
+            Recalled::Disclosed { disclosure, par, at } => Some((disclosure, par, at)),
             _ => None,
         });
         let named = match &request.of {
@@ -122,15 +122,16 @@ impl Tsp {
         });
         let requestor = record.as_ref().map(|record| record.requestor);
         let cause = Cause { requestor, ..cause };
-        let change = match self.may_tell(cause.principal, record.as_ref(), first.map(|(_, at)| at), now) {
+        let change = match self.may_tell(cause.principal, record.as_ref(), first.as_ref(), now) {
             Ok(found) => {
                 // By the time that it is told, what waits has happened to the card.
                 let found = self.record_ahead(found.record).ok_or(ProvisioningRefusal::Unavailable)?;
                 let (record, mapping_version) = (found.record, found.mapping_version);
                 let disclosure = Disclosure { record, mapping_version, purpose: request.purpose };
-                let disclosure = first.map_or(disclosure, |(before, _)| before);
+                let (disclosure, par) =
+                    first.map_or((disclosure, found.par), |(before, par, _)| (before, par));
                 // What cannot be told is not counted.
-                self.card_told(&found, &disclosure)?;
+                self.card_told(&found, &disclosure, par)?;
                 let change = if first.is_some() { Change::DisclosedAgain } else { Change::Disclosed };
                 change(disclosure)
             }
@@ -151,12 +152,12 @@ impl Tsp {
         Ok(Decision::New(Box::new(TokenEvent { cause, change })))
     }
 
-    /// The token, if the card behind it may be told to this principal now; `first`: when it was, to a repeat.
+    /// The token, if the card behind it may be told to this principal now; `first`: what was told when, to a repeat.
     fn may_tell<'r>(
         &self,
         principal: Principal,
         record: Option<&'r VaultRecord>,
-        first: Option<Wall>,
+        first: Option<&(Disclosure, Option<Par>, Wall)>,
         now: Now,
     ) -> Result<&'r VaultRecord, DisclosureRefusal> {
         let record = record.filter(|record| self.owned(principal, record.reference).is_some());
@@ -170,7 +171,7 @@ impl Tsp {
         if told.saturating_sub(u32::from(first.is_some())) >= most {
             return Err(DisclosureRefusal::Exhausted);
         }
-        let late = first.is_some_and(|at| now.wall >= at.plus(REPEAT_LIFE));
+        let late = first.is_some_and(|(_, _, at)| now.wall >= at.plus(REPEAT_LIFE));
         if late { Err(DisclosureRefusal::TooLate) } else { Ok(record) }
     }
 
@@ -185,12 +186,12 @@ impl Tsp {
     }
 
     /// What is told of a token, by the card of when that was decided: also to a repeat after another card took its place.
-    pub(super) fn disclosed(&self, disclosure: &Disclosure) -> Answer {
+    pub(super) fn disclosed(&self, disclosure: &Disclosure, par: Option<Par>) -> Answer {
         let record = self.table.record(disclosure.record).ok_or(ProvisioningRefusal::Unavailable)?;
-        self.card_told(&record, disclosure)
+        self.card_told(&record, disclosure, par)
     }
 
-    fn card_told(&self, record: &VaultRecord, disclosure: &Disclosure) -> Answer {
+    fn card_told(&self, record: &VaultRecord, disclosure: &Disclosure, par: Option<Par>) -> Answer {
         let unavailable = ProvisioningRefusal::Unavailable;
         let (version, sealed) = record.sealed_since(disclosure.mapping_version).ok_or(unavailable)?;
         let aad = CardAad::vault(&record.token, record.record, version);
@@ -201,7 +202,7 @@ impl Tsp {
             pan: card.pan,
             pan_expiry: card.expiry,
             sequence: card.sequence,
-            par: record.par,
+            par,
         })))
     }
 }

@@ -256,11 +256,15 @@ impl Tsp {
         known.then_some(()).ok_or(ProvisioningRefusal::KeyNotRegistered)
     }
 
-    /// What is told of a key that was given, also when it is asked again.
-    pub(super) fn told_key(&self, key: &NamedKey) -> Result<Told, ProvisioningRefusal> {
+    /// What is told of a key that was given, with its token's expiry of then, also when it is asked again.
+    pub(super) fn told_key(
+        &self,
+        key: &NamedKey,
+        expiry: Option<Expiry>,
+    ) -> Result<Told, ProvisioningRefusal> {
         let record = self.table.record(key.record).ok_or(ProvisioningRefusal::Unavailable)?;
         let device = record.keys.as_ref().ok_or(ProvisioningRefusal::Unavailable)?.device;
-        let (reference, token, expiry) = (record.reference, record.token, record.expiry);
+        let (reference, token, expiry) = (record.reference, record.token, expiry.unwrap_or(record.expiry));
         Ok(Told::Key(Box::new(KeyView { reference, token, expiry, key: *key, device })))
     }
 }

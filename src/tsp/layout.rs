@@ -428,17 +428,29 @@ pub(super) fn take_principal(from: &mut Reader<'_>) -> Option<Principal> {
 pub(super) fn put_step_up(out: &mut Writer, step_up: &StepUp) {
     out.text(step_up.issuer.as_bytes());
     out.bytes(&step_up.enquiry.0);
-    let contacts: Vec<&Contact> = step_up.contacts.iter().collect();
-    out.list(&contacts, |out, contact| {
-        out.bytes(&[contact.number, contact.kind.code()]);
-        out.text(contact.shown.as_bytes());
-    });
+    put_contacts(out, &step_up.contacts);
     out.bytes(&[step_up.sent, step_up.wrong]);
     out.optional(step_up.code.as_ref(), put_code);
 }
 
 pub(super) fn take_step_up(from: &mut Reader<'_>) -> Option<StepUp> {
     let (issuer, enquiry) = (Text::parse("issuer", from.text()?).ok()?, EnquiryId(from.array()?));
+    let contacts = take_contacts(from)?;
+    let [sent, wrong] = from.array()?;
+    let code = from.optional(take_code)?;
+    Some(StepUp { issuer, enquiry, contacts, sent, wrong, code })
+}
+
+/// As `put_disclosure`.
+pub(super) fn put_contacts(out: &mut Writer, contacts: &Contacts) {
+    let contacts: Vec<&Contact> = contacts.iter().collect();
+    out.list(&contacts, |out, contact| {
+        out.bytes(&[contact.number, contact.kind.code()]);
+        out.text(contact.shown.as_bytes());
+    });
+}
+
+pub(super) fn take_contacts(from: &mut Reader<'_>) -> Option<Contacts> {
     let list = from.list(|from| {
         let [number, kind] = from.array()?;
         let shown = Text::parse("contact", from.text()?).ok()?;
@@ -446,9 +458,7 @@ pub(super) fn take_step_up(from: &mut Reader<'_>) -> Option<StepUp> {
     })?;
     let mut contacts = Contacts::default();
     let whole = list.into_iter().all(|contact| contacts.add(contact));
-    let [sent, wrong] = from.array()?;
-    let code = from.optional(take_code)?;
-    whole.then_some(StepUp { issuer, enquiry, contacts, sent, wrong, code })
+    whole.then_some(contacts)
 }
 
 fn put_code(out: &mut Writer, code: &SentCode) {

@@ -38,6 +38,7 @@ mod record_index;
 mod record_layout;
 mod registry;
 mod remembered;
+mod remembered_layout;
 mod remote;
 mod renewal;
 mod requestor;

@@ -6,10 +6,11 @@ use crate::stdx::maps::Map;
 use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{Text, TokenRequestorId, YearMonth};
 
-use super::command::{RegistryChange, RegistryRequest};
+use super::command::{Answer, RegistryChange, RegistryRequest, Told};
 use super::error::ProvisioningRefusal;
 use super::event::{CannotFollow, Change, Principal, TokenEvent};
 use super::outbox::Receiver;
+use super::remembered::Recalled;
 use super::requestor::TokenRequestor;
 use super::tsp::{Decision, Tsp};
 
@@ -108,8 +109,8 @@ impl Tsp {
         now: Now,
     ) -> Result<Decision, ProvisioningRefusal> {
         let (id, cause) = (request.change.id(), request.cause());
-        if let Some(decided) = self.repeated(&cause, YearMonth::of(now.wall))? {
-            return Ok(decided);
+        if let Some(told) = self.came_before(&cause)? {
+            return self.registered_then(told, request, now).map(Decision::Told);
         }
         if !matches!(request.asker.principal, Principal::Operator(_) | Principal::Service) {
             return Err(ProvisioningRefusal::NotYours);
@@ -144,6 +145,19 @@ impl Tsp {
         let change = Change::Registered(Box::new(registration));
         let cause = super::event::Cause { requestor: Some(id), ..cause };
         Ok(Decision::New(Box::new(TokenEvent { cause, change })))
+    }
+
+    /// The answer to a request that came before. What it registered it says again itself; a closed one stays as it is.
+    fn registered_then(&self, told: Recalled, request: &RegistryRequest, now: Now) -> Answer {
+        match (&told, &request.change) {
+            (Recalled::Requestor(_, Some((version, at))), RegistryChange::Set(requestor)) => {
+                let requestor = (**requestor).clone();
+                let (version, changed_at) = (*version, Some(*at));
+                let then = Registration { requestor, version, closed: false, changed_at };
+                Ok(Told::Requestor(Box::new(then)))
+            }
+            _ => self.recall(told, YearMonth::of(now.wall)),
+        }
     }
 
     /// A requestor, for operators and for itself.

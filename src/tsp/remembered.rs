@@ -2,7 +2,7 @@
 
 use crate::stdx::clock::Wall;
 use crate::stdx::sabotage::sabotaged;
-use crate::vocab::{Expiry, TokenAssuranceMethod, TokenRequestorId, YearMonth};
+use crate::vocab::{Digits, Expiry, Par, TokenAssuranceMethod, TokenRequestorId, YearMonth};
 
 use super::command::{Answer, Told};
 use super::consent::Consent;
@@ -10,19 +10,20 @@ use super::error::ProvisioningRefusal;
 use super::event::{Cause, Change, Disclosure};
 use super::given_keys::NamedKey;
 use super::lifecycle::Lifecycle;
-use super::record::VaultRecord;
+use super::registry::Registration;
 use super::remote::MadeCryptogram;
+use super::token_view::{StepUpView, TokenView};
 use super::tsp::{Decision, Tsp};
 
 /// What a request came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Remembered {
     pub(super) body_digest: [u8; 32],
     pub(super) told: Recalled,
 }
 
-/// What was told then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What was told then: whatever may be another one by now.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Recalled {
     Token {
         record: u64,
@@ -30,6 +31,8 @@ pub(super) enum Recalled {
         changed_at: Wall,
         /// None in what older versions remembered: as they are now.
         attributes: Option<(Expiry, TokenAssuranceMethod)>,
+        /// As `attributes`.
+        shown: Option<Shown>,
     },
     Card {
         changed: u32,
@@ -39,21 +42,34 @@ pub(super) enum Recalled {
     /// A card's number: opened again when it is asked for, as long after `at` as it may be.
     Disclosed {
         disclosure: Disclosure,
-        /// When it was told first; older versions did not remember it, which is as long ago as can be.
+        /// The card's, as it was.
+        par: Option<Par>,
+        /// When it was told first; older versions did not remember all of this, which is as long ago as can be.
         at: Wall,
     },
-    /// Made again when it is asked for.
-    Cryptogram(MadeCryptogram),
+    /// Made again when it is asked for, with the token's expiry of then; none in what older versions remembered: as it is
+    /// now.
+    Cryptogram(MadeCryptogram, Option<Expiry>),
     Consent(Consent),
-    /// Derived again when it is asked for.
-    Key(NamedKey),
-    /// As it is now: its version says whether it is the one of then.
-    Requestor(TokenRequestorId),
+    /// Derived again when it is asked for; the expiry as of a cryptogram.
+    Key(NamedKey, Option<Expiry>),
+    /// What was registered, the request says itself. With the version that this made, and when; none in what older versions
+    /// remembered: all as it is now.
+    Requestor(TokenRequestorId, Option<(u32, Wall)>),
+}
+
+/// What of a token was told besides where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub(super) last4: Digits<4>,
+    pub(super) par: Option<Par>,
+    pub(super) expired: bool,
+    pub(super) step_up: Option<Box<StepUpView>>,
 }
 
 impl Recalled {
-    /// What is told of a change at `at`; `left` is the record of the one token that it is about, as it is after it.
-    pub(super) fn of(change: &Change, left: Option<&VaultRecord>, at: Wall) -> Option<Self> {
+    /// What is told of a change at `at`; `left` is the one token that it is about, as it is after it.
+    pub(super) fn of(change: &Change, left: Option<&TokenView>, at: Wall) -> Option<Self> {
         match change {
             Change::Card(change) => {
                 Some(Self::Card { changed: u32::try_from(change.tokens.len()).unwrap_or(u32::MAX) })
@@ -68,24 +84,37 @@ impl Recalled {
             | Change::Controlled { .. }
             | Change::IssuedForProof { .. }
             | Change::CodeSent { .. }
-            | Change::Proven { .. } => left.map(Self::token),
+            | Change::Proven { .. } => left.zip(change.record()).map(Self::token),
             Change::Disclosed(disclosure) | Change::DisclosedAgain(disclosure) => {
-                Some(Self::Disclosed { disclosure: *disclosure, at })
+                left.map(|left| Self::Disclosed { disclosure: *disclosure, par: left.par, at })
             }
-            Change::CryptogramMade(made) => Some(Self::Cryptogram(**made)),
+            Change::CryptogramMade(made) => left.map(|left| Self::Cryptogram(**made, Some(left.expiry))),
             Change::Consented(consent) => Some(Self::Consent(**consent)),
-            Change::KeyGiven(given) => Some(Self::Key(given.key)),
-            Change::Registered(registration) => Some(Self::Requestor(registration.requestor.id)),
+            Change::KeyGiven(given) => left.map(|left| Self::Key(given.key, Some(left.expiry))),
+            Change::Registered(registration) => {
+                let Registration { requestor, version, .. } = &**registration;
+                Some(Self::Requestor(requestor.id, Some((*version, at))))
+            }
         }
     }
 
-    fn token(record: &VaultRecord) -> Self {
+    fn token((token, record): (&TokenView, u64)) -> Self {
+        let TokenView { last4, par, expired, .. } = *token;
         Self::Token {
-            record: record.record,
-            lifecycle: record.lifecycle,
-            changed_at: record.changed_at,
-            attributes: Some((record.expiry, record.assurance)),
+            record,
+            lifecycle: token.lifecycle,
+            changed_at: token.changed_at,
+            attributes: Some((token.expiry, token.assurance)),
+            shown: Some(Shown { last4, par, expired, step_up: token.step_up.map(Box::new) }),
         }
+    }
+}
+
+impl Shown {
+    /// A token as it was told.
+    fn of(self, token: TokenView) -> TokenView {
+        let Self { last4, par, expired, step_up } = self;
+        TokenView { last4, par, expired, step_up: step_up.map(|step_up| *step_up), ..token }
     }
 }
 
@@ -124,25 +153,26 @@ impl Tsp {
             Some(before) if before.body_digest != cause.body_digest => {
                 Err(ProvisioningRefusal::RequestIdReused)
             }
-            Some(before) => Ok(Some(before.told)),
+            Some(before) => Ok(Some(before.told.clone())),
         }
     }
 
     pub(super) fn recall(&self, told: Recalled, today: YearMonth) -> Answer {
         match told {
-            Recalled::Token { record, lifecycle, changed_at, attributes } => {
+            Recalled::Token { record, lifecycle, changed_at, attributes, shown } => {
                 let mut then = self.table.record(record).ok_or(ProvisioningRefusal::Unavailable)?;
                 (then.lifecycle, then.changed_at) = (lifecycle, changed_at);
                 (then.expiry, then.assurance) = attributes.unwrap_or((then.expiry, then.assurance));
-                Ok(Told::Token(self.view(&then, today)))
+                let token = self.view(&then, today);
+                Ok(Told::Token(shown.map_or(token, |shown| shown.of(token))))
             }
             Recalled::Card { changed } => Ok(Told::Card { changed }),
-            Recalled::Disclosed { disclosure, .. } => self.disclosed(&disclosure),
-            Recalled::Cryptogram(made) => self.cryptogram(&made),
+            Recalled::Disclosed { disclosure, par, .. } => self.disclosed(&disclosure, par),
+            Recalled::Cryptogram(made, expiry) => self.cryptogram(&made, expiry),
             Recalled::Consent(given) => self.consent(&given),
-            Recalled::Key(key) => self.told_key(&key),
+            Recalled::Key(key, expiry) => self.told_key(&key, expiry),
             Recalled::Refused(refusal) => Err(refusal),
-            Recalled::Requestor(id) => {
+            Recalled::Requestor(id, _) => {
                 let found = self.requestors.registration(id).ok_or(ProvisioningRefusal::Unavailable)?;
                 Ok(Told::Requestor(Box::new(found)))
             }

@@ -110,8 +110,12 @@ impl Tsp {
         Ok(Decision::New(Box::new(TokenEvent { cause, change: Change::CryptogramMade(Box::new(made)) })))
     }
 
-    /// What is told of a cryptogram, made again from what its event says.
-    pub(super) fn cryptogram(&self, made: &MadeCryptogram) -> Result<Told, ProvisioningRefusal> {
+    /// What is told of a cryptogram, made again from what its event says, with the token's expiry of then.
+    pub(super) fn cryptogram(
+        &self,
+        made: &MadeCryptogram,
+        expiry: Option<Expiry>,
+    ) -> Result<Told, ProvisioningRefusal> {
         let record = self.table.record(made.record).ok_or(ProvisioningRefusal::Unavailable)?;
         let unsigned = unsigned(made).ok_or(ProvisioningRefusal::Unavailable)?;
         let signed = Bound {
@@ -124,7 +128,7 @@ impl Tsp {
         Ok(Told::Cryptogram(Box::new(CryptogramView {
             reference: record.reference,
             token: record.token,
-            expiry: record.expiry,
+            expiry: expiry.unwrap_or(record.expiry),
             cryptogram,
             until: cryptogram.until(),
         })))

@@ -8,8 +8,7 @@ use crate::vocab::TokenRequestorId;
 
 use super::checkpoint::{
     CARD_CODES, CARDS, COUNTERS, DISCLOSURES, EVENTS, NOTED, OPEN, REQUESTORS, REQUESTS, STEP_UPS, TOKENS,
-    TOLD, VELOCITY, decode_card_codes, decode_noted, decode_open, decode_request, decode_step_up,
-    decode_told_today,
+    TOLD, VELOCITY, decode_card_codes, decode_noted, decode_open, decode_step_up, decode_told_today,
 };
 use super::consent::CONSENTS;
 use super::counters::TokenCounters;
@@ -19,6 +18,7 @@ use super::layout::{decode_registration, take_consent, take_receiver};
 use super::outbox::Noted;
 use super::record::VaultRecord;
 use super::record_layout::decode_record;
+use super::remembered_layout::decode_request;
 use super::table::TableFault;
 use super::tsp::Tsp;
 use super::velocity::Takes;

@@ -510,9 +510,8 @@ impl Tsp {
             // Nobody asked, so that no repeat will come.
             return Ok(Recalled::Refused(ProvisioningRefusal::Unavailable));
         }
-        if matches!(event.change, Change::DisclosureRefused(_) | Change::DisclosedAgain(_)) {
-            // A refusal is not remembered: another day, or with another registration, the same request may succeed. Of
-            // what is told again, when it was told first is.
+        if let Change::DisclosureRefused(_) = event.change {
+            // It is not remembered: another day, or with another registration, the same request may succeed.
             return Recalled::of(&event.change, None, at).ok_or("nothing is told");
         }
         if let Change::IssuedForProof { record, step_up } = &event.change {
@@ -526,9 +525,15 @@ impl Tsp {
             self.outbox.register(registration.receiver(), registration.url(), Some(self.events));
         }
         let left = event.change.record().and_then(|record| self.table.record(record));
+        let left = left.map(|left| self.view(&left, YearMonth::of(at)));
         let told = Recalled::of(&event.change, left.as_ref(), at).ok_or("no such record")?;
+        if let Change::DisclosedAgain(_) = event.change {
+            // What was told first, and when, is remembered already.
+            let first = self.remembered.get(&event.cause.key()).map(|first| first.told.clone());
+            return Ok(first.unwrap_or(told));
+        }
         let body_digest = event.cause.body_digest;
-        self.remembered.insert(event.cause.key(), Remembered { body_digest, told });
+        self.remembered.insert(event.cause.key(), Remembered { body_digest, told: told.clone() });
         Ok(told)
     }
 

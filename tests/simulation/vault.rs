@@ -245,6 +245,8 @@ pub(crate) struct VaultBook {
     answered: BTreeMap<String, (Asked, Heard)>,
     /// When cards' numbers were told first, by request.
     told: BTreeMap<String, Wall>,
+    /// The very answers, by the requests' names.
+    firsts: BTreeMap<String, Told>,
     /// Written down, in this order, and not answered.
     written: Vec<Open>,
     /// Waiting for an issuer.
@@ -635,6 +637,7 @@ impl VaultBook {
             views: Vec::new(),
             answered: BTreeMap::new(),
             told: BTreeMap::new(),
+            firsts: BTreeMap::new(),
             written: Vec::new(),
             enquired: Vec::new(),
             events: 0,
@@ -757,7 +760,8 @@ impl VaultBook {
             }
             return if same {
                 let told = told.ok_or_else(|| format!("P2: the repeat of {id} {asked:?} waits"))?;
-                self.hears(id, &heard, told)
+                self.hears(id, &heard, told)?;
+                self.hears_the_very_same(id, told)
             } else {
                 self.same(id, Some(&Err(Refusal::RequestIdReused)), told)
             };
@@ -936,7 +940,8 @@ impl VaultBook {
         ensure(first.is_some(), "P1", || format!("{call:?} is answered out of turn: {answer:?}"))?;
         let open = self.written.remove(0);
         let heard = self.take(open.clone(), appended)?;
-        self.hears(&open.id, &heard, answer)
+        self.hears(&open.id, &heard, answer)?;
+        self.hears_the_very_same(&open.id, answer)
     }
 
     /// What is durable is so from now on.
@@ -1118,6 +1123,17 @@ impl VaultBook {
             }
             _ => wrong(),
         }
+    }
+
+    /// What a request was told first, each repeat is told to the last member, whatever has changed since; but with a card's
+    /// number the expiry date that the card has by now.
+    fn hears_the_very_same(&mut self, id: &str, told: &Answer) -> Step {
+        let Ok(told) = told else { return Ok(()) };
+        let first = self.firsts.entry(id.to_owned()).or_insert_with(|| told.clone());
+        if let (Told::Disclosed(first), Told::Disclosed(now)) = (&mut *first, told) {
+            first.pan_expiry = now.pan_expiry;
+        }
+        ensure(first == told, "P2", || format!("{id} was told {first:?}, and its repeat {told:?}"))
     }
 
     /// A token's number and reference never change, and are nobody else's.

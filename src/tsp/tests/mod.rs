@@ -14,6 +14,7 @@ mod payments;
 mod provisioning;
 mod registry;
 mod remote;
+mod repeats;
 mod service;
 mod sourced;
 

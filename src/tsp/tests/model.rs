@@ -283,7 +283,7 @@ impl Trial {
         }
         if let Some((first, answer)) = self.answered.get(&key) {
             let again = if *first == body { Ok(answer.clone()) } else { Err(R::RequestIdReused) };
-            return assert_eq!(told.map(shown), Some(again.map(|told| shown(Ok(told)).unwrap())));
+            return assert_eq!(told, Some(again));
         }
         // Decisions are made on what waits, too.
         let mut ahead = self.model.clone();
@@ -348,16 +348,6 @@ impl Trial {
             numbers.push(view.token);
         }
     }
-}
-
-/// What a repeat is told as at the first time: of a token's card only the first answer's day knows the last digits.
-fn shown(answer: Answer) -> Result<String, ProvisioningRefusal> {
-    answer.map(|told| match told.clone().token() {
-        Some(view) => {
-            format!("{:?}", (view.token, view.lifecycle, view.expiry, view.assurance, view.changed_at))
-        }
-        None => format!("{told:?}"),
-    })
 }
 
 pub(super) fn card_request(id: &str, pan: &[u8], event: CardEvent, successor: &[u8]) -> CardRequest {

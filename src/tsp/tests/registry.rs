@@ -53,7 +53,7 @@ fn a_requestor_is_registered_changed_and_closed() {
         ..requestor(NEW)
     };
     assert_eq!(bench.set("2", narrower.clone()), Ok(2));
-    assert_eq!(bench.set("1", requestor(NEW)), Ok(2), "a repeat changes nothing, and tells how it is");
+    assert_eq!(bench.set("1", requestor(NEW)), Ok(1), "a repeat changes nothing, and tells how it was");
     let elsewhere =
         ProvisionRequest { location: Some(TokenLocation::RemoteStorage), ..wanted(NEW, "2", CREDIT) };
     assert_eq!(bench.provision(elsewhere), Err(R::LocationNotAllowed));
