@@ -376,7 +376,7 @@ impl Core {
         self.ticket += 1;
         let leg = self.core.transaction(id).unwrap().routed.as_ref().unwrap().leg;
         let answer = IssuerAnswer {
-            contacts: None,
+            card: None,
             link: leg.link,
             mti: leg.mti.answer().unwrap(),
             sent_at: leg.sent_at,

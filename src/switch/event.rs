@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use crate::journal::{CardRef, Elements, HistoryQuestion, IssuerLeg, TransactionEntry};
 use crate::link::{ConnectionId, Unanswered};
-use crate::tsp::{DetokenizeRequest, Presentation};
+use crate::tsp::{CardWord, DetokenizeRequest, Presentation};
 use crate::vocab::{
-    Amount, Contacts, CounterTaken, LinkId, Mti, Outcome, Refusal, ResponseCode, Rrn, SentAt,
-    SettlementWindow, Stan, TerminalId, TransactionId, Verdicts,
+    Amount, CounterTaken, LinkId, Mti, Outcome, Refusal, ResponseCode, Rrn, SentAt, SettlementWindow, Stan,
+    TerminalId, TransactionId, Verdicts,
 };
 
 use super::answered::Answered;
@@ -176,8 +176,8 @@ pub struct IssuerAnswer {
     pub code: ResponseCode,
     /// The issuer's elements that may go back to an acquirer.
     pub elements: Elements,
-    /// How it can reach the cardholder: in the answer to an enquiry.
-    pub contacts: Option<Box<Contacts>>,
+    /// What it says of the card, in the answer to an enquiry.
+    pub card: Option<Box<CardWord>>,
     /// Whether it could be read without a fault; a faulty one is an unknown outcome.
     pub believable: bool,
 }

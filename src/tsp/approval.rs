@@ -3,7 +3,7 @@
 
 use tokio::sync::mpsc;
 
-use crate::vocab::{Contacts, EnquiryId, RiskHints, TokenLocation, TokenRequestorId};
+use crate::vocab::{Contacts, EnquiryId, Par, RiskHints, TokenLocation, TokenRequestorId};
 
 use super::command::CallId;
 use super::record::CardData;
@@ -23,12 +23,27 @@ pub struct Enquiry {
 /// What the issuer said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IssuerWord {
-    Approved(Contacts),
+    Approved(CardWord),
     /// Only once the cardholder has proven itself.
-    StepUp(Contacts),
+    StepUp(CardWord),
     Declined,
     /// It could not be asked, or gave no answer in time: nothing is decided, and it may be asked again.
     Silent,
+}
+
+/// What an issuer that says yes adds of the card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CardWord {
+    /// How it can reach the cardholder.
+    pub contacts: Contacts,
+    /// The card's payment account reference.
+    pub par: Option<Par>,
+}
+
+impl From<Contacts> for CardWord {
+    fn from(contacts: Contacts) -> Self {
+        Self { contacts, par: None }
+    }
 }
 
 /// Asks issuers. It waits for nothing.

@@ -8,9 +8,9 @@ use crate::crypto::BlindIndexer;
 use crate::stdx::clock::Now;
 use crate::stdx::random::Entropy;
 use crate::stdx::sabotage::sabotaged;
-use crate::vocab::{Contacts, EnquiryId, Recommendation, RiskHints, TokenAssuranceMethod, YearMonth};
+use crate::vocab::{EnquiryId, Recommendation, RiskHints, TokenAssuranceMethod, TokenReferenceId, YearMonth};
 
-use super::approval::{Enquiry, IssuerWord};
+use super::approval::{CardWord, Enquiry, IssuerWord};
 use super::command::{Action, CallId, ProvisionRequest};
 use super::error::ProvisioningRefusal;
 use super::event::{Cause, Change, Decline, DeclinedBy, PartyName, TokenEvent};
@@ -57,12 +57,29 @@ impl AskedFor {
     }
 }
 
+/// Payment account references that issuers said of cards which have others: those that they have count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct DifferingPars {
+    /// Since the start.
+    pub(super) count: u64,
+    /// The token at whose issue the last one was said.
+    pub(super) last: Option<TokenReferenceId>,
+}
+
+impl DifferingPars {
+    fn compare(&mut self, card: &CardWord, record: &VaultRecord) {
+        if card.par.is_some() && card.par != record.par {
+            *self = Self { count: self.count.saturating_add(1), last: Some(record.reference) };
+        }
+    }
+}
+
 /// What is decided about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    Green,
-    /// The cardholder must prove itself; it can be reached so.
-    Yellow(Contacts),
+    Green(CardWord),
+    /// The cardholder must prove itself.
+    Yellow(CardWord),
     Red(DeclinedBy),
 }
 
@@ -84,15 +101,13 @@ fn verdict(rule: ApprovalRule, hints: RiskHints, word: IssuerWord) -> Option<Ver
         || doubtful(hints.device_score)
         || doubtful(hints.account_score);
     Some(match word {
-        IssuerWord::Silent if sabotaged("silence-is-yes") => Verdict::Green,
+        IssuerWord::Silent if sabotaged("silence-is-yes") => Verdict::Green(CardWord::default()),
         IssuerWord::Silent => return None,
         IssuerWord::Declined => Verdict::Red(DeclinedBy::Issuer),
         _ if advises_against(&hints) => Verdict::Red(DeclinedBy::Requestor),
-        IssuerWord::StepUp(contacts) => Verdict::Yellow(contacts),
-        IssuerWord::Approved(contacts) if wary || rule == ApprovalRule::AlwaysStepUp => {
-            Verdict::Yellow(contacts)
-        }
-        IssuerWord::Approved(_) => Verdict::Green,
+        IssuerWord::StepUp(card) => Verdict::Yellow(card),
+        IssuerWord::Approved(card) if wary || rule == ApprovalRule::AlwaysStepUp => Verdict::Yellow(card),
+        IssuerWord::Approved(card) => Verdict::Green(card),
     })
 }
 
@@ -178,21 +193,26 @@ impl Tsp {
         if let Some(decided) = self.repeated(&cause, YearMonth::of(now.wall))? {
             return Ok(decided);
         }
-        let admitted = self.admit(request, YearMonth::of(now.wall))?;
+        let mut admitted = self.admit(request, YearMonth::of(now.wall))?;
         let issuer = admitted.pans.issuer.ok_or(ProvisioningRefusal::CardNotEligible)?;
         let verdict = verdict(rule, request.hints, word).ok_or(ProvisioningRefusal::NoAnswerFromIssuer)?;
         let change = match verdict {
             Verdict::Red(by) => Change::Declined(Some(Decline { by, last4: request.pan.last4() })),
-            Verdict::Green => {
-                Change::Issued(Box::new(approved(self.issue(request, &admitted, now, entropy)?)))
+            Verdict::Green(card) => {
+                admitted.par = card.par.or(admitted.par);
+                let record = approved(self.issue(request, &admitted, now, entropy)?);
+                self.pars.compare(&card, &record);
+                Change::Issued(Box::new(record))
             }
             Verdict::Yellow(_) if self.step_ups_ahead() >= self.config.limits.step_ups => {
                 return Err(ProvisioningRefusal::Overloaded);
             }
-            Verdict::Yellow(contacts) => {
+            Verdict::Yellow(card) => {
+                admitted.par = card.par.or(admitted.par);
                 let record = self.issue(request, &admitted, now, entropy)?;
                 let lifecycle = Lifecycle::issued(TokenStatus::Inactive);
-                let step_up = StepUp::opened(issuer, enquiry, contacts);
+                self.pars.compare(&card, &record);
+                let step_up = StepUp::opened(issuer, enquiry, card.contacts);
                 let record = Box::new(VaultRecord { lifecycle, ..record });
                 Change::IssuedForProof { record, step_up: Box::new(step_up) }
             }
@@ -221,8 +241,8 @@ mod tests {
     fn every_path() {
         use ApprovalRule::{AlwaysStepUp, Ask};
         use IssuerWord::{Approved, Declined, Silent, StepUp};
-        let none = Contacts::default();
-        let yellow = Some(Verdict::Yellow(none));
+        let none = CardWord::default();
+        let (green, yellow) = (Some(Verdict::Green(none)), Some(Verdict::Yellow(none)));
         let said =
             |recommendation| RiskHints { recommendation: Some(recommendation), ..RiskHints::default() };
         let scored = |score| RiskHints { device_score: TrustScore::new(score), ..RiskHints::default() };
@@ -231,11 +251,11 @@ mod tests {
         let (by_issuer, by_requestor) =
             (Some(Verdict::Red(DeclinedBy::Issuer)), Some(Verdict::Red(DeclinedBy::Requestor)));
         for (rule, hints, word, path) in [
-            (Ask, nothing, Approved(none), Some(Verdict::Green)),
+            (Ask, nothing, Approved(none), green),
             (Ask, nothing, StepUp(none), yellow),
             (Ask, nothing, Declined, by_issuer),
             (Ask, nothing, Silent, None),
-            (Ask, said(Recommendation::Approve), Approved(none), Some(Verdict::Green)),
+            (Ask, said(Recommendation::Approve), Approved(none), green),
             (Ask, said(Recommendation::Approve), StepUp(none), yellow),
             (Ask, said(Recommendation::StepUp), Approved(none), yellow),
             (Ask, said(Recommendation::Decline), Approved(none), by_requestor),
@@ -243,7 +263,7 @@ mod tests {
             (Ask, said(Recommendation::Decline), Declined, by_issuer),
             (Ask, said(Recommendation::Decline), Silent, None),
             (Ask, scored(1), Approved(none), yellow),
-            (Ask, scored(2), Approved(none), Some(Verdict::Green)),
+            (Ask, scored(2), Approved(none), green),
             (Ask, account, Approved(none), yellow),
             (AlwaysStepUp, nothing, Approved(none), yellow),
             (AlwaysStepUp, nothing, Declined, by_issuer),

@@ -24,6 +24,8 @@ use super::tsp::{Decision, Tsp};
 pub(super) struct Admitted {
     pub(super) requestor: TokenRequestor,
     pub(super) pans: PanRange,
+    /// The card's payment account reference, as it was supplied.
+    pub(super) par: Option<Par>,
 }
 
 impl Tsp {
@@ -75,7 +77,7 @@ impl Tsp {
         self.check_room(&requestor)?;
         self.check_share(request, &requestor)?;
         self.range_for(&config, &pans)?;
-        Ok(Admitted { requestor, pans })
+        Ok(Admitted { requestor, pans, par: request.par })
     }
 
     /// What the token is narrowed to from its first day, and who did so. What an issuer or an operator narrowed the token
@@ -169,7 +171,7 @@ impl Tsp {
     fn par_for(
         &self,
         request: &ProvisionRequest,
-        pans: &PanRange,
+        (pans, supplied): (&PanRange, Option<Par>),
         entropy: &mut Entropy,
     ) -> Result<Option<Par>, ProvisioningRefusal> {
         let index = self.indexer.index(&request.pan);
@@ -181,7 +183,7 @@ impl Tsp {
             (None, Some(controller)) if pans.controlled => {
                 draw_par(controller, entropy).map_err(|_| ProvisioningRefusal::Unavailable)
             }
-            (None, _) => Ok(request.par),
+            (None, _) => Ok(supplied),
         }
     }
 
@@ -189,7 +191,7 @@ impl Tsp {
     pub(super) fn issue(
         &self,
         request: &ProvisionRequest,
-        Admitted { requestor, pans }: &Admitted,
+        Admitted { requestor, pans, par }: &Admitted,
         now: Now,
         entropy: &mut Entropy,
     ) -> Result<VaultRecord, ProvisioningRefusal> {
@@ -197,7 +199,7 @@ impl Tsp {
         let range = self.range_for(&config, pans)?;
         let token = self.new_token(&config, range, entropy)?;
         let expiry = expiry(range, YearMonth::of(now.wall)).ok_or(ProvisioningRefusal::Unavailable)?;
-        let par = self.par_for(request, pans, entropy)?;
+        let par = self.par_for(request, (pans, *par), entropy)?;
         let (own, narrowed_by) = self.first_controls(request)?;
         let unavailable = ProvisioningRefusal::Unavailable;
         let (record, mapping_version) = (self.next_record(), 1);

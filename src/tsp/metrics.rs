@@ -10,6 +10,7 @@ use prometheus_client::registry::Registry;
 use super::command::Answer;
 use super::config::TspLimits;
 use super::error::ProvisioningRefusal;
+use super::idv::DifferingPars;
 
 /// How full the vault is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,7 @@ pub(super) struct Fill {
     pub(super) consents: usize,
     /// Token requestors in the registry.
     pub(super) requestors: usize,
+    pub(super) pars: DifferingPars,
 }
 
 /// Something that is bounded: its metric, what it says, how much of it there is, and how much there may be.
@@ -58,6 +60,7 @@ pub(super) struct Metrics {
     filled: [Gauge; BOUNDS.len()],
     waiting: Gauge,
     undurable: Gauge,
+    differing_pars: Counter,
     calls: Family<AnswerLabel, Counter>,
     limits: TspLimits,
 }
@@ -70,13 +73,16 @@ impl Metrics {
             let _: Counter = calls.get_or_create_owned(&AnswerLabel { answer });
         }
         let gauge = Gauge::default;
-        Self { filled: BOUNDS.map(|_| gauge()), waiting: gauge(), undurable: gauge(), calls, limits }
+        let (filled, waiting, undurable) = (BOUNDS.map(|_| gauge()), gauge(), gauge());
+        Self { filled, waiting, undurable, differing_pars: Counter::default(), calls, limits }
     }
 
     /// Registers them under `tsp_`.
     pub(super) fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("tsp");
         registry.register("calls", "Calls that were answered, by answer", self.calls.clone());
+        let help = "Payment account references that issuers said of cards which have others";
+        registry.register("differing_pars", help, self.differing_pars.clone());
         let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
         for ((name, help, _, most), filled) in BOUNDS.iter().zip(&self.filled) {
             gauge(name, help, filled);
@@ -90,6 +96,11 @@ impl Metrics {
     pub(super) fn filled(&self, fill: Fill) {
         for ((_, _, filled, _), gauge) in BOUNDS.iter().zip(&self.filled) {
             gauge.set(wide(filled(&fill)));
+        }
+        let more = fill.pars.count.saturating_sub(self.differing_pars.get());
+        if let Some(reference) = fill.pars.last.filter(|_| more > 0) {
+            tracing::warn!(%reference, "its issuer says another payment account reference than the card has");
+            self.differing_pars.inc_by(more);
         }
     }
 

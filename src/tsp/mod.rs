@@ -57,7 +57,7 @@ mod wire;
 mod wrapped;
 mod writer;
 
-pub use approval::{Enquiry, EnquiryReply, IssuerApproval, IssuerWord, NoIssuers};
+pub use approval::{CardWord, Enquiry, EnquiryReply, IssuerApproval, IssuerWord, NoIssuers};
 pub use audit::{Attributes, Audited, AuditedStep};
 pub use cards::MappingView;
 pub use checkpoint::TspFold;

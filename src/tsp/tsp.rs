@@ -26,7 +26,7 @@ use super::detokenize::Detokenizer;
 use super::disclosure::Disclosures;
 use super::error::{ProvisioningRefusal, TspError};
 use super::event::{CannotFollow, CardStanding, Cause, Change, Principal, RequestKey, TokenEvent};
-use super::idv::{ApprovalRule, AskedFor};
+use super::idv::{ApprovalRule, AskedFor, DifferingPars};
 use super::lifecycle::TokenStatus;
 use super::metrics::Fill;
 use super::outbox::Outbox;
@@ -70,6 +70,7 @@ pub struct Tsp {
     pub(super) events: u64,
     pub(super) outbox: Outbox,
     pub(super) consents: Consents,
+    pub(super) pars: DifferingPars,
 }
 
 /// A decision that is not durable yet.
@@ -157,6 +158,7 @@ impl Tsp {
             card_codes: CodesOfCards::default(),
             events: 0,
             consents: Consents::default(),
+            pars: DifferingPars::default(),
             outbox: Outbox::new(&config.receivers, limits.notifications),
             config: Arc::new(config),
         })
@@ -194,6 +196,7 @@ impl Tsp {
             enquiries: self.asked_for.len(),
             consents: self.consents.len(),
             requestors: self.requestors.registered(),
+            pars: self.pars,
         }
     }
 

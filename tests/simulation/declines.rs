@@ -3,8 +3,10 @@
 
 use tokenswitch::codec::{DataElement, Message};
 use tokenswitch::link::ConnectionId;
-use tokenswitch::tsp::{Asker, CallId, Command, IssuerWord, Move, ProvisionRequest, RequestId, Suspender};
-use tokenswitch::vocab::{Contacts, Refusal, luhn_check_digit};
+use tokenswitch::tsp::{
+    Asker, CallId, CardWord, Command, IssuerWord, Move, ProvisionRequest, RequestId, Suspender,
+};
+use tokenswitch::vocab::{Refusal, luhn_check_digit};
 
 use crate::desk::{Desk, FIRST, answer_to, get, repeat, reversal, set, with_mti};
 use crate::house::Remembering;
@@ -28,7 +30,7 @@ fn unproven(desk: &mut Desk) {
     let card = vault_cards(1, &[]).into_iter().find(|card| card.issuer_says.is_some()).expect("some").card;
     let asker = Asker::requestor(requestor_id(), RequestId::parse(b"unproven").expect("short"));
     let request = Box::new(ProvisionRequest::of(asker, card.pan, card.expiry));
-    let (call, word) = (CallId(77), IssuerWord::StepUp(Contacts::default()));
+    let (call, word) = (CallId(77), IssuerWord::StepUp(CardWord::default()));
     desk.vault(Command::Provision { call, request });
     let told = desk.vault(Command::IssuerAnswered { call, word }).expect("it is answered");
     desk.token = told.expect("it is issued").token().expect("a token");

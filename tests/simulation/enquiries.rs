@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use tokenswitch::codec::{DataElement, Message, TokenRequestData};
+use tokenswitch::codec::{DataElement, Message, TokenData, TokenRequestData};
 use tokenswitch::link::ConnectionId;
 use tokenswitch::switch::AskedEnquiry;
-use tokenswitch::tsp::{CallId, CardData, Enquiry, EnquiryReply, IssuerWord};
+use tokenswitch::tsp::{CallId, CardData, CardWord, Enquiry, EnquiryReply, IssuerWord};
 use tokenswitch::vocab::{
-    Contact, ContactKind, Contacts, EnquiryId, Recommendation, RiskHints, Text, TokenLocation,
+    Contact, ContactKind, Contacts, EnquiryId, Par, Recommendation, RiskHints, Text, TokenLocation,
 };
 use tokio::sync::mpsc::{Receiver, channel};
 
@@ -37,6 +37,11 @@ fn contacts() -> Contacts {
     contacts
 }
 
+/// What the issuer knows of the card.
+fn known() -> CardWord {
+    CardWord { contacts: contacts(), par: Par::parse(b"V0010013020315513942420893974").ok() }
+}
+
 /// The TSP asks about the card behind the desk's token.
 fn ask(desk: &mut Desk) -> Told {
     let (sender, receiver) = channel(1);
@@ -62,10 +67,12 @@ fn asked() -> (Desk, Told, ConnectionId, Message) {
     (desk, told, connection, message)
 }
 
-/// With a code and, maybe, contacts.
-fn answer(asked: &Message, code: &str, contacts: Contacts) -> Message {
+/// With a code, contacts and the card's payment account reference.
+fn answer(asked: &Message, code: &str, CardWord { contacts, par }: CardWord) -> Message {
     let mut answer = answer_to(asked, code);
-    let places = *dialect_of(ISSUERS[0]).token_request().expect("every shipped dialect has it");
+    let dialect = dialect_of(ISSUERS[0]);
+    dialect.set_token_data(&mut answer, &TokenData { par, ..TokenData::default() }).expect("it fits");
+    let places = *dialect.token_request().expect("every shipped dialect has it");
     let data = TokenRequestData { contacts, ..TokenRequestData::default() };
     places.write(&mut answer, &data).expect("it fits");
     answer
@@ -89,7 +96,7 @@ fn the_question_says_what_it_is_and_moves_nothing() {
 
 #[test]
 fn every_code_of_an_issuer_is_a_word_of_it() {
-    let told = contacts();
+    let told = known();
     for (code, word) in [
         ("00", IssuerWord::Approved(told)),
         ("85", IssuerWord::StepUp(told)),
@@ -98,7 +105,7 @@ fn every_code_of_an_issuer_is_a_word_of_it() {
         ("91", IssuerWord::Silent),
     ] {
         let (mut desk, mut told, connection, message) = asked();
-        desk.send(connection, &answer(&message, code, contacts()));
+        desk.send(connection, &answer(&message, code, known()));
         assert_eq!(told.word(), Some(word), "{code}");
         desk.pass(Duration::from_secs(60));
         assert!(desk.sent_to_issuers().is_empty(), "{code}: asked once, nothing to reverse");
@@ -124,7 +131,7 @@ fn without_an_answer_in_time_it_is_over_and_a_late_one_is_nobodys() {
     assert_eq!(told.word(), Some(IssuerWord::Silent));
     assert!(desk.sent_to_issuers().is_empty(), "never sent again, never reversed");
     let before = desk.house.node.core().counts().unmatched;
-    desk.send(connection, &answer(&message, "00", contacts()));
+    desk.send(connection, &answer(&message, "00", known()));
     assert_eq!(desk.house.node.core().counts().unmatched, before + 1);
     assert_eq!(told.word(), None);
 }
@@ -137,13 +144,13 @@ fn a_lost_connection_and_an_answer_that_cannot_be_are_silence() {
     assert!(desk.sent_to_issuers().is_empty());
 
     let (mut desk, mut told, connection, message) = asked();
-    let mut money = answer(&message, "00", contacts());
+    let mut money = answer(&message, "00", known());
     set(&mut money, &[(4, "000000000100"), (49, "978")]);
     desk.send(connection, &money);
     assert_eq!(told.word(), Some(IssuerWord::Silent));
 
     let (mut desk, mut told, connection, message) = asked();
-    let mut other = answer(&message, "00", contacts());
+    let mut other = answer(&message, "00", known());
     set(&mut other, &[(7, "1122000000")]);
     desk.send(connection, &other);
     assert_eq!(told.word(), None, "not to this question");

@@ -6,10 +6,8 @@ use crate::journal::IssuerLeg;
 use crate::link::{Outbox, Unanswered};
 use crate::stdx::clock::Now;
 use crate::stdx::sabotage::step;
-use crate::tsp::{Enquiry, EnquiryReply, IssuerWord};
-use crate::vocab::{
-    Contacts, LinkId, MessageClass, MessageFunction, Mti, Outcome, SettlementWindow, TransactionId,
-};
+use crate::tsp::{CardWord, Enquiry, EnquiryReply, IssuerWord};
+use crate::vocab::{LinkId, MessageClass, MessageFunction, Mti, Outcome, SettlementWindow, TransactionId};
 
 use super::super::core::EnquiryOrder;
 use super::super::enquiry::AskedEnquiry;
@@ -76,24 +74,25 @@ impl Node {
         held.reply.tell(word);
     }
 
-    /// What an answer says of contacts. Payments' answers are not looked through.
-    pub(super) fn contacts_in(&self, wire: &Wire, message: &Message) -> Option<Box<Contacts>> {
+    /// What an answer says of the card. Payments' answers are not looked through.
+    pub(super) fn card_word_in(&self, wire: &Wire, message: &Message) -> Option<Box<CardWord>> {
         if self.enquiries.is_empty() {
             return None;
         }
-        let data = wire.dialect.token_request()?.read(message).ok()?;
-        (!data.contacts.is_empty()).then(|| Box::new(data.contacts))
+        let asked = wire.dialect.token_request()?.read(message).ok()?;
+        let par = wire.dialect.token_data(message).ok().and_then(|data| data.par);
+        Some(Box::new(CardWord { contacts: asked.contacts, par }))
     }
 }
 
 /// The issuer's code, as its dialect means it.
 fn said(answer: &IssuerAnswer, dialect: &Dialect) -> IssuerWord {
-    let contacts = answer.contacts.as_deref().copied().unwrap_or_default();
+    let card = answer.card.as_deref().copied().unwrap_or_default();
     if dialect.token_request().is_some_and(|places| places.step_up == answer.code) {
-        return IssuerWord::StepUp(contacts);
+        return IssuerWord::StepUp(card);
     }
     match answer.outcome {
-        Some(Outcome::Approved) => IssuerWord::Approved(contacts),
+        Some(Outcome::Approved) => IssuerWord::Approved(card),
         Some(Outcome::RetryLater | Outcome::Unknown) => IssuerWord::Silent,
         // A code that is in no table is a decline, as of a payment.
         Some(Outcome::Declined | Outcome::ApprovedPartly) | None => IssuerWord::Declined,

@@ -204,7 +204,7 @@ impl Node {
             believable: believable && code.is_some() && amount.is_ok(),
             amount: amount.ok().flatten(),
             outcome: code.and_then(|code| wire.dialect.outcome(code)),
-            contacts: self.contacts_in(wire, message),
+            card: self.card_word_in(wire, message),
             code: code.unwrap_or_else(|| wire.dialect.response_code(Refusal::IssuerAnswerInvalid)),
             elements,
         })

@@ -5,7 +5,8 @@ use super::checkpoint::{folded, restored, token_entries};
 use super::*;
 use crate::journal::CheckpointKind;
 use crate::vocab::{
-    Bin, Contact, ContactKind, Contacts, Recommendation, RiskHints, Text, TokenAssuranceMethod, TrustScore,
+    Bin, Contact, ContactKind, Contacts, Par, Recommendation, RiskHints, Text, TokenAssuranceMethod,
+    TrustScore,
 };
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ impl Bench {
     /// A token that the issuer has approved.
     pub(super) fn green(&mut self, request: ProvisionRequest) -> TokenView {
         let call = self.pending(request);
-        self.issuer_says(call, IssuerWord::Approved(contacts())).unwrap()
+        self.issuer_says(call, IssuerWord::Approved(contacts().into())).unwrap()
     }
 
     /// A token that waits for proof.
@@ -56,7 +57,7 @@ impl Bench {
     /// The same of another card.
     pub(super) fn yellow_of(&mut self, id: &str, pan: &[u8]) -> TokenView {
         let call = self.pending(wanted(FIRST, id, pan));
-        self.issuer_says(call, IssuerWord::StepUp(contacts())).unwrap()
+        self.issuer_says(call, IssuerWord::StepUp(contacts().into())).unwrap()
     }
 
     /// The same once its cardholder has typed the code.
@@ -100,8 +101,8 @@ fn method(digits: &[u8]) -> TokenAssuranceMethod {
 fn the_issuers_word_makes_a_token_or_none() {
     let refused = |refusal| Err::<(TokenStatus, TokenAssuranceMethod), _>(refusal);
     for (word, expected) in [
-        (IssuerWord::Approved(contacts()), Ok((TokenStatus::Active, method(b"10")))),
-        (IssuerWord::StepUp(contacts()), Ok((TokenStatus::Inactive, method(b"00")))),
+        (IssuerWord::Approved(contacts().into()), Ok((TokenStatus::Active, method(b"10")))),
+        (IssuerWord::StepUp(contacts().into()), Ok((TokenStatus::Inactive, method(b"00")))),
         (IssuerWord::Declined, refused(ProvisioningRefusal::DeclinedByIssuer)),
         (IssuerWord::Silent, refused(ProvisioningRefusal::NoAnswerFromIssuer)),
     ] {
@@ -138,9 +139,12 @@ fn a_crash_while_the_issuer_is_asked_leaves_nothing_and_makes_no_second_token() 
     let mut bench = asking();
     let call = bench.pending(wanted(FIRST, "p", PAN));
     bench.tsp = bench.recovered(bench.log.len());
-    assert_eq!(bench.apply(Command::IssuerAnswered { call, word: IssuerWord::Approved(contacts()) }), []);
+    assert_eq!(
+        bench.apply(Command::IssuerAnswered { call, word: IssuerWord::Approved(contacts().into()) }),
+        []
+    );
     let call = bench.pending(wanted(FIRST, "p", PAN));
-    let issued = bench.issuer_says(call, IssuerWord::Approved(contacts())).unwrap();
+    let issued = bench.issuer_says(call, IssuerWord::Approved(contacts().into())).unwrap();
     bench.tsp = bench.recovered(bench.log.len());
     assert_eq!(bench.provision(wanted(FIRST, "p", PAN)).unwrap(), issued);
     assert_eq!(bench.tsp.tokens(), 1);
@@ -150,8 +154,11 @@ fn a_crash_while_the_issuer_is_asked_leaves_nothing_and_makes_no_second_token() 
 fn an_answer_that_comes_twice_is_heard_once_and_waiting_requests_are_bounded() {
     let mut bench = asking();
     let call = bench.pending(wanted(FIRST, "p", PAN));
-    bench.issuer_says(call, IssuerWord::Approved(contacts())).unwrap();
-    assert_eq!(bench.apply(Command::IssuerAnswered { call, word: IssuerWord::Approved(contacts()) }), []);
+    bench.issuer_says(call, IssuerWord::Approved(contacts().into())).unwrap();
+    assert_eq!(
+        bench.apply(Command::IssuerAnswered { call, word: IssuerWord::Approved(contacts().into()) }),
+        []
+    );
     assert_eq!(bench.tsp.tokens(), 1);
     for id in 0..bench.config.limits.waiting_enquiries {
         bench.pending(wanted(FIRST, &format!("w{id}"), PAN));
@@ -167,14 +174,14 @@ fn tokens_that_wait_for_their_proof_are_bounded() {
     let last = (0..most).map(|id| bench.yellow(&format!("y{id}"))).last().unwrap();
     assert_eq!(bench.tsp.fill().step_ups, most);
     let call = bench.pending(wanted(FIRST, "past", PAN));
-    let told = bench.issuer_says(call, IssuerWord::StepUp(contacts()));
+    let told = bench.issuer_says(call, IssuerWord::StepUp(contacts().into()));
     assert_eq!(
         (told, bench.tsp.tokens()),
         (Err(ProvisioningRefusal::Overloaded), most),
         "and no token is made"
     );
     let call = bench.pending(wanted(FIRST, "good", PAN));
-    bench.issuer_says(call, IssuerWord::Approved(contacts())).unwrap();
+    bench.issuer_says(call, IssuerWord::Approved(contacts().into())).unwrap();
     bench.move_to(FIRST, "gone", last.reference, Move::Unlink).unwrap();
     assert_eq!(bench.tsp.fill().step_ups, most - 1);
     bench.yellow("past");
@@ -186,11 +193,11 @@ fn hints_can_only_make_it_stricter() {
     let doubtful = RiskHints { device_score: TrustScore::new(1), ..RiskHints::default() };
     let call = bench.pending(ProvisionRequest { hints: doubtful, ..wanted(FIRST, "p", PAN) });
     assert_eq!(bench.asked[0].1.hints, doubtful, "the issuer is told");
-    let view = bench.issuer_says(call, IssuerWord::Approved(contacts())).unwrap();
+    let view = bench.issuer_says(call, IssuerWord::Approved(contacts().into())).unwrap();
     assert_eq!(view.lifecycle.status, TokenStatus::Inactive);
     let against = RiskHints { recommendation: Some(Recommendation::Decline), ..RiskHints::default() };
     let call = bench.pending(ProvisionRequest { hints: against, ..wanted(FIRST, "q", PAN) });
-    let refused = bench.issuer_says(call, IssuerWord::Approved(contacts()));
+    let refused = bench.issuer_says(call, IssuerWord::Approved(contacts().into()));
     assert_eq!(refused, Err(ProvisioningRefusal::AdvisedAgainst));
     assert_eq!(
         bench.provision(wanted(FIRST, "q", PAN)),
@@ -260,7 +267,7 @@ fn codes_are_few_short_lived_and_bound_to_their_device() {
         device: Text::parse("device", b"phone-1").ok(),
         ..wanted(FIRST, "p", PAN)
     });
-    let view = bench.issuer_says(call, IssuerWord::StepUp(contacts())).unwrap();
+    let view = bench.issuer_says(call, IssuerWord::StepUp(contacts().into())).unwrap();
     let stranger = CodeRequest { asker: asker(SECOND, "c"), reference: view.reference, contact: 1 };
     let answer = of_token(bench.ask(|call| Command::RequestCode { call, request: stranger }));
     assert_eq!(answer, Err(ProvisioningRefusal::UnknownToken));
@@ -371,7 +378,7 @@ fn receivers_are_told_what_happened_to_their_tokens_in_order() {
     }
     bench.pending(wanted(SECOND, "q", PAN));
     let call = bench.asked.last().unwrap().0;
-    bench.issuer_says(call, IssuerWord::Approved(contacts())).unwrap();
+    bench.issuer_says(call, IssuerWord::Approved(contacts().into())).unwrap();
     let counts: Vec<_> = waiting(&bench.tsp).iter().map(Vec::len).collect();
     assert_eq!(counts, [5, 6], "another requestor's token is the bank's business, and not the first's");
 }
@@ -518,7 +525,7 @@ fn a_receiver_that_takes_nothing_holds_so_many_and_no_more() {
     let mut bench = telling();
     for id in 0..bench.config.limits.notifications + 3 {
         let call = bench.pending(wanted(FIRST, &format!("p{id}"), PAN));
-        bench.issuer_says(call, IssuerWord::Approved(contacts())).unwrap();
+        bench.issuer_says(call, IssuerWord::Approved(contacts().into())).unwrap();
     }
     for receiver in receivers() {
         let standing = bench.tsp.outbox().standing(receiver);
@@ -530,7 +537,7 @@ fn a_receiver_that_takes_nothing_holds_so_many_and_no_more() {
 fn who_is_new_hears_of_what_comes_and_not_of_what_was() {
     let mut bench = asking();
     let call = bench.pending(wanted(FIRST, "p", PAN));
-    bench.issuer_says(call, IssuerWord::Approved(contacts())).unwrap();
+    bench.issuer_says(call, IssuerWord::Approved(contacts().into())).unwrap();
     bench.config.receivers = receivers().to_vec();
     bench.tsp = bench.recovered(bench.log.len());
     let call = bench.call();
@@ -538,6 +545,46 @@ fn who_is_new_hears_of_what_comes_and_not_of_what_was() {
     bench.sync();
     assert_eq!(waiting(&bench.tsp), [vec![], vec![]]);
     let call = bench.pending(wanted(FIRST, "q", PAN));
-    bench.issuer_says(call, IssuerWord::Approved(contacts())).unwrap();
+    bench.issuer_says(call, IssuerWord::Approved(contacts().into())).unwrap();
     assert_eq!(waiting(&bench.tsp).iter().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
+}
+
+#[test]
+fn a_card_has_the_par_that_its_issuer_said_unless_it_has_another() {
+    let par = |text: &[u8; 29]| Par::parse(text).unwrap();
+    let (first, other) = (par(b"V0010013020315513942420893974"), par(b"V0010056422073825495104907179"));
+    let said = |par| IssuerWord::Approved(CardWord { contacts: contacts(), par });
+    let mut bench = asking();
+    bench.tsp.narrow_for_test(TspConfig {
+        pan_ranges: bench.config.pan_ranges.iter().map(|it| PanRange { controlled: false, ..*it }).collect(),
+        ..bench.config.clone()
+    });
+    // What the issuer says goes before what the requestor supplied.
+    let call = bench.pending(ProvisionRequest { par: Some(other), ..wanted(FIRST, "1", PAN) });
+    assert_eq!(bench.issuer_says(call, said(Some(first))).unwrap().par, Some(first));
+    assert_eq!(bench.tsp.fill().pars.count, 0);
+    for (id, word, differing) in [
+        ("2", said(None), 0),
+        ("3", said(Some(first)), 0),
+        ("4", said(Some(other)), 1),
+        ("5", IssuerWord::StepUp(CardWord { contacts: contacts(), par: Some(other) }), 2),
+    ] {
+        let call = bench.pending(wanted(FIRST, id, PAN));
+        let token = bench.issuer_says(call, word).unwrap();
+        assert_eq!(token.par, Some(first), "{id}: one card, one reference");
+        let pars = bench.tsp.fill().pars;
+        assert_eq!(pars.count, differing, "{id}");
+        assert_eq!(pars.last, Some(token.reference).filter(|_| differing > 0), "{id}");
+    }
+}
+
+#[test]
+fn where_the_references_are_ours_an_issuers_word_of_another_is_counted() {
+    let said = Par::parse(b"V0010013020315513942420893974").unwrap();
+    let mut bench = asking();
+    let call = bench.pending(wanted(FIRST, "1", PAN));
+    let word = IssuerWord::Approved(CardWord { contacts: contacts(), par: Some(said) });
+    let drawn = bench.issuer_says(call, word).unwrap().par.unwrap();
+    assert_ne!(drawn, said);
+    assert_eq!(bench.tsp.fill().pars.count, 1);
 }
