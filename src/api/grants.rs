@@ -87,6 +87,7 @@ operations! {
     SetRequestor = "set-requestor", [Operator];
     CloseRequestor = "close-requestor", [Operator];
     SeeRequestor = "see-requestor", [Operator];
+    ListRequestors = "list-requestors", [Operator];
     /// What happened to a card.
     ReportCard = "report-card", [Issuer, Operator];
     /// The key for which card numbers may be encrypted.

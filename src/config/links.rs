@@ -272,7 +272,7 @@ fn stand_in(mut section: Section<'_>) -> Option<StandInTerms> {
     let period = section.or("period", Duration::from_secs(86_400), duration);
     let categories = section.list("categories", word(MerchantCategory::parse));
     let entry_modes = section.list("entry_modes", word(EntryMode::parse));
-    let assurances = section.list("assurances", word(TokenAssuranceMethod::parse));
+    let assurances = section.list("assurances", word(TokenAssuranceMethod::stated));
     let most = amount(section);
     Some(StandInTerms { most: most?, count: count?, period, categories, entry_modes, assurances })
 }

@@ -238,7 +238,7 @@ fn no_fault_hides_another() {
         (r#"bin = "623529""#, r#"bin = "476173""#, "tsp.token_range[1].bin"),
         (r#"id = "00000000001""#, r#"id = "1""#, "requestor[0].id"),
         (r#"entry_modes = ["07", "10", "81"]"#, "entry_modes = []", "requestor[0].entry_modes"),
-        (r#"assurances = ["01"]"#, r#"assurances = ["x"]"#, "requestor[0].assurances[0]"),
+        (r#"assurances = ["01"]"#, r#"assurances = ["15"]"#, "requestor[0].assurances[0]"),
         ("[api]", "[[requestor.merchant]]\nacquirer = 7\n[api]", "requestor[0].merchant[0].acquirer"),
         // What there is one of.
         (r#"listen = "127.0.0.1:9002""#, r#"listen = "127.0.0.1:9001""#, "admin.listen"),

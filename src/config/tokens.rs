@@ -296,7 +296,7 @@ fn requestor(
         credential,
         controls,
         location: section.or("location", TokenLocation::Unspecified, choice(LOCATIONS)),
-        assurances: section.list("assurances", word(TokenAssuranceMethod::parse)),
+        assurances: section.list("assurances", word(TokenAssuranceMethod::stated)),
         activation: section.or("activation", Activation::AtIssue, activation),
         locations: section.list("locations", choice(LOCATIONS)),
         notification_url,

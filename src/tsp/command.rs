@@ -247,6 +247,13 @@ pub enum Command {
         principal: Principal,
         id: TokenRequestorId,
     },
+    /// The next of all requestors, in order of their ids.
+    Requestors {
+        call: CallId,
+        principal: Principal,
+        after: Option<TokenRequestorId>,
+        most: usize,
+    },
     /// Which card is behind a token, by a mark.
     CardBehind {
         call: CallId,
@@ -350,6 +357,8 @@ pub enum Told {
     Consent(Box<ConsentView>),
     Key(Box<KeyView>),
     Requestor(Box<Registration>),
+    /// In order of their ids.
+    Requestors(Vec<Registration>),
     /// The oldest first.
     Mappings(Vec<MappingView>),
 }
@@ -369,7 +378,8 @@ impl Told {
             | Self::Consent(_)
             | Self::Key(_)
             | Self::Mappings(_)
-            | Self::Requestor(_) => None,
+            | Self::Requestor(_)
+            | Self::Requestors(_) => None,
         }
     }
 }

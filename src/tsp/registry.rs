@@ -1,6 +1,8 @@
 //! The registry of token requestors: what operators register, change and close, in the journal. A requestor of the
 //! configuration stands as it is written there until the registry has one of its id; from then on the registry counts.
 
+use std::collections::BTreeSet;
+
 use crate::stdx::clock::{Now, Wall};
 use crate::stdx::maps::Map;
 use crate::stdx::sabotage::sabotaged;
@@ -69,6 +71,13 @@ impl Requestors {
             Some(Registration { requestor, version: 0, closed: false, changed_at: None })
         };
         self.registered.get(&id).cloned().or_else(configured)
+    }
+
+    /// The first `most` after an id, in order of ids.
+    fn after(&self, id: Option<TokenRequestorId>, most: usize) -> Vec<Registration> {
+        let known = self.registered.keys().chain(self.configured.keys()).copied();
+        let ids: BTreeSet<_> = known.filter(|known| id.is_none_or(|id| *known > id)).collect();
+        ids.into_iter().take(most).filter_map(|id| self.registration(id)).collect()
     }
 
     pub(super) fn registered(&self) -> usize {
@@ -173,6 +182,19 @@ impl Tsp {
         };
         let found = self.requestors.registration(id).filter(|_| may);
         found.ok_or(ProvisioningRefusal::UnknownRequestor)
+    }
+
+    /// So many requestors after an id, in order of ids, closed ones included; for operators.
+    pub(super) fn registrations(
+        &self,
+        principal: Principal,
+        after: Option<TokenRequestorId>,
+        most: usize,
+    ) -> Result<Vec<Registration>, ProvisioningRefusal> {
+        match principal {
+            Principal::Operator(_) | Principal::Service => Ok(self.requestors.after(after, most)),
+            Principal::Requestor(_) | Principal::Issuer(_) => Err(ProvisioningRefusal::NotYours),
+        }
     }
 
     /// Requestors of the configuration that the registry knows otherwise.

@@ -53,6 +53,7 @@ pub(super) enum Question {
     Card(Box<CardRequest>),
     Registry(Box<RegistryRequest>),
     Requestor(Principal, TokenRequestorId),
+    Requestors(Principal, Option<TokenRequestorId>, usize),
     CardBehind(TokenRequestorId, (SourceToken, Option<ConsentId>)),
     Par(Principal, Box<ParQuery>),
     Mappings(Principal, TokenReferenceId),
@@ -316,6 +317,21 @@ impl TokenService {
         let told = self.ask(Question::Requestor(who, id)).await?;
         let Told::Requestor(found) = told else { return Err(ProvisioningRefusal::Unavailable) };
         Ok(*found)
+    }
+
+    /// So many requestors after an id, in order of their ids; for operators.
+    ///
+    /// # Errors
+    /// `NotYours` for anybody but an operator, `Overloaded`, `Unavailable`.
+    pub async fn requestors(
+        &self,
+        who: Principal,
+        after: Option<TokenRequestorId>,
+        most: usize,
+    ) -> Result<Vec<Registration>, ProvisioningRefusal> {
+        let told = self.ask(Question::Requestors(who, after, most)).await?;
+        let Told::Requestors(found) = told else { return Err(ProvisioningRefusal::Unavailable) };
+        Ok(found)
     }
 
     /// A payment account reference, if there is one.

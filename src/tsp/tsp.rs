@@ -237,6 +237,10 @@ impl Tsp {
                 let found = self.registration(principal, id).map(Box::new);
                 (call, found.map(|found| Decision::Told(Told::Requestor(found))))
             }
+            Command::Requestors { call, principal, after, most } => {
+                let found = self.registrations(principal, after, most);
+                (call, found.map(|found| Decision::Told(Told::Requestors(found))))
+            }
             Command::CardBehind { call, asking, source } => {
                 let found = self.card_behind(asking, source, now);
                 (call, Ok(Decision::Told(Told::CardBehind(found))))

@@ -161,6 +161,9 @@ impl<L: TokenLog> Writer<L> {
                 Question::Card(request) => Command::Card { call, request },
                 Question::Registry(request) => Command::Registry { call, request },
                 Question::Requestor(principal, id) => Command::Requestor { call, principal, id },
+                Question::Requestors(principal, after, most) => {
+                    Command::Requestors { call, principal, after, most }
+                }
                 Question::CardBehind(asking, source) => Command::CardBehind { call, asking, source },
                 Question::Par(principal, query) => Command::Par { call, principal, query },
                 Question::Mappings(principal, reference) => Command::Mappings { call, principal, reference },

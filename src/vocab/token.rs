@@ -198,13 +198,27 @@ impl TokenAssuranceMethod {
     /// `00`: identification and verification was not performed.
     pub const NOT_PERFORMED: Self = Self(0);
 
-    /// Takes two digits.
+    /// Takes two digits, as one that was stated before is written.
     ///
     /// # Errors
     /// `Length` or `NotADigit`.
     pub fn parse(bytes: &[u8]) -> Result<Self, WordError> {
         let value = super::text::exact_number("token assurance method", bytes, 2)?;
         Ok(Self(u8::try_from(value).unwrap_or_default()))
+    }
+
+    /// Takes two digits of a method that can be stated: not one of those that EMVCo has reserved.
+    ///
+    /// # Errors
+    /// As `parse`, and `OutOfRange`.
+    pub fn stated(bytes: &[u8]) -> Result<Self, WordError> {
+        let method = Self::parse(bytes)?;
+        match method.0 {
+            4..=9 | 15..=19 | 90.. => {
+                Err(WordError { word: "token assurance method", fault: WordFault::OutOfRange })
+            }
+            _ => Ok(method),
+        }
     }
 
     #[must_use]
@@ -291,6 +305,13 @@ mod tests {
     fn assurance_and_location_codes() {
         assert_eq!(TokenAssuranceMethod::parse(b"14").unwrap().digits(), *b"14");
         assert!(TokenAssuranceMethod::parse(b"+1").is_err());
+        let reserved = |method: &u8| matches!(method, 4..=9 | 15..=19 | 90..=99);
+        for method in 0..=99_u8 {
+            let digits = format!("{method:02}");
+            let stated = TokenAssuranceMethod::stated(digits.as_bytes());
+            assert_eq!(stated.is_err(), reserved(&method), "{digits}");
+            assert!(TokenAssuranceMethod::parse(digits.as_bytes()).is_ok(), "what was written down is read");
+        }
         assert_eq!(TokenLocation::parse(b"02").unwrap(), TokenLocation::SecureElement);
         assert!(TokenLocation::parse(b"08").is_err());
     }

@@ -41,6 +41,7 @@ const ROWS: &[(&str, &str, [bool; 3])] = &[
     ("POST", "/v1/tokens/{reference}/limited-keys", [true, false, false]),
     ("GET",  "/v1/tokens/{reference}/cards",    [false, true, true]),
     ("POST", "/v1/requestors",                  [false, false, true]),
+    ("GET",  "/v1/requestors",                  [false, false, true]),
     ("GET",  "/v1/requestors/{id}",             [false, false, true]),
     ("POST", "/v1/requestors/{id}/close",       [false, false, true]),
     ("POST", "/v1/cards/events",                [false, true, true]),

@@ -392,6 +392,7 @@ fn every_bad_request_is_told_its_field_and_nothing_of_what_it_sent() {
         (format!("{}{}", "[".repeat(2000), "]".repeat(2000)), (400, "body-not-json", None)),
         (with("panSequenceNumber", json!("1")), (400, "invalid-field", Some("panSequenceNumber"))),
         (with("assuranceMethod", json!("12")), (422, "assurance-not-allowed", Some("assuranceMethod"))),
+        (with("assuranceMethod", json!("15")), (400, "invalid-field", Some("assuranceMethod"))),
         (with("tokenLocation", json!("99")), (400, "invalid-field", Some("tokenLocation"))),
         (with("par", json!("short")), (400, "invalid-field", Some("par"))),
         (with("reason", json!("x".repeat(33))), (400, "invalid-field", Some("reason"))),

@@ -42,6 +42,7 @@ pub(super) fn routes() -> Routes {
         .open(Operation::PersonaliseToken, routes!(device_keys::personalise))
         .open(Operation::IssueLimitedKey, routes!(device_keys::issue_limited))
         .open(Operation::SetRequestor, routes!(requestors::set))
+        .open(Operation::ListRequestors, routes!(requestors::list))
         .open(Operation::CloseRequestor, routes!(requestors::close))
         .open(Operation::SeeRequestor, routes!(requestors::see))
         .open(Operation::ReportCard, routes!(cards::report))

@@ -1,7 +1,7 @@
 //! `/v1/requestors`: the registry of token requestors, for operators.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -313,6 +313,60 @@ pub(super) async fn close(
 pub(super) async fn see(State(service): State<TokenService>, caller: Caller, Path(id): Path<String>) -> Told {
     let found = service.requestor(caller.principal, parsed(&id)?).await?;
     Ok(Json(RequestorTold::from(&found)))
+}
+
+/// Token requestors, in order of their ids.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Requestors)]
+pub(super) struct RequestorsTold {
+    #[schema(max_items = 100)]
+    requestors: Vec<RequestorTold>,
+    /// What to ask for next, as `after`; left out where these were the last
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, pattern = "^[0-9]{11}$")]
+    next: Option<String>,
+}
+
+/// So many are told at a time.
+const PAGE: usize = 100;
+
+/// Where a page begins.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PageOf {
+    /// The requestors after this one, by id; without it, from the first on
+    #[param(required = false, pattern = "^[0-9]{11}$")]
+    #[allow(dead_code, reason = "it only describes what `page_after` reads")]
+    after: String,
+}
+
+/// All token requestors, closed ones and those of the configuration included, a page at a time.
+#[utoipa::path(
+    get,
+    path = "/v1/requestors",
+    tag = "requestors",
+    params(PageOf),
+    responses((status = 200, description = "As they are now", body = RequestorsTold))
+)]
+pub(super) async fn list(
+    State(service): State<TokenService>,
+    caller: Caller,
+    RawQuery(query): RawQuery,
+) -> Result<Json<RequestorsTold>, Problem> {
+    let after = page_after(query.as_deref().unwrap_or_default())?;
+    let found = service.requestors(caller.principal, after, PAGE).await?;
+    let next = found.last().filter(|_| found.len() == PAGE).map(|last| last.requestor.id.to_string());
+    Ok(Json(RequestorsTold { requestors: found.iter().map(RequestorTold::from).collect(), next }))
+}
+
+/// Nothing, or `after` with an id.
+fn page_after(query: &str) -> Result<Option<TokenRequestorId>, Problem> {
+    if query.is_empty() {
+        return Ok(None);
+    }
+    let id = query.strip_prefix("after=").unwrap_or_default();
+    let wrong = |_| Problem::invalid("after", "must be a token requestor's id, and is all that can be asked");
+    TokenRequestorId::parse(id.as_bytes()).map(Some).map_err(wrong)
 }
 
 /// What is no id names no requestor: the answer is the same.

@@ -33,7 +33,7 @@ macro_rules! words {
 words! {
     Expiry, Self::parse, "^[0-9]{2}(0[1-9]|1[0-2])$", "YYMM";
     PanSequenceNumber, Self::parse, "^0[0-9]{2}$", "Tells cards with one number apart";
-    TokenAssuranceMethod, Self::parse, "^[0-9]{2}$", "How the cardholder was identified (EMVCo)";
+    TokenAssuranceMethod, Self::stated, "^(0[0-3]|1[0-4]|[2-8][0-9])$", "How the cardholder was identified (EMVCo 6)";
     TokenLocation, Self::parse, "^0[0-7]$", "Where the token is kept (EMVCo table 5.1)";
     Par, Self::parse, "^[A-Z0-9]{29}$", "Payment account reference";
     StepUpCode, Self::parse, "^[0-9]{6}$", "A code as the cardholder received it";

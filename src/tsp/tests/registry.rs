@@ -222,3 +222,37 @@ fn a_registered_receiver_hears_of_what_comes_after_its_registration_also_after_a
     assert_eq!(bench.tsp.outbox().registrations(), before + 2);
     assert_eq!(bench.tsp.outbox().registered(), there);
 }
+
+#[test]
+fn all_requestors_are_listed_in_order_a_page_at_a_time_and_to_operators_only() {
+    let mut bench = Bench::new();
+    for number in [90, 77, 88] {
+        let new = requestor(format!("{number:011}").as_bytes());
+        assert_eq!(bench.set(&format!("r{number}"), new), Ok(1));
+    }
+    bench.registry(operator(), "c", None, RegistryChange::Close(id(b"00000000088"))).unwrap();
+    let mut page = |principal, after: Option<&[u8]>, most| {
+        let after = after.map(id);
+        match bench.ask(|call| Command::Requestors { call, principal, after, most })? {
+            Told::Requestors(found) => Ok(found),
+            told => panic!("{told:?}"),
+        }
+    };
+    let mut listed = Vec::new();
+    let mut after: Option<Vec<u8>> = None;
+    while let Some(last) = page(operator(), after.as_deref(), 2).unwrap().last() {
+        let found = page(operator(), after.as_deref(), 2).unwrap();
+        listed.extend(found.iter().map(|it| (it.requestor.id.as_str().to_owned(), it.version, it.closed)));
+        after = Some(last.requestor.id.as_bytes().to_vec());
+    }
+    let mut expected: Vec<_> =
+        config::sample().requestors.iter().map(|it| (it.id.as_str().to_owned(), 0, false)).collect();
+    for (number, version, closed) in [(77, 1, false), (88, 2, true), (90, 1, false)] {
+        expected.push((format!("{number:011}"), version, closed));
+    }
+    assert_eq!(listed, expected);
+    for other in [Principal::Requestor(id(FIRST)), Principal::Issuer(Text::parse("issuer", b"bank").unwrap())]
+    {
+        assert_eq!(page(other, None, 2), Err(R::NotYours));
+    }
+}
