@@ -55,6 +55,7 @@ enum Command {
     Provision(provision::Provision),
     Saf(saf::Saf),
     Wallet(wallet::Wallet),
+    Webhook(webhook::Receive),
     Acquirer(Box<Acquirer>),
     Issuer(Box<Issuer>),
 }
@@ -114,6 +115,7 @@ pub fn run() -> ExitCode {
         Command::Provision(arguments) => provision::run(&arguments),
         Command::Saf(arguments) => saf::run(&arguments),
         Command::Wallet(arguments) => wallet::run(&arguments),
+        Command::Webhook(arguments) => webhook::run(&arguments),
         Command::Acquirer(arguments) => simulate::run_acquirer(&arguments),
         Command::Issuer(arguments) => simulate::run_issuer(&arguments),
     };

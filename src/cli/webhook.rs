@@ -1,5 +1,5 @@
 //! `Webhook`: a receiver of notifications on this machine, for simulators, the demo and tests. It keeps what came, and
-//! answers as it is told.
+//! answers as it is told. As a command it prints what came.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -16,10 +16,30 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use super::Failure;
+use super::{Failure, say};
 
 /// The longest call that is taken.
 const MOST_BODY: usize = 1024 * 1024;
+
+/// A receiver of notifications and of cardholders' codes, for trying out: it prints each call as a line of JSON, and
+/// answers 200.
+#[derive(Debug, clap::Args)]
+pub(super) struct Receive {
+    /// Where it listens: the address of a `notify`.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: SocketAddr,
+}
+
+/// Until a signal ends it.
+pub(super) fn run(arguments: &Receive) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(format!("no runtime can be started: {error}")))?;
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let webhook = Webhook::start(arguments.listen).await?;
+        webhook.0.borrow_mut().prints = true;
+        std::future::pending().await
+    })
+}
 
 /// One call as it came.
 #[derive(Debug, Clone)]
@@ -44,6 +64,8 @@ struct Kept {
     /// What calls with this text in them are answered instead.
     apart: Option<(String, u16)>,
     received: Vec<Received>,
+    /// Calls are printed, and not kept.
+    prints: bool,
 }
 
 impl Webhook {
@@ -55,7 +77,8 @@ impl Webhook {
         let failed = |error: std::io::Error| Failure::new(format!("cannot listen on {address}: {error}"));
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let kept = Kept { address, status: 200, delay: Duration::ZERO, apart: None, received: Vec::new() };
+        let (received, delay) = (Vec::new(), Duration::ZERO);
+        let kept = Kept { address, status: 200, delay, apart: None, received, prints: false };
         let webhook = Self(Rc::new(RefCell::new(kept)));
         tokio::task::spawn_local(webhook.clone().accept(listener));
         Ok(webhook)
@@ -114,13 +137,16 @@ impl Webhook {
         let (timestamp, signature) = (header("x-tokenswitch-timestamp"), header("x-tokenswitch-signature"));
         let body = Limited::new(request.into_body(), MOST_BODY).collect().await;
         let bytes = body.map(|body| body.to_bytes().to_vec()).unwrap_or_default();
-        let body = serde_json::from_slice(&bytes).unwrap_or_default();
+        let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let (status, delay) = {
             let mut kept = self.0.borrow_mut();
             let apart = kept.apart.as_ref();
             let apart = apart.filter(|(text, _)| String::from_utf8_lossy(&bytes).contains(text));
             let status = apart.map_or(kept.status, |(_, status)| *status);
-            kept.received.push(Received { body, bytes, timestamp, signature });
+            match kept.prints {
+                true => say(&body.to_string()),
+                false => kept.received.push(Received { body, bytes, timestamp, signature }),
+            }
             (status, kept.delay)
         };
         tokio::time::sleep(delay).await;
