@@ -11,6 +11,7 @@ mod model;
 mod own_controls;
 mod owners;
 mod payments;
+mod properties;
 mod provisioning;
 mod registry;
 mod remote;
