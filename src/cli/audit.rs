@@ -105,13 +105,14 @@ fn verify(config: &Config) -> Result<(), Failure> {
 /// Which entry it is: an entry is sealed by itself, and chained in the block that was written at once. Those before the
 /// first that can be read are gone.
 fn broken(config: &Config, failure: &Failure) -> Failure {
-    let (mut begins, mut found) = (1, None);
-    if let Ok(reader) = salvage(config) {
+    let (mut begins, mut found, mut unsound) = (1, None, None);
+    if let Ok(mut reader) = salvage(config) {
         begins = reader.base().map_or(1, |base| base.first_entry().0);
-        for entry in reader.map_while(Result::ok) {
+        for entry in reader.by_ref().map_while(Result::ok) {
             let (first, _) = found.unwrap_or((entry.number.0, 0));
             found = Some((first, entry.number.0));
         }
+        unsound = reader.first_unsound();
     }
     let whole = |first: u64, last: u64| format!("entries {first} to {last} are as they were written");
     let altered = "or one that was written together with it, was altered, removed or put elsewhere";
@@ -126,7 +127,9 @@ fn broken(config: &Config, failure: &Failure) -> Failure {
         }
         Some((first, last)) => format!("{}; entry {}, {altered}", whole(first, last), last.saturating_add(1)),
     };
-    Failure::new(format!("the audit trail is not whole: {place} ({failure})"))
+    let which = unsound.map(|entry| format!("; of these it is entry {entry} that was altered first"));
+    let which = which.unwrap_or_default();
+    Failure::new(format!("the audit trail is not whole: {place}{which} ({failure})"))
 }
 
 /// What a base says of a token.

@@ -259,11 +259,16 @@ impl<'a> Block<'a> {
         if padding.iter().any(|byte| *byte != 0) {
             return None;
         }
-        let (written, rest) = bytes.get(CHECKSUM.start..)?.split_first_chunk()?;
+        let (written, _) = bytes.get(CHECKSUM.start..)?.split_first_chunk()?;
         if u32::from_le_bytes(*written) != checksum(bytes) {
             return None;
         }
-        let (entries, rest) = rest.split_first_chunk()?;
+        Self::headed(bytes)
+    }
+
+    /// A block of exactly these bytes, as its header says, whole or not.
+    fn headed(bytes: &'a [u8]) -> Option<Self> {
+        let (entries, rest) = bytes.get(CHECKSUM.end..)?.split_first_chunk()?;
         let (segment, rest) = rest.split_first_chunk()?;
         let (number, rest) = rest.split_first_chunk()?;
         let (first, rest) = rest.split_first_chunk()?;
@@ -322,6 +327,22 @@ impl GroupReader {
         self.position.block += 1;
         self.position.entry = EntryNumber(block.first.0.saturating_add(u64::from(block.entries)));
         Ok(())
+    }
+
+    /// The first entry that is not as it was written in a block that is not whole; none where that cannot be told, as where
+    /// its header is not that of the block that comes next.
+    pub(super) fn first_unsound(&mut self, bytes: &[u8]) -> Option<EntryNumber> {
+        let block = Block::headed(bytes.get(..Block::length(bytes)?)?)?;
+        if !self.continues(&block) {
+            return None;
+        }
+        let here = self.position;
+        let opened = self.open(&block, here.entry, |_| ());
+        self.position = here;
+        match opened {
+            Err(Damage::Seal(entry) | Damage::Layout { number: entry, .. }) => Some(entry),
+            Ok(()) | Err(_) => None,
+        }
     }
 
     /// Opens the entries of the block that comes next, from number `from` on, and steps over it.

@@ -254,6 +254,13 @@ impl Reader {
         self.ready.front().map_or_else(|| self.group.position().entry.max(self.from), |entry| entry.number)
     }
 
+    /// Of the block at which it could go no further, the first entry that is not as it was written, if that can be told.
+    #[must_use]
+    pub fn first_unsound(&mut self) -> Option<EntryNumber> {
+        let Self { group, window, offset, .. } = self;
+        group.first_unsound(window.from(*offset))
+    }
+
     fn advance(&mut self) -> Result<(), JournalError> {
         while self.ready.is_empty() && self.group.position().entry.0 <= self.durable.load(Ordering::Acquire) {
             // What was read ahead may have been read while it was being written: nothing is judged by that alone.

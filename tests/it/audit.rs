@@ -297,6 +297,10 @@ fn what_is_altered_removed_or_put_elsewhere_is_found_and_named() {
                 said.contains("not whole") && said.contains(&entry),
                 "block {at} {what}, {entry}: {said}"
             );
+            // An entry is sealed by itself: it is told which of the block it was.
+            let count = u32::from_le_bytes(whole[block.start + 12..][..4].try_into().unwrap());
+            let altered = format!("entry {} that was altered", first(block) + u64::from(count) - 1);
+            assert!(what != "altered" || said.contains(&altered), "block {at}, {altered}: {said}");
         }
     }
     std::fs::write(&path, &whole).unwrap();
