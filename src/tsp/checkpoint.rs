@@ -125,6 +125,9 @@ impl TspFold {
         if let Change::Notified { receiver, up_to } = &event.change {
             let mut key = Writer(Vec::new());
             put_receiver(&mut key, receiver);
+            // As the outbox has it: what was told once stays so.
+            let told = changes.get(TOLD, &key.0)?.and_then(|told| told.try_into().ok());
+            let up_to = told.map(u64::from_be_bytes).map_or(*up_to, |told| told.max(*up_to));
             return changes.put(TOLD, &key.0, up_to.to_be_bytes().to_vec());
         }
         if matches!(event.change, Change::DisclosureRefused(_) | Change::DisclosedAgain(_)) {
