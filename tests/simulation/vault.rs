@@ -23,7 +23,8 @@ use crate::audit::Broken;
 use crate::given::{Keys, Made, Order, cryptogram_until, is_key};
 use crate::notices::{self, Hearer};
 use crate::parties::{
-    Consents, Given, Party, Registering, Registry, Sourced, Telling, Terms, ToldConsents, ToldOn, Verdict,
+    Consents, Given, Party, Registered, Registering, Registry, Sourced, Telling, Terms, ToldConsents, ToldOn,
+    Verdict,
 };
 use crate::setting::{VaultCard, requestor, requestor_at};
 
@@ -170,8 +171,8 @@ enum Heard {
     Consent(Given),
     /// The card behind a token, and whether by its second expiry date.
     Card(usize, (usize, bool)),
-    /// As it is by the time that this is heard.
-    Requestor(usize),
+    /// As it was made, whatever was made of it since.
+    Requestor(usize, Registered),
     /// A refusal that is remembered.
     No(Refusal),
 }
@@ -405,7 +406,8 @@ impl Standing {
             }
             Asked::Register(wanted) => {
                 self.registry.change(wanted)?;
-                Ok(Heard::Requestor(wanted.place))
+                let made = self.registry.of(wanted.place).ok_or(Refusal::UnknownRequestor)?;
+                Ok(Heard::Requestor(wanted.place, made))
             }
             Asked::TellDenied { .. } => Ok(Heard::No(Refusal::DetokenizationNotAllowed)),
             Asked::Tell(telling) => {
@@ -1092,12 +1094,10 @@ impl VaultBook {
                 let theirs = self.views[*token].is_some_and(|known| known.token == view.token);
                 if theirs && is_key(view, key) { Ok(()) } else { wrong() }
             }
-            (Heard::Requestor(place), Ok(Told::Requestor(told))) => {
+            (Heard::Requestor(place, made), Ok(Told::Requestor(told))) => {
                 let named = (&told.requestor, told.version, told.closed);
-                let as_known = self.standing.registry.of(*place).is_some_and(|known| {
-                    named == (&requestor(*place, &known.terms), known.version, known.closed)
-                });
-                if as_known { Ok(()) } else { wrong() }
+                let as_made = named == (&requestor(*place, &made.terms), made.version, made.closed);
+                if as_made { Ok(()) } else { wrong() }
             }
             (Heard::Card(token, (card, new_expiry)), Ok(Told::Disclosed(view))) => {
                 let (owner, card) = (self.owner(*token), &self.cards[*card].card);
