@@ -23,6 +23,7 @@
 mod advice;
 mod answer;
 mod deadline;
+mod decided;
 mod ending;
 mod enquiry;
 mod network;
@@ -52,6 +53,7 @@ use crate::stdx::maps::Map;
 use crate::vocab::{LinkId, SettlementWindow, Stan, TransactionId};
 
 use self::deadline::{Deadlines, Graces};
+use self::decided::Decided;
 use self::enquiry::PendingEnquiry;
 use super::answered::{Answered, AnsweredTable, OriginalKey, RequestIndex};
 use super::config::{AcquirerConfig, Identifiers, IssuerConfig, SwitchConfig};
@@ -97,8 +99,8 @@ pub struct SwitchCore {
     /// Messages that wait for the history, and until when.
     looking: Map<TransactionId, Box<Looking>>,
     look_ups_end: BTreeSet<(Moment, TransactionId)>,
-    /// While any do: what was decided about earlier transactions, each with the next ticket then.
-    decided: Map<TransactionId, u64>,
+    /// While any do: what was decided about earlier transactions.
+    decided: Decided,
     /// Numbers on which late answers are listened for, and until when.
     late: BTreeSet<(Moment, (LinkId, Stan), TransactionId)>,
     counts: Counts,
@@ -188,7 +190,7 @@ impl SwitchCore {
             undelivered: Graces::default(),
             looking: Map::default(),
             look_ups_end: BTreeSet::new(),
-            decided: Map::default(),
+            decided: Decided::default(),
             late: BTreeSet::new(),
             counts: Counts::default(),
             config,

@@ -24,9 +24,9 @@ pub(super) struct Looking {
     may_be_repeat: bool,
     /// Its acquirer's reversal came meanwhile: it is not to be forwarded.
     pub(super) reversed: bool,
-    /// By what the history is asked, and the next ticket when it was: what is decided from then on it need not tell.
+    /// By what the history is asked, and how much had been decided by then: of what came after it need not tell.
     name: HistoryName,
-    asked_at: u64,
+    decided: u64,
 }
 
 impl Looking {
@@ -66,34 +66,22 @@ impl SwitchCore {
         }
     }
 
-    /// Whether something was decided about a transaction since the history was asked, which memory does not hold.
-    fn is_past(&self, id: TransactionId, asked_at: u64) -> bool {
-        self.known(id).is_none() && self.decided.get(&id).is_some_and(|decided| *decided >= asked_at)
-    }
-
     /// Something is decided about that transaction. Whoever is being told of it by the history may hear what was before.
     pub(super) fn note_decided(&mut self, id: TransactionId) {
         if !self.looking.is_empty() {
-            self.decided.insert(id, self.next_ticket);
+            self.decided.note(id, self.config.limits.look_ups);
         }
     }
 
-    /// What was decided before all that is being looked for was asked, the history tells.
-    fn forget_decided(&mut self) {
-        if self.looking.is_empty() {
-            self.decided.clear();
-        } else if self.decided.len() > self.config.limits.look_ups {
-            let oldest = self.looking.values().map(|looking| looking.asked_at).min().unwrap_or_default();
-            self.decided.retain(|_, decided| *decided >= oldest);
-        }
+    /// Whether the history need not know all about a transaction that memory does not hold.
+    fn is_decided_since(&self, count: u64, id: TransactionId) -> bool {
+        self.known(id).is_none() && self.decided.since(count, id)
     }
 
     /// Goes on with a new message, once what it names can be known.
     fn enter_new(&mut self, asked: Asked, now: Now, actions: &mut Vec<Action>) {
         match self.unknown_here(&asked, now) {
-            Some(name) => {
-                self.look_up(asked, name, false, now, actions);
-            }
+            Some(name) => self.look_up(asked, name, false, now, actions),
             None => self.proceed(asked, &[], now, actions),
         }
     }
@@ -145,7 +133,7 @@ impl SwitchCore {
             self.tombstones.insert(key, now.moment.plus(self.config.longest_timeout().saturating_mul(2)));
         }
         self.look_ups_end.insert((now.moment.plus(self.config.longest_timeout()), id));
-        let looking = Looking { asked, may_be_repeat, reversed: false, name, asked_at: 0 };
+        let looking = Looking { asked, may_be_repeat, reversed: false, name, decided: 0 };
         self.ask_history(Box::new(looking), actions);
     }
 
@@ -153,7 +141,7 @@ impl SwitchCore {
         self.counts.look_ups += 1;
         let id = looking.request().transaction;
         let question = HistoryQuestion { asked: id, name: looking.name };
-        looking.asked_at = self.next_ticket;
+        looking.decided = self.decided.count();
         self.looking.insert(id, looking);
         match self.waiting.back() {
             Some((ticket, _)) => self.waiting.push_back((*ticket, Then::LookUp(question))),
@@ -171,10 +159,13 @@ impl SwitchCore {
     ) {
         let Some(looking) = self.looking.remove(&asked) else { return };
         let past = found.as_deref().unwrap_or_default();
-        if !looking.reversed && past.iter().any(|past| self.is_past(past.transaction, looking.asked_at)) {
+        let is_late = |past: &Past| self.is_decided_since(looking.decided, past.transaction);
+        if !looking.reversed && past.iter().any(is_late) {
             return self.ask_history(looking, actions);
         }
-        self.forget_decided();
+        if self.looking.is_empty() {
+            self.decided.forget();
+        }
         let Looking { asked, may_be_repeat, reversed, .. } = *looking;
         if reversed {
             return self.turn_away(asked, may_be_repeat, Refusal::ReversedInFlight, actions);

@@ -304,9 +304,14 @@ impl SwitchCore {
     fn journal_request(&mut self, id: TransactionId, routed: Routed, actions: &mut Vec<Action>) {
         let Some(transaction) = self.in_flight.get_mut(&id) else { return };
         let entry = transaction.request_entry(&routed);
+        let original = routed.original.as_deref().map(|original| original.transaction);
         transaction.routed = Some(routed);
         transaction.state = TransactionState::Journaling;
         self.windows.stamped(entry.window);
+        // Its share was taken when it came, and the history can know of that from here on.
+        if let Some(original) = original {
+            self.note_decided(original);
+        }
         self.append(TransactionEntry::Request(Box::new(entry)), Then::Forward(id), actions);
     }
 
