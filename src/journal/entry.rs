@@ -282,7 +282,7 @@ pub struct TombstoneEntry {
     pub transaction: TransactionId,
     pub acquirer: AcquirerLeg,
     pub original: OriginalIdentity,
-    /// What the acquirer was told.
+    /// The reversal's own elements, which its answer echoes, and by which a repeat of the original is known.
     pub answer: Elements,
 }
 

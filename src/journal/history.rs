@@ -128,6 +128,14 @@ impl PastTransaction {
     }
 }
 
+/// What was found by a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Families {
+    pub found: Vec<Family>,
+    /// Whether older ones of that name were left out: so many have it.
+    pub more: bool,
+}
+
 /// A transaction, and those that name it as their original.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Family {
@@ -249,12 +257,15 @@ impl RecentHistory {
         named.iter().filter_map(|transaction| self.get(*transaction)).collect()
     }
 
-    /// As `find`, each with those that name it as their original; then what they name themselves.
+    /// The newest of `find`, `most` of them, each with those that name it as their original; then what they name
+    /// themselves.
     #[must_use]
-    pub fn families(&self, name: &HistoryName) -> Vec<Family> {
+    pub fn families(&self, name: &HistoryName, most: usize) -> Families {
         let get = |id| Ok::<_, std::convert::Infallible>(self.get(id));
-        let Ok(families) = Family::of_all(self.find(name), get);
-        families
+        let mut named = self.find(name);
+        let left = named.len().saturating_sub(most);
+        let Ok(found) = Family::of_all(named.split_off(left), get);
+        Families { found, more: left > 0 }
     }
 
     #[must_use]

@@ -4,7 +4,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use super::checkpoint::{CatchUp, CheckpointError};
-use super::history::{Family, HistoryName};
+use super::history::{Families, HistoryName};
 use super::older_history::OlderHistory;
 use crate::vocab::TransactionId;
 
@@ -16,11 +16,11 @@ pub struct HistoryQuestion {
     pub name: HistoryName,
 }
 
-/// All transactions of that name; `None` when the history cannot be read, which is never "there are none".
+/// The transactions of that name; `None` when the history cannot be read, which is never "there are none".
 #[derive(Debug)]
 pub struct HistoryAnswer {
     pub asked: TransactionId,
-    pub found: Option<Vec<Family>>,
+    pub found: Option<Families>,
 }
 
 /// Takes questions. When all handles are gone its thread ends.
@@ -29,7 +29,7 @@ pub struct HistoryDesk(SyncSender<HistoryQuestion>);
 
 impl HistoryDesk {
     /// Starts the thread. Each question sees all that was durable when it was put: its checkpoint is caught up first.
-    /// Of `most` questions that wait each gets one call of `answer`, on the thread. While the history is far behind, as
+    /// Of `most` questions that wait each gets one call of `answer`, on the thread, with as many transactions at most. While the history is far behind, as
     /// after a start that rebuilds it, they wait for `patience` and are then answered that it cannot be read.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ impl HistoryDesk {
                 let waiting: Vec<_> = std::iter::once(first).chain(questions.try_iter().take(most)).collect();
                 let up_to_date = catch_up.wait(patience);
                 for HistoryQuestion { asked, name } in waiting {
-                    let found = if up_to_date { found(&history, &name) } else { None };
+                    let found = if up_to_date { found(&history, &name, most) } else { None };
                     answer(HistoryAnswer { asked, found });
                 }
             }
@@ -64,9 +64,9 @@ impl HistoryDesk {
     }
 }
 
-fn found(history: &OlderHistory, name: &HistoryName) -> Option<Vec<Family>> {
+fn found(history: &OlderHistory, name: &HistoryName, most: usize) -> Option<Families> {
     history
-        .families(name)
+        .families(name, most)
         .map_err(|error| tracing::error!(%error, "the history of transactions cannot be read"))
         .ok()
 }

@@ -45,7 +45,7 @@ pub use entry::{
     TombstoneEntry, TransactionEntry,
 };
 pub use error::{Damage, JournalError};
-pub use history::{Family, HistoryName, PastTransaction, RecentHistory};
+pub use history::{Families, Family, HistoryName, PastTransaction, RecentHistory};
 pub use history_desk::{HistoryAnswer, HistoryDesk, HistoryQuestion};
 pub use key_event::KeyEvent;
 pub use layout::LayoutError;

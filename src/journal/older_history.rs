@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::checkpoint::{Checkpoint, CheckpointError, Fold, Pending};
 use super::entry::{Body, Entry, EntryNumber, TransactionEntry};
-use super::history::{Family, HistoryName, PastTransaction, about, names};
+use super::history::{Families, Family, HistoryName, PastTransaction, about, names};
 use crate::vocab::TransactionId;
 
 /// Key: bucket of transactions, first entry of the batch. Value: what the batch says of them, as `Said` has it.
@@ -80,22 +80,39 @@ impl OlderHistory {
     /// # Errors
     /// `Store`, or `Damaged`: what cannot be read is never "not found".
     pub fn find(&self, name: &HistoryName) -> Result<Vec<PastTransaction>, CheckpointError> {
-        let place = Place::of(name);
-        let mut ids = BTreeSet::new();
-        self.checkpoint.scan(NAMES, &place.bucket, |_, names| {
-            let same = names.chunks_exact(NAMED).filter_map(|named| named.strip_prefix(&place.last));
-            ids.extend(same.filter_map(first_number));
-            Ok(())
-        })?;
-        ids.into_iter().filter_map(|id| self.get(TransactionId(id)).transpose()).collect()
+        self.get_all(&self.named(name, usize::MAX)?.0)
     }
 
-    /// As `find`, each with those that name it as their original; then what they name themselves.
+    /// The newest of `find`, `most` of them, each with those that name it as their original; then what they name themselves.
     ///
     /// # Errors
     /// As `find`.
-    pub fn families(&self, name: &HistoryName) -> Result<Vec<Family>, CheckpointError> {
-        Family::of_all(self.find(name)?, |id| self.get(id))
+    pub fn families(&self, name: &HistoryName, most: usize) -> Result<Families, CheckpointError> {
+        let (named, more) = self.named(name, most)?;
+        let found = Family::of_all(self.get_all(&named)?, |id| self.get(id))?;
+        Ok(Families { found, more })
+    }
+
+    /// The newest of that name, `most` of them, and whether there are older ones.
+    fn named(&self, name: &HistoryName, most: usize) -> Result<(BTreeSet<u64>, bool), CheckpointError> {
+        let place = Place::of(name);
+        let (mut newest, mut more) = (BTreeSet::new(), false);
+        self.checkpoint.scan(NAMES, &place.bucket, |_, names| {
+            let same = names.chunks_exact(NAMED).filter_map(|named| named.strip_prefix(&place.last));
+            for id in same.filter_map(first_number) {
+                newest.insert(id);
+                if newest.len() > most {
+                    newest.pop_first();
+                    more = true;
+                }
+            }
+            Ok(())
+        })?;
+        Ok((newest, more))
+    }
+
+    fn get_all(&self, ids: &BTreeSet<u64>) -> Result<Vec<PastTransaction>, CheckpointError> {
+        ids.iter().filter_map(|id| self.get(TransactionId(*id)).transpose()).collect()
     }
 
     /// One transaction.

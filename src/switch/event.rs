@@ -33,6 +33,8 @@ pub enum Event {
     Answered(Box<IssuerAnswer>),
     /// Nothing of it left the house.
     NotSent { transaction: TransactionId, why: Unsent },
+    /// Its token may not pay any more, and nothing of it has left.
+    Withdrawn { transaction: TransactionId, refusal: Refusal },
     /// The connection it was on is gone. `written` says whether a byte of it may have left.
     IssuerLost { transaction: TransactionId, written: bool },
     /// An answer's connection went down before the answer's last byte was handed to the socket.
@@ -44,7 +46,7 @@ pub enum Event {
     /// An issuer has a connection that takes messages again.
     IssuerUp(LinkId),
     /// The history has looked; `None`: it cannot be read.
-    LookedUp { asked: TransactionId, found: Option<Vec<Past>> },
+    LookedUp { asked: TransactionId, found: Option<LookedUp> },
     /// A person decided about a stored message; `Operated` with this number follows.
     Operator { call: u64, act: Box<OperatorAct> },
     /// The TSP wants an issuer asked whether its card may have a token; `Enquired` follows.
@@ -81,7 +83,7 @@ pub enum Action {
     AppendAct { ticket: Ticket, act: Box<OperatorAct> },
     /// What became of a person's decision.
     Operated { call: u64, end: OperatedEnd },
-    /// Send the request to its issuer; `NotSent` when it does not leave. `repeat`: as xxx1, since a byte of it
+    /// Send the request to its issuer; `NotSent` or `Withdrawn` when it does not leave. `repeat`: as xxx1, since a byte of it
     /// may have left before.
     Forward { transaction: TransactionId, repeat: bool },
     /// Send a stored advice or reversal; `NotSent` when it does not leave.
@@ -141,6 +143,14 @@ pub enum Account {
 /// A number that stands for a PAN within one run of this process: keyed at random, never written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CardMark(pub u64);
+
+/// The transactions of one name.
+#[derive(Debug)]
+pub struct LookedUp {
+    pub past: Vec<Past>,
+    /// Whether older ones were left out: so many have the name.
+    pub more: bool,
+}
 
 /// A finished transaction out of the history.
 #[derive(Debug, Clone)]

@@ -19,6 +19,7 @@ mod route;
 mod stand_in;
 mod status;
 mod store_forward;
+mod tombstones;
 mod transaction;
 mod unfinished;
 

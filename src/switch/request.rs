@@ -46,6 +46,14 @@ pub enum Reference {
 }
 
 impl RequestKey {
+    /// The key of the original that a message with this key is about, where it has the same DE 32, 41 and 37, or 12 and
+    /// 13; `None` where it has none of the last three, and nothing but a number would name the original.
+    #[must_use]
+    pub fn of_original(&self, class: MessageClass, stan: Stan) -> Option<Self> {
+        let named = !matches!(self.reference, Reference::Local(None, _) | Reference::Local(_, None));
+        named.then_some(Self { class, stan, ..*self })
+    }
+
     /// The key of a journaled request.
     #[must_use]
     pub fn recalled(leg: &AcquirerLeg, elements: &Elements) -> Self {

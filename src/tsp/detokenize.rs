@@ -152,6 +152,14 @@ impl Detokenizer {
         }
     }
 
+    /// Whether a token that was looked up before may still pay: its holder may have suspended or unlinked it meanwhile.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn still_active(&self, record: u64) -> Result<(), Refusal> {
+        check_status(self.table.status(record).ok_or(Refusal::UnknownToken)?)
+    }
+
     /// A request that took this counter was not forwarded, so it led to no approval: its terminal may present the
     /// cryptogram once more.
     pub fn release(&self, record: u64, counter: CounterTaken, by: Presentation, now: Now) {

@@ -116,6 +116,13 @@ impl TokenTable {
         })
     }
 
+    /// How a token stands at this moment; `None` when there is none.
+    pub(super) fn status(&self, record: u64) -> Option<TokenStatus> {
+        let (_, [_, _, packed, ..]) =
+            self.payment.get(index(u32::try_from(record).ok()?))?.read::<PAYMENT_WORDS>();
+        unpack_status(packed).map(|(status, _)| status)
+    }
+
     /// A token's own controls.
     pub(super) fn own_controls(&self, record: u64) -> Option<Arc<TokenControls>> {
         self.own.get(record)

@@ -1,6 +1,7 @@
 //! Times as messages carry them, with the year that they leave out; business dates and settlement windows.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::text::{WordError, WordFault, exact_number};
 use crate::stdx::clock::Wall;
@@ -116,6 +117,12 @@ impl SentAt {
     #[must_use]
     pub fn transmission_time(self) -> TransmissionTime {
         TransmissionTime::of(Wall(self.0.saturating_mul(1_000)))
+    }
+
+    /// Whether the two are at most so far apart, whichever is earlier.
+    #[must_use]
+    pub fn is_within(self, other: Self, apart: Duration) -> bool {
+        self.0.abs_diff(other.0) <= apart.as_secs()
     }
 }
 

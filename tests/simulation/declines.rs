@@ -255,3 +255,55 @@ fn no_decline_is_left_out() {
         assert!(named, "{file} makes no {refusal}");
     }
 }
+
+#[test]
+fn what_is_still_here_when_its_token_is_suspended_does_not_leave() {
+    for (asked, code) in [(Move::Suspend(Suspender::Cardholder), "62"), (Move::Unlink, "14")] {
+        for handed_over in [false, true] {
+            let case = format!("{asked:?}, handed over {handed_over}");
+            let mut desk = Desk::open();
+            (desk.syncs, desk.takes) = (false, false);
+            desk.send(FIRST, &desk.tap(1, 7));
+            if handed_over {
+                desk.sync();
+            }
+            desk.move_token(asked);
+            desk.syncs = true;
+            if handed_over {
+                let (connection, _) = desk.asked();
+                desk.cut(connection, Some(0));
+            } else {
+                desk.sync();
+            }
+            assert!(desk.sent_to_issuers().is_empty(), "{case}");
+            assert_eq!(get(&desk.answer(), 39), code, "{case}");
+            desk.takes = true;
+            desk.pass(std::time::Duration::from_secs(5));
+            assert!(desk.sent_to_issuers().is_empty(), "{case}: nothing is taken back of what never left");
+            if asked == Move::Unlink {
+                continue;
+            }
+            // Its counter was not used up.
+            desk.move_token(Move::Resume(Suspender::Cardholder));
+            desk.send(FIRST, &desk.tap(2, 7));
+            assert_eq!(desk.sent_to_issuers().len(), 1, "{case}");
+        }
+    }
+}
+
+#[test]
+fn what_an_earlier_payment_decides_leaves_though_its_token_is_suspended_meanwhile() {
+    let mut desk = Desk::open();
+    desk.send(FIRST, &desk.token_purchase(1));
+    let (connection, asked) = desk.asked();
+    desk.send(connection, &answer_to(&asked, "00"));
+    desk.answer();
+    let purchase = desk.token_purchase(1);
+    let refund = crate::originals::refund(&mut desk, &purchase, 2, 1_000);
+    desk.syncs = false;
+    desk.send(FIRST, &refund);
+    desk.move_token(Move::Unlink);
+    desk.syncs = true;
+    desk.sync();
+    assert_eq!(desk.sent_to_issuers().len(), 1);
+}

@@ -153,6 +153,7 @@ pub(crate) struct Remembered(Arc<Mutex<Memory>>);
 struct Memory {
     keeping: Keeping,
     history: OlderHistory,
+    most: usize,
     asked: VecDeque<HistoryQuestion>,
     how: Remembering,
 }
@@ -168,12 +169,12 @@ pub(crate) enum Remembering {
 }
 
 impl Remembered {
-    fn new(journal: &Journal, past: Arc<Checkpoint>) -> Result<Self, JournalError> {
+    fn new(journal: &Journal, past: Arc<Checkpoint>, most: usize) -> Result<Self, JournalError> {
         let reader = journal.reader(past.entry_number().next())?;
         let fold = HistoryFold::keeping(HISTORY);
         let keeping = Keeping::new(Arc::clone(&past), reader, vec![Box::new(fold)], None);
         let (history, how) = (OlderHistory::of(past), Remembering::AtOnce);
-        Ok(Self(Arc::new(Mutex::new(Memory { keeping, history, asked: VecDeque::new(), how }))))
+        Ok(Self(Arc::new(Mutex::new(Memory { keeping, history, most, asked: VecDeque::new(), how }))))
     }
 
     fn fold(&self) -> Result<EntryNumber, CheckpointError> {
@@ -205,7 +206,7 @@ impl History for Remembered {
         let HistoryQuestion { asked, name } = memory.asked.pop_front()?;
         let found = if memory.how == Remembering::AtOnce {
             memory.keeping.fold(None).expect("what was written reads back");
-            Some(memory.history.families(&name).expect("what was folded reads back"))
+            Some(memory.history.families(&name, memory.most).expect("what was folded reads back"))
         } else {
             None
         };
@@ -347,7 +348,7 @@ impl House {
         let appended = Arc::new(AtomicU64::new(found.last.0));
         let second_checks = config.issuers[&ISSUERS[1]].cryptograms == Cryptograms::Passed;
         let card_keys = if second_checks { vec![] } else { vec![(ISSUERS[1], issuer_keys())] };
-        let history = Remembered::new(&journal, past_store)?;
+        let history = Remembered::new(&journal, past_store, config.limits.look_ups)?;
         let node = Node::new(NodeParts {
             config,
             core,

@@ -21,6 +21,7 @@ mod originals;
 mod originals_in_flight;
 mod overload;
 mod parties;
+mod redated;
 #[cfg(feature = "sabotage")]
 mod sabotage;
 mod scenarios;

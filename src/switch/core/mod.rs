@@ -8,6 +8,7 @@
 //! | `Detokenized`        | `request::detokenized`        | routed: `Append` the request; or a refusal      |
 //! | `Durable`            | `request::forward`            | `Forward`, and nothing before                   |
 //! | `NotSent`            | `network::not_sent`           | refused, or approved by `stand_in`              |
+//! | `Withdrawn`          | `network::withdrawn`          | refused                                         |
 //! | `Answered`           | `answer::answered`            | `Append` the outcome                            |
 //! | `Durable`            | `answer::give`                | `Answer`, and nothing before                    |
 //! | `Tick`: silence      | `deadline::timed_out`         | `Append` the outcome with its reversal          |
@@ -47,7 +48,6 @@ use crate::journal::{
     Elements, HistoryQuestion, OutcomeEntry, StoredEntry, TombstoneEntry, TransactionEntry,
 };
 use crate::link::ConnectionId;
-use crate::stdx::bounded::BoundedMap;
 use crate::stdx::clock::{Moment, Now};
 use crate::stdx::maps::Map;
 use crate::vocab::{LinkId, SettlementWindow, Stan, TransactionId};
@@ -55,7 +55,7 @@ use crate::vocab::{LinkId, SettlementWindow, Stan, TransactionId};
 use self::deadline::{Deadlines, Graces};
 use self::decided::Decided;
 use self::enquiry::PendingEnquiry;
-use super::answered::{Answered, AnsweredTable, OriginalKey, RequestIndex};
+use super::answered::{Answered, AnsweredTable, RequestIndex};
 use super::config::{AcquirerConfig, Identifiers, IssuerConfig, SwitchConfig};
 use super::event::{Action, Answer, AnswerKind, CardMark, Event, Ticket};
 use super::numbers::Numbers;
@@ -64,6 +64,7 @@ use super::request::{CardSource, Request};
 use super::stand_in::StoodIn;
 use super::status::Counts;
 use super::store_forward::StoreForward;
+use super::tombstones::Tombstones;
 use super::transaction::Transaction;
 use original::Looking;
 use window::Windows;
@@ -81,7 +82,7 @@ pub struct SwitchCore {
     answered: AnsweredTable,
     /// Finds both again.
     index: RequestIndex,
-    tombstones: BoundedMap<OriginalKey, Moment>,
+    tombstones: Tombstones,
     /// Who waits for an answer on an issuer's link, by DE 11.
     outstanding: Map<(LinkId, Stan), Outstanding>,
     numbers: Map<LinkId, Numbers>,
@@ -179,7 +180,7 @@ impl SwitchCore {
             in_flight: Map::default(),
             answered: AnsweredTable::with_capacity(limits.answered, limits.look_ups),
             index: RequestIndex::with_capacity(limits.answered + limits.in_flight),
-            tombstones: BoundedMap::with_capacity(limits.tombstones),
+            tombstones: Tombstones::with_capacity(limits.tombstones),
             outstanding: Map::default(),
             numbers: Map::default(),
             stored,
@@ -201,9 +202,6 @@ impl SwitchCore {
     pub fn reconfigure(&mut self, config: SwitchConfig) {
         self.answered.set_capacity(config.limits.answered);
         self.tombstones.set_capacity(config.limits.tombstones);
-        while self.tombstones.is_over() {
-            self.tombstones.pop_oldest();
-        }
         self.stored.reconfigure(config.store_forward, config.limits.stored);
         self.config = config;
     }
@@ -226,6 +224,7 @@ impl SwitchCore {
             Event::Durable(ticket) => self.durable(ticket, now, actions),
             Event::Answered(answer) => self.issuer_answered(*answer, now, actions),
             Event::NotSent { transaction, why } => self.not_sent((transaction, why), now, actions),
+            Event::Withdrawn { transaction, refusal } => self.withdrawn(transaction, refusal, now, actions),
             Event::IssuerLost { transaction, written } => {
                 self.issuer_lost(transaction, written, now, actions);
             }

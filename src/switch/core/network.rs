@@ -7,7 +7,7 @@ use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{Outcome, Refusal, ReversalReason, TransactionId};
 
 use super::super::event::{Action, AnswerKind, Unsent};
-use super::super::transaction::{Conclusion, TransactionState};
+use super::super::transaction::{Conclusion, Transaction, TransactionState};
 use super::{Acknowledgement, SwitchCore, Then};
 
 impl SwitchCore {
@@ -36,6 +36,20 @@ impl SwitchCore {
                 None => self.conclude_unsent(id, Refusal::IssuerUnavailable, now, actions),
             },
             None => {}
+        }
+    }
+
+    /// Its token was suspended or unlinked after it was looked up: what is still here does not leave any more.
+    pub(super) fn withdrawn(
+        &mut self,
+        id: TransactionId,
+        refusal: Refusal,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let unsent = |t: &&Box<Transaction>| t.state == TransactionState::Forwarded && !t.repeated;
+        if self.in_flight.get(&id).filter(unsent).is_some() {
+            self.conclude_unsent(id, refusal, now, actions);
         }
     }
 

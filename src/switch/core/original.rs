@@ -7,11 +7,11 @@ use crate::codec::{DataElement, OriginalData};
 use crate::journal::{HistoryName, HistoryQuestion};
 use crate::stdx::clock::Now;
 use crate::tsp::{DetokenizeRequest, Initiation, NamedOriginal, Purpose};
-use crate::vocab::{Amount, Initiator, Refusal, Rrn, TransactionId, TransactionKind};
+use crate::vocab::{Amount, Initiator, Refusal, Rrn, SentAt, TransactionId, TransactionKind};
 
 use super::super::answered::{Answered, OriginalKey, Share, ShareKind, agrees};
-use super::super::event::{Action, AnswerKind, Past};
-use super::super::request::{CardSource, Compared, Reference, Request, RequestKind};
+use super::super::event::{Action, AnswerKind, LookedUp, Past};
+use super::super::request::{CardSource, Compared, Reference, Request, RequestKey, RequestKind};
 use super::super::transaction::{Original, Parent};
 use super::reversal::original_data;
 use super::{Asked, SwitchCore, Then};
@@ -32,6 +32,23 @@ pub(super) struct Looking {
 impl Looking {
     pub(super) fn request(&self) -> &Arc<Request> {
         &self.asked.request
+    }
+
+    /// By what else the original may be known that the history does not know by its DE 7: a repeat has another one.
+    fn other_name(&self) -> Option<HistoryName> {
+        let link = self.request().leg.link;
+        match (self.name, self.request().key.reference) {
+            (HistoryName::Leg { .. }, Reference::Rrn(rrn)) if !self.may_be_repeat => {
+                Some(HistoryName::Rrn { link, rrn })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether DE 90 may mean that request.
+    fn may_be_about(&self, known: &Request) -> bool {
+        let request = self.request();
+        request.original.as_deref().is_some_and(|data| may_be_of(request, data, known))
     }
 
     /// A repeat moves the answer to the newest connection.
@@ -91,14 +108,12 @@ impl SwitchCore {
         let request = &*asked.request;
         let link = request.leg.link;
         if let Some(data) = request.original.as_deref() {
-            let key = OriginalKey::from_data(link, data, now.wall);
-            let forgotten = self.answered.may_have_forgotten(link, key.sent_at);
-            let fits =
-                |id: &TransactionId| self.known(*id).is_some_and(|known| may_be_of(request, data, known));
-            let mut known = self.originals(&key).filter(fits).peekable();
-            let wanted = forgotten && known.peek().is_none()
-                || request.kind != RequestKind::Reversal && known.any(|id| self.is_of_forgotten_hold(id));
-            return wanted.then_some(HistoryName::Leg { link, stan: key.stan, sent_at: key.sent_at });
+            let known = self.originals(request, data, now);
+            let wanted = known.is_empty() && self.answered.has_forgotten(link)
+                || request.kind != RequestKind::Reversal
+                    && known.iter().any(|id| self.is_of_forgotten_hold(*id));
+            let sent_at = data.sent_at.resolve(now.wall);
+            return wanted.then_some(HistoryName::Leg { link, stan: data.stan, sent_at });
         }
         if request.kind == RequestKind::Reversal {
             return None;
@@ -128,9 +143,8 @@ impl SwitchCore {
         }
         let undoes = request.kind == RequestKind::Reversal && !leaves_part(&request);
         if let Some(data) = request.original.as_deref().filter(|_| undoes) {
-            // Should the original come now, it comes behind its reversal.
             let key = OriginalKey::from_data(request.leg.link, data, now.wall);
-            self.tombstones.insert(key, now.moment.plus(self.config.longest_timeout().saturating_mul(2)));
+            self.lay_tombstone(&request, data, key);
         }
         self.look_ups_end.insert((now.moment.plus(self.config.longest_timeout()), id));
         let looking = Looking { asked, may_be_repeat, reversed: false, name, decided: 0 };
@@ -153,14 +167,20 @@ impl SwitchCore {
     pub(super) fn looked_up(
         &mut self,
         asked: TransactionId,
-        found: Option<Vec<Past>>,
+        found: Option<LookedUp>,
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        let Some(looking) = self.looking.remove(&asked) else { return };
-        let past = found.as_deref().unwrap_or_default();
+        let Some(mut looking) = self.looking.remove(&asked) else { return };
+        let past = found.as_ref().map_or(&[][..], |found| &found.past);
         let is_late = |past: &Past| self.is_decided_since(looking.decided, past.transaction);
         if !looking.reversed && past.iter().any(is_late) {
+            return self.ask_history(looking, actions);
+        }
+        if let Some(name) = looking.other_name().filter(|_| found.is_some() && !looking.reversed)
+            && !past.iter().any(|past| looking.may_be_about(&past.answered.request))
+        {
+            looking.name = name;
             return self.ask_history(looking, actions);
         }
         if self.looking.is_empty() {
@@ -170,7 +190,7 @@ impl SwitchCore {
         if reversed {
             return self.turn_away(asked, may_be_repeat, Refusal::ReversedInFlight, actions);
         }
-        let Some(found) = found else {
+        let Some(LookedUp { past: found, more }) = found else {
             self.counts.look_ups_failed += 1;
             return match asked.request.kind {
                 // What it tells has happened, and its card can be found without its original. A refund's bound cannot.
@@ -190,7 +210,11 @@ impl SwitchCore {
                 self.answered.recall(transaction, answered, &mut self.index);
             }
         }
-        if may_be_repeat {
+        if may_be_repeat && more && self.find_repeat(&asked.request).is_none() {
+            // What it repeats may be one of those that were left out.
+            self.counts.look_ups_failed += 1;
+            self.turn_away(asked, true, Refusal::InternalFault, actions);
+        } else if may_be_repeat {
             self.enter_unless_known(asked, now, actions);
         } else {
             self.proceed(asked, &ids, now, actions);
@@ -290,12 +314,7 @@ impl SwitchCore {
     /// The one transaction that a payment or advice refunds, completes or raises.
     fn parent(&self, request: &Request, found: &[TransactionId], now: Now) -> Option<Parent> {
         let named: Vec<TransactionId> = match request.original.as_deref() {
-            Some(data) => {
-                let key = OriginalKey::from_data(request.leg.link, data, now.wall);
-                let fits =
-                    |id: &TransactionId| self.known(*id).is_some_and(|known| may_be_of(request, data, known));
-                self.originals(&key).filter(fits).collect()
-            }
+            Some(data) => self.originals(request, data, now),
             None if found.is_empty() => return None,
             None => found.iter().copied().filter(|id| self.has_approval_of(*id, request)).collect(),
         };
@@ -375,11 +394,29 @@ impl SwitchCore {
         self.index.originals(key).filter(named)
     }
 
-    /// Those of them that another message can be about. One that may be a repeat is none: what it repeats is.
-    pub(super) fn originals(&self, key: &OriginalKey) -> impl Iterator<Item = TransactionId> {
+    /// Those that DE 90 of a message may mean: of that name or, where there is none, but for its DE 7 the request that this
+    /// names. A repeat may have had another one than its first sending, and DE 90 has either.
+    pub(super) fn originals(&self, request: &Request, data: &OriginalData, now: Now) -> Vec<TransactionId> {
         let may_be_repeat =
             |id: &TransactionId| self.looking.get(id).is_some_and(|looking| looking.may_be_repeat);
-        self.named(key).filter(move |id| !may_be_repeat(id))
+        let fits = |id: &TransactionId| {
+            // One that may be a repeat is no original: what it repeats is.
+            !may_be_repeat(id) && self.known(*id).is_some_and(|known| may_be_of(request, data, known))
+        };
+        let name = OriginalKey::from_data(request.leg.link, data, now.wall);
+        let named: Vec<_> = self.named(&name).filter(fits).collect();
+        match request.key.of_original(data.mti.class, data.stan).filter(|_| named.is_empty()) {
+            Some(key) => self.redated(&key, name.sent_at).filter(fits).collect(),
+            None => named,
+        }
+    }
+
+    /// Requests with that key, sent at another time of the days in which a repeat is known.
+    fn redated(&self, key: &RequestKey, sent_at: SentAt) -> impl Iterator<Item = TransactionId> {
+        let window = self.config.repeat_window;
+        let same =
+            move |known: &Arc<Request>| known.key == *key && known.leg.sent_at.is_within(sent_at, window);
+        self.index.named(key).filter(move |id| self.known(*id).is_some_and(same))
     }
 
     /// The one that DE 90 means. A request and an advice may have one name: then its MTI decides.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::journal::{RequestEntry, StoredEntry, TombstoneEntry};
+use crate::journal::{OriginalIdentity, RequestEntry, StoredEntry, TombstoneEntry};
 use crate::stdx::clock::{Now, Wall};
 use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{Amount, LinkId, Outcome, ResponseCode, ReversalReason, SentAt, TransactionId};
@@ -12,7 +12,7 @@ use super::super::answered::{Answered, OriginalKey};
 use super::super::event::{Action, CardMark};
 use super::super::numbers::{LastNumbers, Numbers};
 use super::super::recovery::{self, NOBODY, WITHHELD, payment};
-use super::super::request::Compared;
+use super::super::request::{Compared, RequestKey};
 use super::super::transaction::{Conclusion, Routed, Transaction, TransactionState};
 use super::{Outstanding, SwitchCore};
 
@@ -54,14 +54,10 @@ impl SwitchCore {
     }
 
     pub(in super::super) fn recall_tombstone(&mut self, tombstone: &TombstoneEntry) {
-        let key = OriginalKey {
-            link: tombstone.acquirer.link,
-            class: tombstone.original.mti.class,
-            stan: tombstone.original.stan,
-            sent_at: tombstone.original.sent_at,
-        };
-        let rest = self.config.longest_timeout().saturating_mul(2);
-        self.tombstones.insert(key, crate::stdx::clock::Moment::default().plus(rest));
+        let OriginalIdentity { mti, stan, sent_at, .. } = tombstone.original;
+        let name = OriginalKey { link: tombstone.acquirer.link, class: mti.class, stan, sent_at };
+        let key = RequestKey::recalled(&tombstone.acquirer, &tombstone.answer).of_original(mti.class, stan);
+        self.tombstones.insert(name, key, mti.is_repeat());
     }
 
     /// Numbers go on where the journal ends. Where acquirers' identifiers pass, most of those in it are theirs.

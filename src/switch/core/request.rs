@@ -127,7 +127,7 @@ impl SwitchCore {
 
     /// Its reversal overtook it: it would be charged with nobody left to undo it.
     pub(super) fn is_buried(&self, request: &Request) -> bool {
-        request.kind != RequestKind::Reversal && self.tombstones.get(&OriginalKey::of(&request.leg)).is_some()
+        self.tombstones.cover(request, self.config.repeat_window)
     }
 
     /// Whether a payment that nobody has seen may be new.

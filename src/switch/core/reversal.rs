@@ -18,7 +18,6 @@ use super::super::answered::{Answered, OriginalKey, Share, TakingBack};
 use super::super::event::{Action, Answer, AnswerKind, Concern};
 use super::super::request::Request;
 use super::super::transaction::{Conclusion, Routed, TransactionState};
-use super::original::may_be_of;
 use super::{Acknowledgement, Outstanding, SwitchCore, Then};
 
 /// What a reversal needs of its original.
@@ -48,8 +47,7 @@ impl SwitchCore {
     ) {
         let Some(data) = request.original.clone() else { return };
         self.counts.reversals += 1;
-        let key = OriginalKey::from_data(request.leg.link, &data, now.wall);
-        let found = self.find_original(&request, &key, &data);
+        let found = self.find_original(&request, &data, now);
         if let Found::InFlight(known) | Found::Answered(known) | Found::Looking(known) = found {
             let message = request.transaction;
             actions.push(Action::Concerns { message, known, concern: Concern::Reversal });
@@ -74,14 +72,11 @@ impl SwitchCore {
     }
 
     /// The one request that DE 90, card, currency and amount agree on; several are as good as none.
-    fn find_original(&self, request: &Request, key: &OriginalKey, data: &OriginalData) -> Found {
-        let fits = |id: &TransactionId| {
-            let known = self.known(*id);
-            known.is_some_and(|original| {
-                may_be_of(request, data, original) && self.undoes(request, *id, original)
-            })
-        };
-        let found: Vec<TransactionId> = self.originals(key).filter(fits).collect();
+    fn find_original(&self, request: &Request, data: &OriginalData, now: Now) -> Found {
+        let undone =
+            |id: &TransactionId| self.known(*id).is_some_and(|original| self.undoes(request, *id, original));
+        let mut found = self.originals(request, data, now);
+        found.retain(undone);
         match self.only(found, data, |id| *id) {
             None => Found::Unknown,
             Some(id) if self.in_flight.contains_key(&id) => Found::InFlight(id),
@@ -206,10 +201,7 @@ impl SwitchCore {
     ) {
         let Some(data) = request.original.as_deref() else { return };
         let key = OriginalKey::from_data(request.leg.link, data, now.wall);
-        let until = now.moment.plus(self.config.longest_timeout().saturating_mul(2));
-        if !sabotaged("buried-and-forgotten") {
-            self.tombstones.insert(key, until);
-        }
+        self.lay_tombstone(&request, data, key);
         let entry = TombstoneEntry {
             transaction: request.transaction,
             acquirer: request.leg,
@@ -219,11 +211,19 @@ impl SwitchCore {
                 sent_at: key.sent_at,
                 acquirer: data.acquirer,
             },
-            answer: Elements::default(),
+            answer: request.elements.clone(),
         };
         let answer = Answer::to(&request, from, kind);
         self.remember_message(request, from, None, kind);
         self.append_tombstone(entry, Then::Answer(Box::new(answer)), actions);
+    }
+
+    /// Should its original come from here on, it comes behind its reversal.
+    pub(super) fn lay_tombstone(&mut self, reversal: &Request, data: &OriginalData, name: OriginalKey) {
+        if !sabotaged("buried-and-forgotten") {
+            let key = reversal.key.of_original(data.mti.class, data.stan);
+            self.tombstones.insert(name, key, data.mti.is_repeat());
+        }
     }
 
     /// Already undone, or never done: 00, and nothing to deliver.

@@ -45,10 +45,21 @@ const OF_THE_TOKEN: Bitmap = Bitmap::of(&[
 impl Node {
     /// Sends a durable request to its issuer, on the connection with the fewest unanswered.
     pub(super) fn forward(&mut self, id: TransactionId, repeat: bool, out: &mut Outbox) {
+        if let Some(refusal) = self.withdrawal(id).filter(|_| !repeat) {
+            return self.events.push_back(Event::Withdrawn { transaction: id, refusal });
+        }
         let mut message = self.spares.lend();
         let sent = self.try_forward(id, repeat, &mut message, out);
         self.spares.give_back(message);
         self.say_if_unsent(id, sent);
+    }
+
+    /// Why a request of which no byte has left stays here: its token was good when it was looked up, and is not now. What
+    /// is decided by an earlier payment asks no token.
+    fn withdrawal(&self, id: TransactionId) -> Option<Refusal> {
+        let transaction = self.core.transaction(id).filter(|transaction| transaction.parent.is_none())?;
+        let token = transaction.routed.as_ref()?.card.token.as_ref()?;
+        self.detokenizer.still_active(token.record).err()
     }
 
     pub(super) fn say_if_unsent(&mut self, transaction: TransactionId, sent: Result<(), Unsent>) {

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use crate::codec::{Dialect, FrameFormat, Message};
 use crate::crypto::CryptogramKeys;
 use crate::journal::{
-    Body, CardRef, EntryNumber, Family, HistoryAnswer, HistoryQuestion, TokenRef, TransactionEntry,
+    Body, CardRef, EntryNumber, Families, Family, HistoryAnswer, HistoryQuestion, TokenRef, TransactionEntry,
 };
 use crate::link::{
     ConnectionId, Inbox, LinkCommand, Outbox, Pool, PoolAction, PoolConfig, SessionAction, SessionConfig,
@@ -44,7 +44,7 @@ use self::suspense::Sums;
 use super::cards::Cards;
 use super::config::SwitchConfig;
 use super::core::{Exception, ListedException, SwitchCore};
-use super::event::{Action, Event, Mapped, OperatedEnd, Ticket};
+use super::event::{Action, Event, LookedUp, Mapped, OperatedEnd, Ticket};
 use super::operator::OperatorAct;
 use super::recovery::{RecoveryError, past};
 use super::status::{LinkStatus, NodeCounts, Picture};
@@ -398,7 +398,10 @@ impl Node {
     fn hear_history(&mut self) {
         while let Some(HistoryAnswer { asked, found }) = self.history.answer() {
             let past = |family: &Family| past(family, &self.cards).transpose();
-            let found = found.map(|families| families.iter().filter_map(past).collect::<Result<_, _>>());
+            let found = found.map(|Families { found, more }| {
+                let past = found.iter().filter_map(past).collect::<Result<_, _>>()?;
+                Ok(LookedUp { past, more })
+            });
             let found = found.transpose().unwrap_or_else(|error: RecoveryError| {
                 tracing::error!(%error, "a transaction of the history cannot be used");
                 None

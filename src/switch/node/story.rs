@@ -87,6 +87,13 @@ impl Story {
             Event::NotSent { transaction, why } => {
                 line!(self.of(*transaction), ?why, "not sent");
             }
+            Event::Withdrawn { transaction, refusal } => {
+                line!(
+                    self.of(*transaction),
+                    refusal = refusal.name(),
+                    "withdrawn: its token may not pay any more"
+                );
+            }
             Event::IssuerLost { transaction, written } => {
                 line!(self.of(*transaction), written, "its issuer's connection was lost");
             }
@@ -101,7 +108,7 @@ impl Story {
             }
             Event::LookedUp { asked, found } => {
                 let place = self.of(*asked);
-                let found = found.as_ref().map(Vec::len);
+                let found = found.as_ref().map(|found| found.past.len());
                 line!(place, found, "its original was looked for");
             }
             // What they lead to is told.
