@@ -131,6 +131,7 @@ fn read_all(dialect: &Dialect, bytes: &[u8], message: &mut Message) {
 #[test]
 fn no_bytes_do_harm() {
     let mut rng = fastrand::Rng::with_seed(20_261_122);
+    let mut tried = 0;
     for dialect in dialects() {
         let mut runner = TestRunner::deterministic();
         let strategy = message(&dialect);
@@ -154,20 +155,25 @@ fn no_bytes_do_harm() {
                     }
                 }
                 read_all(&dialect, &bytes, &mut used_again);
+                tried += 1;
             }
             let noise: Vec<u8> = (0..rng.usize(..600)).map(|_| rng.u8(..)).collect();
             read_all(&dialect, &noise, &mut used_again);
             let _ = IccData::parse(&noise);
+            tried += 1;
         }
     }
+    println!("{tried} inputs: messages in every dialect");
 }
 
 #[test]
 fn no_bytes_harm_a_frame_reader() {
     let mut rng = fastrand::Rng::with_seed(4);
+    let mut tried = 0;
     for name in ["binary-2", "binary-2-inclusive", "binary-4", "ascii-4", "ascii-4-inclusive"] {
         for _ in 0..200 {
             let format = FrameFormat::parse(name, rng.usize(..6), 2_000).unwrap();
+            tried += 1;
             let mut reader = FrameReader::new(format);
             'connection: for _ in 0..20 {
                 let spare = reader.spare();
@@ -184,6 +190,7 @@ fn no_bytes_harm_a_frame_reader() {
             }
         }
     }
+    println!("{tried} inputs: streams of frames");
 }
 
 #[test]

@@ -38,12 +38,12 @@ const CHIP: &[u8] = &[
 
 #[test]
 fn messages() {
-    each(&frames(), |bytes, _| message::target(bytes));
+    each("messages", &frames(), |bytes, _| message::target(bytes));
 }
 
 #[test]
 fn chip_data() {
-    each(&[CHIP.to_vec()], |bytes, _| tlv::target(bytes));
+    each("chip data", &[CHIP.to_vec()], |bytes, _| tlv::target(bytes));
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn frames_in_pieces() {
         [length.as_slice(), &frame].concat()
     };
     let stream: Vec<Vec<u8>> = frames().into_iter().map(with_length).collect();
-    each(&[stream.concat()], |bytes, random| {
+    each("frames in pieces", &[stream.concat()], |bytes, random| {
         let mut pieces = Vec::new();
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -66,7 +66,7 @@ fn frames_in_pieces() {
 }
 
 /// Runs `target` over the corpus as it is, then over what comes of it by chance.
-fn each(corpus: &[Vec<u8>], target: impl Fn(&[u8], &mut fastrand::Rng)) {
+fn each(what: &str, corpus: &[Vec<u8>], target: impl Fn(&[u8], &mut fastrand::Rng)) {
     let mut random = fastrand::Rng::with_seed(SEED);
     for round in 0..corpus.len() + ROUNDS {
         let bytes = match corpus.get(round) {
@@ -76,6 +76,7 @@ fn each(corpus: &[Vec<u8>], target: impl Fn(&[u8], &mut fastrand::Rng)) {
         let result = catch_unwind(AssertUnwindSafe(|| target(&bytes, &mut random)));
         assert!(result.is_ok(), "seed {SEED}, round {round}: {}", hex::encode(&bytes));
     }
+    println!("{} inputs: {what}", corpus.len() + ROUNDS);
 }
 
 /// One of the corpus with up to four changes, of which each keeps most of it as it was.

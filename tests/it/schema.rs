@@ -58,6 +58,9 @@ fn requests_made_from_the_document_find_no_fault_in_any_role() {
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{role}: {said}\n{}", String::from_utf8_lossy(&output.stderr));
+        said.lines()
+            .filter(|line| line.contains("generated"))
+            .for_each(|line| println!("{role}: {}", line.trim()));
         let tested = format!("Tested: {}", operations(role).len());
         assert!(said.contains(&tested), "{role}: each operation was tried\n{said}");
     }

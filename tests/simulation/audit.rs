@@ -488,8 +488,16 @@ impl Audit {
                 let durable = outcome.and_then(|outcome| outcome.refusal).map(|refusal| refusal.name());
                 ensure(durable == Some("reversed-in-flight"), "P1", || format!("durable is {durable:?}"))
             }
-            // Said without asking anybody: it must not have been forwarded.
-            Some(_) => ensure(forwarded.is_none(), "P2", || format!("it was forwarded as {forwarded:?}")),
+            // Said without asking anybody: it must not have been forwarded. What was written down first, and withdrawn since
+            // its token had been suspended, did not leave.
+            Some(refusal) => {
+                let durable = outcome.and_then(|outcome| outcome.refusal).map(|refusal| refusal.name());
+                let stayed = forwarded.is_none_or(|id| !self.originals.contains_key(&id));
+                let withdrawn = durable == Some(refusal) && refusal.starts_with("token-") && stayed;
+                ensure(forwarded.is_none() || withdrawn, "P2", || {
+                    format!("it was forwarded as {forwarded:?}")
+                })
+            }
         }
     }
 

@@ -163,3 +163,33 @@ fn of_too_many_with_one_de_37_only_the_newest_are_known_and_no_repeat_is_charged
     // By its own name each is found.
     delivered(&mut desk, &reversal(&all[0], 90));
 }
+
+#[test]
+fn a_repeat_of_something_forgotten_is_not_declined_for_want_of_room() {
+    for drains in [false, true] {
+        let mut desk = bounded(Limits { answered: 2, in_flight: 1, ..LIMITS });
+        let first = desk.purchase(1);
+        asked(&mut desk, &first, "00");
+        forget(&mut desk, 10);
+        let again = later(&mut desk, repeat(&first));
+        let other = desk.purchase(30);
+        desk.send(FIRST, &other);
+        let (connection, sent) = desk.asked();
+        if drains {
+            desk.house.node.drain();
+        }
+        desk.send(FIRST, &again);
+        assert!(desk.sent_to_acquirers().is_empty(), "drains {drains}: neither yes nor no");
+        let new = desk.purchase(31);
+        desk.send(FIRST, &new);
+        assert_eq!(get(&desk.answer(), 39), "91", "what is new is declined");
+        desk.send(connection, &answer_to(&sent, "00"));
+        desk.answer();
+        if drains {
+            desk = desk.restart(Crash::Unsynced);
+        }
+        desk.send(FIRST, &again);
+        assert_eq!(get(&desk.answer(), 39), "00");
+        assert!(desk.sent_to_issuers().is_empty());
+    }
+}

@@ -70,7 +70,7 @@ impl SwitchCore {
 
     /// By what the history would know a message that came before and was forgotten, if it may be one. A repeat that says
     /// so may have another DE 7 than at first (network rules, repeats).
-    fn forgotten_name(&self, request: &Request) -> Option<HistoryName> {
+    pub(super) fn forgotten_name(&self, request: &Request) -> Option<HistoryName> {
         let leg = &request.leg;
         if request.kind == RequestKind::Reversal {
             return None;
@@ -246,7 +246,13 @@ impl SwitchCore {
 
     /// A payment is refused, unless it says that it is a repeat: it may have had another answer. An advice or reversal stays
     /// unanswered, so that it comes again.
-    fn turn_away(&mut self, asked: Asked, may_be_repeat: bool, refusal: Refusal, actions: &mut Vec<Action>) {
+    pub(super) fn turn_away(
+        &mut self,
+        asked: Asked,
+        may_be_repeat: bool,
+        refusal: Refusal,
+        actions: &mut Vec<Action>,
+    ) {
         let Asked { request, from, .. } = asked;
         let may_be_answered = may_be_repeat && request.leg.mti.is_repeat();
         match request.kind {

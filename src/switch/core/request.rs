@@ -27,7 +27,14 @@ impl SwitchCore {
             return self.repeated(known, request, from, actions);
         }
         if let Err(refusal) = self.admit(request, signed_on, now) {
-            return self.refuse_unseen(request, from, refusal, actions);
+            return match refusal {
+                // Another time there is room; what was approved before must not be declined now.
+                Refusal::Overloaded | Refusal::ShuttingDown => {
+                    let may_be_repeat = self.forgotten_name(request).is_some();
+                    self.turn_away(asked, may_be_repeat, refusal, actions);
+                }
+                _ => self.refuse_unseen(request, from, refusal, actions),
+            };
         }
         self.index.insert(request, request.transaction);
         self.enter(asked, now, actions);
