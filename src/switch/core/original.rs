@@ -172,14 +172,7 @@ impl SwitchCore {
         actions: &mut Vec<Action>,
     ) {
         let Some(mut looking) = self.looking.remove(&asked) else { return };
-        let past = found.as_ref().map_or(&[][..], |found| &found.past);
-        let is_late = |past: &Past| self.is_decided_since(looking.decided, past.transaction);
-        if !looking.reversed && past.iter().any(is_late) {
-            return self.ask_history(looking, actions);
-        }
-        if let Some(name) = looking.other_name().filter(|_| found.is_some() && !looking.reversed)
-            && !past.iter().any(|past| looking.may_be_about(&past.answered.request))
-        {
+        if let Some(name) = self.to_ask_again(&looking, found.as_ref()) {
             looking.name = name;
             return self.ask_history(looking, actions);
         }
@@ -187,24 +180,46 @@ impl SwitchCore {
             self.decided.forget();
         }
         let Looking { asked, may_be_repeat, reversed, .. } = *looking;
-        if reversed {
-            return self.turn_away(asked, may_be_repeat, Refusal::ReversedInFlight, actions);
+        match found {
+            _ if reversed => self.turn_away(asked, may_be_repeat, Refusal::ReversedInFlight, actions),
+            None => self.go_on_without(asked, may_be_repeat, now, actions),
+            Some(found) => self.go_on_with(asked, found, may_be_repeat, now, actions),
         }
-        let Some(LookedUp { past: found, more }) = found else {
-            self.counts.look_ups_failed += 1;
-            return match asked.request.kind {
-                // What it tells has happened, and its card can be found without its original. A refund's bound cannot.
-                RequestKind::Advice if !may_be_repeat && !is_refund(&asked.request.compared) => {
-                    self.proceed(asked, &[], now, actions);
-                }
-                RequestKind::Advice | RequestKind::Payment | RequestKind::Reversal => {
-                    self.turn_away(asked, may_be_repeat, Refusal::InternalFault, actions);
-                }
-            };
-        };
-        let mut ids = Vec::with_capacity(found.len());
-        for Past { transaction, answered } in found {
-            ids.push(transaction);
+    }
+
+    /// By what the history is to be asked once more: as before where something was decided since about what it found, else by
+    /// DE 37 where nothing has the DE 7 of DE 90.
+    fn to_ask_again(&self, looking: &Looking, found: Option<&LookedUp>) -> Option<HistoryName> {
+        let past = &found.filter(|_| !looking.reversed)?.past;
+        if past.iter().any(|past| self.is_decided_since(looking.decided, past.transaction)) {
+            return Some(looking.name);
+        }
+        let is_found = past.iter().any(|past| looking.may_be_about(&past.answered.request));
+        looking.other_name().filter(|_| !is_found)
+    }
+
+    /// The history cannot be read.
+    fn go_on_without(&mut self, asked: Asked, may_be_repeat: bool, now: Now, actions: &mut Vec<Action>) {
+        self.counts.look_ups_failed += 1;
+        // What it tells has happened, and its card can be found without its original. A refund's bound cannot.
+        if asked.request.kind == RequestKind::Advice && !may_be_repeat && !is_refund(&asked.request.compared)
+        {
+            self.proceed(asked, &[], now, actions);
+        } else {
+            self.turn_away(asked, may_be_repeat, Refusal::InternalFault, actions);
+        }
+    }
+
+    fn go_on_with(
+        &mut self,
+        asked: Asked,
+        LookedUp { past, more }: LookedUp,
+        may_be_repeat: bool,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let ids: Vec<TransactionId> = past.iter().map(|past| past.transaction).collect();
+        for Past { transaction, answered } in past {
             if self.known(transaction).is_none() {
                 self.index.insert(&answered.request, transaction);
                 self.answered.recall(transaction, answered, &mut self.index);
@@ -212,8 +227,7 @@ impl SwitchCore {
         }
         if may_be_repeat && more && self.find_repeat(&asked.request).is_none() {
             // What it repeats may be one of those that were left out.
-            self.counts.look_ups_failed += 1;
-            self.turn_away(asked, true, Refusal::InternalFault, actions);
+            self.go_on_without(asked, true, now, actions);
         } else if may_be_repeat {
             self.enter_unless_known(asked, now, actions);
         } else {
