@@ -1,24 +1,30 @@
-//! What a 3DES cryptogram costs those that come with it: batches of sixteen payments, as the switch hands them to the vault,
-//! of which none, some or all are taps signed with 3DES, and the others taps signed with AES or none at all. Whoever is in
-//! a batch waits for all of it, so that the batch's time is what each waits. One core.
+//! What a 3DES cryptogram costs. `mixed`: batches of sixteen payments at the vault, of which none, some or all are taps signed
+//! with 3DES, and the others taps signed with AES or none at all. `beside`: one token payment without a chip that comes to
+//! the switch behind so many 3DES taps, until its entry is with the journal; and what is done behind a step. One core.
 
 mod configuration;
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tokenswitch::codec::{DataElement, Message, encode};
+use tokenswitch::config::Config;
 use tokenswitch::crypto::{
     CardKey, CryptogramProfile, KeyLabel, KeyMaker, KeyPolicy, KeyUsage, MasterKey, SecurityModule,
     StorePurpose,
 };
-use tokenswitch::stdx::clock::{Moment, Now, Wall};
+use tokenswitch::journal::{Body, EntryNumber, HistoryAnswer, HistoryQuestion};
+use tokenswitch::link::{ConnectionId, Inbox, LinkEvent, Outbox};
+use tokenswitch::stdx::clock::{Moment, Now, SystemClock, Wall};
 use tokenswitch::stdx::random::Entropy;
+use tokenswitch::switch::{Cards, EntryLog, Happened, History, LogFault, Node, NodeParts, SwitchCore};
 use tokenswitch::tsp::{
     Action, Asker, CallId, Command, CryptogramChoice, DetokenizeRequest, ProvisionRequest, Purpose,
     RequestId, TokenKeys, TokenView, Tsp, TspConfig,
 };
 use tokenswitch::vocab::{
-    ChipPayment, EntryMode, Expiry, LinkId, Pan, Text, TransactionId, luhn_check_digit,
+    ChipPayment, EntryMode, Expiry, LinkId, Mti, Pan, ShardId, Text, TransactionId, luhn_check_digit,
 };
 
 /// 2026-11-22.
@@ -134,5 +140,200 @@ fn mixed(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, mixed);
+/// A log that is durable as soon as it is asked.
+struct InstantLog(u64);
+
+impl EntryLog for InstantLog {
+    fn append(&mut self, _: ShardId, _: Now, bodies: &[Body]) -> Result<EntryNumber, LogFault> {
+        let first = self.0 + 1;
+        self.0 += bodies.len() as u64;
+        Ok(EntryNumber(first))
+    }
+
+    fn has_room(&self) -> bool {
+        true
+    }
+}
+
+/// Nothing here is about an earlier payment.
+struct NoHistory;
+
+impl History for NoHistory {
+    fn ask(&mut self, _: HistoryQuestion) -> bool {
+        false
+    }
+
+    fn answer(&mut self) -> Option<HistoryAnswer> {
+        None
+    }
+}
+
+/// A switch with one acquirer signed on and no issuer there, so that each payment ends at once.
+struct Switch {
+    node: Node,
+    config: Config,
+    inbox: Inbox,
+    outbox: Outbox,
+    taps: Vec<(TokenView, CardKey)>,
+    plain: Vec<TokenView>,
+    number: u64,
+}
+
+impl Switch {
+    const FROM: ConnectionId = ConnectionId(1);
+
+    fn open() -> Self {
+        let (module, tsp_config) = made();
+        let (_directory, config) = configuration::made();
+        let (mut tsp, mut entropy) = (Tsp::new(tsp_config.clone(), &module).unwrap(), Entropy::seeded(1));
+        let [plain, taps] = ["476173", "622848"].map(|bin| provisioned(&mut tsp, bin, &mut entropy));
+        let keys = TokenKeys::resolve(&tsp_config, &module).unwrap();
+        let with_key = |token: TokenView| (token, keys.card_key(&token.token).unwrap());
+        let switch = config.switch();
+        let acquirer = &config.acquirers[0].party;
+        let node = Node::new(NodeParts {
+            core: SwitchCore::new(switch.clone(), switch.window(NOW.wall)),
+            config: switch,
+            acquirers: vec![(acquirer.link, acquirer.wire())],
+            issuers: config.issuers.iter().map(|it| (it.party.link, it.party.wire(), it.pool)).collect(),
+            detokenizer: tsp.detokenizer(),
+            card_keys: Vec::new(),
+            cards: Cards::new(module.data_sealer(), 4),
+            log: Box::new(InstantLog(0)),
+            history: Box::new(NoHistory),
+            entropy: Entropy::seeded(5),
+            first: Vec::new(),
+        });
+        let taps = taps.into_iter().map(with_key).collect();
+        let (inbox, outbox) = (Inbox::default(), Outbox::default());
+        let mut bench = Self { node, config, inbox, outbox, taps, plain, number: 0 };
+        let (link, peer) = (bench.config.acquirers[0].party.link, "127.0.0.1:1".parse().unwrap());
+        bench.inbox.events.push(LinkEvent::Opened { connection: Self::FROM, link, peer });
+        bench.push("0800", &[(7, b"1122000000"), (11, b"000001"), (70, b"001")]);
+        bench.step();
+        assert_eq!(bench.node.links()[0].up, 1);
+        bench
+    }
+
+    fn push(&mut self, mti: &str, elements: &[(u8, &[u8])]) {
+        let party = &self.config.acquirers[0].party;
+        let mut message = Message::new(Mti::parse(mti.as_bytes()).unwrap());
+        for (number, value) in elements {
+            message.set(DataElement::new(*number).unwrap(), value).unwrap();
+        }
+        let mut bytes = Vec::new();
+        encode(&party.dialect, &message, &mut bytes).unwrap();
+        self.inbox.push_frame(Self::FROM, &vec![0; party.framing.header_length()], &bytes);
+    }
+
+    /// A payment with the next token, which taps or does not.
+    fn pay(&mut self, taps: bool) {
+        self.number += 1;
+        let at = self.number as usize % TOKENS;
+        let (token, chip) = match taps {
+            true => (self.taps[at].0, Some(self.chip(at))),
+            false => (self.plain[at], None),
+        };
+        let number = format!("{:012}", self.number);
+        let expiry = token.expiry.digits();
+        let mut elements = vec![
+            (2, token.token.as_bytes()),
+            (3, b"000000"),
+            (4, b"000000001234"),
+            (7, b"1122000000"),
+            (11, &number.as_bytes()[6..]),
+            (14, &expiry),
+            (22, if taps { b"071" } else { b"101" }),
+            (32, b"10000000001"),
+            (37, number.as_bytes()),
+            (41, b"TERM0001"),
+            (42, b"SHOP00000000001"),
+            (49, b"978"),
+        ];
+        elements.extend(chip.as_deref().map(|chip| (55, chip)));
+        self.push("0200", &elements);
+    }
+
+    /// DE 55 as the token's phone signs it.
+    fn chip(&self, at: usize) -> Vec<u8> {
+        let counter = u16::try_from(self.number / TOKENS as u64 + 1).unwrap().to_be_bytes();
+        let mut chip = ChipPayment { counter, ..ChipPayment::sample() };
+        chip.amount = [0, 0, 0, 0, 0x12, 0x34];
+        self.taps[at].1.sign(&mut chip);
+        let parts: [(&[u8], &[u8]); 12] = [
+            (&[0x9F, 0x26], &chip.cryptogram),
+            (&[0x9F, 0x27], &[0x80]),
+            (&[0x9F, 0x10], chip.issuer_data.as_bytes()),
+            (&[0x9F, 0x37], &chip.unpredictable),
+            (&[0x9F, 0x36], &chip.counter),
+            (&[0x95], &chip.terminal_results),
+            (&[0x9A], &chip.date),
+            (&[0x9C], &chip.kind),
+            (&[0x9F, 0x02], &chip.amount),
+            (&[0x5F, 0x2A], &chip.currency),
+            (&[0x82], &chip.profile),
+            (&[0x9F, 0x1A], &chip.country),
+        ];
+        parts.iter().flat_map(|(tag, value)| [*tag, &[value.len() as u8], value].concat()).collect()
+    }
+
+    fn step(&mut self) {
+        let durable = Some(EntryNumber(u64::MAX));
+        let happened = Happened { inbox: Some(&self.inbox), durable };
+        self.node.step(happened, NOW, &mut self.outbox).unwrap();
+        self.inbox.clear();
+    }
+
+    /// All that follows, until nothing is in flight.
+    fn finish(&mut self) {
+        while self.node.unchecked() > 0 {
+            self.node.check(NOW, &mut self.outbox).unwrap();
+        }
+        while !self.node.is_idle() {
+            self.step();
+        }
+        self.outbox.clear();
+    }
+}
+
+fn beside(c: &mut Criterion) {
+    let mut switch = Switch::open();
+    let clock = SystemClock::start();
+    let mut group = c.benchmark_group("beside");
+    for taps in [0, 1, 4, 16, 64] {
+        group.bench_function(format!("a_payment_without_chip_behind_{taps}_taps"), |b| {
+            b.iter_custom(|count| {
+                let mut spent = Duration::ZERO;
+                for _ in 0..count {
+                    (0..taps).for_each(|_| switch.pay(true));
+                    switch.pay(false);
+                    let start = clock.now().moment;
+                    switch.step();
+                    spent += clock.now().moment.since(start);
+                    switch.finish();
+                }
+                spent
+            });
+        });
+    }
+    group.bench_function("what_is_done_behind_a_step", |b| {
+        b.iter_custom(|count| {
+            let mut spent = Duration::ZERO;
+            for _ in 0..count {
+                (0..64).for_each(|_| switch.pay(true));
+                switch.step();
+                let start = clock.now().moment;
+                switch.node.check(NOW, &mut switch.outbox).unwrap();
+                spent += clock.now().moment.since(start);
+                switch.finish();
+            }
+            spent
+        });
+    });
+    group.finish();
+    let refused = switch.node.core().counts().refusals().map(|(refusal, _)| refusal.name());
+    assert_eq!(refused.collect::<Vec<_>>(), ["issuer-unavailable"], "each is let pass, as far as an issuer");
+}
+
+criterion_group!(benches, mixed, beside);
 criterion_main!(benches);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::LocalSet;
+use tokio::task::{LocalSet, yield_now};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::journal::{
@@ -351,6 +351,8 @@ impl Driver {
                 () = self.links.ready() => Woken::Work,
                 () = self.durable.changed.notified() => Woken::Work,
                 _ = beat.tick() => Woken::Tick,
+                // At once, and yet behind whatever the sockets have by now.
+                () = yield_now(), if self.node.unchecked() > 0 => Woken::Work,
                 said = stopping.wait_for(|stopping| *stopping > told), if told < Stopping::AtOnce => {
                     // Whoever could say more is gone.
                     told = said.map_or(Stopping::AtOnce, |said| *said);
@@ -427,7 +429,8 @@ impl Driver {
         self.status.publish(picture);
     }
 
-    /// One step of the node over everything that came, and one write to each connection that has output.
+    /// One step of the node over everything that came, and one write to each connection that has output; then what takes
+    /// long.
     fn turn(&mut self, woken: Woken) -> Result<Now, SwitchError> {
         self.links.take(&mut self.inbox);
         let now = self.clock.now();
@@ -437,6 +440,10 @@ impl Driver {
             self.node.tick(now, &mut self.outbox)?;
         }
         self.links.apply(&mut self.outbox);
+        if self.node.unchecked() > 0 {
+            self.node.check(now, &mut self.outbox)?;
+            self.links.apply(&mut self.outbox);
+        }
         Ok(now)
     }
 

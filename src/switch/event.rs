@@ -25,7 +25,7 @@ pub struct Ticket(pub u64);
 pub enum Event {
     /// An acquirer's request, advice or reversal, parsed. `signed_on` says whether its session may ask.
     Received { request: Arc<Request>, card: CardSource, from: ConnectionId, signed_on: bool },
-    /// The TSP has looked at the token.
+    /// The TSP has looked at the token, or need not any more: `SwitchCore::still_asks` said why.
     Detokenized { transaction: TransactionId, result: Result<Box<Mapped>, Refusal> },
     /// All entries up to this ticket are on disk.
     Durable(Ticket),
@@ -71,7 +71,7 @@ pub enum Unsent {
 /// What the core can ask the node to do, in this order.
 #[derive(Debug)]
 pub enum Action {
-    /// Look the token up; answered by `Event::Detokenized`.
+    /// Look the token up; answered by `Event::Detokenized`, perhaps some steps later.
     Detokenize { transaction: TransactionId, request: Box<DetokenizeRequest> },
     /// This counter's request was not forwarded: it may be presented once more in the same way.
     ReleaseCounter { record: u64, counter: CounterTaken, by: Presentation },

@@ -206,6 +206,7 @@ fn gauges(registry: &mut Registry) -> Vec<Read<Gauge, usize>> {
     gauge("looking_up", "Messages that wait for the history", |p| p.looking);
     gauge("looking_up_limit", "How many may wait", |p| p.limits.look_ups);
     gauge("followers_limit", "Later messages about one transaction", |p| p.limits.followers);
+    gauge("unchecked", "Taps that wait until their cryptogram is checked", |p| p.unchecked);
     gauge("held_back", "Entries that wait for room in the journal", |p| p.held_back);
     gauge("takes_requests", "1 when new requests are taken on", |p| usize::from(p.takes_requests));
     rows

@@ -39,6 +39,8 @@ pub struct Picture {
     pub stood_in: usize,
     /// Messages that wait for the history.
     pub looking: usize,
+    /// Taps that wait until their cryptogram is checked.
+    pub unchecked: usize,
     /// Entries that the journal has no room for now.
     pub held_back: usize,
     /// What a person must look at, summed up once a second.

@@ -131,6 +131,15 @@ impl Detokenizer {
         self.keys.range(account).is_some()
     }
 
+    /// Whether the check of its cryptogram takes long: such a one need not be asked among the others.
+    #[must_use]
+    pub fn takes_long(&self, request: &DetokenizeRequest) -> bool {
+        let checked = |(range, keys): &(TokenRange, Option<CryptogramKeys>)| {
+            !range.checked_by_issuer && keys.as_ref().is_some_and(|keys| keys.profile().takes_long())
+        };
+        request.chip.is_some() && self.keys.range(request.token.as_bytes()).is_some_and(checked)
+    }
+
     /// Answers each of `requests`, in order, at the end of `out`. Every slot of a batch is touched before one is
     /// opened: the memory's waits then overlap, which an AES run in between would prevent.
     pub fn detokenize_batch(

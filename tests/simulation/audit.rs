@@ -89,6 +89,12 @@ fn broken(promise: &str, what: impl AsRef<str>) -> Result<(), Broken> {
     Err(format!("{promise}: {}", what.as_ref()))
 }
 
+/// The outcome is on disk, with the refusal that is told.
+fn durably_refused(outcome: Option<&OutcomeEntry>, told: &str) -> Result<(), Broken> {
+    let durable = outcome.and_then(|outcome| outcome.refusal).map(|refusal| refusal.name());
+    ensure(durable == Some(told), "P1", || format!("durable is {durable:?}"))
+}
+
 fn ensure(holds: bool, promise: &str, what: impl FnOnce() -> String) -> Result<(), Broken> {
     if holds { Ok(()) } else { broken(promise, what()) }
 }
@@ -476,17 +482,13 @@ impl Audit {
                 | "issuer-link-lost"
                 | "issuer-answer-invalid"
                 | "partial-not-supported"
-                | "issuer-unavailable"
-                | "not-durable-in-time"),
-            ) => {
-                let durable = outcome.and_then(|outcome| outcome.refusal).map(|refusal| refusal.name());
-                ensure(durable == Some(refusal), "P1", || format!("durable is {durable:?}"))
-            }
+                | "issuer-unavailable"),
+            ) => durably_refused(outcome, refusal),
             Some("altered-duplicate") => Ok(()),
-            Some("reversed-in-flight") if forwarded.is_none() => Ok(()),
-            Some("reversed-in-flight") => {
-                let durable = outcome.and_then(|outcome| outcome.refusal).map(|refusal| refusal.name());
-                ensure(durable == Some("reversed-in-flight"), "P1", || format!("durable is {durable:?}"))
+            // While it waited to be looked up it was in no journal.
+            Some("reversed-in-flight" | "not-durable-in-time") if forwarded.is_none() => Ok(()),
+            Some(refusal @ ("reversed-in-flight" | "not-durable-in-time")) => {
+                durably_refused(outcome, refusal)
             }
             // Said without asking anybody: it must not have been forwarded. What was written down first, and withdrawn since
             // its token had been suspended, did not leave.

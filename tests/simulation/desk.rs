@@ -55,6 +55,8 @@ pub(crate) struct Desk {
     pub(crate) takes: bool,
     /// Whether issuers answer network messages.
     pub(crate) echoes: bool,
+    /// Whether taps that wait for their check get it by themselves.
+    pub(crate) checks: bool,
     pub(crate) card: TestCard,
     pub(crate) token: TokenView,
     /// The card behind the token.
@@ -83,8 +85,8 @@ impl Desk {
 
     const START: Now = Now { moment: Moment(0), wall: START };
 
-    /// `behind`: which card the token is for.
-    fn of(config: SwitchConfig, queue_bytes: usize, behind: usize) -> Self {
+    /// `behind`: which card the token is for; that at place 1 is the second issuer's.
+    pub(crate) fn of(config: SwitchConfig, queue_bytes: usize, behind: usize) -> Self {
         let (disk, now) = (MemoryDisk::new(), Self::START);
         let mut house = House::bounded(&disk, 1, now, config.clone(), queue_bytes);
         let mut cards = cards(1, 3);
@@ -121,6 +123,7 @@ impl Desk {
             reachable: true,
             takes: true,
             echoes: true,
+            checks: true,
             card,
             token,
             behind,
@@ -174,16 +177,31 @@ impl Desk {
     /// Lets the switch work until it has nothing more to do.
     pub(crate) fn settle(&mut self) {
         for _ in 0..20 {
-            let inbox = std::mem::take(&mut self.inbox);
-            self.house.step(&inbox, self.now, &mut self.outbox).expect("the journal takes entries");
-            self.carry_out();
+            self.step();
+            if self.checks {
+                self.check();
+            }
+            let waits = self.checks && self.house.node.unchecked() > 0;
             if self.syncs && self.house.has_unsynced() {
                 self.house.sync().expect("a good disk");
-            } else if self.inbox.is_empty() && !self.house.history.has_answers() {
+            } else if self.inbox.is_empty() && !self.house.history.has_answers() && !waits {
                 return;
             }
         }
         panic!("it never comes to rest");
+    }
+
+    /// One step over what came, and nothing behind it.
+    pub(crate) fn step(&mut self) {
+        let inbox = std::mem::take(&mut self.inbox);
+        self.house.step(&inbox, self.now, &mut self.outbox).expect("the journal takes entries");
+        self.carry_out();
+    }
+
+    /// The next few taps that wait get their check.
+    pub(crate) fn check(&mut self) {
+        self.house.check(self.now, &mut self.outbox).expect("the journal takes entries");
+        self.carry_out();
     }
 
     /// The disk syncs once.
@@ -289,6 +307,10 @@ impl Desk {
     /// What an operator must look at.
     pub(crate) fn exceptions(&self) -> Vec<Exception> {
         self.house.node.core().exceptions(self.now.wall)
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        self.now
     }
 
     pub(crate) fn pass(&mut self, time: Duration) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokenswitch::app::{AppError, CheckpointPlace, Recall};
-use tokenswitch::crypto::{JournalKeys, SecurityModule};
+use tokenswitch::crypto::JournalKeys;
 use tokenswitch::journal::{
     Appender, BasesConfig, Body, Checkpoint, CheckpointError, Durability, Entry, EntryNumber, HistoryAnswer,
     HistoryFold, HistoryQuestion, Journal, JournalConfig, JournalError, JournalSetup, Keeping, MemoryDisk,
@@ -25,7 +25,7 @@ use tokenswitch::tsp::{
 use tokenswitch::vocab::{SettlementWindow, ShardId};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::setting::{ACQUIRERS, ISSUERS, issuer_keys, pool_of, tsp_config_beside, wire_of};
+use crate::setting::{ACQUIRERS, ISSUERS, issuer_keys, pool_of, security, tsp_config_beside, wire_of};
 
 /// So many enquiries may be outstanding.
 const ENQUIRIES: usize = 256;
@@ -301,7 +301,7 @@ impl House {
         config: SwitchConfig,
         keep: Keep,
     ) -> Result<Self, JournalError> {
-        let module = SecurityModule::sample().expect("the sample keys");
+        let module = security();
         let keys = module.journal_keys();
         let (checkpoint, damaged) = match Checkpoint::in_memory(&storage.checkpoint, &keys) {
             Ok(checkpoint) => (checkpoint, false),
@@ -402,6 +402,11 @@ impl House {
     pub(crate) fn step(&mut self, inbox: &Inbox, now: Now, out: &mut Outbox) -> Result<(), LogFault> {
         let happened = Happened { inbox: Some(inbox), durable: Some(self.watermark) };
         self.node.step(happened, now, out)
+    }
+
+    /// The next few of those that wait for a check.
+    pub(crate) fn check(&mut self, now: Now, out: &mut Outbox) -> Result<(), LogFault> {
+        self.node.check(now, out)
     }
 
     pub(crate) fn tick(&mut self, now: Now, out: &mut Outbox) -> Result<(), LogFault> {

@@ -28,6 +28,7 @@ mod scenarios;
 mod setting;
 mod settlement;
 mod silence;
+mod slow_taps;
 mod stand_in;
 mod taps;
 mod trouble;

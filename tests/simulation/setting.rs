@@ -4,10 +4,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokenswitch::codec::{Dialect, FrameFormat};
-use tokenswitch::crypto::{CardKey, CryptogramKeys, CryptogramProfile, KeyLabel, SecurityModule};
+use tokenswitch::crypto::{
+    BlockCipher, CardKey, CryptogramKeys, CryptogramProfile, KeyLabel, KeyMaker, KeyPolicy, KeyUsage,
+    MasterKey, SecurityModule,
+};
 use tokenswitch::link::{Backoff, PoolConfig, SessionConfig, SignOn};
 use tokenswitch::sim::{EnquiryAnswer, EnquiryRule, TestCard, TestMerchant, test_cards, test_merchants};
 use tokenswitch::stdx::clock::Wall;
+use tokenswitch::stdx::random::Entropy;
 use tokenswitch::switch::{
     AcquirerConfig, Cryptograms, Identifiers, IssuerConfig, Limits, RouteTable, StandInTerms,
     StoreForwardConfig, SwitchConfig, TrackTwo, Wire,
@@ -58,6 +62,8 @@ const ISSUER_BINS: [&[u8]; 2] = [b"476173", b"622848"];
 const ASKED_BINS: [&[u8]; 2] = [b"476199", b"622899"];
 /// The issuer of these, by its name at the vault.
 pub(crate) const ASKED_ISSUER: &[u8] = b"asked";
+/// The key of the second issuer's tokens, which sign with 3DES.
+const SLOW_KEY: &str = "token-slow";
 const INSTITUTIONS: [&[u8]; 2] = [b"00012345678", b"87654321"];
 
 pub(crate) fn dialect_of(link: LinkId) -> Arc<Dialect> {
@@ -263,9 +269,11 @@ pub(crate) fn requestor(place: usize, terms: &Terms) -> TokenRequestor {
 pub(crate) fn tsp_config() -> TspConfig {
     let text = |bytes: &[u8]| Text::parse("product", bytes).expect("short");
     let asked = Some(text(ASKED_ISSUER));
-    let cryptograms = Some(CryptogramChoice {
-        profile: CryptogramProfile::named("ccd-aes").expect("it is there"),
-        key: KeyLabel::parse("token-master").expect("short"),
+    let [fast, slow] = [("ccd-aes", "token-master"), ("ccd-3des", SLOW_KEY)].map(|(profile, key)| {
+        Some(CryptogramChoice {
+            profile: CryptogramProfile::named(profile).expect("it is there"),
+            key: KeyLabel::parse(key).expect("short"),
+        })
     });
     TspConfig {
         token_ranges: vec![
@@ -274,7 +282,7 @@ pub(crate) fn tsp_config() -> TspConfig {
                 length: 16,
                 product: text(b"credit"),
                 validity_years: 3,
-                cryptograms,
+                cryptograms: fast,
                 checked_by_issuer: false,
             },
             TokenRange {
@@ -282,7 +290,7 @@ pub(crate) fn tsp_config() -> TspConfig {
                 length: 19,
                 product: text(b"debit"),
                 validity_years: 3,
-                cryptograms,
+                cryptograms: slow,
                 checked_by_issuer: false,
             },
         ],
@@ -327,9 +335,25 @@ pub(crate) fn issuer_keys() -> CryptogramKeys {
     SecurityModule::sample().expect("the sample keys").issuer_keys(label, profile).expect("it is there")
 }
 
+/// The sample keys, and one of tokens that sign with 3DES.
+pub(crate) fn security() -> SecurityModule {
+    static STORE: OnceLock<String> = OnceLock::new();
+    let master = MasterKey::parse(include_str!("../../keys-sample/master.key")).expect("the sample keys");
+    let store = STORE.get_or_init(|| {
+        let usage = KeyUsage::TokenCryptogram(BlockCipher::TripleDes);
+        let named = (KeyLabel::parse(SLOW_KEY).expect("short"), usage);
+        let maker = KeyMaker { by: Text::default(), at: START };
+        let (sample, mut entropy) = (include_str!("../../keys-sample/keys.store"), Entropy::seeded(3));
+        let added =
+            SecurityModule::add_key(sample, &master, KeyPolicy::TESTS, named, None, maker, &mut entropy);
+        added.expect("the sample keys")
+    });
+    SecurityModule::open(store, &master, KeyPolicy::TESTS).expect("the sample keys")
+}
+
 /// What a token's phone has.
 pub(crate) fn card_key(token: &Token) -> CardKey {
-    let keys = TokenKeys::resolve(&tsp_config(), &SecurityModule::sample().expect("the sample keys"));
+    let keys = TokenKeys::resolve(&tsp_config(), &security());
     keys.expect("its key is there").card_key(token).expect("a token")
 }
 

@@ -243,6 +243,15 @@ impl CryptogramProfile {
         self.cipher
     }
 
+    /// Whether a check takes as long as all else of a payment: 4 to 5 µs with 3DES, 0.4 with AES, 1.3 with SM4.
+    #[must_use]
+    pub fn takes_long(&self) -> bool {
+        match self.cipher {
+            BlockCipher::TripleDes => true,
+            BlockCipher::Aes | BlockCipher::Sm4 => false,
+        }
+    }
+
     /// What is signed: ten elements that all have (EMV Book 2, table 26), and the profile's tail.
     pub(super) fn signed(&self, chip: &ChipPayment, parts: &IssuerDataParts<'_>) -> Message {
         let mut message = Message::new();

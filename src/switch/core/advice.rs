@@ -28,7 +28,8 @@ enum Acknowledgement {
 }
 
 impl SwitchCore {
-    /// An 0120 or 0220, not seen before: what it tells has happened, so only its card is looked up.
+    /// An 0120 or 0220, not seen before: what it tells has happened, so only its card is looked up. Its look-up may have to
+    /// wait; as many again as payments may be in flight have room for that.
     pub(super) fn advice_received(
         &mut self,
         asked: Asked,
@@ -36,6 +37,9 @@ impl SwitchCore {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
+        if self.in_flight.len() >= self.config.limits.in_flight.saturating_mul(2) {
+            return self.leave_for_later(&asked.request, actions);
+        }
         self.counts.advices += 1;
         self.look_up_card(asked, parent, now, actions);
     }
@@ -52,17 +56,13 @@ impl SwitchCore {
             return self.refuse(id, Refusal::NoRoute, actions);
         };
         let Some(transaction) = self.in_flight.remove(&id) else { return };
-        let Transaction { request, asking, asked_by, parent, .. } = *transaction;
+        let request = &transaction.request;
+        let leg = if self.stored.has_room(issuer) { self.advice_leg(request, issuer, now) } else { None };
+        let Some(leg) = leg else { return self.leave_advice(*transaction, actions) };
+        let Transaction { request, asking, asked_by, .. } = *transaction;
         if asked_by != id {
             actions.push(Action::Forget { transaction: asked_by });
         }
-        let leg = if self.stored.has_room(issuer) { self.advice_leg(&request, issuer, now) } else { None };
-        let Some(leg) = leg else {
-            self.counts.unanswered += 1;
-            self.index.remove(&request, id);
-            self.take_no_share(id, parent);
-            return actions.push(Action::Forget { transaction: id });
-        };
         // From now on: another one with the same identifiers may come before this one is durable.
         self.outstanding.insert((issuer, leg.stan), Outstanding::Stored(id));
         let routed = Routed {
@@ -92,6 +92,16 @@ impl SwitchCore {
         };
         self.take_over(request, asking, (entry, routed), None, actions);
         self.share_again(id);
+    }
+
+    /// It stays unanswered, so that it comes again.
+    pub(super) fn leave_advice(&mut self, advice: Transaction, actions: &mut Vec<Action>) {
+        let Transaction { request, asked_by, parent, .. } = advice;
+        if asked_by != request.transaction {
+            actions.push(Action::Forget { transaction: asked_by });
+        }
+        self.take_no_share(request.transaction, parent);
+        self.leave_for_later(&request, actions);
     }
 
     fn advice_leg(&mut self, request: &Request, issuer: LinkId, now: Now) -> Option<IssuerLeg> {

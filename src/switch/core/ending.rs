@@ -4,6 +4,7 @@ use crate::stdx::clock::Now;
 use crate::vocab::{Outcome, Refusal, ReversalReason, TransactionId};
 
 use super::super::event::Action;
+use super::super::request::RequestKind;
 use super::super::transaction::{Conclusion, TransactionState};
 use super::SwitchCore;
 
@@ -42,7 +43,12 @@ impl SwitchCore {
     fn end_payment(&mut self, id: TransactionId, now: Now, actions: &mut Vec<Action>) {
         let Some(transaction) = self.in_flight.get(&id) else { return };
         match transaction.state {
-            TransactionState::Detokenizing | TransactionState::Concluding => {}
+            TransactionState::Concluding => {}
+            TransactionState::Detokenizing if transaction.request.kind == RequestKind::Advice => {
+                let advice = self.in_flight.remove(&id);
+                advice.into_iter().for_each(|advice| self.leave_advice(*advice, actions));
+            }
+            TransactionState::Detokenizing => self.refuse(id, Refusal::ShuttingDown, actions),
             TransactionState::Journaling => self.conclude_unsent(id, Refusal::ShuttingDown, now, actions),
             TransactionState::Forwarded => {
                 let owed = transaction.request.moves_money && transaction.reversal.is_none();
@@ -56,7 +62,6 @@ impl SwitchCore {
     }
 }
 
-/// Whether it is in the journal, or on its way there, without an outcome. The vault is asked within one step.
 fn is_open(state: TransactionState) -> bool {
-    matches!(state, TransactionState::Journaling | TransactionState::Forwarded)
+    state < TransactionState::Concluding
 }

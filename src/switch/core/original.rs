@@ -280,7 +280,7 @@ impl SwitchCore {
     }
 
     /// It stays unanswered, so that it comes again.
-    fn leave_for_later(&mut self, request: &Request, actions: &mut Vec<Action>) {
+    pub(super) fn leave_for_later(&mut self, request: &Request, actions: &mut Vec<Action>) {
         self.index.remove(request, request.transaction);
         self.counts.unanswered += 1;
         actions.push(Action::Forget { transaction: request.transaction });
@@ -525,7 +525,7 @@ pub(super) fn may_be_of(request: &Request, data: &OriginalData, original: &Reque
 }
 
 /// Whether something is to stand of what a reversal takes back (DE 95).
-fn leaves_part(reversal: &Request) -> bool {
+pub(super) fn leaves_part(reversal: &Request) -> bool {
     reversal.elements.final_amount().is_some_and(|left| left.minor() > 0)
 }
 

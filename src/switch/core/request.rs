@@ -215,24 +215,52 @@ impl SwitchCore {
         }
     }
 
+    /// Whether a message's card is still to be looked up, now that its turn has come, or why not any more; `None` where
+    /// nothing waits for it.
+    #[must_use]
+    pub fn still_asks(&self, id: TransactionId, now: Now) -> Option<Result<(), Refusal>> {
+        let transaction = self.in_flight.get(&id)?;
+        let waits = transaction.state == TransactionState::Detokenizing;
+        waits.then(|| self.unwanted(transaction, now).map_or(Ok(()), Err))
+    }
+
+    /// Why a message goes nowhere, whatever its card is. Which issuer's time-out counts is known with the card only.
+    fn unwanted(&self, transaction: &Transaction, now: Now) -> Option<Refusal> {
+        let Transaction { request, deadline: received, .. } = transaction;
+        let (is_advice, reversed) = (request.kind == RequestKind::Advice, transaction.reversal.is_some());
+        match (is_advice, reversed) {
+            (true, true) => Some(Refusal::ReversedBefore),
+            // It has happened, however long ago and whoever told of it.
+            (true, false) => None,
+            (false, true) => Some(Refusal::ReversedInFlight),
+            (false, false) if self.acquirer(request.leg.link).is_none() => {
+                Some(Refusal::InstitutionNotAllowed)
+            }
+            (false, false) => {
+                let may_be_late = *received < now.moment;
+                let is_late = may_be_late && received.plus(self.config.longest_timeout()) < now.moment;
+                is_late.then_some(Refusal::NotDurableInTime)
+            }
+        }
+    }
+
     /// The card is known: route it, keep its reversal's place, and journal it.
     fn card_found(&mut self, id: TransactionId, found: Found, now: Now, actions: &mut Vec<Action>) {
-        let Some(transaction) = self.in_flight.get_mut(&id) else { return };
+        let Some(transaction) = self.in_flight.get(&id) else { return };
         if transaction.state != TransactionState::Detokenizing {
             return;
         }
         let issuers = &self.config.issuers;
         let found = found.of_original(transaction.parent.clone(), |issuer| issuers.contains_key(&issuer));
-        let reversed = transaction.reversal.is_some();
+        let unwanted = self.unwanted(transaction, now);
         if transaction.request.kind == RequestKind::Advice {
-            return if reversed {
-                self.refuse(id, Refusal::ReversedBefore, actions);
-            } else {
-                self.advice_found(id, found, now, actions);
+            return match unwanted {
+                Some(refusal) => self.refuse(id, refusal, actions),
+                None => self.advice_found(id, found, now, actions),
             };
         }
         let (taken, counted) = (found.taken(), found.counted());
-        let routed = if reversed { Err(Refusal::ReversedInFlight) } else { self.route(id, found, now) };
+        let routed = unwanted.map_or_else(|| self.route(id, found, now), Err);
         match routed {
             Ok(routed) => self.journal_request(id, routed, actions),
             Err(refusal) => {

@@ -16,8 +16,9 @@ use crate::vocab::{
 
 use super::super::answered::{Answered, OriginalKey, Share, TakingBack};
 use super::super::event::{Action, Answer, AnswerKind, Concern};
-use super::super::request::Request;
+use super::super::request::{Request, RequestKind};
 use super::super::transaction::{Conclusion, Routed, TransactionState};
+use super::original::leaves_part;
 use super::{Acknowledgement, Outstanding, SwitchCore, Then};
 
 /// What a reversal needs of its original.
@@ -110,6 +111,10 @@ impl SwitchCore {
         let Some(transaction) = self.in_flight.get(&original) else { return };
         let elements = transaction.request.elements.clone();
         let unsent = transaction.state < TransactionState::Forwarded;
+        if unsent && transaction.request.kind == RequestKind::Advice && leaves_part(&request) {
+            // As one that is being looked for: what is to stand of it can be said once it is taken over.
+            return self.leave_for_later(&request, actions);
+        }
         let advice = transaction.conclusion.as_ref().and_then(|conclusion| conclusion.advice.as_deref());
         let told = advice.map(|advice| advice.issuer);
         let routed = transaction.routed.clone().filter(|_| !unsent);

@@ -3,7 +3,7 @@
 //!
 //! A step takes a batch of what happened and gives a batch of what to send. Within it all frames are decoded and
 //! entered first, then all their tokens are looked up together, then all their entries are appended: one wake-up,
-//! one look at the vault, one group on the disk.
+//! one look at the vault, one group on the disk. What takes long in the vault is done behind the step (`slow.rs`).
 
 mod acquirer_side;
 mod connections;
@@ -11,6 +11,7 @@ mod enquiry;
 mod issuer_side;
 mod links;
 mod reload;
+mod slow;
 mod spares;
 mod story;
 mod suspense;
@@ -38,6 +39,7 @@ pub use self::reload::Reload;
 
 use self::connections::Connection;
 use self::enquiry::HeldEnquiry;
+use self::slow::Waiting;
 use self::spares::Spares;
 use self::story::Story;
 use self::suspense::Sums;
@@ -161,6 +163,8 @@ pub struct Node {
     /// Calls of operators, and what became of each.
     operated: Vec<(u64, OperatedEnd)>,
     suspense: Sums,
+    /// In the order in which they were asked.
+    slow: VecDeque<Waiting>,
     // Kept from step to step for their memory.
     spares: Spares,
     events: VecDeque<Event>,
@@ -226,6 +230,7 @@ impl Node {
             first: parts.first,
             operated: Vec::new(),
             suspense: Sums::default(),
+            slow: VecDeque::new(),
             actions: Vec::new(),
             asked: Vec::new(),
             questions: Vec::new(),
@@ -261,6 +266,7 @@ impl Node {
     pub fn tick(&mut self, now: Now, out: &mut Outbox) -> Result<(), LogFault> {
         self.tick_links(now, out);
         self.suspense.look(&self.core, &mut self.story, now);
+        self.pass_over(now);
         self.events.push_back(Event::Tick);
         self.settle(now, out);
         self.flush_entries(now)
@@ -355,6 +361,7 @@ impl Node {
             undelivered: core.undelivered(),
             windows_waiting: core.windows_waiting(),
             looking: core.looking(),
+            unchecked: self.unchecked(),
             stood_in: core.stood_in(),
             held_back: self.to_append.len(),
             suspense: self.suspense.sums.clone(),
@@ -434,6 +441,9 @@ impl Node {
     fn act(&mut self, action: Action, now: Now, out: &mut Outbox) {
         self.story.tell(&action, &self.core);
         match action {
+            Action::Detokenize { transaction, request } if self.detokenizer.takes_long(&request) => {
+                self.slow.push_back((transaction, request));
+            }
             Action::Detokenize { transaction, request } => {
                 self.asked.push(transaction);
                 self.questions.push(*request);

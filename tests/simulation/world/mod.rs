@@ -128,6 +128,8 @@ enum Happening {
     },
     ClosedAtPeer(usize),
     Step,
+    /// Taps that wait for their check get it.
+    Check,
     Tick,
     Sync,
     Pay,
@@ -171,6 +173,7 @@ impl Happening {
                 | Self::ClosedAtSwitch { .. }
                 | Self::ClosedAtPeer(_)
                 | Self::Step
+                | Self::Check
                 | Self::Tick
                 | Self::Sync
                 | Self::Pay
@@ -228,6 +231,7 @@ pub(crate) struct World {
     inbox: Inbox,
     outbox: Outbox,
     stepping: bool,
+    checking: bool,
     syncing: bool,
     lines: Vec<Line>,
     by_connection: BTreeMap<ConnectionId, usize>,
@@ -357,6 +361,7 @@ impl World {
             inbox: Inbox::default(),
             outbox: Outbox::default(),
             stepping: false,
+            checking: false,
             syncing: false,
             lines: Vec::new(),
             by_connection: BTreeMap::new(),
@@ -554,6 +559,7 @@ impl World {
             Happening::ClosedAtSwitch { line, begun, reason } => self.closed_at_switch(line, begun, reason),
             Happening::ClosedAtPeer(line) => self.closed_at_peer(line),
             Happening::Step => self.step()?,
+            Happening::Check => self.check()?,
             Happening::Tick => self.tick()?,
             Happening::Sync => self.sync()?,
             Happening::Pay => self.pay(),
@@ -598,6 +604,15 @@ impl World {
         self.after_step(stepped)
     }
 
+    /// Behind a step, and at times long behind it: others' checks come first.
+    fn check(&mut self) -> Step {
+        self.checking = false;
+        let now = self.house_now();
+        let Some(house) = self.house.as_mut() else { return Ok(()) };
+        let checked = house.check(now, &mut self.outbox);
+        self.after_step(checked)
+    }
+
     fn tick(&mut self) -> Step {
         self.later(100 * MILLI, Happening::Tick);
         let now = self.house_now();
@@ -615,7 +630,7 @@ impl World {
             return Ok(());
         }
         let Some(house) = self.house.as_ref() else { return Ok(()) };
-        let unsynced = house.has_unsynced();
+        let (unsynced, unchecked) = (house.has_unsynced(), house.node.unchecked() > 0);
         if let Some((entry, how)) = self.crash_at
             && house.appended() >= entry
         {
@@ -624,6 +639,15 @@ impl World {
         }
         self.carry_out()?;
         self.hear_issuers()?;
+        if unchecked && !self.checking {
+            self.checking = true;
+            let wait = match self.random.u32(0..100) {
+                0 => self.random.u64(0..5 * SECOND),
+                1..10 => self.random.u64(0..300 * MILLI),
+                _ => self.random.u64(0..300_000),
+            };
+            self.later(wait, Happening::Check);
+        }
         if unsynced && !self.syncing {
             self.syncing = true;
             let wait = match self.random.u32(0..200) {
@@ -716,11 +740,12 @@ impl World {
         self.over = self.lied;
         self.inbox = Inbox::default();
         self.outbox = Outbox::default();
-        (self.stepping, self.syncing) = (false, false);
+        (self.stepping, self.checking, self.syncing) = (false, false, false);
         self.queue.retain(|_, what| {
             !matches!(
                 what,
                 Happening::Step
+                    | Happening::Check
                     | Happening::Sync
                     | Happening::Pump(_)
                     | Happening::Dialled { .. }
