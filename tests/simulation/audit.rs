@@ -131,6 +131,11 @@ impl Audit {
     }
 
     /// How many durable requests there are.
+    /// A durable request.
+    pub(crate) fn request_of(&self, id: TransactionId) -> Option<&RequestEntry> {
+        self.requests.get(&id)
+    }
+
     pub(crate) fn requests(&self) -> usize {
         self.requests.len()
     }

@@ -11,7 +11,7 @@ use crate::plan;
 use crate::world::run;
 
 /// Each as the program names it.
-const FAULTS: [&str; 49] = [
+const FAULTS: [&str; 50] = [
     "durable-too-early",
     "silence-not-reversed",
     "lost-link-not-reversed",
@@ -34,6 +34,7 @@ const FAULTS: [&str; 49] = [
     "anybody-resumes",
     "unlinked-comes-back",
     "status-not-looked-at",
+    "suspended-and-sent",
     "old-card-kept",
     "lost-card-forgotten",
     "silence-is-yes",

@@ -1217,6 +1217,17 @@ impl VaultBook {
         ensure(allowed, "P6", || format!("{id} over {minor}, {before} before, is outside {narrowed:?}"))
     }
 
+    /// A payment leaves for its issuer. Whoever was told that its token is suspended or unlinked may rely on it.
+    pub(crate) fn leaves(&self, request: &RequestEntry) -> Step {
+        let token = request.card.token.as_ref().filter(|_| request.original.is_none());
+        let record = token.and_then(|token| usize::try_from(token.record).ok());
+        let since = record.and_then(|record| self.history.get(record)?.last());
+        let status = since.map_or(TokenStatus::Active, |since| since.status);
+        ensure(status == TokenStatus::Active, "P6", || {
+            format!("{} leaves with a token that is {status:?}", request.transaction)
+        })
+    }
+
     fn ended(&mut self, outcome: &OutcomeEntry) {
         let stands = matches!(outcome.outcome, Outcome::Approved | Outcome::ApprovedPartly);
         if !stands || outcome.reversal.is_some() {

@@ -8,7 +8,7 @@ use crate::crypto::CryptogramKeys;
 use crate::journal::{CardRef, Elements, IssuerLeg, StoredKind};
 use crate::link::{ConnectionId, Outbox, Pool, Unanswered};
 use crate::stdx::clock::Now;
-use crate::stdx::sabotage::step;
+use crate::stdx::sabotage::{sabotaged, step};
 use crate::tsp::CardData;
 use crate::vocab::{
     LinkId, MessageClass, Refusal, Service, SettlementWindow, Track2, TransactionId, VerdictResult, Verdicts,
@@ -59,7 +59,7 @@ impl Node {
     fn withdrawal(&self, id: TransactionId) -> Option<Refusal> {
         let transaction = self.core.transaction(id).filter(|transaction| transaction.parent.is_none())?;
         let token = transaction.routed.as_ref()?.card.token.as_ref()?;
-        self.detokenizer.still_active(token.record).err()
+        self.detokenizer.still_active(token.record).err().filter(|_| !sabotaged("suspended-and-sent"))
     }
 
     pub(super) fn say_if_unsent(&mut self, transaction: TransactionId, sent: Result<(), Unsent>) {

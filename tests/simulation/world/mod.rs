@@ -721,6 +721,7 @@ impl World {
         let start = self.lines[at].output.len();
         if is_issuer(link) {
             if let Some(id) = self.audit.leaves_for_issuer(link, &decoded)? {
+                self.audit.request_of(id).map_or(Ok(()), |request| self.book.leaves(request))?;
                 self.lines[at].originals.push((start, id));
             }
         } else if self.lines[at].stranger {
