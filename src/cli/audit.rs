@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::journal::{failed, folded, salvage, timestamp, watch, witnessed};
+use super::journal::{examined, failed, folded, timestamp, watch, witnessed};
 use super::{Failure, say};
 use crate::config::Config;
 use crate::crypto::KeyUsage;
-use crate::journal::{Base, Body, Entry, EntryNumber, KeyEvent, Records};
+use crate::journal::{Base, Body, Entries, Entry, EntryNumber, Examination, Finding, KeyEvent, Records};
 use crate::stdx::clock::Wall;
 use crate::switch::OperatorAct;
 use crate::tsp::{
@@ -17,6 +17,9 @@ use crate::tsp::{
     kept_tokens,
 };
 use crate::vocab::{TokenReferenceId, TokenRequestorId, holds_account};
+
+/// So many faults are told one by one.
+const FINDINGS_TOLD: usize = 20;
 
 /// Reads the audit trail.
 #[derive(Debug, clap::Args)]
@@ -87,8 +90,7 @@ fn verify(config: &Config) -> Result<(), Failure> {
         events += u64::from(!trail.take(&entry)?.is_empty());
     }
     trail.meet_the_base()?;
-    let witness = witnessed(config, EntryNumber(last))
-        .map_err(|failure| Failure::new(format!("the audit trail is not whole: {failure}")))?;
+    let witness = witnessed(config, EntryNumber(last)).map_err(|failure| broken(config, &failure))?;
     let entries = last.saturating_sub(first.saturating_sub(1));
     let since = if first > 1 { format!(" from entry {first} on") } else { String::new() };
     say(&format!(
@@ -102,34 +104,25 @@ fn verify(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Which entry it is: an entry is sealed by itself, and chained in the block that was written at once. Those before the
-/// first that can be read are gone.
+/// Names the entries: each is sealed by itself, with its number.
 fn broken(config: &Config, failure: &Failure) -> Failure {
-    let (mut begins, mut found, mut unsound) = (1, None, None);
-    if let Ok(mut reader) = salvage(config) {
-        begins = reader.base().map_or(1, |base| base.first_entry().0);
-        for entry in reader.by_ref().map_while(Result::ok) {
-            let (first, _) = found.unwrap_or((entry.number.0, 0));
-            found = Some((first, entry.number.0));
-        }
-        unsound = reader.first_unsound();
-    }
-    let whole = |first: u64, last: u64| format!("entries {first} to {last} are as they were written");
-    let altered = "or one that was written together with it, was altered, removed or put elsewhere";
-    let place = match found {
-        None => format!("entry {begins}, {altered}"),
-        Some((first, last)) if first > begins => {
-            let gone = first.saturating_sub(1);
-            format!(
-                "entries {begins} to {gone} are missing; {}, and after them none can be read",
-                whole(first, last)
-            )
-        }
-        Some((first, last)) => format!("{}; entry {}, {altered}", whole(first, last), last.saturating_add(1)),
+    let not_whole = |what: &str| Failure::new(format!("the audit trail is not whole: {what}"));
+    let examined = match examined(config) {
+        Ok(examined) if !examined.found.is_empty() => examined,
+        Ok(_) | Err(_) => return not_whole(&failure.to_string()),
     };
-    let which = unsound.map(|entry| format!("; of these it is entry {entry} that was altered first"));
-    let which = which.unwrap_or_default();
-    Failure::new(format!("the audit trail is not whole: {place}{which} ({failure})"))
+    let Examination { begins, found, .. } = examined;
+    let mut told = Vec::new();
+    let first = found.iter().filter_map(Finding::entry).min();
+    if let Some(first) = first.filter(|first| *first > begins) {
+        let last = first.saturating_sub(1);
+        told.push(format!("{} as written", Entries { first: begins, last }.with("is", "are")));
+    }
+    told.extend(found.iter().take(FINDINGS_TOLD).map(ToString::to_string));
+    if let Some(more) = found.len().checked_sub(FINDINGS_TOLD).filter(|more| *more > 0) {
+        told.push(format!("and {more} more"));
+    }
+    not_whole(&format!("{} ({failure})", told.join("; ")))
 }
 
 /// What a base says of a token.

@@ -11,7 +11,8 @@ use crate::config::Config;
 use crate::crypto::KeyUsage;
 use crate::journal::{
     AcquirerLeg, Base, Body, CardRef, Checkpoint, CheckpointError, DeliveryEnd, Entry, EntryNumber,
-    IssuerLeg, JournalError, KeyEvent, Reader, RealDisk, Records, Recovered, StoredKind, TransactionEntry,
+    Examination, IssuerLeg, JournalError, KeyEvent, Reader, RealDisk, Records, Recovered, StoredKind,
+    TransactionEntry,
 };
 use crate::stdx::clock::Wall;
 use crate::switch::OperatorAct;
@@ -68,11 +69,14 @@ pub(super) fn watch(config: &Config) -> Result<Reader, Failure> {
     read(config, disk).map(|(reader, _)| reader)
 }
 
-/// As far as it can be read, damaged or not.
-pub(super) fn salvage(config: &Config) -> Result<Reader, Failure> {
+/// What was done to a journal that is not whole, or ends before what its checkpoint has taken in.
+pub(super) fn examined(config: &Config) -> Result<Examination, Failure> {
     let disk = Box::new(RealDisk::watch(directory(config)?));
     let keys = config.security.journal_keys();
-    Reader::as_far_as_it_goes(disk, keys, &config.journal.journal.stream).map_err(failed)
+    let (kind, place) = (config.journal.checkpoint, config.node.checkpoint_directory());
+    let newest = Checkpoint::newest_entry(kind, &place, &keys).ok().flatten();
+    let at_least = newest.unwrap_or(EntryNumber(0));
+    Examination::of(disk, keys, &config.journal.journal.stream, at_least).map_err(failed)
 }
 
 fn directory(config: &Config) -> Result<File, Failure> {

@@ -12,7 +12,7 @@ use super::node::KeysSection;
 use crate::api::{Endpoint, Shown};
 use crate::crypto::{CryptoError, KeyPolicy, MasterKey, SecurityModule};
 use crate::switch::Cryptograms;
-use crate::tsp::{ApprovalRule, PanRange};
+use crate::tsp::{ApprovalRule, Doubts, PanRange};
 use crate::vocab::Text;
 
 /// Everything between sections except keys.
@@ -155,6 +155,12 @@ fn asked_and_told(sections: &Sections, notes: &Notes) {
     for issuer in &sections.issuers {
         let key = |name: &str| format!("{}.{name}", issuer.party.path);
         let Some(name) = issuer.party.name.as_deref() else { continue };
+        if issuer.approval != ApprovalRule::Ask && issuer.doubts != Doubts::default() {
+            notes.note(
+                &key("approval"),
+                "must be \"ask\": of doubts nobody else is asked, and \"step-up\" always is",
+            );
+        }
         let used = if issuer.approval != ApprovalRule::Off { "approval" } else { "notify" };
         if issuer.approval == ApprovalRule::Off && issuer.notify.is_none() {
             continue;

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use super::dialects::Dialects;
 use super::file::{Section, address, amount, boolean, choice, count, duration, number, size, text, word};
-use super::tokens::{cryptograms, endpoint};
+use super::tokens::{LOCATIONS, cryptograms, endpoint};
 use crate::api::Endpoint;
 use crate::codec::{Dialect, FrameFormat, MOST_FRAME};
 use crate::link::{Backoff, ConnectionLimits, PoolConfig, SessionConfig, SignOn};
 use crate::switch::{AcquirerConfig, Cryptograms, Identifiers, IssuerConfig, StandInTerms, TrackTwo, Wire};
-use crate::tsp::{ApprovalRule, CryptogramChoice};
-use crate::vocab::{Bin, EntryMode, InstitutionId, LinkId, MerchantCategory, TokenAssuranceMethod};
+use crate::tsp::{ApprovalRule, CryptogramChoice, Doubts};
+use crate::vocab::{
+    Bin, EntryMode, InstitutionId, LinkId, MerchantCategory, PanSource, TokenAssuranceMethod, TrustScore,
+};
 
 /// What every party has, whichever side it is on.
 #[derive(Debug, Clone)]
@@ -69,6 +71,8 @@ pub struct IssuerSection {
     pub switch: IssuerConfig,
     /// What it has agreed about tokens for its cards.
     pub approval: ApprovalRule,
+    /// About what its yes waits for proof.
+    pub doubts: Doubts,
     /// Where it takes notifications, and codes for its cardholders.
     pub notify: Option<Endpoint>,
     /// It knows cryptograms of its own cards only: tokens' are made anew with these.
@@ -118,6 +122,7 @@ pub(super) struct IssuerDraft {
     announce_cut_over: bool,
     stand_in: Option<StandInTerms>,
     pub(super) approval: ApprovalRule,
+    pub(super) doubts: Doubts,
     pub(super) notify: Option<Endpoint>,
     pub(super) card_cryptograms: Option<CryptogramChoice>,
 }
@@ -187,8 +192,8 @@ impl IssuerDraft {
             stand_in: self.stand_in,
         };
         let card_cryptograms = self.card_cryptograms;
-        let (approval, notify) = (self.approval, self.notify);
-        Some(IssuerSection { party, reach, pool, switch, approval, notify, card_cryptograms })
+        let (approval, doubts, notify) = (self.approval, self.doubts, self.notify);
+        Some(IssuerSection { party, reach, pool, switch, approval, doubts, notify, card_cryptograms })
     }
 }
 
@@ -257,11 +262,23 @@ pub(super) fn issuer(mut section: Section<'_>, dialects: &mut Dialects) -> Issue
         announce_cut_over: section.or("announce_cut_over", false, boolean),
         stand_in: stand_in(section.table("stand_in")),
         approval: section.or("approval", ApprovalRule::Off, choice(APPROVALS)),
+        doubts: doubts(&mut section),
         notify: section.may("notify", endpoint),
         card_cryptograms: cryptograms(&mut section, "card_cryptogram_profile", "card_cryptogram_key"),
     };
     section.finish();
     draft
+}
+
+/// About what the issuer's yes waits for the cardholder's proof.
+fn doubts(section: &mut Section<'_>) -> Doubts {
+    let trust_least = section.or("trust_least", 2, number(1, 5));
+    let trust_least = u8::try_from(trust_least).ok().and_then(TrustScore::new).unwrap_or(TrustScore::SECOND);
+    Doubts {
+        trust_least,
+        sources: section.list("doubted_sources", word(PanSource::parse)),
+        locations: section.list("doubted_locations", choice(LOCATIONS)),
+    }
 }
 
 /// What may be approved in the issuer's place.

@@ -209,7 +209,8 @@ impl Sections {
             let Ok(name) = PartyName::parse("issuer", issuer.party.name.as_bytes()) else { continue };
             // One of whom nothing is agreed may come and go while the daemon runs.
             if issuer.approval != ApprovalRule::Off {
-                tsp.approvals.push(IssuerRule { issuer: name, approval: issuer.approval });
+                let (approval, doubts) = (issuer.approval, issuer.doubts.clone());
+                tsp.approvals.push(IssuerRule { issuer: name, approval, doubts });
             }
             let told = issuer.notify.clone().map(|endpoint| (Receiver::Issuer(name), endpoint));
             notifications.receivers.extend(told);

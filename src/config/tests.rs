@@ -169,6 +169,9 @@ fn each_fault_is_named_by_its_key() {
         ("dial = [", "#", "issuer[0].dial: either"),
         ("[\"127.0.0.1:8101\"]", "[]", "issuer[0].dial: must name at least one"),
         ("id = 102", "id = 102\napproval = \"ask\"", "issuer[1].notify: must be there"),
+        ("id = 102", "id = 102\ntrust_least = 3", "issuer[1].approval: must be \"ask\""),
+        ("id = 102", "id = 102\ntrust_least = 6", "issuer[1].trust_least: "),
+        ("id = 102", "id = 102\ndoubted_sources = [\"found\"]", "issuer[1].doubted_sources[0]: "),
         (
             "id = 102",
             "id = 102\napproval = \"ask\"\nenquiry_timeout = \"10s\"",

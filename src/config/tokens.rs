@@ -19,7 +19,7 @@ use crate::vocab::{
 };
 
 /// Where tokens may live, as written.
-const LOCATIONS: &[(&str, TokenLocation)] = &[
+pub(super) const LOCATIONS: &[(&str, TokenLocation)] = &[
     ("unspecified", TokenLocation::Unspecified),
     ("remote-storage", TokenLocation::RemoteStorage),
     ("secure-element", TokenLocation::SecureElement),

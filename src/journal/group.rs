@@ -22,12 +22,12 @@ use crate::vocab::ShardId;
 pub(super) const ALIGNMENT: u64 = 512;
 
 /// Bytes before the first entry of a block.
-const HEADER: usize = 72;
-const MAGIC: [u8; 4] = *b"TSBK";
+pub(super) const BLOCK_HEADER: usize = 72;
+pub(super) const MAGIC: [u8; 4] = *b"TSBK";
 /// Where the checksum stands.
 const CHECKSUM: std::ops::Range<usize> = 8..12;
 /// Bytes before each sealed entry.
-const ENTRY_HEADER: usize = 4;
+pub(super) const ENTRY_HEADER: usize = 4;
 
 /// The longest block, in bytes: larger groups bring no more throughput, only longer waits.
 pub(super) const BLOCK_MOST: usize = 256 << 10;
@@ -159,7 +159,7 @@ impl GroupWriter {
     /// Whether the queue's first entry fits into a block of `room` bytes.
     pub(super) fn fits(queue: &Queue, room: u64) -> bool {
         let entry = queue.front().map_or(0, <[u8]>::len);
-        let needed = HEADER + ENTRY_HEADER + entry + SegmentKey::OVERHEAD;
+        let needed = BLOCK_HEADER + ENTRY_HEADER + entry + SegmentKey::OVERHEAD;
         padded(needed) <= room
     }
 
@@ -174,7 +174,7 @@ impl GroupWriter {
         let mut entry = self.position.entry;
         let mut count = 0_u32;
         self.block.clear();
-        self.block.resize(HEADER, 0);
+        self.block.resize(BLOCK_HEADER, 0);
         while let Some(clear) = queue.front() {
             let sealed = clear.len() + SegmentKey::OVERHEAD;
             if count > 0 && self.block.len() + ENTRY_HEADER + sealed > most {
@@ -198,7 +198,7 @@ impl GroupWriter {
 
     fn finish(&mut self, count: u32) {
         let length = u32::try_from(self.block.len()).unwrap_or_default();
-        let mut header = Vec::with_capacity(HEADER);
+        let mut header = Vec::with_capacity(BLOCK_HEADER);
         header.extend_from_slice(&MAGIC);
         header.extend_from_slice(&length.to_le_bytes());
         header.extend_from_slice(&[0; 4]);
@@ -207,7 +207,7 @@ impl GroupWriter {
         header.extend_from_slice(&self.position.block.to_le_bytes());
         header.extend_from_slice(&self.position.entry.0.to_le_bytes());
         header.extend_from_slice(&self.position.chain);
-        if let Some(place) = self.block.get_mut(..HEADER) {
+        if let Some(place) = self.block.get_mut(..BLOCK_HEADER) {
             place.copy_from_slice(&header);
         }
         let checksum = checksum(&self.block);
@@ -235,20 +235,20 @@ fn chain(key: &SegmentKey, previous: &ChainValue, block: &[u8]) -> ChainValue {
 /// A block that is whole by its checksum; whether it belongs where it stands is `GroupReader`'s to say.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Block<'a> {
-    bytes: &'a [u8],
-    entries: u32,
+    pub(super) bytes: &'a [u8],
+    pub(super) entries: u32,
     segment: u64,
-    number: u64,
-    first: EntryNumber,
+    pub(super) number: u64,
+    pub(super) first: EntryNumber,
     previous: &'a ChainValue,
 }
 
 impl<'a> Block<'a> {
     /// The length that the block at the front of `bytes` says it has; `None` when none begins there.
-    fn length(bytes: &[u8]) -> Option<usize> {
+    pub(super) fn length(bytes: &[u8]) -> Option<usize> {
         let (magic, rest) = bytes.split_first_chunk::<4>()?;
         let length = usize::try_from(u32::from_le_bytes(*rest.first_chunk()?)).ok()?;
-        (*magic == MAGIC && (HEADER..=BLOCK_MOST).contains(&length)).then_some(length)
+        (*magic == MAGIC && (BLOCK_HEADER..=BLOCK_MOST).contains(&length)).then_some(length)
     }
 
     /// The whole block at the front of `bytes`, padding included, if there is one.
@@ -267,7 +267,7 @@ impl<'a> Block<'a> {
     }
 
     /// A block of exactly these bytes, as its header says, whole or not.
-    fn headed(bytes: &'a [u8]) -> Option<Self> {
+    pub(super) fn headed(bytes: &'a [u8]) -> Option<Self> {
         let (entries, rest) = bytes.get(CHECKSUM.end..)?.split_first_chunk()?;
         let (segment, rest) = rest.split_first_chunk()?;
         let (number, rest) = rest.split_first_chunk()?;
@@ -329,22 +329,6 @@ impl GroupReader {
         Ok(())
     }
 
-    /// The first entry that is not as it was written in a block that is not whole; none where that cannot be told, as where
-    /// its header is not that of the block that comes next.
-    pub(super) fn first_unsound(&mut self, bytes: &[u8]) -> Option<EntryNumber> {
-        let block = Block::headed(bytes.get(..Block::length(bytes)?)?)?;
-        if !self.continues(&block) {
-            return None;
-        }
-        let here = self.position;
-        let opened = self.open(&block, here.entry, |_| ());
-        self.position = here;
-        match opened {
-            Err(Damage::Seal(entry) | Damage::Layout { number: entry, .. }) => Some(entry),
-            Ok(()) | Err(_) => None,
-        }
-    }
-
     /// Opens the entries of the block that comes next, from number `from` on, and steps over it.
     ///
     /// # Errors
@@ -359,7 +343,7 @@ impl GroupReader {
         let number = self.position.block;
         self.pass(block)?;
         let aad = number.to_le_bytes();
-        let mut rest = block.bytes.get(HEADER..).unwrap_or_default();
+        let mut rest = block.bytes.get(BLOCK_HEADER..).unwrap_or_default();
         let mut entry = block.first;
         for _ in 0..block.entries {
             let damaged = Damage::Seal(entry);

@@ -11,6 +11,7 @@ mod config;
 mod disk;
 mod entry;
 mod error;
+mod examination;
 mod group;
 mod history;
 mod history_desk;
@@ -21,6 +22,7 @@ mod memory_disk;
 mod metrics;
 mod older_history;
 mod reader;
+mod remains;
 mod segment;
 mod writer;
 
@@ -45,6 +47,7 @@ pub use entry::{
     TombstoneEntry, TransactionEntry,
 };
 pub use error::{Damage, JournalError};
+pub use examination::{Entries, Examination, Finding};
 pub use history::{Families, Family, HistoryName, PastTransaction, RecentHistory};
 pub use history_desk::{HistoryAnswer, HistoryDesk, HistoryQuestion};
 pub use key_event::KeyEvent;

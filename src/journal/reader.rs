@@ -40,7 +40,7 @@ impl Place {
     }
 
     /// Those from the first on, in order; what is left of older ones is as good as gone.
-    fn segments(&self) -> Result<Vec<u64>, JournalError> {
+    pub(super) fn segments(&self) -> Result<Vec<u64>, JournalError> {
         let first = self.first();
         Ok(list(self.disk.as_ref())?.into_iter().filter(|id| *id >= first).collect())
     }
@@ -174,17 +174,11 @@ impl Reader {
         Ok((Self::open(place, durable, EntryNumber(1))?, recovered))
     }
 
-    /// As `offline`, without looking for the end first: it reads a damaged journal up to the damage.
+    /// Reads a journal up to where it is damaged.
     ///
     /// # Errors
     /// `Disk`, or `Damaged` where not even the first segment can be opened.
-    pub fn as_far_as_it_goes(
-        disk: Box<dyn Disk>,
-        keys: JournalKeys,
-        stream: &str,
-    ) -> Result<Self, JournalError> {
-        let mut place = Place::new(disk, keys, stream);
-        place.base = Base::newest(&place).unwrap_or_default();
+    pub(super) fn as_far_as_it_goes(place: Place) -> Result<Self, JournalError> {
         Self::open(place, Arc::new(AtomicU64::new(u64::MAX)), EntryNumber(1))
     }
 
@@ -252,13 +246,6 @@ impl Reader {
     #[must_use]
     pub fn position(&self) -> EntryNumber {
         self.ready.front().map_or_else(|| self.group.position().entry.max(self.from), |entry| entry.number)
-    }
-
-    /// Of the block at which it could go no further, the first entry that is not as it was written, if that can be told.
-    #[must_use]
-    pub fn first_unsound(&mut self) -> Option<EntryNumber> {
-        let Self { group, window, offset, .. } = self;
-        group.first_unsound(window.from(*offset))
     }
 
     fn advance(&mut self) -> Result<(), JournalError> {

@@ -82,11 +82,17 @@ impl SegmentHeader {
     /// # Errors
     /// `Header`, `Version` or `OtherStream`.
     pub(super) fn decode(bytes: &[u8], id: u64, stream: &str) -> Result<Self, Damage> {
-        let header = Self::parse(bytes)?;
-        if header.stream != stream {
-            return Err(Damage::OtherStream);
-        }
+        let header = Self::any(bytes, stream)?;
         if header.id == id { Ok(header) } else { Err(Damage::Header) }
+    }
+
+    /// As `decode`, whichever segment it is.
+    ///
+    /// # Errors
+    /// As `decode`.
+    pub(super) fn any(bytes: &[u8], stream: &str) -> Result<Self, Damage> {
+        let header = Self::parse(bytes)?;
+        if header.stream == stream { Ok(header) } else { Err(Damage::OtherStream) }
     }
 
     fn parse(bytes: &[u8]) -> Result<Self, Damage> {

@@ -181,8 +181,8 @@ impl TspFold {
             let found = changes.get(TOKENS, &disclosure.record.to_be_bytes())?;
             last = Some(found.and_then(|bytes| decode_record(&bytes)).ok_or_else(damaged)?);
         }
-        let left = last.map(|left| self.view(&left, entry.wall_time, changes)).transpose()?;
-        let told = Recalled::of(&event.change, left.as_ref(), entry.wall_time);
+        let shown = last.as_ref().map(|left| self.view(left, entry.wall_time, changes)).transpose()?;
+        let told = Recalled::of(&event.change, last.as_ref().zip(shown.as_ref()), entry.wall_time);
         let told = told.ok_or(CheckpointError::Damaged("an event about nothing"))?;
         let remembered = Remembered { body_digest: cause.body_digest, told };
         let seen = count(changes, REQUESTS_SEEN)?;

@@ -49,6 +49,14 @@ pub struct DisclosureView {
     pub par: Option<Par>,
 }
 
+/// What the first of several same requests was told, and when.
+struct First {
+    disclosure: Disclosure,
+    card: Option<Box<(u32, Sealed)>>,
+    par: Option<Par>,
+    at: Wall,
+}
+
 /// How many card numbers of a requestor's tokens were told on a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct ToldToday {
@@ -108,7 +116,7 @@ impl Tsp {
     ) -> Result<Decision, ProvisioningRefusal> {
         let cause = request.cause();
         let first = self.came_before(&cause)?.and_then(|told| match told {
-            Recalled::Disclosed { disclosure, par, at } => Some((disclosure, par, at)),
+            Recalled::Disclosed { disclosure, card, par, at } => Some(First { disclosure, card, par, at }),
             _ => None,
         });
         let named = match &request.of {
@@ -128,12 +136,14 @@ impl Tsp {
                 let found = self.record_ahead(found.record).ok_or(ProvisioningRefusal::Unavailable)?;
                 let (record, mapping_version) = (found.record, found.mapping_version);
                 let disclosure = Disclosure { record, mapping_version, purpose: request.purpose };
-                let (disclosure, par) =
-                    first.map_or((disclosure, found.par), |(before, par, _)| (before, par));
+                let told = match &first {
+                    Some(First { disclosure, card, par, .. }) => (disclosure, card.as_deref(), *par),
+                    None => (&disclosure, None, found.par),
+                };
                 // What cannot be told is not counted.
-                self.card_told(&found, &disclosure, par)?;
+                self.card_told(&found, told)?;
                 let change = if first.is_some() { Change::DisclosedAgain } else { Change::Disclosed };
-                change(disclosure)
+                change(*told.0)
             }
             Err(why) => {
                 let (record, purpose) = (record.map(|record| record.record), Some(request.purpose));
@@ -157,7 +167,7 @@ impl Tsp {
         &self,
         principal: Principal,
         record: Option<&'r VaultRecord>,
-        first: Option<&(Disclosure, Option<Par>, Wall)>,
+        first: Option<&First>,
         now: Now,
     ) -> Result<&'r VaultRecord, DisclosureRefusal> {
         let record = record.filter(|record| self.owned(principal, record.reference).is_some());
@@ -171,7 +181,7 @@ impl Tsp {
         if told.saturating_sub(u32::from(first.is_some())) >= most {
             return Err(DisclosureRefusal::Exhausted);
         }
-        let late = first.is_some_and(|(_, _, at)| now.wall >= at.plus(REPEAT_LIFE));
+        let late = first.is_some_and(|first| now.wall >= first.at.plus(REPEAT_LIFE));
         if late { Err(DisclosureRefusal::TooLate) } else { Ok(record) }
     }
 
@@ -185,15 +195,26 @@ impl Tsp {
         u32::try_from(ahead.count()).unwrap_or(u32::MAX)
     }
 
-    /// What is told of a token, by the card of when that was decided: also to a repeat after another card took its place.
-    pub(super) fn disclosed(&self, disclosure: &Disclosure, par: Option<Par>) -> Answer {
+    /// What is told of a token, by the card of when that was decided: also to a repeat after another card or another expiry
+    /// date took its place.
+    pub(super) fn disclosed(
+        &self,
+        disclosure: &Disclosure,
+        card: Option<&(u32, Sealed)>,
+        par: Option<Par>,
+    ) -> Answer {
         let record = self.table.record(disclosure.record).ok_or(ProvisioningRefusal::Unavailable)?;
-        self.card_told(&record, disclosure, par)
+        self.card_told(&record, (disclosure, card, par))
     }
 
-    fn card_told(&self, record: &VaultRecord, disclosure: &Disclosure, par: Option<Par>) -> Answer {
+    fn card_told(
+        &self,
+        record: &VaultRecord,
+        (disclosure, card, par): (&Disclosure, Option<&(u32, Sealed)>, Option<Par>),
+    ) -> Answer {
         let unavailable = ProvisioningRefusal::Unavailable;
-        let (version, sealed) = record.sealed_since(disclosure.mapping_version).ok_or(unavailable)?;
+        let card = card.copied().or_else(|| record.sealed_since(disclosure.mapping_version));
+        let (version, sealed) = card.ok_or(unavailable)?;
         let aad = CardAad::vault(&record.token, record.record, version);
         let card = open_card(&self.sealer, &aad, &sealed).map_err(|_| unavailable)?;
         Ok(Told::Disclosed(Box::new(DisclosureView {
@@ -210,7 +231,7 @@ impl Tsp {
 impl VaultRecord {
     /// The card's newest envelope of those with the number of a mapping version, with its own version, if it is still
     /// remembered. Another expiry date takes its place in the mapping of before; only another number leaves that behind.
-    fn sealed_since(&self, mapping_version: u32) -> Option<(u32, Sealed)> {
+    pub(super) fn sealed_since(&self, mapping_version: u32) -> Option<(u32, Sealed)> {
         let past = self.past.iter().map(|past| (past.mapping_version, past.sealed));
         let mut all = past.chain([(self.mapping_version, self.sealed)]);
         let oldest = self.past.first().filter(|_| self.past.len() >= Self::PAST_MOST);

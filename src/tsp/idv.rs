@@ -8,7 +8,10 @@ use crate::crypto::BlindIndexer;
 use crate::stdx::clock::Now;
 use crate::stdx::random::Entropy;
 use crate::stdx::sabotage::sabotaged;
-use crate::vocab::{EnquiryId, Recommendation, RiskHints, TokenAssuranceMethod, TokenReferenceId, YearMonth};
+use crate::vocab::{
+    EnquiryId, PanSource, Recommendation, RiskHints, TokenAssuranceMethod, TokenLocation, TokenReferenceId,
+    TrustScore, YearMonth,
+};
 
 use super::approval::{CardWord, Enquiry, IssuerWord};
 use super::command::{Action, CallId, ProvisionRequest};
@@ -36,10 +39,39 @@ pub enum ApprovalRule {
 }
 
 /// An issuer's rule, by the issuer's name in the PAN ranges.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuerRule {
     pub issuer: PartyName,
     pub approval: ApprovalRule,
+    pub doubts: Doubts,
+}
+
+/// What a requestor says for which even an issuer's yes waits for the cardholder's proof, besides its own recommendation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doubts {
+    /// A score of the device or the account that is less than this.
+    pub trust_least: TrustScore,
+    /// The card number comes from there.
+    pub sources: Vec<PanSource>,
+    /// The token is to be kept there.
+    pub locations: Vec<TokenLocation>,
+}
+
+impl Default for Doubts {
+    /// Only of the least score.
+    fn default() -> Self {
+        Self { trust_least: TrustScore::SECOND, sources: Vec::new(), locations: Vec::new() }
+    }
+}
+
+impl Doubts {
+    fn are_about(&self, hints: &RiskHints, location: TokenLocation) -> bool {
+        let scores = [hints.device_score, hints.account_score];
+        hints.recommendation == Some(Recommendation::StepUp)
+            || scores.into_iter().flatten().any(|score| score < self.trust_least)
+            || hints.source.is_some_and(|source| self.sources.contains(&source))
+            || self.locations.contains(&location)
+    }
 }
 
 /// A request for which an issuer is being asked.
@@ -83,9 +115,6 @@ enum Verdict {
     Red(DeclinedBy),
 }
 
-/// Below this, a requestor's trust in device or account calls for proof.
-const TRUST_LEAST: u8 = 2;
-
 /// Approved after the issuer looked at the account, and nothing else: EMVCo 6, method 10.
 const ACCOUNT_VERIFIED: &[u8] = b"10";
 
@@ -94,12 +123,8 @@ pub(super) fn advises_against(hints: &RiskHints) -> bool {
     hints.recommendation == Some(Recommendation::Decline)
 }
 
-/// The table of the decision; none where the issuer has not answered.
-fn verdict(rule: ApprovalRule, hints: RiskHints, word: IssuerWord) -> Option<Verdict> {
-    let doubtful = |score: Option<crate::vocab::TrustScore>| score.is_some_and(|it| it.get() < TRUST_LEAST);
-    let wary = hints.recommendation == Some(Recommendation::StepUp)
-        || doubtful(hints.device_score)
-        || doubtful(hints.account_score);
+/// The table of the decision; none where the issuer has not answered. `wary`: there are doubts about the request.
+fn verdict(rule: ApprovalRule, (hints, wary): (RiskHints, bool), word: IssuerWord) -> Option<Verdict> {
     Some(match word {
         IssuerWord::Silent if sabotaged("silence-is-yes") => Verdict::Green(CardWord::default()),
         IssuerWord::Silent => return None,
@@ -116,6 +141,12 @@ impl Tsp {
     pub(super) fn approval_rule(&self, issuer: Option<PartyName>) -> ApprovalRule {
         let rule = self.config.approvals.iter().find(|rule| Some(rule.issuer) == issuer);
         rule.map(|rule| rule.approval).unwrap_or_default()
+    }
+
+    /// Whether this issuer's rule has doubts about a request.
+    fn is_wary(&self, issuer: PartyName, request: &ProvisionRequest, location: TokenLocation) -> bool {
+        let rule = self.config.approvals.iter().find(|rule| rule.issuer == issuer);
+        rule.is_some_and(|rule| rule.doubts.are_about(&request.hints, location))
     }
 
     /// Decides about a request, or has the card's issuer asked first.
@@ -195,7 +226,10 @@ impl Tsp {
         }
         let mut admitted = self.admit(request, YearMonth::of(now.wall))?;
         let issuer = admitted.pans.issuer.ok_or(ProvisioningRefusal::CardNotEligible)?;
-        let verdict = verdict(rule, request.hints, word).ok_or(ProvisioningRefusal::NoAnswerFromIssuer)?;
+        let location = request.location.unwrap_or(admitted.requestor.location);
+        let wary = self.is_wary(issuer, request, location);
+        let verdict = verdict(rule, (request.hints, wary), word);
+        let verdict = verdict.ok_or(ProvisioningRefusal::NoAnswerFromIssuer)?;
         let change = match verdict {
             Verdict::Red(by) => Change::Declined(Some(Decline { by, last4: request.pan.last4() })),
             Verdict::Green(card) => {
@@ -235,7 +269,6 @@ fn approved(record: VaultRecord) -> VaultRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vocab::TrustScore;
 
     #[test]
     fn every_path() {
@@ -270,7 +303,43 @@ mod tests {
             (AlwaysStepUp, said(Recommendation::Decline), Approved(none), by_requestor),
             (AlwaysStepUp, nothing, Silent, None),
         ] {
-            assert_eq!(verdict(rule, hints, word), path, "{rule:?} {hints:?} {word:?}");
+            let wary = Doubts::default().are_about(&hints, TokenLocation::SharedStorage);
+            assert_eq!(verdict(rule, (hints, wary), word), path, "{rule:?} {hints:?} {word:?}");
+        }
+    }
+
+    /// What an issuer agreed to have doubts about, and of nothing else.
+    #[test]
+    fn doubts_are_as_the_issuer_agreed() {
+        let nothing = RiskHints::default();
+        let (low, middle) = (TrustScore::new(1), TrustScore::new(3));
+        let device = |device_score| RiskHints { device_score, ..nothing };
+        let account = |account_score| RiskHints { account_score, ..nothing };
+        let from = |source| RiskHints { source: Some(source), ..nothing };
+        let never = Doubts { trust_least: TrustScore::new(1).unwrap(), ..Doubts::default() };
+        let careful = Doubts {
+            trust_least: TrustScore::new(4).unwrap(),
+            sources: vec![PanSource::Entered],
+            locations: vec![TokenLocation::SharedStorage],
+        };
+        let (shared, device_storage) = (TokenLocation::SharedStorage, TokenLocation::DeviceStorage);
+        for (doubts, hints, location, expected) in [
+            (&Doubts::default(), nothing, shared, false),
+            (&Doubts::default(), device(low), shared, true),
+            (&Doubts::default(), account(low), shared, true),
+            (&Doubts::default(), device(middle), shared, false),
+            (&Doubts::default(), from(PanSource::Entered), shared, false),
+            (&never, device(low), shared, false),
+            (&never, RiskHints { recommendation: Some(Recommendation::StepUp), ..nothing }, shared, true),
+            (&careful, nothing, device_storage, false),
+            (&careful, nothing, shared, true),
+            (&careful, device(middle), device_storage, true),
+            (&careful, account(middle), device_storage, true),
+            (&careful, device(TrustScore::new(4)), device_storage, false),
+            (&careful, from(PanSource::Entered), device_storage, true),
+            (&careful, from(PanSource::Pushed), device_storage, false),
+        ] {
+            assert_eq!(doubts.are_about(&hints, location), expected, "{doubts:?} {hints:?} {location:?}");
         }
     }
 }

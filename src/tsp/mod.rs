@@ -82,7 +82,7 @@ pub use given_keys::{
     DevicePoint, GivenKeys, KeyGiven, KeyKind, KeyRequest, KeyView, LimitedKey, LimitedKeyTerms, LimitedKeys,
     NamedKey,
 };
-pub use idv::{ApprovalRule, IssuerRule};
+pub use idv::{ApprovalRule, Doubts, IssuerRule};
 pub use initiation::{Initiation, InitiationControls, NamedOriginal};
 pub use lifecycle::{Lifecycle, Move, Moved, Suspender, Suspenders, TokenStatus};
 pub use log::{JournalLog, LogNotifier, LogPosition, LogRefusal, LogState, LogWatch, TokenLog, log_watch};

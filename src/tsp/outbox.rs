@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::stdx::clock::{Now, Wall};
 use crate::stdx::maps::Map;
+use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{Digits, Text, TokenAssuranceMethod, TokenReferenceId, TokenRequestorId};
 
 use super::command::{Action, Asker, CallId};
@@ -227,7 +228,13 @@ impl Outbox {
             queue.waiting.pop_front();
             queue.given_up += 1;
         }
-        queue.waiting.push_back(notification);
+        let mut place = queue.waiting.len();
+        if let Some(last) = queue.waiting.back().filter(|_| sabotaged("notices-out-of-order"))
+            && last.reference == notification.reference
+        {
+            place = place.saturating_sub(1);
+        }
+        queue.waiting.insert(place, notification);
     }
 
     /// A receiver was told everything up to here.

@@ -1,5 +1,6 @@
 //! What is remembered of a request that was decided: enough to give the very same answer again, and that answer.
 
+use crate::crypto::Sealed;
 use crate::stdx::clock::Wall;
 use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{Digits, Expiry, Par, TokenAssuranceMethod, TokenRequestorId, YearMonth};
@@ -10,6 +11,7 @@ use super::error::ProvisioningRefusal;
 use super::event::{Cause, Change, Disclosure};
 use super::given_keys::NamedKey;
 use super::lifecycle::Lifecycle;
+use super::record::VaultRecord;
 use super::registry::Registration;
 use super::remote::MadeCryptogram;
 use super::token_view::{StepUpView, TokenView};
@@ -42,6 +44,9 @@ pub(super) enum Recalled {
     /// A card's number: opened again when it is asked for, as long after `at` as it may be.
     Disclosed {
         disclosure: Disclosure,
+        /// The card's envelope of then, and the version that it is sealed to: another expiry date takes its place in the
+        /// record. None in what older versions remembered: as it is now.
+        card: Option<Box<(u32, Sealed)>>,
         /// The card's, as it was.
         par: Option<Par>,
         /// When it was told first; older versions did not remember all of this, which is as long ago as can be.
@@ -68,8 +73,9 @@ pub(super) struct Shown {
 }
 
 impl Recalled {
-    /// What is told of a change at `at`; `left` is the one token that it is about, as it is after it.
-    pub(super) fn of(change: &Change, left: Option<&TokenView>, at: Wall) -> Option<Self> {
+    /// What is told of a change at `at`; `left` is the one token that it is about, as it is after it and as it is shown.
+    pub(super) fn of(change: &Change, left: Option<(&VaultRecord, &TokenView)>, at: Wall) -> Option<Self> {
+        let (record, left) = (left.map(|(record, _)| record), left.map(|(_, view)| view));
         match change {
             Change::Card(change) => {
                 Some(Self::Card { changed: u32::try_from(change.tokens.len()).unwrap_or(u32::MAX) })
@@ -86,7 +92,9 @@ impl Recalled {
             | Change::CodeSent { .. }
             | Change::Proven { .. } => left.zip(change.record()).map(Self::token),
             Change::Disclosed(disclosure) | Change::DisclosedAgain(disclosure) => {
-                left.map(|left| Self::Disclosed { disclosure: *disclosure, par: left.par, at })
+                let card = record.and_then(|record| record.sealed_since(disclosure.mapping_version));
+                let card = card.map(Box::new);
+                left.map(|left| Self::Disclosed { disclosure: *disclosure, card, par: left.par, at })
             }
             Change::CryptogramMade(made) => left.map(|left| Self::Cryptogram(**made, Some(left.expiry))),
             Change::Consented(consent) => Some(Self::Consent(**consent)),
@@ -167,7 +175,9 @@ impl Tsp {
                 Ok(Told::Token(shown.map_or(token, |shown| shown.of(token))))
             }
             Recalled::Card { changed } => Ok(Told::Card { changed }),
-            Recalled::Disclosed { disclosure, par, .. } => self.disclosed(&disclosure, par),
+            Recalled::Disclosed { disclosure, card, par, .. } => {
+                self.disclosed(&disclosure, card.as_deref(), par)
+            }
             Recalled::Cryptogram(made, expiry) => self.cryptogram(&made, expiry),
             Recalled::Consent(given) => self.consent(&given),
             Recalled::Key(key, expiry) => self.told_key(&key, expiry),

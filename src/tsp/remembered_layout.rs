@@ -1,10 +1,11 @@
 //! How requests that were answered lie in the checkpoint, each with what was told.
 
+use crate::crypto::Sealed;
 use crate::stdx::clock::Wall;
 use crate::vocab::{Digits, Expiry, Initiator, Par, TokenAssuranceMethod, TokenRequestorId};
 
 use super::error::ProvisioningRefusal;
-use super::event::{Principal, RequestId, RequestKey};
+use super::event::{Disclosure, Principal, RequestId, RequestKey};
 use super::keys_layout::{put_cryptogram, put_named_key, take_cryptogram, take_named_key};
 use super::layout::{
     put_consent, put_contacts, put_disclosure, put_principal, read_lifecycle, take_consent, take_contacts,
@@ -39,8 +40,12 @@ pub(super) fn encode_request(
             });
         }
         Recalled::Card { changed } => out.numbered(2).bytes(&changed.to_le_bytes()),
-        Recalled::Disclosed { disclosure, par, at } => {
-            put_disclosure(out.numbered(72), disclosure);
+        Recalled::Disclosed { disclosure, card, par, at } => {
+            put_disclosure(out.numbered(76), disclosure);
+            out.optional(card.as_deref(), |out, (version, sealed)| {
+                out.bytes(&version.to_le_bytes());
+                sealed.encode(&mut out.0);
+            });
             out.optional(par.as_ref(), |out, par| out.bytes(par.as_bytes()));
             out.bytes(&at.0.to_le_bytes());
         }
@@ -94,14 +99,15 @@ pub(super) fn decode_request(bytes: &[u8]) -> Option<(u64, RequestKey, Remembere
             take_requestor(&mut from)?,
             from.optional(|from| Some((u32::from_le_bytes(from.array()?), Wall(from.number()?))))?,
         ),
-        5 => Recalled::Disclosed { disclosure: take_disclosure(&mut from)?, par: None, at: Wall(0) },
+        5 => older_disclosure(take_disclosure(&mut from)?),
         62 => {
             let disclosure = take_disclosure(&mut from)?;
             let _ = from.number()?;
-            Recalled::Disclosed { disclosure, par: None, at: Wall(0) }
+            older_disclosure(disclosure)
         }
-        72 => Recalled::Disclosed {
+        kind @ (72 | 76) => Recalled::Disclosed {
             disclosure: take_disclosure(&mut from)?,
+            card: if kind == 76 { from.optional(take_card)?.map(Box::new) } else { None },
             par: from.optional(take_par)?,
             at: Wall(from.number()?),
         },
@@ -123,6 +129,14 @@ pub(super) fn decode_request(bytes: &[u8]) -> Option<(u64, RequestKey, Remembere
     };
     let request_id = RequestId::parse(from.text()?).ok()?;
     from.is_empty().then_some((number, (principal, request_id), Remembered { body_digest, told }))
+}
+
+fn older_disclosure(disclosure: Disclosure) -> Recalled {
+    Recalled::Disclosed { disclosure, card: None, par: None, at: Wall(0) }
+}
+
+fn take_card(from: &mut Reader<'_>) -> Option<(u32, Sealed)> {
+    Some((u32::from_le_bytes(from.array()?), from.sealed()?))
 }
 
 fn put_attributes(out: &mut Writer, (expiry, assurance): &(Expiry, TokenAssuranceMethod)) {
@@ -197,7 +211,7 @@ fn decode_request_of_version_2(number: u64, bytes: &[u8]) -> Option<(u64, Reques
 
 #[cfg(test)]
 mod tests {
-    use super::super::event::{Disclosure, DisclosurePurpose};
+    use super::super::event::DisclosurePurpose;
     use super::super::given_keys::NamedKey;
     use super::super::lifecycle::{Lifecycle, TokenStatus};
     use super::*;
@@ -231,6 +245,7 @@ mod tests {
         contacts.add(Contact { number: 1, kind: ContactKind::TextMessage, shown: address });
         let left = |code_until| StepUpView { contacts, codes_left: 2, tries_left: 1, code_until };
         let disclosure = Disclosure { record: 8, mapping_version: 2, purpose: DisclosurePurpose::Refund };
+        let card = Box::new((3, Sealed::from_parts(3, [9; 12], &[7; 32]).unwrap()));
         let key_given = NamedKey { record: 8, index: 2, limited: None };
         let expiry = Expiry::parse(b"3105").ok();
         let requestor = TokenRequestorId::parse(b"00000000002").unwrap();
@@ -242,7 +257,8 @@ mod tests {
             Recalled::Requestor(requestor, None),
             Recalled::Requestor(requestor, Some((3, Wall(7)))),
             Recalled::Card { changed: 3 },
-            Recalled::Disclosed { disclosure, par, at: Wall(7) },
+            Recalled::Disclosed { disclosure, card: None, par, at: Wall(7) },
+            Recalled::Disclosed { disclosure, card: Some(card), par, at: Wall(7) },
             Recalled::Key(key_given, expiry),
             Recalled::Refused(ProvisioningRefusal::CodeWrong),
         ] {
@@ -270,8 +286,10 @@ mod tests {
         let requestor = TokenRequestorId::parse(b"00000000777").unwrap();
         assert_eq!(read(b"\x0300000000777"), Some(Recalled::Requestor(requestor, None)));
         let disclosure = Disclosure { record: 8, mapping_version: 2, purpose: DisclosurePurpose::Dispute };
-        let disclosed = [&[62][..], &8_u64.to_le_bytes(), &2_u32.to_le_bytes(), &[1], &[7; 8]].concat();
-        assert_eq!(read(&disclosed), Some(Recalled::Disclosed { disclosure, par: None, at: Wall(0) }));
+        let its = [&8_u64.to_le_bytes()[..], &2_u32.to_le_bytes(), &[1]].concat();
+        let at_of = |at| Some(Recalled::Disclosed { disclosure, card: None, par: None, at: Wall(at) });
+        assert_eq!(read(&[&[62][..], &its, &[7; 8]].concat()), at_of(0));
+        assert_eq!(read(&[&[72][..], &its, &[0], &7_u64.to_le_bytes()].concat()), at_of(7));
     }
 
     fn known(told: Recalled) -> Remembered {

@@ -502,9 +502,11 @@ impl Tsp {
                 return Err("the record cannot be changed");
             }
             self.note(event, Some(&before), &record, at);
-            if let Some(step_up) = self.step_ups.remove(&number)
-                && record.lifecycle.status == TokenStatus::Inactive
-            {
+            let waited = self.step_ups.remove(&number);
+            if record.lifecycle.status != TokenStatus::Inactive {
+                // Also while other changes of it wait: there is nothing left to prove.
+                self.ahead.step_ups.remove(&number);
+            } else if let Some(step_up) = waited {
                 self.step_ups.insert(number, step_up.after(&event.change));
             }
         }
@@ -532,8 +534,9 @@ impl Tsp {
             self.outbox.register(registration.receiver(), registration.url(), Some(self.events));
         }
         let left = event.change.record().and_then(|record| self.table.record(record));
-        let left = left.map(|left| self.view(&left, YearMonth::of(at)));
-        let told = Recalled::of(&event.change, left.as_ref(), at).ok_or("no such record")?;
+        let left = left.map(|left| (self.view(&left, YearMonth::of(at)), left));
+        let left = left.as_ref().map(|(view, record)| (record, view));
+        let told = Recalled::of(&event.change, left, at).ok_or("no such record")?;
         if let Change::DisclosedAgain(_) = event.change {
             // What was told first, and when, is remembered already.
             let first = self.remembered.get(&event.cause.key()).map(|first| first.told.clone());

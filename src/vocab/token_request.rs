@@ -84,6 +84,9 @@ words! {
 pub struct TrustScore(u8);
 
 impl TrustScore {
+    /// One more than the least.
+    pub const SECOND: Self = Self(2);
+
     /// Takes 1 to 5.
     #[must_use]
     pub fn new(score: u8) -> Option<Self> {

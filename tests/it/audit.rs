@@ -1,11 +1,18 @@
 //! The audit trail: what the real daemon and `keys` leave in it, and that nothing in it can be altered, removed or
 //! put elsewhere unseen.
 
+use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
+use tokenswitch::config::Config;
 use tokenswitch::crypto::credential_digest;
+use tokenswitch::journal::{Body, EntryNumber, Journal, JournalSetup, RealDisk};
+use tokenswitch::stdx::clock::Wall;
+use tokenswitch::stdx::random::Entropy;
+use tokenswitch::vocab::ShardId;
 
 use crate::daemon::{Daemon, PROGRAM, init};
 use crate::players::change;
@@ -225,91 +232,238 @@ fn what_was_changed_is_told_with_what_it_was_before() {
     }
 }
 
-/// The journal's one segment, and where each block of it lies.
-fn blocks(config: &Path) -> (PathBuf, Vec<u8>, Vec<std::ops::Range<usize>>) {
-    let directory = config.with_file_name("data").join("journal");
-    let mut segments: Vec<PathBuf> = std::fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| std::fs::read(path).unwrap().chunks(ALIGNMENT).any(|chunk| chunk.starts_with(MAGIC)))
-        .collect();
-    segments.sort();
-    // Each start begins a segment; the first has the most in it.
-    let path = segments.remove(0);
-    let bytes = std::fs::read(&path).unwrap();
-    let (mut found, mut at) = (Vec::new(), 0);
-    while at + 8 < bytes.len() {
-        if bytes[at..].starts_with(MAGIC) {
-            let length = u32::from_le_bytes(bytes[at + 4..at + 8].try_into().unwrap()) as usize;
-            found.push(at..at + length);
-            at += length.next_multiple_of(ALIGNMENT);
-        } else {
-            at += ALIGNMENT;
-        }
-    }
-    (path, bytes, found)
+/// A journal of three segments and some blocks of several entries each, written as a program that uses it would: its
+/// directory, and the disk's bytes.
+struct Written {
+    _kept: tempfile::TempDir,
+    config: PathBuf,
+    directory: PathBuf,
+    /// By their names.
+    files: Vec<(PathBuf, Vec<u8>)>,
 }
 
-#[test]
-fn what_is_altered_removed_or_put_elsewhere_is_found_and_named() {
+/// A block as it lies in the first segment.
+#[derive(Clone)]
+struct Lying {
+    first: u64,
+    /// Where each entry lies, its length included.
+    entries: Vec<Range<usize>>,
+    at: Range<usize>,
+}
+
+impl Lying {
+    fn padded(&self) -> Range<usize> {
+        self.at.start..self.at.end.next_multiple_of(ALIGNMENT)
+    }
+}
+
+const HEAD: usize = 72;
+
+fn number(bytes: &[u8]) -> usize {
+    u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize
+}
+
+fn lying(bytes: &[u8]) -> Vec<Lying> {
+    let (mut found, mut at) = (Vec::new(), 0);
+    while at + HEAD < bytes.len() {
+        if !bytes[at..].starts_with(MAGIC) {
+            at += ALIGNMENT;
+            continue;
+        }
+        let end = at + number(&bytes[at + 4..]);
+        let (mut entries, mut place) = (Vec::new(), at + HEAD);
+        while place < end {
+            let next = place + 4 + number(&bytes[place..]);
+            entries.push(place..next);
+            place = next;
+        }
+        let first = u64::from_le_bytes(bytes[at + 32..at + 40].try_into().unwrap());
+        found.push(Lying { first, entries, at: at..end });
+        at = end.next_multiple_of(ALIGNMENT);
+    }
+    found
+}
+
+/// Three lives of a journal: of the first, blocks of 3, 4 and 2 entries (1 to 9), of the others one of 2 each.
+fn written() -> Written {
     let kept = tempfile::tempdir().unwrap();
     let config = init(&kept.path().join("switch"), ["127.0.0.1:1", "127.0.0.1:1"]);
-    lived(&config);
-    let (path, whole, blocks) = blocks(&config);
-    assert!(blocks.len() >= 3, "{blocks:?}");
-    // The first entry of a block stands in its header.
-    let first = |block: &std::ops::Range<usize>| {
-        u64::from_le_bytes(whole[block.start + 32..block.start + 40].try_into().unwrap())
-    };
-    let place = |bytes: &mut Vec<u8>, at: usize, block: &std::ops::Range<usize>| {
-        bytes[at..at + block.len()].copy_from_slice(&whole[block.clone()]);
-    };
-    // Somebody who knows the layout also makes the checksum right again.
-    let summed = |bytes: &mut Vec<u8>, block: &std::ops::Range<usize>| {
-        let (head, rest) = (&bytes[block.start..block.start + 8], &bytes[block.start + 12..block.end]);
-        let sum = crc32c::crc32c_append(crc32c::crc32c(head), rest);
-        bytes[block.start + 8..block.start + 12].copy_from_slice(&sum.to_le_bytes());
-    };
-    for at in 0..blocks.len() {
-        let (block, next) = (&blocks[at], blocks.get(at + 1));
-        let mut altered = whole.clone();
-        altered[block.end - 1] ^= 1;
-        let mut careful = altered.clone();
-        summed(&mut careful, block);
-        let mut cases = vec![("altered", altered), ("altered with its checksum", careful)];
-        if let Some(next) = next {
-            let mut removed = whole.clone();
-            removed.drain(block.start..next.start);
-            removed.resize(whole.len(), 0);
-            cases.push(("removed", removed));
-            let mut reordered = whole.clone();
-            reordered[block.start..next.end].fill(0);
-            place(&mut reordered, block.start, next);
-            place(&mut reordered, block.start + next.len().next_multiple_of(ALIGNMENT), block);
-            cases.push(("put elsewhere", reordered));
+    let directory = config.with_file_name("data").join("journal");
+    std::fs::create_dir_all(&directory).unwrap();
+    for groups in [&[3, 4, 2][..], &[2], &[2]] {
+        let loaded = Config::load(&config).unwrap();
+        let disk = Box::new(RealDisk::lock(File::open(&directory).unwrap()).unwrap());
+        let (keys, config) = (loaded.security.journal_keys(), loaded.journal.journal);
+        let at_least = EntryNumber(0);
+        let setup = JournalSetup { disk, keys, config, at_least, entropy: Entropy::system() };
+        let (journal, mut writer, _) = Journal::stepped(setup).unwrap();
+        for (group, entries) in groups.iter().enumerate() {
+            for at in 0..*entries {
+                let act = vec![7; 10 * (group + 1) + at];
+                journal.appender().append(ShardId(0), Wall(5), &Body::Operator(act)).unwrap();
+            }
+            writer.step().unwrap();
         }
-        for (what, bytes) in cases {
-            std::fs::write(&path, bytes).unwrap();
-            let (fine, said) = audit(&config, &["verify"]);
-            assert!(!fine, "block {at} {what}: {said}");
-            let entry = format!("entry {},", first(block));
-            assert!(
-                said.contains("not whole") && said.contains(&entry),
-                "block {at} {what}, {entry}: {said}"
-            );
-            // An entry is sealed by itself: it is told which of the block it was.
-            let count = u32::from_le_bytes(whole[block.start + 12..][..4].try_into().unwrap());
-            let altered = format!("entry {} that was altered", first(block) + u64::from(count) - 1);
-            assert!(what != "altered" || said.contains(&altered), "block {at}, {altered}: {said}");
-        }
+        writer.close().unwrap();
     }
-    std::fs::write(&path, &whole).unwrap();
-    assert!(audit(&config, &["verify"]).0);
-    // A segment that is gone takes its entries along, and says nothing of those behind it.
-    std::fs::remove_file(&path).unwrap();
-    let (fine, said) = audit(&config, &["verify"]);
-    let second = self::blocks(&config);
-    let begins = u64::from_le_bytes(second.1[second.2[0].start + 32..][..8].try_into().unwrap());
-    let gone = format!("entries 1 to {} are missing; entries {begins} to ", begins - 1);
-    assert!(!fine && begins > 1 && said.contains(&gone), "{gone}: {said}");
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.file_name().unwrap().to_str().unwrap().starts_with("segment-"));
+    files.sort();
+    let files = files.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+    Written { _kept: kept, config, directory, files }
+}
+
+/// Somebody who knows the layout makes a block of these entries, with its lengths and its checksum right.
+fn block_of(whole: &[u8], block: &Lying, entries: &[Vec<u8>]) -> Vec<u8> {
+    let mut made = whole[block.at.start..block.at.start + HEAD].to_vec();
+    made.extend(entries.concat());
+    let length = u32::try_from(made.len()).unwrap();
+    made[4..8].copy_from_slice(&length.to_le_bytes());
+    made[12..16].copy_from_slice(&u32::try_from(entries.len()).unwrap().to_le_bytes());
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&made[..8]), &made[12..]);
+    made[8..12].copy_from_slice(&sum.to_le_bytes());
+    made.resize(made.len().next_multiple_of(ALIGNMENT), 0);
+    made
+}
+
+/// The segment with these blocks instead of its own, one after the other.
+fn segment_of(whole: &[u8], blocks: &[Vec<u8>]) -> Vec<u8> {
+    let mut made = whole[..ALIGNMENT].to_vec();
+    made.extend(blocks.concat());
+    made
+}
+
+/// What is done to the first segment, and what is told of it.
+fn tamperings(whole: &[u8], other: &[u8]) -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    let blocks = lying(whole);
+    assert_eq!(
+        blocks.iter().map(|it| (it.first, it.entries.len())).collect::<Vec<_>>(),
+        [(1, 3), (4, 4), (8, 2)]
+    );
+    let raw = |at: usize| whole[blocks[at].padded()].to_vec();
+    let all = [raw(0), raw(1), raw(2)];
+    let entries: Vec<Vec<u8>> = blocks[1].entries.iter().map(|at| whole[at.clone()].to_vec()).collect();
+    let middle = |order: &[usize]| {
+        let entries: Vec<Vec<u8>> = order.iter().map(|at| entries[*at].clone()).collect();
+        segment_of(whole, &[raw(0), block_of(whole, &blocks[1], &entries), raw(2)])
+    };
+    let order =
+        |order: &[usize]| segment_of(whole, &order.iter().map(|at| all[*at].clone()).collect::<Vec<_>>());
+    let flipped = |at: usize| {
+        let mut bytes = whole.to_vec();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let mut altered = entries.clone();
+    *altered[1].last_mut().unwrap() ^= 1;
+    let altered = segment_of(whole, &[raw(0), block_of(whole, &blocks[1], &altered), raw(2)]);
+    let others = lying(other);
+    let foreign = other[others[1].padded()].to_vec();
+    let mut moved = entries.clone();
+    moved.push(whole[blocks[0].entries[1].clone()].to_vec());
+    let moved = segment_of(whole, &[raw(0), block_of(whole, &blocks[1], &moved), raw(2)]);
+    vec![
+        ("a byte of an entry", flipped(blocks[1].entries[1].end - 1), "entry 5 was altered"),
+        ("and its checksum made right", altered, "entry 5 was altered"),
+        ("the length of an entry", flipped(blocks[1].entries[2].start), "entry 6 was altered"),
+        ("the last entry of all blocks", flipped(blocks[2].entries[1].end - 1), "entry 9 was altered"),
+        ("the first cut out of a block", middle(&[1, 2, 3]), "entry 4 is missing"),
+        ("one cut out of a block", middle(&[0, 2, 3]), "entry 5 is missing"),
+        ("two cut out of a block", middle(&[0, 3]), "entries 5 to 6 are missing"),
+        ("the last cut out of a block", middle(&[0, 1, 2]), "entry 7 is missing"),
+        (
+            "two swapped in a block",
+            middle(&[0, 2, 1, 3]),
+            "entry 6 stands where entry 5 should; entry 5 stands where entry 6 should",
+        ),
+        ("one put in twice", middle(&[0, 1, 2, 1, 3]), "entry 5 stands a second time, after entry 6"),
+        (
+            "one in the place of another",
+            middle(&[0, 1, 1, 3]),
+            "entry 5 stands a second time, after entry 5; entry 6 is missing",
+        ),
+        ("one put in of another block", moved, "entry 2 stands a second time, after entry 7"),
+        ("a block removed", order(&[0, 2]), "entries 4 to 7 are missing"),
+        (
+            "two blocks swapped",
+            order(&[0, 2, 1]),
+            "entries 8 to 9 stand where entries 4 to 5 should; entries 4 to 7 stand where entries 6 to 9 should",
+        ),
+        ("a block put in twice", order(&[0, 1, 0, 2]), "entries 1 to 3 stand a second time, after entry 7"),
+        (
+            "a block of another journal put in",
+            segment_of(whole, &[raw(0), foreign.clone(), raw(1), raw(2)]),
+            "after entry 3: 4 that are no entries of this journal",
+        ),
+        (
+            "a block of another journal put in the place of one",
+            segment_of(whole, &[raw(0), raw(1), foreign]),
+            "in the place of entries 8 to 9: 4 that were not sealed as any of them",
+        ),
+        (
+            "the head of a block",
+            flipped(blocks[1].at.start + 50),
+            "what is around the block of entry 4 was altered",
+        ),
+        (
+            "where a block begins",
+            flipped(blocks[1].at.start),
+            "what is around the block of entry 4 was altered",
+        ),
+        (
+            "the header of the segment",
+            flipped(20),
+            "the header of segment 1 was altered: without it entries 1 to 9",
+        ),
+    ]
+}
+
+/// Whichever entry it is, and whatever was done: it is named.
+#[test]
+fn whatever_is_altered_removed_reordered_or_put_in_is_found_and_named() {
+    let (written, other) = (written(), self::written());
+    let [(first, whole), (second, next), (third, last)] = &written.files[..] else { panic!("three lives") };
+    let said = |what: &str, expected: &str| {
+        let (fine, said) = audit(&written.config, &["verify"]);
+        assert!(!fine && said.contains("the audit trail is not whole: "), "{what}: {said}");
+        assert!(said.contains(expected), "{what}: no {expected:?} in {said}");
+        // Of nothing else.
+        let told = said.matches("; ").count();
+        let before = said.contains("as written; ") && !expected.contains("as written; ");
+        assert_eq!(told, expected.matches("; ").count() + usize::from(before), "{what}: {said}");
+    };
+    assert!(audit(&written.config, &["verify"]).0);
+    for (what, bytes, expected) in tamperings(whole, &other.files[0].1) {
+        std::fs::write(first, bytes).unwrap();
+        said(what, expected);
+    }
+    std::fs::write(first, whole).unwrap();
+    std::fs::remove_file(second).unwrap();
+    said(
+        "a segment removed",
+        "entries 1 to 9 are as written; segment 2 is missing; entries 10 to 11 are missing",
+    );
+    std::fs::write(second, last).unwrap();
+    std::fs::write(third, next).unwrap();
+    said(
+        "two segments swapped",
+        "entries 1 to 9 are as written; the file of segment 2 holds segment 3; the file of segment 3 holds segment 2; \
+         entries 12 to 13 stand where entries 10 to 11 should; entries 10 to 11 stand where entries 12 to 13 should",
+    );
+    std::fs::write(second, next).unwrap();
+    std::fs::remove_file(third).unwrap();
+    said("the last segment removed", "entries 1 to 11 are as written; entries 12 to 13 are missing");
+    std::fs::write(third, last).unwrap();
+    std::fs::remove_file(first).unwrap();
+    said("the first segment removed", "segment 1 is missing; entries 1 to 9 are missing");
+    std::fs::write(first, whole).unwrap();
+    let mut altered = last.clone();
+    let entry = lying(last)[0].entries[1].end - 1;
+    altered[entry] ^= 1;
+    std::fs::write(third, altered).unwrap();
+    said("the last entry of the journal", "entry 13 was altered");
+    std::fs::write(third, last).unwrap();
+    let (whole_again, said) = audit(&written.config, &["verify"]);
+    assert!(whole_again, "{said}, in {}", written.directory.display());
 }

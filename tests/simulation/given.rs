@@ -1,12 +1,12 @@
 //! What a token's holder was given to pay with, as the smallest model has it: cryptograms for payments in apps, and
-//! limited-use keys. It foretells which of them are good for what, and knows nothing of how the vault decides.
+//! keys. It foretells which of them are good for what, and knows nothing of how the vault decides.
 
 use std::sync::OnceLock;
 
 use tokenswitch::crypto::MessageKeys;
 use tokenswitch::journal::{Entry, RequestEntry};
 use tokenswitch::stdx::clock::Wall;
-use tokenswitch::tsp::{DevicePoint, KeyView, LimitedKey};
+use tokenswitch::tsp::{DevicePoint, KeyKind, KeyView, LimitedKey, ProvisioningRefusal as Refusal};
 use tokenswitch::vocab::{
     Amount, AtcRange, CounterSeries, Currency, MerchantId, RemoteCryptogram, Service, VerdictResult,
 };
@@ -41,16 +41,37 @@ pub(crate) struct Made {
     pub(crate) cryptogram: RemoteCryptogram,
 }
 
-/// The limited-use keys of a token.
+/// Which keys are wanted, and for which of the wallets' devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeyFor {
+    pub(crate) kind: KeyKind,
+    pub(crate) device: usize,
+}
+
+/// What was given of a token's keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Keys {
+    /// For whom the first was, and of which kind: those that follow are as it.
+    first: Option<KeyFor>,
     last: u16,
     good: Vec<LimitedKey>,
 }
 
 impl Keys {
-    /// The next one.
-    pub(crate) fn give(&mut self, at: Wall) -> LimitedKey {
+    /// The card's own, or the next limited one; one device has them all, and all of one kind.
+    pub(crate) fn give(&mut self, wanted: KeyFor, at: Wall) -> Result<Option<LimitedKey>, Refusal> {
+        let first = *self.first.get_or_insert(wanted);
+        if first.device != wanted.device {
+            return Err(Refusal::DeviceDiffers);
+        }
+        match (first.kind == wanted.kind, wanted.kind) {
+            (false, _) => Err(Refusal::OtherKeysGiven),
+            (true, KeyKind::Card) => Ok(None),
+            (true, KeyKind::Limited) => Ok(Some(self.limited(at))),
+        }
+    }
+
+    fn limited(&mut self, at: Wall) -> LimitedKey {
         let range = AtcRange { first: self.last + 1, last: self.last + PAYMENTS };
         let key = LimitedKey { range, until: Wall(at.0 + LIMITED_KEY_MILLIS) };
         self.last = range.last;
@@ -81,13 +102,14 @@ impl Keys {
     }
 }
 
-/// The one device of all wallets.
-pub(crate) fn device() -> DevicePoint {
-    static DEVICE: OnceLock<DevicePoint> = OnceLock::new();
-    *DEVICE.get_or_init(|| {
-        let keys = MessageKeys::of_device(&[9; 32]).expect("a number below the curve's");
+/// The devices of all wallets.
+pub(crate) fn device(at: usize) -> DevicePoint {
+    static DEVICES: OnceLock<[DevicePoint; 2]> = OnceLock::new();
+    let device = |byte: u8| {
+        let keys = MessageKeys::of_device(&[byte; 32]).expect("a number below the curve's");
         keys.newest().expect("its own").point()
-    })
+    };
+    DEVICES.get_or_init(|| [device(9), device(10)])[at]
 }
 
 /// Until when a cryptogram is good that is made now; it says whole seconds.
@@ -97,8 +119,8 @@ pub(crate) fn cryptogram_until(at: Wall) -> Wall {
 }
 
 /// Whether the key that came is the one that was to come.
-pub(crate) fn is_key(view: &KeyView, key: &LimitedKey) -> bool {
-    view.key.limited == Some(*key) && view.device == device()
+pub(crate) fn is_key(view: &KeyView, (wanted, limited): (KeyFor, Option<LimitedKey>)) -> bool {
+    view.key.limited == limited && view.device == device(wanted.device)
 }
 
 impl Made {

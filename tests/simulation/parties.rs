@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use tokenswitch::stdx::clock::Wall;
 use tokenswitch::tsp::{ConsentId, ProvisioningRefusal as Refusal, Suspender};
+use tokenswitch::vocab::Expiry;
 
 use crate::setting::{PARTIES, configured, tsp_config};
 
@@ -17,8 +18,8 @@ const DAY: u64 = 86_400_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sourced {
     pub(crate) source: usize,
-    /// By its number, not its reference.
-    pub(crate) by_number: bool,
+    /// By its number, with the expiry date that the token had; none: by its reference.
+    pub(crate) by_number: Option<Expiry>,
     pub(crate) by: usize,
     pub(crate) consent: Option<usize>,
 }
@@ -208,8 +209,8 @@ impl Party {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Telling {
     pub(crate) token: usize,
-    /// By its number, not its reference.
-    pub(crate) by_number: bool,
+    /// By its number, with the expiry date that the token had; none: by its reference.
+    pub(crate) by_number: Option<Expiry>,
     pub(crate) by: Party,
 }
 

@@ -17,7 +17,7 @@ use tokenswitch::switch::{
     StoreForwardConfig, SwitchConfig, TrackTwo, Wire,
 };
 use tokenswitch::tsp::{
-    Activation, ApprovalRule, CounterWindow, CryptogramChoice, DomainControls, InitiationControls,
+    Activation, ApprovalRule, CounterWindow, CryptogramChoice, DomainControls, Doubts, InitiationControls,
     IssuerRule, LimitedKeyTerms, PanRange, Receiver, RequestorLimits, StepUpLimits, TokenKeys, TokenRange,
     TokenRequestor, TspConfig, TspLimits,
 };
@@ -56,6 +56,9 @@ pub(crate) const STAND_IN_COUNT: usize = 3;
 pub(crate) const REPEAT_WINDOW: Duration = Duration::from_secs(48 * 3600);
 /// 2026-11-22 23:59:40 UTC: every run sees a day end.
 pub(crate) const START: Wall = Wall(1_795_391_980_000);
+
+/// 2026-11-30 23:59:40 UTC: some runs see a month end with the day.
+pub(crate) const START_AT_MONTH_END: Wall = Wall(START.0 + 8 * 86_400_000);
 
 const ISSUER_BINS: [&[u8]; 2] = [b"476173", b"622848"];
 /// Cards whose issuers are asked whether they may have tokens.
@@ -124,6 +127,12 @@ pub(crate) fn tsp_config_beside(config: &SwitchConfig) -> TspConfig {
         }
     }
     vault
+}
+
+/// The token ranges whose keys are not at such a switch.
+pub(crate) fn keyless(config: &SwitchConfig) -> Vec<Bin> {
+    let ranges = tsp_config_beside(config).token_ranges;
+    ranges.into_iter().filter(|range| range.cryptograms.is_none()).map(|range| range.bin).collect()
 }
 
 /// As `switch_config`, with acquirers' identifiers on the issuers' side, too.
@@ -200,6 +209,11 @@ pub(crate) fn routes(crossed: bool) -> RouteTable {
     let bins = ISSUER_BINS.iter().zip(links).chain(ASKED_BINS.iter().zip(links));
     RouteTable::new(&bins.map(|(digits, link)| (bin(digits), link)).collect::<Vec<_>>())
 }
+
+/// Of the cards whose cardholders do not prove themselves in time, tokens are given up: so soon that runs see it.
+pub(crate) const PROOF_MILLIS: u64 = 10_000;
+/// How long a token is good, in years.
+pub(crate) const VALIDITY_YEARS: u16 = 3;
 
 /// How long a limited-use key is good.
 pub(crate) const LIMITED_KEY_MILLIS: u64 = 60_000;
@@ -281,7 +295,7 @@ pub(crate) fn tsp_config() -> TspConfig {
                 bin: bin(b"489537"),
                 length: 16,
                 product: text(b"credit"),
-                validity_years: 3,
+                validity_years: VALIDITY_YEARS,
                 cryptograms: fast,
                 checked_by_issuer: false,
             },
@@ -289,7 +303,7 @@ pub(crate) fn tsp_config() -> TspConfig {
                 bin: bin(b"623529"),
                 length: 19,
                 product: text(b"debit"),
-                validity_years: 3,
+                validity_years: VALIDITY_YEARS,
                 cryptograms: slow,
                 checked_by_issuer: false,
             },
@@ -310,11 +324,16 @@ pub(crate) fn tsp_config() -> TspConfig {
         consent_lifetime: Duration::from_secs(900),
         limited_keys: LimitedKeyTerms { payments: 4, lifetime: Duration::from_millis(LIMITED_KEY_MILLIS) },
         amount_tolerance: 0,
-        approvals: vec![IssuerRule { issuer: text(ASKED_ISSUER), approval: ApprovalRule::Ask }],
+        approvals: vec![IssuerRule {
+            issuer: text(ASKED_ISSUER),
+            approval: ApprovalRule::Ask,
+            doubts: Doubts::default(),
+        }],
         step_up: StepUpLimits {
             card_window: Duration::from_millis(CARD_MILLIS),
             card_codes: CARD_CODES,
             card_tries: CARD_TRIES,
+            proof_within: Duration::from_millis(PROOF_MILLIS),
             ..StepUpLimits::DEFAULT
         },
         receivers: vec![Receiver::Requestor(requestor_id()), Receiver::Issuer(text(ASKED_ISSUER))],

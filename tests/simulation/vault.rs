@@ -15,18 +15,18 @@ use tokenswitch::tsp::{
     Suspender, TokenStatus, TokenView, Told,
 };
 use tokenswitch::vocab::{
-    CounterSeries, Expiry, MessageClass, MessageFunction, Outcome, Pan, TokenReferenceId, TransactionId,
-    TransactionKind,
+    Bin, CounterSeries, Expiry, MessageClass, MessageFunction, Outcome, Pan, TokenReferenceId, TransactionId,
+    TransactionKind, YearMonth,
 };
 
 use crate::audit::Broken;
-use crate::given::{Keys, Made, Order, cryptogram_until, is_key};
+use crate::given::{KeyFor, Keys, Made, Order, cryptogram_until, is_key};
 use crate::notices::{self, Hearer};
 use crate::parties::{
     Consents, Given, Party, Registered, Registering, Registry, Sourced, Telling, Terms, ToldConsents, ToldOn,
     Verdict,
 };
-use crate::setting::{VaultCard, requestor, requestor_at};
+use crate::setting::{PROOF_MILLIS, VALIDITY_YEARS, VaultCard, requestor, requestor_at};
 
 /// What is asked of the vault. Tokens and cards by their place in the order of issue and in the setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +61,15 @@ pub(crate) enum Asked {
     },
     Cryptogram(Order),
     Key {
+        token: usize,
+        wanted: KeyFor,
+    },
+    /// Its expiry date becomes that of a token that is issued now.
+    Renew {
+        token: usize,
+    },
+    /// By the service itself: its cardholder has not proven itself in time.
+    GiveUp {
         token: usize,
     },
     From(Sourced),
@@ -133,8 +142,9 @@ pub(crate) struct Holding {
     pub(crate) taps_only: bool,
     /// The card has its second expiry date.
     pub(crate) new_expiry: bool,
-    /// The cards of before, each with whether it had its second expiry date.
-    past: BTreeMap<usize, bool>,
+    /// The token's own.
+    pub(crate) expiry: Expiry,
+    issued_at: Wall,
     proof: Option<Proof>,
     /// How many cryptograms were made of it.
     cryptograms: u16,
@@ -160,14 +170,22 @@ enum Heard {
         held_by: BTreeSet<Suspender>,
         version: u32,
         assurance: [u8; 2],
+        expiry: Expiry,
     },
     Changed(u32),
     Cryptogram {
         order: Order,
         number: u16,
         until: Wall,
+        expiry: Expiry,
     },
-    Key(usize, LimitedKey),
+    Key {
+        token: usize,
+        key: (KeyFor, Option<LimitedKey>),
+        expiry: Expiry,
+    },
+    /// It is gone, with this version. Nobody asked for it.
+    GivenUp(usize, u32),
     Consent(Given),
     /// The card behind a token, and whether by its second expiry date.
     Card(usize, (usize, bool)),
@@ -227,6 +245,8 @@ struct Open {
     verdict: Option<Verdict>,
     /// What the requestor may that it is about, by what was durable when it was decided.
     terms: Option<Terms>,
+    /// Whether there are keys here for the token that it is about.
+    keyed: bool,
 }
 
 /// What a token may be used for from an entry on.
@@ -240,6 +260,8 @@ struct Since {
 
 pub(crate) struct VaultBook {
     cards: Vec<VaultCard>,
+    /// The ranges of tokens whose keys their issuers alone have.
+    keyless: Vec<Bin>,
     standing: Standing,
     /// As their holders were told: number, reference, expiry.
     views: Vec<Option<TokenView>>,
@@ -269,12 +291,17 @@ pub(crate) struct VaultBook {
 
 type Step = Result<(), Broken>;
 
+/// Of a token that is issued or renewed at that time.
+fn expiry_at(at: Wall) -> Expiry {
+    Expiry::of(YearMonth::of(at).plus_years(VALIDITY_YEARS)).expect("within the century")
+}
+
 fn ensure(holds: bool, promise: &str, what: impl FnOnce() -> String) -> Step {
     if holds { Ok(()) } else { Err(format!("{promise}: {}", what())) }
 }
 
 impl Holding {
-    fn issued(owner: usize, card: usize, status: TokenStatus, assurance: &[u8; 2]) -> Self {
+    fn issued(owner: usize, card: usize, status: TokenStatus, assurance: &[u8; 2], at: Wall) -> Self {
         Self {
             owner,
             card,
@@ -289,7 +316,8 @@ impl Holding {
             narrowed_above: false,
             taps_only: false,
             new_expiry: false,
-            past: BTreeMap::new(),
+            expiry: expiry_at(at),
+            issued_at: at,
             proof: (status == TokenStatus::Inactive).then(Proof::default),
             cryptograms: 0,
             keys: Keys::default(),
@@ -348,10 +376,7 @@ impl Holding {
         let usable = matches!(self.status, TokenStatus::Active | TokenStatus::Suspended);
         match event {
             CardEvent::NewExpiry => self.new_expiry = true,
-            CardEvent::NewPan => {
-                self.past.insert(self.card, self.new_expiry);
-                (self.card, self.new_expiry) = (successor.unwrap_or(self.card), false);
-            }
+            CardEvent::NewPan => (self.card, self.new_expiry) = (successor.unwrap_or(self.card), false),
             CardEvent::Lost | CardEvent::Stolen => {
                 if usable && !self.held_by.contains(&Suspender::Issuer) {
                     self.hold(Suspender::Issuer);
@@ -374,7 +399,7 @@ impl Standing {
     fn apply(&mut self, cards: &[VaultCard], open: &Open) -> Result<Heard, Refusal> {
         match &open.asked {
             Asked::Token { card } => {
-                let heard = self.provision(0, *card, open.word)?;
+                let heard = self.provision((0, *card), open.word, open.at)?;
                 Ok(self.under(heard, open.terms))
             }
             Asked::From(wanted) => self.provision_from(wanted, open),
@@ -401,7 +426,7 @@ impl Standing {
             // Nobody waits for the answer.
             Asked::Confirm { .. } => Ok(Heard::No(Refusal::Unavailable)),
             Asked::MoveBy { token, to, by } => {
-                self.move_by(cards, *token, *to, *by)?;
+                self.move_by(cards, (*token, *to, *by), open.at)?;
                 Ok(self.heard(*token))
             }
             Asked::Register(wanted) => {
@@ -411,7 +436,7 @@ impl Standing {
             }
             Asked::TellDenied { .. } => Ok(Heard::No(Refusal::DetokenizationNotAllowed)),
             Asked::Tell(telling) => {
-                let (Some(verdict), Some((card, _))) = (open.verdict, open.card) else {
+                let (Some(verdict), Some(card)) = (open.verdict, open.card) else {
                     return Err(Refusal::Unavailable);
                 };
                 match verdict {
@@ -422,27 +447,37 @@ impl Standing {
                         self.told.entry(owner).or_default().one_more(open.at);
                     }
                 }
-                // The card of when that was decided, with the date that it had last.
-                let token = &self.tokens[telling.token];
-                let past = token.past.get(&card).copied();
-                Ok(Heard::Card(telling.token, (card, past.unwrap_or(token.new_expiry))))
+                Ok(Heard::Card(telling.token, card))
             }
             Asked::Cryptogram(order) => {
                 let token = self.paying(order.token)?;
                 token.cryptograms += 1;
-                let until = cryptogram_until(open.at);
-                Ok(Heard::Cryptogram { order: *order, number: token.cryptograms, until })
+                let (until, expiry) = (cryptogram_until(open.at), token.expiry);
+                Ok(Heard::Cryptogram { order: *order, number: token.cryptograms, until, expiry })
             }
-            Asked::Key { token } => {
-                let key = self.paying(*token)?.keys.give(open.at);
-                Ok(Heard::Key(*token, key))
+            Asked::Key { token, wanted } => {
+                let holding = self.paying(*token)?;
+                if !open.keyed {
+                    return Err(Refusal::NoKeysToGive);
+                }
+                let limited = holding.keys.give(*wanted, open.at)?;
+                Ok(Heard::Key { token: *token, key: (*wanted, limited), expiry: holding.expiry })
             }
-            Asked::Move { token, .. } | Asked::Assurance { token, .. } | Asked::Narrow { token, .. } => {
+            Asked::GiveUp { token } => {
+                let holding = &mut self.tokens[*token];
+                holding.unlink();
+                (holding.proof, holding.version) = (None, holding.version + 1);
+                Ok(Heard::GivenUp(*token, holding.version))
+            }
+            Asked::Move { token, .. }
+            | Asked::Assurance { token, .. }
+            | Asked::Narrow { token, .. }
+            | Asked::Renew { token } => {
                 let claims = matches!(&open.asked, Asked::Assurance { method: [b'0', b'1'], .. });
                 if claims && !self.tokens[*token].is_gone() {
                     open.terms.ok_or(Refusal::UnknownRequestor)?;
                 }
-                self.change(*token, &open.asked)?;
+                self.change(*token, &open.asked, open.at)?;
                 Ok(self.heard(*token))
             }
         }
@@ -450,7 +485,12 @@ impl Standing {
 
     /// Each party moves only what it knows, and suspends and resumes in its own name. What a cardholder has to prove,
     /// its issuer alone may say in its place.
-    fn move_by(&mut self, cards: &[VaultCard], token: usize, to: Move, by: Party) -> Result<(), Refusal> {
+    fn move_by(
+        &mut self,
+        cards: &[VaultCard],
+        (token, to, by): (usize, Move, Party),
+        at: Wall,
+    ) -> Result<(), Refusal> {
         let Holding { owner, card, status, .. } = self.tokens[token];
         if !by.knows(owner, cards[card].issuer_says.is_some()) {
             return Err(Refusal::UnknownToken);
@@ -470,7 +510,7 @@ impl Standing {
             token.version += 1;
             return Ok(());
         }
-        self.change(token, &Asked::Move { token, to })
+        self.change(token, &Asked::Move { token, to }, at)
     }
 
     /// A token that pays gets something to pay with.
@@ -480,13 +520,14 @@ impl Standing {
         if pays { Ok(token) } else { Err(Refusal::StatusDoesNotAllow) }
     }
 
-    fn change(&mut self, token: usize, asked: &Asked) -> Result<(), Refusal> {
+    fn change(&mut self, token: usize, asked: &Asked, at: Wall) -> Result<(), Refusal> {
         let blocked = self.blocked.contains_key(&self.tokens[token].card);
         let token = &mut self.tokens[token];
         let before = token.clone();
         match asked {
             Asked::Move { to, .. } => token.moves(*to, blocked)?,
             _ if token.is_gone() => return Err(Refusal::StatusDoesNotAllow),
+            Asked::Renew { .. } => token.expiry = expiry_at(at),
             Asked::Assurance { method, .. } if *method == token.assurance => {}
             Asked::Assurance { method, .. } => {
                 let by_holder = method == b"01";
@@ -525,7 +566,7 @@ impl Standing {
         let source = &self.tokens[wanted.source];
         let narrowed = source.narrowed.filter(|_| source.narrowed_above);
         let (card, new_expiry) = open.card.unwrap_or((source.card, source.new_expiry));
-        let heard = self.provision(wanted.by, card, open.word)?;
+        let heard = self.provision((wanted.by, card), open.word, open.at)?;
         if let (Heard::Token { .. }, Some(token)) = (&heard, self.tokens.last_mut()) {
             token.new_expiry = new_expiry;
             (token.narrowed, token.narrowed_above) = (narrowed, narrowed.is_some());
@@ -544,9 +585,9 @@ impl Standing {
 
     fn provision(
         &mut self,
-        owner: usize,
-        card: usize,
+        (owner, card): (usize, usize),
         word: Option<EnquiryAnswer>,
+        at: Wall,
     ) -> Result<Heard, Refusal> {
         if self.blocked.contains_key(&card) {
             return Err(Refusal::CardBlocked);
@@ -558,7 +599,7 @@ impl Standing {
             Some(EnquiryAnswer::Decline) => return Ok(Heard::No(Refusal::DeclinedByIssuer)),
             Some(EnquiryAnswer::Silent) => return Err(Refusal::NoAnswerFromIssuer),
         };
-        self.tokens.push(Holding::issued(owner, card, status, assurance));
+        self.tokens.push(Holding::issued(owner, card, status, assurance, at));
         Ok(self.heard(self.tokens.len() - 1))
     }
 
@@ -619,15 +660,16 @@ impl Standing {
     }
 
     fn heard(&self, token: usize) -> Heard {
-        let Holding { status, held_by, version, assurance, .. } = self.tokens[token].clone();
-        Heard::Token { token, status, held_by, version, assurance }
+        let Holding { status, held_by, version, assurance, expiry, .. } = self.tokens[token].clone();
+        Heard::Token { token, status, held_by, version, assurance, expiry }
     }
 }
 
 impl VaultBook {
-    pub(crate) fn new(cards: Vec<VaultCard>) -> Self {
+    pub(crate) fn new(cards: Vec<VaultCard>, keyless: Vec<Bin>) -> Self {
         Self {
             cards,
+            keyless,
             standing: Standing {
                 tokens: Vec::new(),
                 blocked: BTreeMap::new(),
@@ -700,6 +742,11 @@ impl VaultBook {
         self.standing.told.keys().copied()
     }
 
+    /// The expiry date of a token.
+    pub(crate) fn expiry(&self, token: usize) -> Expiry {
+        self.standing.tokens[token].expiry
+    }
+
     /// Whose token it is.
     pub(crate) fn owner(&self, token: usize) -> usize {
         self.standing.tokens[token].owner
@@ -755,7 +802,7 @@ impl VaultBook {
             let (same, heard) = (first == asked, heard.clone());
             // A key is given again only as long as its token pays.
             if same
-                && let Asked::Key { token } = asked
+                && let Asked::Key { token, .. } = asked
                 && let Err(refusal) = self.ahead().paying(*token)
             {
                 return self.same(id, Some(&Err(refusal)), told);
@@ -785,7 +832,9 @@ impl VaultBook {
                 let source = &ahead.tokens[wanted.source];
                 let active = source.status == TokenStatus::Active;
                 let may = if active { Ok(()) } else { Err(Refusal::StatusDoesNotAllow) };
-                let may = if self.may_be_source(wanted, at) { may } else { Err(Refusal::UnknownToken) };
+                let named = wanted.by_number.is_none_or(|expiry| expiry == source.expiry);
+                let known = named && self.may_be_source(wanted, at);
+                let may = if known { may } else { Err(Refusal::UnknownToken) };
                 if let Err(refusal) = may {
                     return self.same(id, Some(&Err(refusal)), told);
                 }
@@ -793,9 +842,9 @@ impl VaultBook {
             }
             _ => None,
         };
-        let terms = self.terms_of(asked);
-        let open =
-            Open { call, id: id.to_owned(), asked: asked.clone(), word: None, at, card, verdict, terms };
+        let (terms, keyed) = (self.terms_of(asked), self.is_keyed(asked));
+        let (id_of, asked_of) = (id.to_owned(), asked.clone());
+        let open = Open { call, id: id_of, asked: asked_of, word: None, at, card, verdict, terms, keyed };
         if let Some(refusal) = self.is_proving(asked, &ahead) {
             return self.same(id, Some(&Err(refusal)), told);
         }
@@ -827,6 +876,36 @@ impl VaultBook {
             _ => 0,
         };
         self.standing.registry.terms(place)
+    }
+
+    /// Whether the keys of the token that a request is about are here.
+    fn is_keyed(&self, asked: &Asked) -> bool {
+        let Asked::Key { token, .. } = asked else { return true };
+        let known = self.views[*token].as_ref();
+        !known.is_some_and(|view| {
+            self.keyless.iter().any(|bin| view.token.as_bytes().starts_with(bin.as_bytes()))
+        })
+    }
+
+    /// The service looks for tokens whose cardholders did not prove themselves in time: of those that wait, in the order of
+    /// their issue, up to the first that has time.
+    pub(crate) fn gives_up(&mut self, call: CallId, at: Wall) {
+        let ahead = self.ahead();
+        let waiting = self.standing.tokens.iter().enumerate().filter(|(_, token)| token.proof.is_some());
+        let overdue = waiting.take_while(|(_, token)| token.issued_at.0 + PROOF_MILLIS <= at.0);
+        let unproven = overdue.filter(|(token, _)| ahead.tokens[*token].status == TokenStatus::Inactive);
+        let given_up = unproven.map(|(token, _)| Open {
+            call,
+            id: format!("unproven-{token}"),
+            asked: Asked::GiveUp { token },
+            word: None,
+            at,
+            card: None,
+            verdict: None,
+            terms: None,
+            keyed: true,
+        });
+        self.written.extend(given_up);
     }
 
     /// Whether a requestor may have another token, of this card. Tokens that are being unlinked are there until they
@@ -874,8 +953,10 @@ impl VaultBook {
 
     /// Whether a card's number is told. What is on its way to the disk counts for the day, whichever that is.
     fn judge_telling(&self, telling: &Telling, id: &str, at: Wall) -> Verdict {
-        let Holding { owner, card, .. } = self.standing.tokens[telling.token];
-        if !telling.by.knows(owner, self.cards[card].issuer_says.is_some()) {
+        let Holding { owner, card, expiry, .. } = self.standing.tokens[telling.token];
+        if telling.by_number.is_some_and(|named| named != expiry)
+            || !telling.by.knows(owner, self.cards[card].issuer_says.is_some())
+        {
             return Verdict::No(Refusal::UnknownToken);
         }
         let is_one = |open: &&Open| match open.asked {
@@ -967,7 +1048,7 @@ impl VaultBook {
         }
         // No refusal to tell a card's number is remembered, and of what is told again, when it was told first.
         match (&open.asked, open.verdict) {
-            (Asked::TellDenied { .. } | Asked::Confirm { .. }, _) => return Ok(heard),
+            (Asked::TellDenied { .. } | Asked::Confirm { .. } | Asked::GiveUp { .. }, _) => return Ok(heard),
             (Asked::Tell(_), Some(Verdict::Told { again: false })) => {
                 self.told.insert(open.id.clone(), open.at);
             }
@@ -1082,17 +1163,23 @@ impl VaultBook {
         let wrong = || Err(format!("P8: {id} should hear {heard:?}, and hears {told:?}"));
         match (heard, told) {
             (Heard::No(refusal), Err(other)) if refusal == other => Ok(()),
-            (Heard::Cryptogram { order, number, until }, Ok(Told::Cryptogram(view))) => {
+            (Heard::Cryptogram { order, number, until, expiry }, Ok(Told::Cryptogram(view))) => {
                 let made = Made { order: *order, cryptogram: view.cryptogram };
-                let (known, named) = (self.views[order.token], (view.cryptogram.number(), view.until));
+                let (known, named) =
+                    (self.views[order.token], (view.cryptogram.number(), view.until, view.expiry));
                 let theirs = known.is_some_and(|known| known.token == view.token);
                 let before = self.made.insert((order.token, *number), made);
                 let same = before.is_none_or(|before| before == made);
-                if theirs && same && named == (*number, *until) { Ok(()) } else { wrong() }
+                if theirs && same && named == (*number, *until, *expiry) { Ok(()) } else { wrong() }
             }
-            (Heard::Key(token, key), Ok(Told::Key(view))) => {
+            (Heard::Key { token, key, expiry }, Ok(Told::Key(view))) => {
                 let theirs = self.views[*token].is_some_and(|known| known.token == view.token);
-                if theirs && is_key(view, key) { Ok(()) } else { wrong() }
+                if theirs && view.expiry == *expiry && is_key(view, *key) { Ok(()) } else { wrong() }
+            }
+            (Heard::GivenUp(token, version), Ok(Told::Token(view))) => {
+                let known = self.views[*token].is_none_or(|known| known.reference == view.reference);
+                let named = (view.lifecycle.status, view.lifecycle.version);
+                if known && named == (TokenStatus::Deactivated, *version) { Ok(()) } else { wrong() }
             }
             (Heard::Requestor(place, made), Ok(Told::Requestor(told))) => {
                 let named = (&told.requestor, told.version, told.closed);
@@ -1112,12 +1199,13 @@ impl VaultBook {
                 if named == known && self.consents.learn(*given, view.id) { Ok(()) } else { wrong() }
             }
             (Heard::Changed(count), Ok(Told::Card { changed })) if count == changed => Ok(()),
-            (Heard::Token { token, status, held_by, version, assurance }, Ok(Told::Token(view))) => {
+            (Heard::Token { token, status, held_by, version, assurance, expiry }, Ok(Told::Token(view))) => {
                 let lifecycle = view.lifecycle;
                 let agrees = view.requestor == requestor_at(self.owner(*token))
                     && lifecycle.status == *status
                     && lifecycle.version == *version
                     && lifecycle.suspenders.iter().collect::<BTreeSet<_>>() == *held_by
+                    && view.expiry == *expiry
                     && view.assurance.digits() == *assurance;
                 if agrees { self.learn(*token, view) } else { wrong() }
             }
@@ -1125,24 +1213,18 @@ impl VaultBook {
         }
     }
 
-    /// What a request was told first, each repeat is told to the last member, whatever has changed since; but with a card's
-    /// number the expiry date that the card has by now.
+    /// What a request was told first, each repeat is told to the last member, whatever has changed since.
     fn hears_the_very_same(&mut self, id: &str, told: &Answer) -> Step {
         let Ok(told) = told else { return Ok(()) };
         let first = self.firsts.entry(id.to_owned()).or_insert_with(|| told.clone());
-        if let (Told::Disclosed(first), Told::Disclosed(now)) = (&mut *first, told) {
-            first.pan_expiry = now.pan_expiry;
-        }
         ensure(first == told, "P2", || format!("{id} was told {first:?}, and its repeat {told:?}"))
     }
 
     /// A token's number and reference never change, and are nobody else's.
     fn learn(&mut self, token: usize, view: &TokenView) -> Step {
         if let Some(known) = &self.views[token] {
-            let same = (known.token, known.reference, known.expiry, known.par)
-                == (view.token, view.reference, view.expiry, view.par);
             // A payment account reference goes with the account, and may differ once the card is another one.
-            let same = same || (known.token, known.reference) == (view.token, view.reference);
+            let same = (known.token, known.reference) == (view.token, view.reference);
             return ensure(same, "P8", || format!("token {token} is another one now"));
         }
         let others = self.views.iter().flatten();

@@ -1,5 +1,6 @@
 //! A vault restored from a checkpoint at any entry, and replayed from there, is the vault that never went down.
 
+use super::idv::{receivers, telling, waiting};
 use super::model::snapshot;
 use super::service::{request_entry, setup};
 use super::*;
@@ -73,6 +74,33 @@ pub(super) fn restored(bench: &Bench, entries: &[Entry], kept: usize, kind: Chec
     tsp.restore(&checkpoint).unwrap();
     entries[kept..].iter().for_each(|entry| tsp.replay(entry).unwrap());
     tsp
+}
+
+/// A receiver said that it heard up to an event, and after that, late, that it heard up to an older one: after a start
+/// from any checkpoint it is told no more of what it has heard than before it (seed 5780 of the simulation).
+#[test]
+fn an_older_word_of_a_receiver_that_comes_late_takes_nothing_back() {
+    let mut bench = telling();
+    let token = bench.yellow("p");
+    bench.move_to(FIRST, "u", token.reference, Move::Unlink).unwrap();
+    let of_both: Vec<Vec<u64>> =
+        waiting(&bench.tsp).iter().map(|told| told.iter().map(|it| it.sequence).collect()).collect();
+    for (receiver, heard) in receivers().into_iter().zip(of_both) {
+        let [issued, ended] = heard[..] else { panic!("two changes: {heard:?}") };
+        for up_to in [ended, issued] {
+            let call = bench.call();
+            bench.apply(Command::Notified { call, receiver, up_to });
+            bench.sync();
+        }
+    }
+    assert_eq!(waiting(&bench.tsp), [vec![], vec![]]);
+    let entries = token_entries(&bench);
+    for kind in CheckpointKind::ALL {
+        for kept in 0..=entries.len() {
+            let tsp = restored(&bench, &entries, kept, kind);
+            assert_eq!(waiting(&tsp), [vec![], vec![]], "{kind:?} of {kept} entries");
+        }
+    }
 }
 
 #[test]

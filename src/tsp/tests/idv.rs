@@ -5,8 +5,8 @@ use super::checkpoint::{folded, restored, token_entries};
 use super::*;
 use crate::journal::CheckpointKind;
 use crate::vocab::{
-    Bin, Contact, ContactKind, Contacts, Par, Recommendation, RiskHints, Text, TokenAssuranceMethod,
-    TrustScore,
+    Bin, Contact, ContactKind, Contacts, PanSource, Par, Recommendation, RiskHints, Text,
+    TokenAssuranceMethod, TokenLocation, TrustScore,
 };
 use std::time::Duration;
 
@@ -24,8 +24,12 @@ fn bank() -> PartyName {
     Text::parse("issuer", b"bank").unwrap()
 }
 
+fn rule(approval: ApprovalRule) -> IssuerRule {
+    IssuerRule { issuer: bank(), approval, doubts: Doubts::default() }
+}
+
 pub(super) fn asking() -> Bench {
-    Bench::with(|config| config.approvals = vec![IssuerRule { issuer: bank(), approval: ApprovalRule::Ask }])
+    Bench::with(|config| config.approvals = vec![rule(ApprovalRule::Ask)])
 }
 
 impl Bench {
@@ -206,10 +210,39 @@ fn hints_can_only_make_it_stricter() {
     );
 }
 
+/// The issuer's rule says about what its yes waits for proof; another place to keep the token is one of them.
+#[test]
+fn an_issuers_yes_waits_for_proof_where_its_rule_has_doubts() {
+    let doubts = Doubts {
+        sources: vec![PanSource::Entered],
+        locations: vec![TokenLocation::RemoteStorage],
+        ..Doubts::default()
+    };
+    let mut bench = Bench::with(|config| {
+        config.approvals = vec![IssuerRule { doubts, ..rule(ApprovalRule::Ask) }];
+        config.requestors[0].location = TokenLocation::SecureElement;
+    });
+    let from = |source| RiskHints { source: Some(source), ..RiskHints::default() };
+    for (id, hints, location, expected) in [
+        ("1", RiskHints::default(), None, TokenStatus::Active),
+        ("2", from(PanSource::Pushed), None, TokenStatus::Active),
+        ("3", from(PanSource::Entered), None, TokenStatus::Inactive),
+        ("4", RiskHints::default(), Some(TokenLocation::RemoteStorage), TokenStatus::Inactive),
+    ] {
+        let call = bench.pending(ProvisionRequest { hints, location, ..wanted(FIRST, id, PAN) });
+        let view = bench.issuer_says(call, IssuerWord::Approved(contacts().into())).unwrap();
+        assert_eq!(
+            (view.lifecycle.status, view.step_up.is_some()),
+            (expected, expected == TokenStatus::Inactive),
+            "{id}"
+        );
+    }
+}
+
 #[test]
 fn issuers_without_a_rule_and_those_with_a_standing_yes_are_not_asked() {
     for rule in [ApprovalRule::Off, ApprovalRule::AlwaysGreen] {
-        let mut bench = Bench::with(|it| it.approvals = vec![IssuerRule { issuer: bank(), approval: rule }]);
+        let mut bench = Bench::with(|it| it.approvals = vec![super::idv::rule(rule)]);
         let view = bench.provision(wanted(FIRST, "p", PAN)).unwrap();
         assert_eq!((view.lifecycle.status, view.step_up), (TokenStatus::Active, None));
         // A standing yes is the issuer's own; without one the requestor's no counts, and stands.
@@ -330,9 +363,9 @@ fn tries_in_one_batch_count_each() {
 }
 
 /// With a wallet and a bank that are told.
-fn telling() -> Bench {
+pub(super) fn telling() -> Bench {
     let mut bench = Bench::with(|config| {
-        config.approvals = vec![IssuerRule { issuer: bank(), approval: ApprovalRule::Ask }];
+        config.approvals = vec![rule(ApprovalRule::Ask)];
         config.receivers = receivers().to_vec();
     });
     let call = bench.call();
@@ -341,11 +374,11 @@ fn telling() -> Bench {
     bench
 }
 
-fn receivers() -> [Receiver; 2] {
+pub(super) fn receivers() -> [Receiver; 2] {
     [Receiver::Requestor(TokenRequestorId::parse(FIRST).unwrap()), Receiver::Issuer(bank())]
 }
 
-fn waiting(tsp: &Tsp) -> Vec<Vec<Notification>> {
+pub(super) fn waiting(tsp: &Tsp) -> Vec<Vec<Notification>> {
     receivers().map(|receiver| tsp.outbox().first(receiver, 100)).to_vec()
 }
 
@@ -518,6 +551,32 @@ fn while_a_proof_is_being_written_down_its_requestor_is_asked_to_wait() {
     assert_eq!(answers, [(call, Err(ProvisioningRefusal::ProofInFlight))]);
     bench.sync();
     assert!(bench.move_to(FIRST, "m", reference, Move::Activate).is_ok(), "there is nothing left to prove");
+}
+
+/// Nothing is left to prove once the proof is on disk, whatever else of the token is on its way there.
+#[test]
+fn once_a_proof_is_on_disk_another_change_on_its_way_there_hides_it_no_more() {
+    let mut bench = asking();
+    let view = bench.yellow("p");
+    bench.want_code("c", &view, 1).unwrap();
+    let (code, reference) = (bench.codes[0].code.clone(), view.reference);
+    let call = bench.call();
+    let asker_of = asker(FIRST, "t");
+    let request = Box::new(CodeSubmission { asker: asker_of, reference, code, device: None });
+    assert_eq!(bench.apply(Command::SubmitCode { call, request }), [], "not durable yet");
+    let (held, released) = (Move::Suspend(Suspender::Cardholder), Move::Resume(Suspender::Cardholder));
+    for (id, asked) in [("s", held), ("r", released)] {
+        let call = bench.call();
+        let request = MoveRequest { asker: asker(FIRST, id), reference, asked, version: None };
+        assert_eq!(bench.apply(Command::Move { call, request }), [], "{id}");
+    }
+    bench.durable(1);
+    let request = MoveRequest { asker: asker(FIRST, "m"), reference, asked: Move::Activate, version: None };
+    let call = bench.call();
+    assert_eq!(bench.apply(Command::Move { call, request }), [], "it is active, and stays so");
+    let answers = bench.sync();
+    let (_, answer) = answers.into_iter().find(|(answered, _)| *answered == call).unwrap();
+    assert_eq!(of_token(answer).unwrap().lifecycle.status, TokenStatus::Active);
 }
 
 #[test]

@@ -96,6 +96,12 @@ impl Bench {
         self.apply(Command::Durable { events })
     }
 
+    /// The oldest that wait are on disk.
+    pub(super) fn durable(&mut self, events: usize) -> Vec<(CallId, Answer)> {
+        self.waiting -= events;
+        self.apply(Command::Durable { events })
+    }
+
     pub(super) fn call(&mut self) -> CallId {
         self.calls += 1;
         CallId(self.calls)

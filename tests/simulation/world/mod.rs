@@ -17,7 +17,7 @@ use tokenswitch::codec::{DataElement, FrameReader, decode};
 use tokenswitch::journal::{BasesConfig, EntryNumber, MemoryDisk, MemoryStore};
 use tokenswitch::link::{CloseReason, ConnectionId, Inbox, LinkCommand, Outbox};
 use tokenswitch::sim::{self, AcquirerSimulator, IssuerSimulator, Phone, PresentedCard, Record, reconcile};
-use tokenswitch::stdx::clock::{Moment, Now};
+use tokenswitch::stdx::clock::{Moment, Now, Wall};
 use tokenswitch::switch::{Cryptograms, LogFault, SwitchConfig};
 use tokenswitch::vocab::{LinkId, NetworkCode, Pan};
 
@@ -28,8 +28,8 @@ use crate::audit::{Audit, Broken};
 use crate::house::{Crash, House, Keep, Storage};
 use crate::line::Line;
 use crate::setting::{
-    ACQUIRERS, ISSUERS, STAND_IN_COUNT, START, card_key, cards, dialect_of, framing_of, is_issuer,
-    passing_config, requestor_id, stand_in_terms, switch_config, vault_cards,
+    ACQUIRERS, ISSUERS, STAND_IN_COUNT, START, START_AT_MONTH_END, card_key, cards, dialect_of, framing_of,
+    is_issuer, keyless, passing_config, requestor_id, stand_in_terms, switch_config, vault_cards,
 };
 use crate::trouble::{Met, Trouble, Troubles};
 use crate::vault::{Asked, VaultBook};
@@ -57,6 +57,13 @@ pub(crate) struct Plan {
     pub(crate) stand_in: bool,
     /// How the journal is kept: how long its segments are, and how soon old ones go.
     pub(crate) journal: Journaling,
+}
+
+impl Plan {
+    /// Shortly before a day ends, and with every fourth a month.
+    fn start(self) -> Wall {
+        if self.seed % 4 == 1 { START_AT_MONTH_END } else { START }
+    }
 }
 
 /// How a run keeps its journal.
@@ -242,6 +249,8 @@ pub(crate) struct World {
     vault_random: fastrand::Rng,
     /// For what requestors have to do with each other.
     party_random: fastrand::Rng,
+    /// For what is done so that tokens stay good, or go.
+    care_random: fastrand::Rng,
     /// Cards that pay with their tokens may come to have other numbers. Nobody then completes holds: the simulated
     /// acquirers name them by DE 37 alone, and what cannot be found goes to the card of the day.
     renumbers: bool,
@@ -312,14 +321,14 @@ impl World {
         let mut random = fastrand::Rng::with_seed(plan.seed);
         let mut vault_random = fastrand::Rng::with_seed(plan.seed ^ 0x7A_17);
         let renumbers = vault_random.u32(0..4) == 0;
-        let (disk, started) = (MemoryDisk::new(), Now { moment: Moment(0), wall: START });
+        let (disk, started) = (MemoryDisk::new(), Now { moment: Moment(0), wall: plan.start() });
         let storage = Storage::journal_alone(disk.clone());
         let house = House::open(&storage, &[], plan.seed, started, config_of(plan), keep_of(plan));
         let mut house = house.expect("an empty disk");
         let all = cards(plan.seed, 12);
         let (plain, behind) = all.split_at(6);
         let mut presented: Vec<PresentedCard> = plain.iter().map(PresentedCard::card).collect();
-        let mut book = VaultBook::new(vault_cards(plan.seed, behind));
+        let mut book = VaultBook::new(vault_cards(plan.seed, behind), keyless(&config_of(plan)));
         let mut phones = Vec::new();
         adopt(&mut house, &mut book, started).expect("there is room");
         for (at, card) in behind.iter().enumerate() {
@@ -370,6 +379,7 @@ impl World {
             issuers,
             vault_random,
             party_random: fastrand::Rng::with_seed(plan.seed ^ 0x9A_27),
+            care_random: fastrand::Rng::with_seed(plan.seed ^ 0xCA_2E),
             renumbers,
             phones,
             book,
@@ -391,7 +401,7 @@ impl World {
     }
 
     fn now(&self) -> Now {
-        Now { moment: self.now, wall: START.plus(self.now.since(Moment(0))) }
+        Now { moment: self.now, wall: self.plan.start().plus(self.now.since(Moment(0))) }
     }
 
     fn summary(&self) -> Summary {

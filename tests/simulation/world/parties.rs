@@ -63,6 +63,7 @@ impl World {
         for _ in 0..self.party_random.u32(0..4) {
             let Some(token) = self.party_random.choice(&theirs).copied() else { return Ok(()) };
             let (by_number, by) = (self.party_random.bool(), Party::Requestor(holder));
+            let by_number = by_number.then(|| self.book.expiry(token));
             let asked = Asked::Tell(Telling { token, by_number, by });
             self.ask(format!("v{}", self.asked.len()), asked)?;
         }
@@ -82,6 +83,7 @@ impl World {
         let (kind, by, by_number) = (random.u32(0..18), random.usize(0..PARTIES), random.bool());
         let known: Vec<usize> = self.book.known().map(|(at, ..)| at).collect();
         let token = *random.choice(&known)?;
+        let expiry_of = |token: usize| by_number.then(|| self.book.expiry(token));
         if kind >= 14 {
             return self.move_by(token, by);
         }
@@ -91,7 +93,7 @@ impl World {
         if kind >= 6 {
             let holder = Party::Requestor(self.book.owner(token));
             let by = *random.choice(&[holder, holder, Party::Desk, Party::Issuer, Party::Requestor(by)])?;
-            return Some(Asked::Tell(Telling { token, by_number, by }));
+            return Some(Asked::Tell(Telling { token, by_number: expiry_of(token), by }));
         }
         if random.u32(0..10) == 0 {
             return Some(Asked::TellDenied { by });
@@ -101,10 +103,14 @@ impl World {
         match random.choice(given) {
             Some(given) if kind < 3 => {
                 let by = if random.u32(0..8) == 0 { by } else { given.to };
-                Some(Asked::From(Sourced { source: given.token, by_number, by, consent: Some(given.number) }))
+                let (source, consent) = (given.token, Some(given.number));
+                Some(Asked::From(Sourced { source, by_number: expiry_of(source), by, consent }))
             }
             _ if kind < 5 => Some(Asked::Consent { token, to: by }),
-            _ => Some(Asked::From(Sourced { source: token, by_number, by, consent: None })),
+            _ => {
+                let by_number = expiry_of(token);
+                Some(Asked::From(Sourced { source: token, by_number, by, consent: None }))
+            }
         }
     }
 

@@ -201,7 +201,8 @@ impl World {
         self.house = Some(house);
         self.wake();
         // Whoever has heard nothing asks again.
-        let again = unanswered.into_iter().filter(|(_, asked)| !matches!(asked, Asked::Confirm { .. }));
+        let asks = |asked: &Asked| !matches!(asked, Asked::Confirm { .. } | Asked::GiveUp { .. });
+        let again = unanswered.into_iter().filter(|(_, asked)| asks(asked));
         again.collect::<Vec<_>>().into_iter().try_for_each(|(id, asked)| self.ask(id, asked))?;
         self.want_more_told()
     }

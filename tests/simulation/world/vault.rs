@@ -17,7 +17,7 @@ use tokenswitch::vocab::{
 
 use super::{Happening, MILLI, Step, World};
 use crate::audit::Broken;
-use crate::given::{Keys, Order, device};
+use crate::given::{KeyFor, Keys, Order, device};
 use crate::house::House;
 use crate::notices::Hearer;
 use crate::parties::{Party, Sourced};
@@ -29,6 +29,9 @@ const PAYING: usize = 6;
 /// Two of those that pay have phones that keep no card key. The other issuer may check cryptograms itself.
 const REPLENISHED: [usize; 2] = [3, 5];
 
+/// What those phones get.
+const LIMITED: KeyFor = KeyFor { kind: KeyKind::Limited, device: 0 };
+
 /// Who asks for it.
 fn principal(book: &VaultBook, asked: &Asked) -> Principal {
     let requestor = Principal::Requestor(requestor_at(asking(book, asked)));
@@ -36,7 +39,7 @@ fn principal(book: &VaultBook, asked: &Asked) -> Principal {
     match asked {
         Asked::Tell(telling) => party(telling.by),
         Asked::MoveBy { by, .. } => party(*by),
-        Asked::Confirm { .. } => Principal::Service,
+        Asked::Confirm { .. } | Asked::GiveUp { .. } => Principal::Service,
         Asked::Register(wanted) if wanted.by_desk => Principal::Operator(name(b"desk")),
         Asked::Card { .. } | Asked::Narrow { by_desk: true, .. } => Principal::Operator(name(b"desk")),
         Asked::Assurance { method, .. } if method != b"01" => Principal::Operator(name(b"desk")),
@@ -91,7 +94,9 @@ fn asking(book: &VaultBook, asked: &Asked) -> usize {
         | Asked::Narrow { token, .. }
         | Asked::Code { token }
         | Asked::Proof { token, .. }
-        | Asked::Key { token }
+        | Asked::Key { token, .. }
+        | Asked::Renew { token }
+        | Asked::GiveUp { token }
         | Asked::MoveBy { token, .. }
         | Asked::Consent { token, .. } => book.owner(*token),
     }
@@ -187,10 +192,16 @@ pub(super) fn command(book: &VaultBook, call: CallId, id: &str, asked: &Asked) -
                 CryptogramRequest { asker, reference, merchant, amount, initiator: Initiator::Customer };
             Command::Cryptogram { call, request: Box::new(request) }
         }
-        Asked::Key { token } => {
-            let (reference, kind) = (reference(*token), KeyKind::Limited);
-            Command::Key { call, request: Box::new(KeyRequest { asker, reference, kind, device: device() }) }
+        Asked::Key { token, wanted: KeyFor { kind, device: at } } => {
+            let (reference, kind, device) = (reference(*token), *kind, device(*at));
+            Command::Key { call, request: Box::new(KeyRequest { asker, reference, kind, device }) }
         }
+        Asked::Renew { token } => {
+            let reference = reference(*token);
+            let request = UpdateRequest { asker, reference, version: None, renew: true, assurance: None };
+            Command::Update { call, request }
+        }
+        Asked::GiveUp { .. } => Command::GiveUpProofs { call },
         Asked::From(wanted) => {
             let request = SourcedRequest {
                 asker,
@@ -237,13 +248,12 @@ pub(super) fn command(book: &VaultBook, call: CallId, id: &str, asked: &Asked) -
 }
 
 /// How a token is named by others than its holder.
-fn source(book: &VaultBook, token: usize, by_number: bool) -> SourceToken {
+fn source(book: &VaultBook, token: usize, by_number: Option<Expiry>) -> SourceToken {
     let known = book.known().find(|(at, ..)| *at == token);
     let (_, view, _) = known.expect("only a token that is known is named");
-    if by_number {
-        SourceToken::Token(view.token, view.expiry)
-    } else {
-        SourceToken::Reference(view.reference)
+    match by_number {
+        Some(expiry) => SourceToken::Token(view.token, expiry),
+        None => SourceToken::Reference(view.reference),
     }
 }
 
@@ -253,12 +263,12 @@ fn compare_sources(house: &mut House, book: &VaultBook, now: Now) -> Step {
     let given = book.consents().all();
     all.extend(given.map(|it| Sourced {
         source: it.token,
-        by_number: true,
+        by_number: Some(book.expiry(it.token)),
         by: it.to,
         consent: Some(it.number),
     }));
     let known = book.known().flat_map(|(source, ..)| (0..PARTIES).map(move |by| (source, by)));
-    all.extend(known.map(|(source, by)| Sourced { source, by_number: false, by, consent: None }));
+    all.extend(known.map(|(source, by)| Sourced { source, by_number: None, by, consent: None }));
     let mut marks = BTreeMap::new();
     for wanted in all {
         let consent = wanted.consent.and_then(|number| book.consents().id(number));
@@ -301,7 +311,7 @@ pub(super) fn compare(house: &mut House, book: &mut VaultBook, now: Now) -> Step
         let card = &book.cards()[holding.card].card;
         let refund = DetokenizeRequest {
             token: view.token,
-            expiry: Some(view.expiry),
+            expiry: Some(holding.expiry),
             requestor: None,
             entry_mode: EntryMode::parse(b"10").ok(),
             acquirer: ACQUIRERS[0],
@@ -380,6 +390,9 @@ pub(super) fn issue(
 impl World {
     /// Somebody asks something of the vault, for the first time or again.
     pub(super) fn ask_something(&mut self) -> Step {
+        if self.care_random.u32(0..4) == 0 {
+            self.give_up_proofs()?;
+        }
         for _ in 0..self.vault_random.u32(1..4) {
             let again = self.vault_random.u32(0..4) == 0;
             let (id, asked) = match self.vault_random.choice(&self.asked).cloned().filter(|_| again) {
@@ -408,6 +421,21 @@ impl World {
         if !matches!(asked, Asked::Confirm { .. }) {
             self.asked.push((id, asked));
         }
+        self.have_it_synced();
+        Ok(())
+    }
+
+    /// The service looks after tokens that wait for proof, as it does now and then.
+    fn give_up_proofs(&mut self) -> Step {
+        let now = self.house_now();
+        self.calls += 1;
+        let call = CallId(self.calls);
+        self.note("vault: who has not proven itself in time?");
+        let Some(house) = self.house.as_mut() else { return Ok(()) };
+        if let Some(told) = house.ask_vault(Command::GiveUpProofs { call }, now).pop() {
+            return Err(format!("P8: nobody asked, and hears {told:?}"));
+        }
+        self.book.gives_up(call, now.wall);
         self.have_it_synced();
         Ok(())
     }
@@ -479,6 +507,11 @@ impl World {
     /// Something new to ask; none when there is nothing of the kind.
     fn wish(&mut self) -> Option<Asked> {
         use Suspender::{Cardholder, Issuer, MobilePinLocked, Operator, TokenRequestor};
+        if self.care_random.u32(0..8) == 0
+            && let Some(asked) = self.keep_up()
+        {
+            return Some(asked);
+        }
         if self.vault_random.u32(0..6) == 0
             && let Some(asked) = self.hold_and_release()
         {
@@ -530,7 +563,7 @@ impl World {
                 let merchant = shops[shop].merchant;
                 Asked::Cryptogram(Order { token, acquirer, shop, merchant, minor })
             }
-            34.. => Asked::Key { token: *random.choice(&REPLENISHED)? },
+            34.. => Asked::Key { token: *random.choice(&REPLENISHED)?, wanted: LIMITED },
             _ => {
                 let token = if random.bool() { random.usize(0..PAYING) } else { token };
                 let seldom = Some(Narrowing::Seldom(random.u16(1..3)));
@@ -538,6 +571,23 @@ impl World {
                 Asked::Narrow { token, to: *random.choice(&all)?, by_desk: kind == 27 }
             }
         })
+    }
+
+    /// A token is renewed, or the card's own key is wanted for a device that keeps it; also of a phone that has limited-use
+    /// keys, and for a device that is not the token's.
+    fn keep_up(&mut self) -> Option<Asked> {
+        let random = &mut self.care_random;
+        let known: Vec<(usize, bool)> =
+            self.book.known().map(|(at, _, holding)| (at, holding.keys == Keys::default())).collect();
+        let (token, is_first) = *random.choice(&known)?;
+        if random.bool() {
+            return Some(Asked::Renew { token });
+        }
+        let device = usize::from(random.u32(0..4) == 0);
+        let replenished = REPLENISHED.contains(&token);
+        let kind = if replenished && random.bool() { KeyKind::Limited } else { KeyKind::Card };
+        // What a phone without a place for keys gets first are limited ones, of its own.
+        (!(replenished && is_first)).then_some(Asked::Key { token, wanted: KeyFor { kind, device } })
     }
 
     /// A phone that taps with limited-use keys gets one; then its token is held, and let go: what the phone has is good
@@ -548,7 +598,9 @@ impl World {
         let by = holding.held_by.first().copied();
         match (holding.status, by) {
             (TokenStatus::Active, _) if holding.keys.are_taken_back() => None,
-            (TokenStatus::Active, _) if holding.keys == Keys::default() => Some(Asked::Key { token }),
+            (TokenStatus::Active, _) if holding.keys == Keys::default() => {
+                Some(Asked::Key { token, wanted: LIMITED })
+            }
             (TokenStatus::Active, _) => Some(Asked::Move { token, to: Move::Suspend(Suspender::Cardholder) }),
             (TokenStatus::Suspended, Some(by)) => Some(Asked::Move { token, to: Move::Resume(by) }),
             _ => None,
