@@ -5,8 +5,8 @@ use ring::digest;
 use crate::crypto::BlindIndexer;
 use crate::stdx::clock::Wall;
 use crate::vocab::{
-    Expiry, Pan, PanSequenceNumber, PanSource, Par, Recommendation, RiskHints, Text, Token,
-    TokenAssuranceMethod, TokenLocation, TokenReferenceId, TokenRequestorId, TrustScore,
+    Expiry, Pan, PanSequenceNumber, Par, RiskHints, Text, Token, TokenAssuranceMethod, TokenLocation,
+    TokenReferenceId, TokenRequestorId,
 };
 
 use super::approval::{Enquiry, IssuerWord};
@@ -27,6 +27,7 @@ use super::requestor::TokenRequestor;
 use super::sourced::{CardMark, Source, SourceToken, SourcedRequest};
 use super::step_up::{CodeDelivery, CodeRequest, CodeSubmission};
 use super::token_view::{SeenToken, TokenView};
+use super::wanted::WantedToken;
 
 /// Whose answer it is: given by the caller, given back with the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -196,6 +197,11 @@ pub enum Command {
     Provision {
         call: CallId,
         request: Box<ProvisionRequest>,
+    },
+    /// As `Provision`, of which something was made already.
+    Wanted {
+        call: CallId,
+        wanted: Box<WantedToken>,
     },
     ProvisionFrom {
         call: CallId,
@@ -381,53 +387,6 @@ impl Told {
             | Self::Requestor(_)
             | Self::Requestors(_) => None,
         }
-    }
-}
-
-impl ProvisionRequest {
-    /// The cause of what follows from this request. The PAN goes into the digest as its blind index: a plain hash
-    /// of a request would tell the PAN to whoever tries them all.
-    pub(super) fn cause(&self, indexer: &BlindIndexer) -> Cause {
-        let mut said = Vec::new();
-        // The card behind a token may have another number by the time the request comes again.
-        match &self.source {
-            Some(source) => {
-                said.push(9);
-                said.extend(source.named.said());
-                said.extend(source.consent.iter().flat_map(|consent| consent.0));
-            }
-            None => {
-                said.push(1);
-                said.extend_from_slice(&indexer.index(&self.pan));
-                said.extend_from_slice(&self.pan_expiry.digits());
-                said.push(self.sequence.map_or(u8::MAX, PanSequenceNumber::get));
-            }
-        }
-        said.extend_from_slice(&self.assurance.map_or(*b"--", TokenAssuranceMethod::digits));
-        said.push(self.location.map_or(u8::MAX, TokenLocation::code));
-        said.extend(self.par.iter().flat_map(|par| par.as_bytes().to_vec()));
-        if let Some(device) = &self.device {
-            said.push(b'd');
-            said.extend_from_slice(device.as_bytes());
-        }
-        if self.hints != RiskHints::default() {
-            let RiskHints { recommendation, device_score, account_score, source } = self.hints;
-            let code = |code: Option<u8>| code.unwrap_or_default();
-            said.extend_from_slice(&[
-                b'h',
-                code(recommendation.map(Recommendation::code)),
-                code(device_score.map(TrustScore::get)),
-                code(account_score.map(TrustScore::get)),
-                code(source.map(PanSource::code)),
-            ]);
-        }
-        if let Some(controls) = &self.controls {
-            said.push(b'c');
-            said.extend_from_slice(&encode_controls(controls));
-        }
-        let source = self.source.map(|source| source.record);
-        let consent = self.source.and_then(|source| source.consent);
-        Cause { source, consent, ..self.asker.cause(&said) }
     }
 }
 

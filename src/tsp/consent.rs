@@ -178,7 +178,7 @@ impl Tsp {
         let fits = given.is_some_and(|given| same(&given.id.0, &presented.0) && now.wall < given.until);
         let uses = |cause: &Cause| cause.consent == Some(presented);
         let in_use = self.events_ahead().any(|event| uses(&event.cause))
-            || self.asked_for.values().any(|asked| uses(&asked.cause(&self.indexer)));
+            || self.asked_for.values().any(|asked| uses(asked.cause()));
         fits && !in_use
     }
 

@@ -59,12 +59,10 @@ fn one_token(range: &TokenRange, entropy: &mut Entropy) -> Result<Option<Token>,
     let mut digits = [0_u8; Pan::MOST];
     let body_len = usize::from(range.length).saturating_sub(1);
     let bin = range.bin.as_bytes();
-    for (at, place) in digits.iter_mut().take(body_len).enumerate() {
-        *place = match bin.get(at) {
-            Some(digit) => *digit,
-            None => digit(entropy.below(10)?),
-        };
+    if let Some(drawn) = digits.get_mut(bin.len()..body_len) {
+        draw(b"0123456789", drawn, entropy)?;
     }
+    digits.iter_mut().zip(bin).for_each(|(place, digit)| *place = *digit);
     let check = digits.get(..body_len).and_then(luhn_check_digit);
     if let (Some(place), Some(check)) = (digits.get_mut(body_len), check) {
         *place = check;
@@ -78,15 +76,10 @@ fn one_token(range: &TokenRange, entropy: &mut Entropy) -> Result<Option<Token>,
 /// `NoEntropy`.
 pub(super) fn draw_par(controller: &Text<4>, entropy: &mut Entropy) -> Result<Option<Par>, NoEntropy> {
     let mut par = [0_u8; 29];
-    for (at, place) in par.iter_mut().enumerate() {
-        *place = match controller.as_bytes().get(at) {
-            Some(character) => *character,
-            None => {
-                let drawn = usize::try_from(entropy.below(36)?).unwrap_or_default();
-                ALPHANUMERIC.get(drawn).copied().unwrap_or(b'0')
-            }
-        };
+    if let Some(drawn) = par.get_mut(controller.as_bytes().len()..) {
+        draw(ALPHANUMERIC, drawn, entropy)?;
     }
+    par.iter_mut().zip(controller.as_bytes()).for_each(|(place, character)| *place = *character);
     Ok(Par::parse(&par).ok())
 }
 
@@ -103,8 +96,23 @@ pub(super) fn expiry(range: &TokenRange, today: YearMonth) -> Option<Expiry> {
     Expiry::of(today.plus_years(range.validity_years))
 }
 
-fn digit(below_ten: u64) -> u8 {
-    b'0' + u8::try_from(below_ten % 10).unwrap_or_default()
+/// Puts one of the characters into each place, each equally likely: as many at a time as one random number has room for.
+fn draw<const N: usize>(
+    characters: &[u8; N],
+    places: &mut [u8],
+    entropy: &mut Entropy,
+) -> Result<(), NoEntropy> {
+    let base = u64::try_from(N).unwrap_or(u64::MAX);
+    let at_once = usize::try_from(u64::MAX.ilog(base)).unwrap_or(1);
+    for places in places.chunks_mut(at_once) {
+        let mut drawn = entropy.below(places.iter().fold(1, |bound, _| bound * base))?;
+        for place in places {
+            let at = usize::try_from(drawn % base).unwrap_or_default();
+            *place = characters.get(at).copied().unwrap_or(b'0');
+            drawn /= base;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 //! An issuer that is to be asked is asked before anything is written. A crash meanwhile leaves nothing behind: the
 //! same request may come again, and asks again. What was decided is one event; only that makes a token.
 
-use crate::crypto::BlindIndexer;
 use crate::stdx::clock::Now;
 use crate::stdx::random::Entropy;
 use crate::stdx::sabotage::sabotaged;
@@ -14,7 +13,7 @@ use crate::vocab::{
 };
 
 use super::approval::{CardWord, Enquiry, IssuerWord};
-use super::command::{Action, CallId, ProvisionRequest};
+use super::command::{Action, CallId};
 use super::error::ProvisioningRefusal;
 use super::event::{Cause, Change, Decline, DeclinedBy, PartyName, TokenEvent};
 use super::lifecycle::{Lifecycle, TokenStatus};
@@ -22,6 +21,7 @@ use super::owners::{Owners, Setter};
 use super::record::{CardData, VaultRecord};
 use super::step_up::StepUp;
 use super::tsp::{Decision, Tsp};
+use super::wanted::WantedToken;
 
 /// What an issuer has agreed for its cards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,15 +77,15 @@ impl Doubts {
 /// A request for which an issuer is being asked.
 #[derive(Debug)]
 pub(super) struct AskedFor {
-    request: Box<ProvisionRequest>,
+    wanted: Box<WantedToken>,
     enquiry: EnquiryId,
     rule: ApprovalRule,
 }
 
 impl AskedFor {
     /// The cause of what will follow.
-    pub(super) fn cause(&self, indexer: &BlindIndexer) -> Cause {
-        self.request.cause(indexer)
+    pub(super) fn cause(&self) -> &Cause {
+        &self.wanted.cause
     }
 }
 
@@ -153,13 +153,13 @@ impl Tsp {
     pub(super) fn begin(
         &mut self,
         call: CallId,
-        request: Box<ProvisionRequest>,
+        wanted: Box<WantedToken>,
         now: Now,
         entropy: &mut Entropy,
         actions: &mut Vec<Action>,
     ) {
-        let decided = match self.provision(&request, now, entropy) {
-            Ok(Decision::Ask(rule)) => match self.ask_issuer(call, request, rule, entropy, actions) {
+        let decided = match self.provision(&wanted, now, entropy) {
+            Ok(Decision::Ask(rule)) => match self.ask_issuer(call, wanted, rule, entropy, actions) {
                 Ok(()) => return,
                 Err(refusal) => Err(refusal),
             },
@@ -172,7 +172,7 @@ impl Tsp {
     fn ask_issuer(
         &mut self,
         call: CallId,
-        request: Box<ProvisionRequest>,
+        wanted: Box<WantedToken>,
         rule: ApprovalRule,
         entropy: &mut Entropy,
         actions: &mut Vec<Action>,
@@ -180,7 +180,7 @@ impl Tsp {
         if self.asked_for.len() >= self.config.limits.waiting_enquiries {
             return Err(ProvisioningRefusal::Overloaded);
         }
-        let cause = request.cause(&self.indexer);
+        let WantedToken { request, cause, .. } = &*wanted;
         let requestor = cause.requestor.and_then(|id| self.requestors.get(id));
         let requestor = requestor.ok_or(ProvisioningRefusal::UnknownRequestor)?;
         let id = EnquiryId(entropy.bytes().map_err(|_| ProvisioningRefusal::Unavailable)?);
@@ -191,8 +191,8 @@ impl Tsp {
         };
         let (requestor, location) = (requestor.id, request.location.unwrap_or(requestor.location));
         let enquiry = Enquiry { id, card, requestor, location, hints: request.hints };
-        self.ahead.claim(&cause);
-        self.asked_for.insert(call, AskedFor { request, enquiry: id, rule });
+        self.ahead.claim(cause);
+        self.asked_for.insert(call, AskedFor { wanted, enquiry: id, rule });
         actions.push(Action::AskIssuer { call, enquiry: Box::new(enquiry) });
         Ok(())
     }
@@ -205,26 +205,25 @@ impl Tsp {
         now: Now,
         entropy: &mut Entropy,
     ) -> Option<Result<Decision, ProvisioningRefusal>> {
-        let AskedFor { request, enquiry, rule } = self.asked_for.remove(&call)?;
-        let cause = request.cause(&self.indexer);
-        self.ahead.release(&cause);
-        Some(self.decide_on(&request, (rule, enquiry), word, now, entropy))
+        let AskedFor { wanted, enquiry, rule } = self.asked_for.remove(&call)?;
+        self.ahead.release(&wanted.cause);
+        Some(self.decide_on(&wanted, (rule, enquiry), word, now, entropy))
     }
 
     fn decide_on(
         &mut self,
-        request: &ProvisionRequest,
+        wanted: &WantedToken,
         (rule, enquiry): (ApprovalRule, EnquiryId),
         word: IssuerWord,
         now: Now,
         entropy: &mut Entropy,
     ) -> Result<Decision, ProvisioningRefusal> {
-        let cause = request.cause(&self.indexer);
+        let WantedToken { request, cause, .. } = wanted;
         // The vault may have failed or filled up meanwhile.
-        if let Some(decided) = self.repeated(&cause, YearMonth::of(now.wall))? {
+        if let Some(decided) = self.repeated(cause, YearMonth::of(now.wall))? {
             return Ok(decided);
         }
-        let mut admitted = self.admit(request, YearMonth::of(now.wall))?;
+        let mut admitted = self.admit(wanted, YearMonth::of(now.wall))?;
         let issuer = admitted.pans.issuer.ok_or(ProvisioningRefusal::CardNotEligible)?;
         let location = request.location.unwrap_or(admitted.requestor.location);
         let wary = self.is_wary(issuer, request, location);
@@ -234,7 +233,7 @@ impl Tsp {
             Verdict::Red(by) => Change::Declined(Some(Decline { by, last4: request.pan.last4() })),
             Verdict::Green(card) => {
                 admitted.par = card.par.or(admitted.par);
-                let record = approved(self.issue(request, &admitted, now, entropy)?);
+                let record = approved(self.issue(wanted, &admitted, now, entropy)?);
                 self.pars.compare(&card, &record);
                 Change::Issued(Box::new(record))
             }
@@ -243,7 +242,7 @@ impl Tsp {
             }
             Verdict::Yellow(card) => {
                 admitted.par = card.par.or(admitted.par);
-                let record = self.issue(request, &admitted, now, entropy)?;
+                let record = self.issue(wanted, &admitted, now, entropy)?;
                 let lifecycle = Lifecycle::issued(TokenStatus::Inactive);
                 self.pars.compare(&card, &record);
                 let step_up = StepUp::opened(issuer, enquiry, card.contacts);
@@ -251,7 +250,7 @@ impl Tsp {
                 Change::IssuedForProof { record, step_up: Box::new(step_up) }
             }
         };
-        Ok(Decision::New(Box::new(TokenEvent { cause, change })))
+        Ok(Decision::New(Box::new(TokenEvent { cause: cause.clone(), change })))
     }
 }
 

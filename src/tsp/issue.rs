@@ -19,6 +19,7 @@ use super::record::{CardAad, CardData, VaultRecord, seal_card};
 use super::requestor::{Activation, TokenRequestor};
 use super::table::Domain;
 use super::tsp::{Decision, Tsp};
+use super::wanted::WantedToken;
 
 /// A card that may have a token, at a requestor.
 pub(super) struct Admitted {
@@ -32,40 +33,41 @@ impl Tsp {
     /// Whether a card gets a token, and which.
     pub(super) fn provision(
         &mut self,
-        request: &ProvisionRequest,
+        wanted: &WantedToken,
         now: Now,
         entropy: &mut Entropy,
     ) -> Result<Decision, ProvisioningRefusal> {
-        let cause = request.cause(&self.indexer);
+        let WantedToken { request, cause, .. } = wanted;
         let today = YearMonth::of(now.wall);
-        if let Some(decided) = self.repeated(&cause, today)? {
+        if let Some(decided) = self.repeated(cause, today)? {
             return Ok(decided);
         }
-        let admitted = self.admit(request, today)?;
+        let admitted = self.admit(wanted, today)?;
         match self.approval_rule(admitted.pans.issuer) {
             ApprovalRule::Off if advises_against(&request.hints) => {
                 let decline = Decline { by: DeclinedBy::Requestor, last4: request.pan.last4() };
                 let change = Change::Declined(Some(decline));
-                return Ok(Decision::New(Box::new(TokenEvent { cause, change })));
+                return Ok(Decision::New(Box::new(TokenEvent { cause: cause.clone(), change })));
             }
             ApprovalRule::Off | ApprovalRule::AlwaysGreen => {}
             rule @ (ApprovalRule::Ask | ApprovalRule::AlwaysStepUp) => return Ok(Decision::Ask(rule)),
         }
-        let issued = self.issue(request, &admitted, now, entropy)?;
-        Ok(Decision::New(Box::new(TokenEvent { cause, change: Change::Issued(Box::new(issued)) })))
+        let issued = self.issue(wanted, &admitted, now, entropy)?;
+        let change = Change::Issued(Box::new(issued));
+        Ok(Decision::New(Box::new(TokenEvent { cause: cause.clone(), change })))
     }
 
     /// Whether the card may have a token at all, and there is room for it.
     pub(super) fn admit(
         &mut self,
-        request: &ProvisionRequest,
+        wanted: &WantedToken,
         today: YearMonth,
     ) -> Result<Admitted, ProvisioningRefusal> {
-        let config = Arc::clone(&self.config);
+        let (config, request) = (Arc::clone(&self.config), &wanted.request);
         let requestor = request.asker.for_requestor().and_then(|id| self.requestors.get(id)).cloned();
         let requestor = requestor.ok_or(ProvisioningRefusal::UnknownRequestor)?;
         let pans = *eligible(&config, request, today)?;
-        if self.standing(&self.indexer.index(&request.pan)).is_some() {
+        if self.standing(&wanted.card).is_some() {
             return Err(ProvisioningRefusal::CardBlocked);
         }
         requestor.assurance(request.assurance)?;
@@ -75,7 +77,7 @@ impl Tsp {
         let (own, _) = self.first_controls(request)?;
         self.check_own_controls(own.as_deref(), &requestor.controls, false)?;
         self.check_room(&requestor)?;
-        self.check_share(request, &requestor)?;
+        self.check_share(wanted, &requestor)?;
         self.range_for(&config, &pans)?;
         Ok(Admitted { requestor, pans, par: request.par })
     }
@@ -107,7 +109,7 @@ impl Tsp {
     /// Whether the card may have another token, and the device hold one.
     fn check_share(
         &self,
-        request: &ProvisionRequest,
+        WantedToken { request, card, .. }: &WantedToken,
         requestor: &TokenRequestor,
     ) -> Result<(), ProvisioningRefusal> {
         let (everybodys, own) = (self.config.limits, requestor.limits);
@@ -119,7 +121,7 @@ impl Tsp {
         let per_device = least(everybodys.tokens_per_device, own.tokens_per_device);
         let live = |record: &VaultRecord| record.lifecycle.status != TokenStatus::Deactivated;
         let room = |count: usize, most: u32| u32::try_from(count).is_ok_and(|count| count < most);
-        let of_card = self.of_card(&self.indexer.index(&request.pan));
+        let of_card = self.of_card(card);
         let live_of_card = of_card.iter().filter(|record| live(record));
         let theirs = live_of_card.clone().filter(|record| record.requestor == requestor.id).count();
         let own_room = own.tokens_per_pan.is_none_or(|most| room(theirs, most));
@@ -170,14 +172,13 @@ impl Tsp {
     /// The PAR of the PAN's other tokens; else a new one, if we are its BIN controller; else the one supplied.
     fn par_for(
         &self,
-        request: &ProvisionRequest,
+        card: &[u8; 16],
         (pans, supplied): (&PanRange, Option<Par>),
         entropy: &mut Entropy,
     ) -> Result<Option<Par>, ProvisioningRefusal> {
-        let index = self.indexer.index(&request.pan);
-        let waiting = self.ahead.of_pan.get(&index).and_then(|list| list.last().copied());
+        let waiting = self.ahead.of_pan.get(card).and_then(|list| list.last().copied());
         let waiting = waiting.and_then(|record| self.record_ahead(record)).and_then(|record| record.par);
-        let known = waiting.or_else(|| self.table.par_of(&index));
+        let known = waiting.or_else(|| self.table.par_of(card));
         match (known, &self.config.bin_controller) {
             (Some(par), _) => Ok(Some(par)),
             (None, Some(controller)) if pans.controlled => {
@@ -190,7 +191,7 @@ impl Tsp {
     /// The record of a token for an admitted card.
     pub(super) fn issue(
         &self,
-        request: &ProvisionRequest,
+        WantedToken { request, card: blind_index, .. }: &WantedToken,
         Admitted { requestor, pans, par }: &Admitted,
         now: Now,
         entropy: &mut Entropy,
@@ -199,7 +200,7 @@ impl Tsp {
         let range = self.range_for(&config, pans)?;
         let token = self.new_token(&config, range, entropy)?;
         let expiry = expiry(range, YearMonth::of(now.wall)).ok_or(ProvisioningRefusal::Unavailable)?;
-        let par = self.par_for(request, (pans, *par), entropy)?;
+        let par = self.par_for(blind_index, (pans, *par), entropy)?;
         let (own, narrowed_by) = self.first_controls(request)?;
         let unavailable = ProvisioningRefusal::Unavailable;
         let (record, mapping_version) = (self.next_record(), 1);
@@ -225,7 +226,7 @@ impl Tsp {
             location: request.location.unwrap_or(requestor.location),
             last4: request.pan.last4(),
             sealed,
-            blind_index: self.indexer.index(&request.pan),
+            blind_index: *blind_index,
             mapping_version,
             controls: requestor.controls.clone(),
             lifecycle: Lifecycle::issued(status),

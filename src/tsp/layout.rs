@@ -29,10 +29,14 @@ use super::requestor::{Activation, RequestorLimits, Thumbprint, TokenRequestor};
 use super::step_up::{SentCode, StepUp};
 use super::wire::{Reader, VERSION, Writer};
 
+/// As long an event is as a rule, at most: a token's issue has some 300 bytes.
+const ROOM: usize = 384;
+
 impl TokenEvent {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer(vec![VERSION]);
+        let mut out = Writer(Vec::with_capacity(ROOM));
+        out.byte(VERSION);
         put_cause(&mut out, &self.cause);
         match &self.change {
             Change::Issued(record) => {

@@ -53,6 +53,7 @@ mod token_view;
 mod tsp;
 mod velocity;
 mod verify;
+mod wanted;
 mod wire;
 mod wrapped;
 mod writer;
@@ -104,6 +105,7 @@ pub use token_view::{SeenToken, StepUpView, TokenView};
 pub use tsp::Tsp;
 pub use velocity::{VelocityRule, VelocityWindow};
 pub use verify::TokenKeys;
+pub use wanted::WantedToken;
 pub use wrapped::WrappedKey;
 pub use writer::WriterThread;
 

@@ -63,6 +63,19 @@ pub(super) enum Recalled {
     Requestor(TokenRequestorId, Option<(u32, Wall)>),
 }
 
+/// What an event that was just applied is answered with.
+pub(super) struct Applied {
+    pub(super) told: Recalled,
+    /// The one token that it is about, as it is after it.
+    pub(super) left: Option<TokenView>,
+}
+
+impl Applied {
+    pub(super) fn told(told: Recalled) -> Self {
+        Self { told, left: None }
+    }
+}
+
 /// What of a token was told besides where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shown {

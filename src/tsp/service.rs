@@ -30,6 +30,7 @@ use super::step_up::{CodeDelivering, CodeRequest, CodeSubmission, NoCodes};
 use super::token_view::{SeenToken, TokenView};
 use super::tsp::Tsp;
 use super::verify::TokenKeys;
+use super::wanted::WantedToken;
 use super::wrapped::WrappedKey;
 use super::writer::{Writer, WriterThread};
 
@@ -40,7 +41,7 @@ pub(super) struct Call {
 }
 
 pub(super) enum Question {
-    Provision(Box<ProvisionRequest>),
+    Provision(Box<WantedToken>),
     ProvisionFrom(Box<SourcedRequest>),
     Move(MoveRequest),
     Update(UpdateRequest),
@@ -176,7 +177,8 @@ impl TokenService {
     /// # Errors
     /// Every `ProvisioningRefusal` that is not about a token that is there.
     pub async fn provision(&self, request: ProvisionRequest) -> Result<TokenView, ProvisioningRefusal> {
-        self.token(Question::Provision(Box::new(request))).await
+        let wanted = WantedToken::of(request, &self.indexer);
+        self.token(Question::Provision(Box::new(wanted))).await
     }
 
     /// A token for the card behind another one.

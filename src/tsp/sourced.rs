@@ -16,6 +16,7 @@ use super::moves::good;
 use super::own_controls::TokenControls;
 use super::record::{CardAad, VaultRecord, open_card};
 use super::tsp::Tsp;
+use super::wanted::WantedToken;
 
 /// The token that is named in a card's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,14 +81,14 @@ impl Tsp {
         actions: &mut Vec<Action>,
     ) {
         match self.with_card(request, now) {
-            Ok(request) => self.begin(call, Box::new(request), now, entropy, actions),
+            Ok(wanted) => self.begin(call, Box::new(wanted), now, entropy, actions),
             Err(refusal) => actions.push(Action::Answer { call, answer: Err(refusal) }),
         }
     }
 
     /// The same request, of the card behind the token. Whether that token may be used so is not asked again of a request
     /// that was decided before: it gets its answer.
-    fn with_card(&self, request: SourcedRequest, now: Now) -> Result<ProvisionRequest, ProvisioningRefusal> {
+    fn with_card(&self, request: SourcedRequest, now: Now) -> Result<WantedToken, ProvisioningRefusal> {
         let SourcedRequest { asker, source: named, assurance, location, device, hints, controls, consent } =
             request;
         let record = self.whatever_expiry(named).ok_or(ProvisioningRefusal::UnknownToken)?;
@@ -108,14 +109,14 @@ impl Tsp {
             controls,
             source: Some(Source { named, record: record.record, consent }),
         };
-        let today = YearMonth::of(now.wall);
-        if self.repeated(&request.cause(&self.indexer), today)?.is_none() {
+        let (wanted, today) = (WantedToken::of(request, &self.indexer), YearMonth::of(now.wall));
+        if self.repeated(&wanted.cause, today)?.is_none() {
             self.source(named).ok_or(ProvisioningRefusal::UnknownToken)?;
             let asking = asker.for_requestor().ok_or(ProvisioningRefusal::UnknownRequestor)?;
             self.may_be_source(asking, &record, consent, now)?;
             good(&record, today)?;
         }
-        Ok(request)
+        Ok(wanted)
     }
 
     /// The card behind a token, to a requestor that may have another one made for it; none for any other.

@@ -4,6 +4,7 @@
 //! to the log. Once durable, events are applied in the order of their entries, and only then answered: nobody hears
 //! of a token that a crash could take back. Repeats are answered from what the events themselves left behind.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -32,12 +33,13 @@ use super::metrics::Fill;
 use super::outbox::Outbox;
 use super::record::VaultRecord;
 use super::registry::Requestors;
-use super::remembered::{Recalled, Remembered};
+use super::remembered::{Applied, Recalled, Remembered};
 use super::step_up::{CodeDelivery, StepUp};
 use super::table::{TableFault, TableWriter};
 use super::token_view::{SeenToken, TokenView};
 use super::velocity::Velocity;
 use super::verify::TokenKeys;
+use super::wanted::WantedToken;
 
 /// The vault's single writer.
 pub struct Tsp {
@@ -204,8 +206,10 @@ impl Tsp {
     pub fn apply(&mut self, command: Command, now: Now, entropy: &mut Entropy, actions: &mut Vec<Action>) {
         let (call, decided) = match command {
             Command::Provision { call, request } => {
-                return self.begin(call, request, now, entropy, actions);
+                let wanted = WantedToken::of(*request, &self.indexer);
+                return self.begin(call, Box::new(wanted), now, entropy, actions);
             }
+            Command::Wanted { call, wanted } => return self.begin(call, wanted, now, entropy, actions),
             Command::ProvisionFrom { call, request } => {
                 return self.begin_from(call, *request, now, entropy, actions);
             }
@@ -462,8 +466,12 @@ impl Tsp {
         // Decisions are checked before they are appended; one that cannot be applied means that log and table differ.
         let applied = self.apply_event(&waiting.event, waiting.at);
         self.failed |= applied.is_err();
-        let told = applied.map_err(|_| ProvisioningRefusal::Unavailable)?;
-        self.recall(told, today)
+        let Applied { told, left } = applied.map_err(|_| ProvisioningRefusal::Unavailable)?;
+        match (told, left) {
+            // What a repeat would be told of a token is what it was left as.
+            (Recalled::Token { .. }, Some(left)) => Ok(Told::Token(left)),
+            (told, _) => self.recall(told, today),
+        }
     }
 
     fn drop_newest(&mut self, events: usize, refusal: ProvisioningRefusal, actions: &mut Vec<Action>) {
@@ -474,13 +482,13 @@ impl Tsp {
         self.ahead = Ahead::default();
         let left = std::mem::take(&mut self.waiting);
         left.iter().for_each(|waiting| self.look_ahead(&waiting.event, waiting.at));
-        let Self { ahead, asked_for, indexer, .. } = self;
-        asked_for.values().for_each(|asked| ahead.claim(&asked.cause(indexer)));
+        let Self { ahead, asked_for, .. } = self;
+        asked_for.values().for_each(|asked| ahead.claim(asked.cause()));
         self.waiting = left;
     }
 
     /// The only way in which the vault's state changes.
-    fn apply_event(&mut self, event: &TokenEvent, at: Wall) -> Result<Recalled, CannotFollow> {
+    fn apply_event(&mut self, event: &TokenEvent, at: Wall) -> Result<Applied, CannotFollow> {
         self.events += 1;
         if let Some(record) = event.change.issued() {
             self.add(record)?;
@@ -517,11 +525,11 @@ impl Tsp {
         if let Change::Notified { receiver, up_to } = &event.change {
             self.outbox.told(*receiver, *up_to);
             // Nobody asked, so that no repeat will come.
-            return Ok(Recalled::Refused(ProvisioningRefusal::Unavailable));
+            return Ok(Applied::told(Recalled::Refused(ProvisioningRefusal::Unavailable)));
         }
         if let Change::DisclosureRefused(_) = event.change {
             // It is not remembered: another day, or with another registration, the same request may succeed.
-            return Recalled::of(&event.change, None, at).ok_or("nothing is told");
+            return Recalled::of(&event.change, None, at).map(Applied::told).ok_or("nothing is told");
         }
         if let Change::IssuedForProof { record, step_up } = &event.change {
             self.step_ups.insert(record.record, **step_up);
@@ -533,18 +541,19 @@ impl Tsp {
             self.requestors.note(registration, at)?;
             self.outbox.register(registration.receiver(), registration.url(), Some(self.events));
         }
-        let left = event.change.record().and_then(|record| self.table.record(record));
+        let of_table = || event.change.record().and_then(|record| self.table.record(record)).map(Cow::Owned);
+        let left = event.change.issued().map(Cow::Borrowed).or_else(of_table);
         let left = left.map(|left| (self.view(&left, YearMonth::of(at)), left));
-        let left = left.as_ref().map(|(view, record)| (record, view));
+        let left = left.as_ref().map(|(view, record)| (&**record, view));
         let told = Recalled::of(&event.change, left, at).ok_or("no such record")?;
         if let Change::DisclosedAgain(_) = event.change {
             // What was told first, and when, is remembered already.
             let first = self.remembered.get(&event.cause.key()).map(|first| first.told.clone());
-            return Ok(first.unwrap_or(told));
+            return Ok(Applied::told(first.unwrap_or(told)));
         }
         let body_digest = event.cause.body_digest;
         self.remembered.insert(event.cause.key(), Remembered { body_digest, told: told.clone() });
-        Ok(told)
+        Ok(Applied { told, left })
     }
 
     /// Puts a token into the table.

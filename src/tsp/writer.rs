@@ -148,7 +148,7 @@ impl<L: TokenLog> Writer<L> {
             let call = CallId(self.next_call);
             self.replies.insert(call, reply);
             let command = match question {
-                Question::Provision(request) => Command::Provision { call, request },
+                Question::Provision(wanted) => Command::Wanted { call, wanted },
                 Question::ProvisionFrom(request) => Command::ProvisionFrom { call, request },
                 Question::Move(request) => Command::Move { call, request },
                 Question::Update(request) => Command::Update { call, request },
