@@ -523,7 +523,7 @@ fn history(
         let _ = told.send(answer);
         durable.wake();
     };
-    let most = config.limits.look_ups;
+    let most = (config.limits.look_ups, config.limits.namesakes());
     let patience = config.switch().longest_timeout();
     let desk = HistoryDesk::start(OlderHistory::of(past), keeper.catch_up(), most, patience, answer)?;
     Ok((keeper, HistoryLine { desk, answers }))

@@ -29,7 +29,7 @@ pub struct HistoryDesk(SyncSender<HistoryQuestion>);
 
 impl HistoryDesk {
     /// Starts the thread. Each question sees all that was durable when it was put: its checkpoint is caught up first.
-    /// Of `most` questions that wait each gets one call of `answer`, on the thread, with as many transactions at most. While the history is far behind, as
+    /// Of `most` questions that wait each gets one call of `answer`, on the thread, with so many `namesakes` at most. While the history is far behind, as
     /// after a start that rebuilds it, they wait for `patience` and are then answered that it cannot be read.
     ///
     /// # Errors
@@ -37,7 +37,7 @@ impl HistoryDesk {
     pub fn start(
         history: OlderHistory,
         catch_up: CatchUp,
-        most: usize,
+        (most, namesakes): (usize, usize),
         patience: Duration,
         answer: impl Fn(HistoryAnswer) + Send + 'static,
     ) -> Result<Self, CheckpointError> {
@@ -47,7 +47,7 @@ impl HistoryDesk {
                 let waiting: Vec<_> = std::iter::once(first).chain(questions.try_iter().take(most)).collect();
                 let up_to_date = catch_up.wait(patience);
                 for HistoryQuestion { asked, name } in waiting {
-                    let found = if up_to_date { found(&history, &name, most) } else { None };
+                    let found = if up_to_date { found(&history, &name, namesakes) } else { None };
                     answer(HistoryAnswer { asked, found });
                 }
             }
@@ -91,7 +91,7 @@ mod tests {
         let answer = move |answer| told.send(answer).unwrap();
         // Nobody ever catches up.
         let patience = Duration::from_millis(1);
-        let desk = HistoryDesk::start(history, CatchUp::default(), 2, patience, answer).unwrap();
+        let desk = HistoryDesk::start(history, CatchUp::default(), (2, 2), patience, answer).unwrap();
         for number in 1..4 {
             let name = HistoryName::Rrn { link: LinkId(1), rrn: Rrn::parse(b"632700000001").unwrap() };
             assert!(desk.ask(HistoryQuestion { asked: TransactionId(number), name }));

@@ -1,6 +1,8 @@
 //! `HashIndex`: numbers found again by the hash of a name. It never grows, moves or leaves marks of what was removed, so
 //! that no insertion takes longer than another, and a look-up is one line of the processor's cache.
 
+use std::collections::BTreeSet;
+
 use super::maps::Map;
 
 /// How many entries share a line of the cache: eight of eight bytes.
@@ -11,13 +13,13 @@ const NUMBER: u64 = (1 << NUMBER_BITS) - 1;
 
 type Line = [u64; WIDTH];
 
-/// Numbers from 1 to 2^48 by hash. Several may share one, by name or by chance: who asks compares.
+/// Numbers from 1 to below 2^48 - 1 by hash. Several may share one, by name or by chance: who asks compares.
 #[derive(Debug)]
 pub struct HashIndex {
     /// A power of two of them. Zero is no entry.
     lines: Vec<Line>,
-    /// What found no place in its line.
-    spilled: Map<usize, Vec<u64>>,
+    /// What found no place in its line, in order, so that however many share a name the next lower one is found at once.
+    spilled: Map<usize, BTreeSet<u64>>,
 }
 
 impl HashIndex {
@@ -34,12 +36,14 @@ impl HashIndex {
         let at = self.line_of(hash);
         let line = self.lines.get(at).map_or(&[][..], Line::as_slice);
         let spilled = if self.spilled.is_empty() { None } else { self.spilled.get(&at) };
-        let spilled = spilled.map_or(&[][..], Vec::as_slice);
-        let numbers = move |below: u64| {
-            let entries = line.iter().chain(spilled).filter(move |entry| is_of(**entry, hash));
-            entries.map(|entry| entry & NUMBER).filter(|number| *number < below).max()
+        let next = move |below: u64| {
+            let of_it = line.iter().copied().filter(move |entry| is_of(*entry, hash));
+            let in_line = of_it.map(|entry| entry & NUMBER).filter(|number| *number < below).max();
+            let lowest = entry(hash, 0);
+            let of_it = spilled.and_then(|spilled| spilled.range(lowest..lowest | below).next_back());
+            in_line.max(of_it.map(|entry| entry & NUMBER))
         };
-        std::iter::successors(numbers(u64::MAX), move |last| numbers(*last))
+        std::iter::successors(next(NUMBER), move |last| next(*last))
     }
 
     /// Remembers `number` under `hash`.
@@ -48,7 +52,7 @@ impl HashIndex {
         let free = self.lines.get_mut(at).and_then(|line| line.iter_mut().find(|place| **place == 0));
         match free {
             Some(place) => *place = entry,
-            None => self.spilled.entry(at).or_default().push(entry),
+            None => drop(self.spilled.entry(at).or_default().insert(entry)),
         }
     }
 
@@ -58,11 +62,11 @@ impl HashIndex {
         let place = self.lines.get_mut(at).and_then(|line| line.iter_mut().find(|place| **place == entry));
         let spilled = if self.spilled.is_empty() { None } else { self.spilled.get_mut(&at) };
         match (place, spilled) {
-            (Some(place), spilled) => *place = spilled.and_then(Vec::pop).unwrap_or(0),
-            (None, Some(spilled)) => spilled.retain(|other| *other != entry),
+            (Some(place), spilled) => *place = spilled.and_then(BTreeSet::pop_last).unwrap_or(0),
+            (None, Some(spilled)) => drop(spilled.remove(&entry)),
             (None, None) => return,
         }
-        if self.spilled.get(&at).is_some_and(Vec::is_empty) {
+        if self.spilled.get(&at).is_some_and(BTreeSet::is_empty) {
             self.spilled.remove(&at);
         }
     }

@@ -412,6 +412,10 @@ pub(super) struct OriginalKey {
     pub sent_at: SentAt,
 }
 
+/// How many requests of one key are looked at, which differ in their DE 7 only: peers number their requests, and one that
+/// does not must not hold up the others.
+const NAMESAKES: usize = 1_000;
+
 /// Requests by what names them. Several may share a place here, by name or by chance: who asks compares. Peers choose
 /// the names, so nobody outside can know the places.
 pub(super) struct RequestIndex {
@@ -460,9 +464,9 @@ impl RequestIndex {
         self.by_original.touch(self.place(&OriginalKey::of(&request.leg)));
     }
 
-    /// Requests that may have this name, the newest first.
+    /// Requests that may have this name, the newest of them first.
     pub(super) fn named(&self, key: &RequestKey) -> impl Iterator<Item = TransactionId> {
-        self.by_key.get(self.place(key)).map(TransactionId)
+        self.by_key.get(self.place(key)).map(TransactionId).take(NAMESAKES)
     }
 
     /// Requests that DE 90 may mean.

@@ -128,6 +128,15 @@ pub struct StoreForwardConfig {
     pub age_limit: Duration,
 }
 
+impl Limits {
+    /// How many transactions of one name a look-up reads: one with all that may have a share in it, twice over, since each may
+    /// have been taken back under the same DE 37, and as many again.
+    #[must_use]
+    pub fn namesakes(&self) -> usize {
+        self.followers.saturating_mul(4)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

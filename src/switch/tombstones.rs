@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::stdx::bounded::BoundedMap;
-use crate::stdx::maps::Map;
-use crate::vocab::SentAt;
+use crate::stdx::maps::GuardedMap;
+use crate::vocab::{MessageFunction, Mti, SentAt};
 
 use super::answered::OriginalKey;
 use super::request::{Request, RequestKey, RequestKind};
@@ -15,20 +15,21 @@ pub(super) struct Tombstones {
     /// By what DE 90 says, and by what else names the original, where anything does.
     by_name: BoundedMap<OriginalKey, Option<RequestKey>>,
     /// The same, for a repeat, which may have another DE 7.
-    by_key: Map<RequestKey, Dated>,
+    by_key: GuardedMap<RequestKey, Dated>,
 }
 
-/// When an original was sent, by DE 90, and whether that means a repeat of it.
+/// What DE 90 says of an original besides its key: when it was sent, whether it asked or told, and whether it was a repeat.
 #[derive(Debug, Clone, Copy)]
 struct Dated {
     sent_at: SentAt,
+    function: MessageFunction,
     is_repeat: bool,
 }
 
 impl Tombstones {
     #[must_use]
     pub(super) fn with_capacity(capacity: usize) -> Self {
-        Self { by_name: BoundedMap::with_capacity(capacity), by_key: Map::default() }
+        Self { by_name: BoundedMap::with_capacity(capacity), by_key: GuardedMap::default() }
     }
 
     /// Remembers at most so many from now on.
@@ -40,10 +41,13 @@ impl Tombstones {
         }
     }
 
-    /// An original is taken back that nobody knows. `is_repeat`: DE 90 has the MTI of a repeat.
-    pub(super) fn insert(&mut self, name: OriginalKey, key: Option<RequestKey>, is_repeat: bool) {
+    /// An original is taken back that nobody knows. `mti`: as DE 90 has it.
+    pub(super) fn insert(&mut self, name: OriginalKey, key: Option<RequestKey>, mti: Mti) {
+        let known = self.by_name.get(&name).copied().filter(|known| *known != key);
+        self.forget(known.map(|known| (name, known)));
         if let Some(key) = key {
-            self.by_key.insert(key, Dated { sent_at: name.sent_at, is_repeat });
+            let dated = Dated { sent_at: name.sent_at, function: mti.function, is_repeat: mti.is_repeat() };
+            self.by_key.insert(key, dated);
         }
         let gone = self.by_name.insert(name, key);
         self.forget(gone);
@@ -55,7 +59,9 @@ impl Tombstones {
     pub(super) fn cover(&self, request: &Request, apart: Duration) -> bool {
         let leg = &request.leg;
         let redated = |dated: &Dated| {
-            (leg.mti.is_repeat() || dated.is_repeat) && leg.sent_at.is_within(dated.sent_at, apart)
+            dated.function == leg.mti.function
+                && (leg.mti.is_repeat() || dated.is_repeat)
+                && leg.sent_at.is_within(dated.sent_at, apart)
         };
         request.kind != RequestKind::Reversal
             && (self.by_name.get(&OriginalKey::of(leg)).is_some()

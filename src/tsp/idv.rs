@@ -144,9 +144,9 @@ impl Tsp {
     }
 
     /// Whether this issuer's rule has doubts about a request.
-    fn is_wary(&self, issuer: PartyName, request: &ProvisionRequest, location: TokenLocation) -> bool {
+    fn is_wary(&self, issuer: PartyName, hints: &RiskHints, location: TokenLocation) -> bool {
         let rule = self.config.approvals.iter().find(|rule| rule.issuer == issuer);
-        rule.is_some_and(|rule| rule.doubts.are_about(&request.hints, location))
+        rule.is_some_and(|rule| rule.doubts.are_about(hints, location))
     }
 
     /// Decides about a request, or has the card's issuer asked first.
@@ -226,7 +226,7 @@ impl Tsp {
         let mut admitted = self.admit(wanted, YearMonth::of(now.wall))?;
         let issuer = admitted.pans.issuer.ok_or(ProvisioningRefusal::CardNotEligible)?;
         let location = request.location.unwrap_or(admitted.requestor.location);
-        let wary = self.is_wary(issuer, request, location);
+        let wary = self.is_wary(issuer, &request.hints, location);
         let verdict = verdict(rule, (request.hints, wary), word);
         let verdict = verdict.ok_or(ProvisioningRefusal::NoAnswerFromIssuer)?;
         let change = match verdict {

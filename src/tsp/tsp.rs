@@ -544,8 +544,8 @@ impl Tsp {
         let of_table = || event.change.record().and_then(|record| self.table.record(record)).map(Cow::Owned);
         let left = event.change.issued().map(Cow::Borrowed).or_else(of_table);
         let left = left.map(|left| (self.view(&left, YearMonth::of(at)), left));
-        let left = left.as_ref().map(|(view, record)| (&**record, view));
-        let told = Recalled::of(&event.change, left, at).ok_or("no such record")?;
+        let before = left.as_ref().map(|(view, record)| (&**record, view));
+        let told = Recalled::of(&event.change, before, at).ok_or("no such record")?;
         if let Change::DisclosedAgain(_) = event.change {
             // What was told first, and when, is remembered already.
             let first = self.remembered.get(&event.cause.key()).map(|first| first.told.clone());
@@ -553,7 +553,7 @@ impl Tsp {
         }
         let body_digest = event.cause.body_digest;
         self.remembered.insert(event.cause.key(), Remembered { body_digest, told: told.clone() });
-        Ok(Applied { told, left })
+        Ok(Applied { told, left: left.map(|(view, _)| view) })
     }
 
     /// Puts a token into the table.

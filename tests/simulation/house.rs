@@ -348,7 +348,7 @@ impl House {
         let appended = Arc::new(AtomicU64::new(found.last.0));
         let second_checks = config.issuers[&ISSUERS[1]].cryptograms == Cryptograms::Passed;
         let card_keys = if second_checks { vec![] } else { vec![(ISSUERS[1], issuer_keys())] };
-        let history = Remembered::new(&journal, past_store, config.limits.look_ups)?;
+        let history = Remembered::new(&journal, past_store, config.limits.namesakes())?;
         let node = Node::new(NodeParts {
             config,
             core,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokenswitch::codec::Message;
+use tokenswitch::codec::{DataElement, Message};
 use tokenswitch::switch::Limits;
 
 use crate::desk::{Desk, FIRST, SECOND, answer_to, get, repeat, reversal, set, with_mti};
@@ -147,15 +147,18 @@ fn namesakes(desk: &mut Desk, count: u32) -> Vec<Message> {
 
 #[test]
 fn of_too_many_with_one_de_37_only_the_newest_are_known_and_no_repeat_is_charged_again() {
-    let mut desk = bounded(Limits { answered: 2, look_ups: 3, ..LIMITS });
+    // Four of one name are read.
+    let mut desk = bounded(Limits { answered: 2, followers: 1, ..LIMITS });
     let all = namesakes(&mut desk, 6);
     for (at, first) in all.iter().enumerate() {
         let again = later(&mut desk, repeat(first));
         desk.send(FIRST, &again);
         let answers = desk.sent_to_acquirers();
         assert!(desk.sent_to_issuers().is_empty(), "{at}");
-        if at < 3 {
+        if at < 2 {
             assert!(answers.is_empty(), "{at}: nobody can say whether it came");
+            desk.send(FIRST, &reversal(&again, 80));
+            assert!(desk.sent_to_acquirers().is_empty(), "{at}: nor whether it is to be undone");
         } else {
             assert_eq!(get(&answers[0].1, 39), "00", "{at}");
         }
@@ -192,4 +195,67 @@ fn a_repeat_of_something_forgotten_is_not_declined_for_want_of_room() {
         assert_eq!(get(&desk.answer(), 39), "00");
         assert!(desk.sent_to_issuers().is_empty());
     }
+}
+
+#[test]
+fn what_has_the_name_itself_goes_before_what_has_it_but_for_its_de_7() {
+    for approved in [false, true] {
+        let mut desk = forgetful();
+        let mut first = desk.purchase(1);
+        first.remove(DataElement::RRN);
+        let charged = asked(&mut desk, &first, "00");
+        forget(&mut desk, 10);
+        // Nobody knows that this is a repeat of what was forgotten.
+        let again = later(&mut desk, repeat(&first));
+        asked(&mut desk, &again, if approved { "00" } else { "05" });
+        names(&delivered(&mut desk, &reversal(&first, 2)), &charged);
+    }
+}
+
+#[test]
+fn what_asks_and_what_tells_and_what_is_no_repeat_are_not_taken_for_each_other() {
+    for mti in ["0220", "0200"] {
+        let mut desk = forgetful();
+        let first = desk.purchase(1);
+        let other = later(&mut desk, with_mti(&first, mti));
+        if mti == "0220" {
+            delivered(&mut desk, &other);
+        } else {
+            asked(&mut desk, &other, "00");
+        }
+        desk.send(FIRST, &reversal(&first, 2));
+        assert_eq!(get(&desk.answer(), 39), "25", "{mti}");
+        assert!(desk.sent_to_issuers().is_empty(), "{mti}: the other one stands");
+    }
+}
+
+#[test]
+fn an_advice_is_taken_though_the_request_of_the_same_sale_was_taken_back() {
+    for restarts in [false, true] {
+        let mut desk = forgetful();
+        let first = desk.purchase(1);
+        let told = later(&mut desk, repeat(&with_mti(&first, "0220")));
+        desk.send(FIRST, &reversal(&first, 2));
+        assert_eq!(get(&desk.answer(), 39), "25");
+        if restarts {
+            desk = desk.restart(Crash::Unsynced);
+        }
+        delivered(&mut desk, &told);
+    }
+}
+
+#[test]
+fn what_stands_though_it_was_to_be_taken_back_in_vain_is_answered_as_before() {
+    let mut desk = forgetful();
+    let first = desk.purchase(1);
+    asked(&mut desk, &first, "00");
+    let mut wrong = reversal(&first, 2);
+    set(&mut wrong, &[(4, "000000009999")]);
+    desk.send(FIRST, &wrong);
+    assert_eq!(get(&desk.answer(), 39), "25");
+    forget(&mut desk, 10);
+    let again = later(&mut desk, repeat(&first));
+    desk.send(FIRST, &again);
+    assert_eq!(get(&desk.answer(), 39), "00");
+    assert!(desk.sent_to_issuers().is_empty());
 }

@@ -210,3 +210,21 @@ fn no_more_wait_than_may_be_in_flight() {
         "two taps, and two advices taken over: the second follows the first of its card"
     );
 }
+
+#[test]
+fn what_is_told_about_an_advice_that_waits_comes_again_behind_it() {
+    let mut desk = waiting();
+    let sale = with_mti(&desk.tap(1, 7), "0220");
+    desk.send(FIRST, &sale);
+    let back = with_mti(&crate::originals::refund(&mut desk, &sale, 2, 1_000), "0220");
+    desk.send(FIRST, &back);
+    assert!(desk.sent_to_acquirers().is_empty(), "neither is taken over yet");
+    desk.checks = true;
+    desk.settle();
+    assert_eq!(get(&desk.answer(), 39), "00", "the sale");
+    let (connection, sold) = desk.asked();
+    desk.send(connection, &answer_to(&sold, "00"));
+    desk.send(FIRST, &repeat(&back));
+    assert_eq!(get(&desk.answer(), 39), "00");
+    crate::originals::names(&desk.asked().1, &sold);
+}

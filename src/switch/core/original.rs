@@ -7,7 +7,7 @@ use crate::codec::{DataElement, OriginalData};
 use crate::journal::{HistoryName, HistoryQuestion};
 use crate::stdx::clock::Now;
 use crate::tsp::{DetokenizeRequest, Initiation, NamedOriginal, Purpose};
-use crate::vocab::{Amount, Initiator, Refusal, Rrn, SentAt, TransactionId, TransactionKind};
+use crate::vocab::{Amount, Initiator, Mti, Refusal, Rrn, SentAt, TransactionId, TransactionKind};
 
 use super::super::answered::{Answered, OriginalKey, Share, ShareKind, agrees};
 use super::super::event::{Action, AnswerKind, LookedUp, Past};
@@ -45,10 +45,11 @@ impl Looking {
         }
     }
 
-    /// Whether DE 90 may mean that request.
+    /// Whether DE 90 may mean that request, which has its DE 7 and DE 11.
     fn may_be_about(&self, known: &Request) -> bool {
-        let request = self.request();
-        request.original.as_deref().is_some_and(|data| may_be_of(request, data, known))
+        let (request, class) = (self.request(), known.leg.mti.class);
+        let means = |data: &OriginalData| data.mti.class == class && may_be_of(request, data, known);
+        request.original.as_deref().is_some_and(means)
     }
 
     /// A repeat moves the answer to the newest connection.
@@ -108,12 +109,14 @@ impl SwitchCore {
         let request = &*asked.request;
         let link = request.leg.link;
         if let Some(data) = request.original.as_deref() {
-            let known = self.originals(request, data, now);
-            let wanted = known.is_empty() && self.answered.has_forgotten(link)
+            let name = OriginalKey::from_data(link, data, now.wall);
+            let (named, known) = (self.named_by(request, data, &name), self.originals(request, data, now));
+            let forgotten = named.is_empty() && self.answered.may_have_forgotten(link, name.sent_at)
+                || known.is_empty() && self.answered.has_forgotten(link);
+            let wanted = forgotten
                 || request.kind != RequestKind::Reversal
                     && known.iter().any(|id| self.is_of_forgotten_hold(*id));
-            let sent_at = data.sent_at.resolve(now.wall);
-            return wanted.then_some(HistoryName::Leg { link, stan: data.stan, sent_at });
+            return wanted.then_some(HistoryName::Leg { link, stan: name.stan, sent_at: name.sent_at });
         }
         if request.kind == RequestKind::Reversal {
             return None;
@@ -219,15 +222,22 @@ impl SwitchCore {
         actions: &mut Vec<Action>,
     ) {
         let ids: Vec<TransactionId> = past.iter().map(|past| past.transaction).collect();
-        for Past { transaction, answered } in past {
+        // What they are about stands behind them, and may go first where not all find room.
+        for Past { transaction, answered } in past.into_iter().rev() {
             if self.known(transaction).is_none() {
                 self.index.insert(&answered.request, transaction);
                 self.answered.recall(transaction, answered, &mut self.index);
             }
         }
-        if may_be_repeat && more && self.find_repeat(&asked.request).is_none() {
-            // What it repeats may be one of those that were left out.
-            self.go_on_without(asked, true, now, actions);
+        let data = asked.request.original.as_deref();
+        let left_out = |it: &Self| match data {
+            _ if may_be_repeat => it.find_repeat(&asked.request).is_none(),
+            Some(data) => it.originals(&asked.request, data, now).is_empty(),
+            None => false,
+        };
+        if more && left_out(self) {
+            // What it repeats or names may be one of those that were left out.
+            self.go_on_without(asked, may_be_repeat, now, actions);
         } else if may_be_repeat {
             self.enter_unless_known(asked, now, actions);
         } else {
@@ -292,6 +302,9 @@ impl SwitchCore {
             RequestKind::Reversal => {
                 return self.reversal_received(asked.request, asked.from, now, actions);
             }
+            RequestKind::Advice if self.is_about_advice_in_flight(&asked.request, now) => {
+                return self.leave_for_later(&asked.request, actions);
+            }
             RequestKind::Payment | RequestKind::Advice => self.parent(&asked.request, found, now),
         };
         if let Err(refusal) = self.permit_refund(&asked.request, parent.as_ref()) {
@@ -310,6 +323,14 @@ impl SwitchCore {
             }
         }
         self.look_up_card(asked, parent, now, actions);
+    }
+
+    /// Whether it tells of something about an advice that waits for its card: it would come to the issuer before that.
+    fn is_about_advice_in_flight(&self, request: &Request, now: Now) -> bool {
+        let waits = |id: &TransactionId| {
+            self.in_flight.get(id).is_some_and(|original| original.request.kind == RequestKind::Advice)
+        };
+        request.original.as_deref().is_some_and(|data| self.originals(request, data, now).iter().any(waits))
     }
 
     /// Money goes back by what was captured and not refunded yet, or by permission: asked for, or told as done.
@@ -417,25 +438,38 @@ impl SwitchCore {
     /// Those that DE 90 of a message may mean: of that name or, where there is none, but for its DE 7 the request that this
     /// names. A repeat may have had another one than its first sending, and DE 90 has either.
     pub(super) fn originals(&self, request: &Request, data: &OriginalData, now: Now) -> Vec<TransactionId> {
-        let may_be_repeat =
-            |id: &TransactionId| self.looking.get(id).is_some_and(|looking| looking.may_be_repeat);
-        let fits = |id: &TransactionId| {
-            // One that may be a repeat is no original: what it repeats is.
-            !may_be_repeat(id) && self.known(*id).is_some_and(|known| may_be_of(request, data, known))
-        };
         let name = OriginalKey::from_data(request.leg.link, data, now.wall);
-        let named: Vec<_> = self.named(&name).filter(fits).collect();
+        let named = self.named_by(request, data, &name);
         match request.key.of_original(data.mti.class, data.stan).filter(|_| named.is_empty()) {
-            Some(key) => self.redated(&key, name.sent_at).filter(fits).collect(),
+            Some(key) => self
+                .redated(&key, name.sent_at, data.mti)
+                .filter(|id| self.fits(*id, request, data))
+                .collect(),
             None => named,
         }
     }
 
-    /// Requests with that key, sent at another time of the days in which a repeat is known.
-    fn redated(&self, key: &RequestKey, sent_at: SentAt) -> impl Iterator<Item = TransactionId> {
+    fn named_by(&self, request: &Request, data: &OriginalData, name: &OriginalKey) -> Vec<TransactionId> {
+        self.named(name).filter(|id| self.fits(*id, request, data)).collect()
+    }
+
+    /// Whether DE 90 may mean it. One that may be a repeat is no original: what it repeats is.
+    fn fits(&self, id: TransactionId, request: &Request, data: &OriginalData) -> bool {
+        let may_be_repeat = self.looking.get(&id).is_some_and(|looking| looking.may_be_repeat);
+        !may_be_repeat && self.known(id).is_some_and(|known| may_be_of(request, data, known))
+    }
+
+    /// Requests with that key of which one or the other sending is a repeat, sent at another time of the days in which
+    /// repeats are known.
+    fn redated(&self, key: &RequestKey, sent_at: SentAt, mti: Mti) -> impl Iterator<Item = TransactionId> {
         let window = self.config.repeat_window;
-        let same =
-            move |known: &Arc<Request>| known.key == *key && known.leg.sent_at.is_within(sent_at, window);
+        let same = move |known: &Arc<Request>| {
+            let leg = &known.leg;
+            known.key == *key
+                && leg.mti.function == mti.function
+                && (leg.mti.is_repeat() || mti.is_repeat())
+                && leg.sent_at.is_within(sent_at, window)
+        };
         self.index.named(key).filter(move |id| self.known(*id).is_some_and(same))
     }
 

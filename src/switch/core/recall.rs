@@ -57,7 +57,7 @@ impl SwitchCore {
         let OriginalIdentity { mti, stan, sent_at, .. } = tombstone.original;
         let name = OriginalKey { link: tombstone.acquirer.link, class: mti.class, stan, sent_at };
         let key = RequestKey::recalled(&tombstone.acquirer, &tombstone.answer).of_original(mti.class, stan);
-        self.tombstones.insert(name, key, mti.is_repeat());
+        self.tombstones.insert(name, key, mti);
     }
 
     /// Numbers go on where the journal ends. Where acquirers' identifiers pass, most of those in it are theirs.

@@ -120,7 +120,8 @@ impl SwitchCore {
         if let Some(refusal) = request.refused {
             return Err(refusal);
         }
-        if self.is_buried(request) {
+        // What may have come before is looked for first: it may have been approved, and stand.
+        if self.is_buried(request) && self.forgotten_name(request).is_none() {
             return Err(Refusal::ReversedBefore);
         }
         if !is_payment {

@@ -227,7 +227,7 @@ impl SwitchCore {
     pub(super) fn lay_tombstone(&mut self, reversal: &Request, data: &OriginalData, name: OriginalKey) {
         if !sabotaged("buried-and-forgotten") {
             let key = reversal.key.of_original(data.mti.class, data.stan);
-            self.tombstones.insert(name, key, data.mti.is_repeat());
+            self.tombstones.insert(name, key, data.mti);
         }
     }
 
