@@ -1,10 +1,12 @@
 //! How long the daemon's parts take to start over a store of so many tokens and finished payments: from the journal
 //! alone, with the checkpoint, and from a base.
 //!
-//! `cargo bench --bench recovery -- TOKENS PAYMENTS ANSWERED`; with `--test` the store is small. Figures for other sizes
+//! `cargo bench --bench recovery -- TOKENS PAYMENTS ANSWERED`; with `varied` the payments are transactions of every kind
+//! (`varied.rs`), with `--test` the store is small. Figures for other sizes
 //! follow from three runs: each start's time is so much a token, so much an entry read, and little else.
 
 mod configuration;
+mod varied;
 
 use std::fs::{self, File};
 use std::sync::Arc;
@@ -29,7 +31,8 @@ const BATCH: usize = 100;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let small = arguments.iter().any(|argument| argument == "--test");
+    let is_said = |what: &str| arguments.iter().any(|argument| argument == what);
+    let (small, varied) = (is_said("--test"), is_said("varied"));
     let sizes: Vec<u32> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
     let (tokens, payments, answered) = match sizes[..] {
         [tokens, payments, answered] => (tokens, payments, answered),
@@ -42,10 +45,9 @@ fn main() {
     config.journal.journal.min_free_bytes = 0;
     config.journal.bases.fold_every = 1;
     let clock = Clock::system();
-    let written = write(&config, clock.now(), tokens, payments);
-    println!(
-        "{tokens} tokens, {payments} finished payments, {answered} answers remembered; {written} entries"
-    );
+    let written = write(&config, clock.now(), tokens, payments, varied);
+    let what = if varied { "transactions of every kind" } else { "finished payments" };
+    println!("{tokens} tokens, {payments} {what}, {answered} answers remembered; {written} entries");
     start(&config, &clock, "from the journal alone");
     start(&config, &clock, "with the checkpoint");
     until_base(&config, &clock);
@@ -92,7 +94,7 @@ fn until_base(config: &Config, clock: &Clock) {
 }
 
 /// A journal of so many tokens and payments; gives its last entry.
-fn write(config: &Config, now: Now, tokens: u32, payments: u32) -> EntryNumber {
+fn write(config: &Config, now: Now, tokens: u32, payments: u32, varied: bool) -> EntryNumber {
     let directory = config.node.journal_directory();
     fs::create_dir_all(&directory).unwrap();
     let setup = JournalSetup {
@@ -105,7 +107,11 @@ fn write(config: &Config, now: Now, tokens: u32, payments: u32) -> EntryNumber {
     let (journal, _) = Journal::start(setup, |_| {}).unwrap();
     let mut batch = Batch { appender: journal.appender(), now, bodies: Vec::new() };
     issue(config, tokens, &mut batch);
-    pay(config, payments, &mut batch);
+    if varied {
+        varied::write(config, u64::from(payments), &mut batch);
+    } else {
+        pay(config, payments, &mut batch);
+    }
     batch.append();
     let last = batch.appender.append(ShardId(0), now.wall, &Body::Operator(key_event(config))).unwrap();
     journal.close().unwrap();

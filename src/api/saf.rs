@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::admin::Watched;
 use super::error::Problem;
 use crate::stdx::clock::{Clock, Wall};
-use crate::switch::{Decision, ListedException, OperatedEnd, OperatorAct, Standing};
+use crate::switch::{Decision, ListedException, OperatedEnd, OperatorAct};
 use crate::vocab::{Amount, ResponseCode, TransactionId};
 
 /// The longest body of a decision, in bytes.
@@ -42,10 +42,6 @@ async fn list(State(watched): State<Watched>) -> Told {
 fn exception(listed: &ListedException, now: Wall) -> Value {
     let exception = &listed.exception;
     let kind = if exception.is_reversal() { "reversal" } else { "advice" };
-    let standing = match exception.standing {
-        Standing::Parked => "parked",
-        Standing::OverAge => "over-age",
-    };
     json!({
         "id": exception.stored.0,
         "kind": kind,
@@ -56,7 +52,7 @@ fn exception(listed: &ListedException, now: Wall) -> Value {
         "ageSeconds": now.0.saturating_sub(exception.since.0) / 1_000,
         "attempts": exception.attempts,
         "code": exception.code.as_ref().map(ResponseCode::as_str),
-        "standing": standing,
+        "standing": exception.standing.name(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! `saf`: advices and reversals that do not arrive. Lists them, has one tried again, closes one; the running daemon does
 //! it and journals who decided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use super::host::Person;
 use super::{Failure, HttpClient, say};
 use crate::config::Config;
 use crate::sim::{ApiCall, ApiMethod};
+use crate::switch::Standing;
 use crate::vocab::{Amount, Currency};
 
 /// A decision waits for the disk and no longer.
@@ -106,8 +107,10 @@ fn listed(answer: &Value) -> String {
     if exceptions.is_empty() {
         return "Nothing waits for a person.".to_owned();
     }
+    let names = exceptions.iter().map(|row| text(row, "issuer").chars().count());
+    let wide = names.max().unwrap_or_default().max(9);
     let mut lines = vec![format!(
-        "{:>6} {:<8} {:<9} {:<16} {:>12} {:>4} TRIES LAST STANDS",
+        "{:>6} {:<8} {:<wide$} {:<16} {:>12} {:>4} TRIES LAST STANDS",
         "ID", "KIND", "ISSUER", "ACCOUNT", "AMOUNT", "AGE"
     )];
     let mut totals: BTreeMap<(String, &str), u64> = BTreeMap::new();
@@ -115,7 +118,7 @@ fn listed(answer: &Value) -> String {
         let money = amount(row);
         let issuer = text(row, "issuer");
         lines.push(format!(
-            "{:>6} {:<8} {:<9} {:<16} {:>12} {:>4} {:>5} {:<4} {}",
+            "{:>6} {:<8} {:<wide$} {:<16} {:>12} {:>4} {:>5} {:<4} {}",
             number(row, "id"),
             text(row, "kind"),
             issuer,
@@ -134,6 +137,11 @@ fn listed(answer: &Value) -> String {
     for ((issuer, letters), minor) in totals {
         let total = Currency::from_letters(letters).map(|currency| Amount::new(minor, currency).to_string());
         lines.push(format!("In suspense with {issuer}: {}", total.unwrap_or_default()));
+    }
+    let absent = exceptions.iter().filter(|row| text(row, "standing") == Standing::NoIssuer.name());
+    let absent: BTreeSet<&str> = absent.map(|row| text(row, "issuer")).collect();
+    for issuer in absent {
+        lines.push(format!("{issuer} is not in the configuration: what it is owed waits until it is."));
     }
     lines.join("\n")
 }

@@ -6,8 +6,9 @@ use super::cards::PresentedCard;
 use super::reconcile::{Record, Standing};
 use crate::stdx::clock::Moment;
 use crate::vocab::{
-    Amount, ApprovalCode, Initiator, InstitutionId, MessageClass, Mti, Outcome, PosEntryMode, ProcessingCode,
-    Refusal, RemoteCryptogram, ResponseCode, Rrn, Stan, Text, TransactionKind, TransmissionTime,
+    Amount, ApprovalCode, Initiator, InstitutionId, MessageClass, MessageFunction, Mti, Outcome,
+    PosEntryMode, ProcessingCode, Refusal, RemoteCryptogram, ResponseCode, Rrn, Stan, Text, TransactionKind,
+    TransmissionTime,
 };
 
 /// A payment's place in the book.
@@ -27,10 +28,27 @@ pub struct Payment {
     pub processing: ProcessingCode,
     pub amount: Amount,
     pub entry_mode: PosEntryMode,
-    /// The payment that this one completes or refers to; it shares its DE 37.
-    pub original: Option<PaymentNumber>,
+    /// The payment that this one completes, raises or refunds.
+    pub original: Option<Earlier>,
     /// What it says where nobody taps.
     pub remote: Option<RemotePayment>,
+}
+
+/// An earlier payment, and how a later one names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Earlier {
+    pub payment: PaymentNumber,
+    pub by: NamedBy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamedBy {
+    /// Its DE 37, which the later one shares. To a switch that names nothing.
+    Rrn,
+    /// Its DE 37, shared, and its DE 38.
+    Approval,
+    /// DE 90; the later one has a DE 37 of its own.
+    Data,
 }
 
 /// What a payment says where nobody taps.
@@ -189,6 +207,47 @@ impl Book {
         recent.into_iter().find(|(_, entry)| entry.stan == stan).map(|(at, _)| PaymentNumber(at))
     }
 
+    /// What an accepted completion has closed: the hold that it names, and what raised that. None of them, where it may
+    /// have been taken for a payment by itself: the hold was not answered yet, was taken back, or held less. None either of
+    /// which the issuer may not have known by then.
+    #[must_use]
+    pub fn closed_by(&self, completion: PaymentNumber) -> Vec<PaymentNumber> {
+        let Some((sent, earlier)) = self.payment(completion).and_then(|it| Some((it, it.payment.original?)))
+        else {
+            return Vec::new();
+        };
+        let of =
+            |it: &&BookEntry| it.payment.original.is_some_and(|original| original.payment == earlier.payment);
+        match self.payment(earlier.payment) {
+            _ if !sent.is_completion() => Vec::new(),
+            Some(_) if earlier.by == NamedBy::Rrn => vec![earlier.payment],
+            Some(hold) if matches!(hold.state, PaymentState::Reversing | PaymentState::Reversed) => {
+                Vec::new()
+            }
+            Some(hold) if hold.payment.original.is_none() && hold.is_known_to_issuer_of(sent) => {
+                let completions = self.payments.iter().filter(of).filter(|it| it.is_completion());
+                let completed: u64 = completions.map(|it| it.payment.amount.minor()).sum();
+                if hold.answer.is_none_or(|answer| completed > answer.minor) {
+                    return Vec::new();
+                }
+                let raises = self.payments.iter().enumerate().filter(|(_, it)| {
+                    of(it) && it.is_known_to_issuer_of(sent) && hold.is_known_to_issuer_of(it)
+                });
+                let raises = raises.filter(|(_, it)| it.is_hold()).map(|(at, _)| PaymentNumber(at));
+                raises.chain([earlier.payment]).collect()
+            }
+            Some(_) | None => Vec::new(),
+        }
+    }
+
+    /// The hold that a payment is about, where that is another one: by itself, or by what raised it.
+    #[must_use]
+    pub fn hold_of(&self, entry: &BookEntry) -> Option<PaymentNumber> {
+        let named = entry.payment.original?.payment;
+        let hold = self.payment(named).filter(|named| named.is_hold())?;
+        Some(self.hold_of(hold).unwrap_or(named))
+    }
+
     /// What this book says for reconciliation; `cards` are those that its payments go by.
     pub fn records<'a>(&'a self, cards: &'a [PresentedCard]) -> impl Iterator<Item = Record> + 'a {
         self.payments.iter().map(|entry| Record {
@@ -215,6 +274,42 @@ impl BookEntry {
             }
             (PaymentState::Waiting | PaymentState::Silent | PaymentState::Reversing, _) => Standing::Unknown,
         }
+    }
+
+    /// Whether its approval was there by then.
+    #[must_use]
+    pub fn is_approved_by(&self, moment: Moment) -> bool {
+        self.answer.is_some_and(|it| {
+            it.at <= moment && matches!(it.outcome, Outcome::Approved | Outcome::ApprovedPartly)
+        })
+    }
+
+    /// Whether the issuer had approved it before a later message was sent, or gets both in order: what is told it, by its
+    /// acquirer or since it was approved in its place (DE 38 begins with an S), it may get behind a request.
+    fn is_known_to_issuer_of(&self, later: &Self) -> bool {
+        let approval = self.answer.and_then(|answer| answer.approval);
+        let said = approval.is_some_and(|approval| !approval.as_bytes().starts_with(b"S"));
+        self.is_approved_by(later.intended) && (said || later.payment.mti.function == MessageFunction::Advice)
+    }
+
+    /// Whether the switch itself said no. It need not say so again.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.answer.is_some_and(|answer| answer.refusal.is_some())
+    }
+
+    /// Whether it turns an earlier hold into a debit.
+    #[must_use]
+    pub fn is_completion(&self) -> bool {
+        self.payment.original.is_some()
+            && self.payment.mti.class == MessageClass::Financial
+            && self.payment.processing.kind() == TransactionKind::Debit
+    }
+
+    /// Whether money goes back to the card.
+    #[must_use]
+    pub fn is_refund(&self) -> bool {
+        self.payment.processing.kind() == TransactionKind::Credit
     }
 
     /// Whether an approval of this holds money that a completion may close.

@@ -11,8 +11,8 @@ use super::ledger::{Decision, Identity, Known, Ledger, Posting, ReversalOutcome,
 use super::outbox::{Outbox, Wire};
 use super::payment::write_network_answer;
 use crate::codec::{
-    Bitmap, DataElement, DecodeError, Dialect, EncodeError, FrameFormat, Message, TokenRequestData,
-    WriteError, decode, decode_into,
+    Bitmap, DataElement, DecodeError, Dialect, EncodeError, FrameFormat, Message, OriginalData,
+    TokenRequestData, WriteError, decode, decode_into,
 };
 use crate::stdx::clock::{Moment, Now};
 use crate::stdx::random::Entropy;
@@ -438,12 +438,17 @@ fn posting(message: &Message) -> Result<Option<Posting>, DecodeError> {
     let Some(((identity, pan), (processing, amount))) = identity.zip(pan).zip(processing.zip(amount)) else {
         return Ok(None);
     };
-    Ok(Some(Posting { mti: message.mti(), identity, pan, processing, amount, rrn: message.rrn()? }))
+    let (rrn, original) = (message.rrn()?, message.original_data()?.map(original_of));
+    Ok(Some(Posting { mti: message.mti(), identity, pan, processing, amount, rrn, original }))
 }
 
 fn identity(message: &Message) -> Result<Option<Identity>, DecodeError> {
     let Some((stan, sent_at)) = message.stan()?.zip(message.sent_at()?) else { return Ok(None) };
     Ok(Some(Identity { class: message.mti().class, stan, sent_at, acquirer: message.acquirer()? }))
+}
+
+fn original_of(data: OriginalData) -> Identity {
+    Identity { class: data.mti.class, stan: data.stan, sent_at: data.sent_at, acquirer: data.acquirer }
 }
 
 fn reversal(message: &Message) -> Result<Option<ReversalPosting>, DecodeError> {
@@ -452,12 +457,7 @@ fn reversal(message: &Message) -> Result<Option<ReversalPosting>, DecodeError> {
     let Some(((identity, pan), (original, amount))) = identity.zip(pan).zip(original.zip(amount)) else {
         return Ok(None);
     };
-    let original = Identity {
-        class: original.mti.class,
-        stan: original.stan,
-        sent_at: original.sent_at,
-        acquirer: original.acquirer,
-    };
+    let original = original_of(original);
     // ISO 8583 4.4.56: the first 12 digits of DE 95 are the actual amount, what is to stand in the end.
     let actual = message.get(DataElement::REPLACEMENT_AMOUNTS).and_then(|amounts| amounts.get(..12));
     let actual = actual.and_then(|digits| Amount::parse(digits, amount.currency()).ok());

@@ -55,6 +55,8 @@ pub struct Posting {
     pub processing: ProcessingCode,
     pub amount: Amount,
     pub rrn: Option<Rrn>,
+    /// What it completes, raises or refunds (DE 90).
+    pub original: Option<Identity>,
 }
 
 /// What the issuer said to a posting.
@@ -162,6 +164,8 @@ pub struct Ledger {
     noted: Map<u128, Noted>,
     /// Where the newest hold under an acquirer's DE 37 is.
     holds: Map<(InstitutionId, Rrn), usize>,
+    /// Where what raised a hold is, by the hold's place.
+    raises: Map<usize, Vec<usize>>,
     balances: Map<Pan, Balance>,
     totals: LedgerTotals,
 }
@@ -201,32 +205,58 @@ impl Ledger {
         } else {
             self.totals.declined += 1;
         }
-        if effect == Effect::Debit && posting.mti.function == MessageFunction::Advice {
+        let completes = posting.mti.function == MessageFunction::Advice || posting.original.is_some();
+        if effect == Effect::Debit && completes {
             self.complete_hold(&posting);
         }
         let balance = self.balances.entry(posting.pan.clone()).or_default();
         if let Some(place) = balance.place(effect) {
             *place = place.saturating_add(standing);
         }
-        if let Some(reference) = posting.reference().filter(|_| effect == Effect::Hold) {
-            self.holds.insert(reference, self.entries.len());
+        if effect == Effect::Hold {
+            match self.named_hold(&posting) {
+                Some(hold) => self.raises.entry(hold).or_default().push(self.entries.len()),
+                None => {
+                    let place = self.entries.len();
+                    self.holds.extend(posting.reference().map(|reference| (reference, place)));
+                }
+            }
         }
         self.noted.insert(posting.identity.key(), Noted::Posting(self.entries.len()));
         self.entries.push(LedgerEntry { posting, decision, effect, standing, repeats: 0 });
     }
 
-    /// A completion closes the newest hold of the same acquirer, DE 37 and card, whatever its own amount.
+    /// The hold that DE 90 names, or that is raised by what it names.
+    fn named_hold(&self, posting: &Posting) -> Option<usize> {
+        let Noted::Posting(named) = *self.noted.get(&posting.original?.key())? else { return None };
+        let entry = self.entries.get(named)?;
+        let is_hold = entry.posting.mti.class == MessageClass::Authorization;
+        is_hold.then(|| self.named_hold(&entry.posting).unwrap_or(named))
+    }
+
+    /// A completion closes the hold that it names and what raised that, whatever its own amount; without DE 90 the newest
+    /// hold of the same acquirer and DE 37. Only of its own card.
     fn complete_hold(&mut self, completion: &Posting) {
-        let place = completion.reference().and_then(|reference| self.holds.get(&reference));
-        let hold = place.and_then(|at| self.entries.get_mut(*at));
-        let open =
-            |hold: &&mut LedgerEntry| hold.effect == Effect::Hold && hold.posting.pan == completion.pan;
-        if let Some(hold) = hold.filter(open) {
-            let balance = self.balances.entry(completion.pan.clone()).or_default();
-            balance.held = balance.held.saturating_sub(hold.standing);
-            hold.effect = Effect::Completed;
-            hold.standing = 0;
+        let by_reference = || self.holds.get(&completion.reference()?).copied();
+        let hold = if completion.original.is_some() { self.named_hold(completion) } else { by_reference() };
+        let Some(hold) = hold else { return };
+        for at in self.raises.get(&hold).into_iter().flatten().copied().chain([hold]) {
+            let open =
+                |hold: &&mut LedgerEntry| hold.effect == Effect::Hold && hold.posting.pan == completion.pan;
+            if let Some(hold) = self.entries.get_mut(at).filter(open) {
+                let balance = self.balances.entry(completion.pan.clone()).or_default();
+                balance.held = balance.held.saturating_sub(hold.standing);
+                hold.effect = Effect::Completed;
+                hold.standing = 0;
+            }
         }
+    }
+
+    /// The entry that an identity names.
+    #[must_use]
+    pub fn named(&self, identity: Identity) -> Option<&LedgerEntry> {
+        let Noted::Posting(at) = *self.noted.get(&identity.key())? else { return None };
+        self.entries.get(at)
     }
 
     /// Undoes an original, at most once: whole, or down to `final_minor`. A reversal that was answered "unknown original" is looked at afresh
@@ -392,6 +422,7 @@ mod tests {
             processing: ProcessingCode::parse(b"000000").unwrap(),
             amount: Amount::new(minor, Currency::from_letters("EUR").unwrap()),
             rrn: Some(Rrn::parse(format!("{stan:012}").as_bytes()).unwrap()),
+            original: None,
         }
     }
 
@@ -526,5 +557,21 @@ mod tests {
         ledger.post(posting("0200", 7, 50), said("00"));
         let line = ledger.entries()[0].to_json().to_string();
         assert!(line.contains("476173******0119") && !line.contains(PAN), "{line}");
+    }
+
+    #[test]
+    fn what_names_a_hold_or_what_raised_it_closes_both() {
+        for by_raise in [false, true] {
+            let mut ledger = Ledger::new();
+            let hold = posting("0100", 1, 50);
+            ledger.post(hold.clone(), said("00"));
+            let raise = Posting { original: Some(hold.identity), ..posting("0100", 2, 50) };
+            ledger.post(raise.clone(), said("00"));
+            ledger.post(posting("0100", 3, 50), said("00"));
+            assert_eq!(balance(&ledger), (150, 0, 0));
+            let named = if by_raise { raise.identity } else { hold.identity };
+            ledger.post(Posting { original: Some(named), ..posting("0200", 4, 50) }, said("00"));
+            assert_eq!(balance(&ledger), (50, 50, 0), "the third is another one's, by raise {by_raise}");
+        }
     }
 }

@@ -21,8 +21,8 @@ pub use acquirer::{
     AcquirerConfig, AcquirerSimulator, Habits, Heard, Load, Mismatch, Pace, Patience, SimError,
 };
 pub use book::{
-    Answer, Book, BookEntry, Payment, PaymentNumber, PaymentState, RemotePayment, ReversalEntry,
-    ReversalNumber,
+    Answer, Book, BookEntry, Earlier, NamedBy, Payment, PaymentNumber, PaymentState, RemotePayment,
+    ReversalEntry, ReversalNumber,
 };
 pub use cards::{CardNumber, Phone, PresentedCard, TestCard, TestMerchant, test_cards, test_merchants};
 pub use device::{Device, DeviceKey};

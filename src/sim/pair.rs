@@ -206,7 +206,7 @@ impl Pair {
             processing: ProcessingCode::parse(b"000000").unwrap(),
             amount: Amount::new(minor, Currency::from_letters("EUR").unwrap()),
             entry_mode: PosEntryMode::parse(b"101").unwrap(),
-            original,
+            original: original.map(|payment| Earlier { payment, by: NamedBy::Rrn }),
             remote: None,
         };
         let number = self.acquirer.pay(payment, self.now(), &mut self.to_issuer).unwrap();

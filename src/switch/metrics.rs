@@ -10,7 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::vocab::Refusal;
+use crate::vocab::{LinkId, Refusal};
 
 use super::status::{LinkStatus, Picture, Suspense};
 use super::store_forward::Standing;
@@ -49,10 +49,14 @@ pub(super) struct Metrics {
     /// By `Refusal::ALL`'s order.
     refused: Vec<Counter>,
     signed_on: Family<LinkLabel, Gauge>,
+    /// Of issuers, also of those that are not in the configuration.
+    stored: Family<LinkLabel, Gauge>,
     /// Of issuers.
     issuers: Vec<ReadLink>,
     exceptions: Family<StandingLabel, Gauge>,
     suspense: Family<SuspenseLabel, Gauge>,
+    /// Issuers that were shown as not in the configuration: once they are there, or owed nothing, their rows are zero.
+    absent: BTreeSet<(LinkId, String)>,
     /// Sums that were shown: once nothing stands there they are zero.
     shown: BTreeSet<SuspenseLabel>,
 }
@@ -66,6 +70,8 @@ impl Metrics {
         let of = |refusal: &Refusal| refused.get_or_create_owned(&RefusalLabel { refusal: refusal.name() });
         let signed_on = Family::default();
         registry.register("signed_on", "Connections that are signed on, by link", signed_on.clone());
+        let stored = Family::default();
+        registry.register("stored", "Places taken by advices and reversals, by issuer", stored.clone());
         let exceptions = Family::default();
         registry.register("exceptions", "Stored messages for a person, by issuer", exceptions.clone());
         let suspense = Family::default();
@@ -75,9 +81,11 @@ impl Metrics {
             gauges: gauges(registry),
             refused: Refusal::ALL.iter().map(of).collect(),
             signed_on,
+            stored,
             issuers: issuers(registry),
             exceptions,
             suspense,
+            absent: BTreeSet::new(),
             shown: BTreeSet::new(),
         }
     }
@@ -97,19 +105,32 @@ impl Metrics {
             let label = LinkLabel { link: link.name.clone() };
             self.signed_on.get_or_create(&label).set(wide(link.up));
             if link.is_issuer {
+                self.stored.get_or_create(&label).set(wide(link.stored));
                 for (family, read) in &self.issuers {
                     family.get_or_create(&label).set(wide(read(link)));
                 }
-                self.show_exceptions(link, &picture.suspense);
+                self.show_exceptions((link.link, &link.name), &picture.suspense);
             }
         }
+        self.show_absent(picture);
         self.show_suspense(picture);
     }
 
-    fn show_exceptions(&self, issuer: &LinkStatus, suspense: &[Suspense]) {
-        for (standing, name) in [(Standing::Parked, "parked"), (Standing::OverAge, "over-age")] {
-            let of = suspense.iter().filter(|sum| sum.issuer == issuer.link && sum.standing == standing);
-            let label = StandingLabel { link: issuer.name.clone(), standing: name };
+    fn show_absent(&mut self, picture: &Picture) {
+        self.absent.extend(picture.absent.iter().map(|issuer| (issuer.link, issuer.name.clone())));
+        for (issuer, name) in &self.absent {
+            let is_now = picture.absent.iter().find(|absent| absent.link == *issuer);
+            let label = LinkLabel { link: name.clone() };
+            self.stored.get_or_create(&label).set(wide(is_now.map_or(0, |absent| absent.stored)));
+            let suspense = if is_now.is_some() { &picture.suspense[..] } else { &[] };
+            self.show_exceptions((*issuer, name), suspense);
+        }
+    }
+
+    fn show_exceptions(&self, (issuer, name): (LinkId, &str), suspense: &[Suspense]) {
+        for standing in Standing::ALL {
+            let of = suspense.iter().filter(|sum| sum.issuer == issuer && sum.standing == standing);
+            let label = StandingLabel { link: name.to_owned(), standing: standing.name() };
             self.exceptions.get_or_create(&label).set(wide(of.map(|sum| sum.count).sum()));
         }
     }
@@ -118,8 +139,10 @@ impl Metrics {
         let mut sums: BTreeMap<SuspenseLabel, u64> = BTreeMap::new();
         for sum in &picture.suspense {
             let issuer = picture.links.iter().find(|link| link.link == sum.issuer);
-            if let (Some(issuer), Some(currency)) = (issuer, sum.currency) {
-                let label = SuspenseLabel { link: issuer.name.clone(), currency: currency.letters() };
+            let absent = || picture.absent.iter().find(|issuer| issuer.link == sum.issuer);
+            let name = issuer.map(|link| &link.name).or_else(|| Some(&absent()?.name));
+            if let (Some(name), Some(currency)) = (name, sum.currency) {
+                let label = SuspenseLabel { link: name.clone(), currency: currency.letters() };
                 let minor = sums.entry(label).or_default();
                 *minor = minor.saturating_add(sum.minor);
             }
@@ -141,7 +164,6 @@ fn issuers(registry: &mut Registry) -> Vec<ReadLink> {
         registry.register(name, help, family.clone());
         rows.push((family, read));
     };
-    gauge("stored", "Places taken by advices and reversals, by issuer", |link| link.stored);
     gauge("at_issuer", "Requests unanswered on an issuer's connections", |link| narrow(link.pool.in_flight));
     gauge("at_issuer_room", "How many there may be on those that take any", |link| narrow(link.pool.room));
     gauge("set_aside", "Connections that are given none until an echo is answered", |link| link.pool.aside);

@@ -43,7 +43,7 @@ pub use recovery::{Recovered, Recovery, RecoveryError};
 pub use request::{Arrival, CardSource, Given, NotARequest, PanCard, Request, RequestKind};
 pub use route::RouteTable;
 pub use stand_in::StandInTerms;
-pub use status::{Counts, LinkStatus, NodeCounts, Picture, Suspense, SwitchStatus};
+pub use status::{AbsentIssuer, Counts, LinkStatus, NodeCounts, Picture, Suspense, SwitchStatus};
 pub use store_forward::Standing;
 pub use transaction::{Original, Parent, Routed, Transaction};
 pub use unfinished::Unfinished;

@@ -23,6 +23,8 @@ pub struct Picture {
     pub counts: Counts,
     pub node: NodeCounts,
     pub links: Vec<LinkStatus>,
+    /// Issuers that are owed something and are not in the configuration.
+    pub absent: Vec<AbsentIssuer>,
     /// Payments between receipt and answer.
     pub in_flight: usize,
     /// Advices and reversals that issuers have not acknowledged.
@@ -48,6 +50,28 @@ pub struct Picture {
     pub limits: Limits,
     /// Whether new requests are taken on: not while draining, nor without room in the journal.
     pub takes_requests: bool,
+}
+
+/// An issuer that is not in the configuration, and is owed something from the time when it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AbsentIssuer {
+    pub link: LinkId,
+    /// What it is called.
+    pub name: String,
+    pub stored: usize,
+}
+
+impl AbsentIssuer {
+    #[must_use]
+    pub fn new((link, stored): (LinkId, usize)) -> Self {
+        Self { link, name: Self::name_of(link), stored }
+    }
+
+    /// Its number, and that it is not there: nobody knows its name any more.
+    #[must_use]
+    pub fn name_of(link: LinkId) -> String {
+        format!("absent-{link}")
+    }
 }
 
 /// The exceptions of one issuer, of one standing, in one currency.

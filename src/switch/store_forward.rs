@@ -84,8 +84,24 @@ pub struct Item {
 pub enum Standing {
     /// The issuer will never take it.
     Parked,
+    /// Its issuer is not in the configuration: nothing is tried before it is again.
+    NoIssuer,
     /// Owed for longer than the age limit, and tried still.
     OverAge,
+}
+
+impl Standing {
+    pub const ALL: [Self; 3] = [Self::Parked, Self::NoIssuer, Self::OverAge];
+
+    /// As lists and metrics say it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Parked => "parked",
+            Self::NoIssuer => "no-issuer",
+            Self::OverAge => "over-age",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,22 +285,37 @@ impl StoreForward {
         Some(item)
     }
 
-    /// What a person must look at: parked, or owed for longer than the age limit.
-    pub fn exceptions(&self, now: Wall) -> impl Iterator<Item = (&Item, Standing)> {
+    /// What a person must look at: parked, owed for longer than the age limit, or owed to an issuer that is not there.
+    pub fn exceptions(
+        &self,
+        now: Wall,
+        is_there: impl Fn(LinkId) -> bool,
+    ) -> impl Iterator<Item = (&Item, Standing)> {
         let parked = self.parked.values().map(|item| (item, Standing::Parked));
         let limit = self.config.age_limit;
-        let old = self.queues.values().flat_map(move |queue| {
-            let old = queue.by_age.iter().take_while(move |(since, _)| since.plus(limit) < now);
-            old.filter_map(|(_, id)| queue.items.get(id)).map(|item| (item, Standing::OverAge))
+        let owed = self.queues.iter().flat_map(move |(issuer, queue)| {
+            let is_there = is_there(*issuer);
+            let standing = if is_there { Standing::OverAge } else { Standing::NoIssuer };
+            let listed = move |(since, _): &&(Wall, TransactionId)| !is_there || since.plus(limit) < now;
+            let listed = queue.by_age.iter().take_while(listed);
+            listed.filter_map(|(_, id)| queue.items.get(id)).map(move |item| (item, standing))
         });
-        parked.chain(old)
+        parked.chain(owed)
     }
 
     /// Whether a person must look at this one.
     #[must_use]
-    pub fn is_exception(&self, id: TransactionId, now: Wall) -> bool {
-        self.parked.contains_key(&id)
-            || self.get(id).is_some_and(|item| item.since.plus(self.config.age_limit) < now)
+    pub fn is_exception(&self, id: TransactionId, now: Wall, is_there: impl Fn(LinkId) -> bool) -> bool {
+        let listed =
+            |item: &Item| item.since.plus(self.config.age_limit) < now || !is_there(item.entry.issuer.link);
+        self.parked.contains_key(&id) || self.get(id).is_some_and(listed)
+    }
+
+    /// Every issuer that is owed something, and how many messages wait for it or for a person.
+    #[must_use]
+    pub fn owed(&self) -> BTreeMap<LinkId, usize> {
+        let places = self.queues.iter().map(|(issuer, queue)| (*issuer, queue.items.len() + queue.parked));
+        places.filter(|(_, places)| *places > 0).collect()
     }
 
     /// The issuer answered it, and not with an acknowledgement. `unknown`: when it said that it does not know the original.
@@ -638,7 +669,7 @@ mod tests {
         old.again(TransactionId(1), at(3_601));
         assert_eq!(old.next_due(), Some(at(3_631).moment));
         assert_eq!(
-            old.exceptions(at(3_601).wall).map(|(_, why)| why).collect::<Vec<_>>(),
+            old.exceptions(at(3_601).wall, |_| true).map(|(_, why)| why).collect::<Vec<_>>(),
             [Standing::OverAge]
         );
     }
@@ -649,7 +680,7 @@ mod tests {
         send(&mut stored, NORTH, 0);
         stored.park(TransactionId(1), Some(declined()), at(1).moment);
         assert_eq!((stored.len(), stored.taken(NORTH)), (1, 2));
-        assert!(stored.is_exception(TransactionId(1), at(1).wall));
+        assert!(stored.is_exception(TransactionId(1), at(1).wall, |_| true));
         assert_eq!(send(&mut stored, NORTH, 1), [2]);
         stored.retry(TransactionId(1), at(2).moment);
         assert_eq!(send(&mut stored, NORTH, 2), Vec::<u64>::new(), "behind what has gone before");

@@ -5,11 +5,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use tokenswitch::sim::Pace;
+use tokenswitch::sim::{Pace, Payment};
+use tokenswitch::vocab::{Amount, Currency, Mti, PosEntryMode, ProcessingCode};
 
 use crate::daemon::PROGRAM;
-use crate::players::{change, in_one_thread, until};
+use crate::metrics::metrics;
+use crate::players::{LOOK, change, in_one_thread, until};
 use crate::restart::World;
+use crate::saf::ISSUER;
 
 /// Everything that has to be kept for a time is kept for as long: twenty times what a start takes.
 const KEPT: &str = "10s";
@@ -18,6 +21,8 @@ pub(crate) const CALM: Pace = Pace::Open { per_second: 150 };
 /// And when the daemon is killed.
 const BUSY: Pace = Pace::Closed { outstanding: 8 };
 const APPROVALS: usize = 100;
+/// Of the load of some seconds.
+const RECENT: usize = 400;
 
 #[test]
 fn old_segments_go_under_load_and_a_base_stands_for_them() {
@@ -32,6 +37,66 @@ fn old_segments_go_under_load_and_a_base_stands_for_them() {
         let rrn = world.acquirer().look(|brain| brain.book().payments()[0].rrn.to_string());
         the_tools_say_what_is_there(&world.config, &world.first_token(), &rrn);
     });
+}
+
+/// Messages that the issuer is owed at the least.
+const OWED: f64 = 20.0;
+
+#[test]
+fn a_base_alone_knows_what_an_issuer_that_was_silent_all_the_time_is_owed() {
+    in_one_thread(async {
+        let kept = tempfile::tempdir().unwrap();
+        let mut world = World::set_up(kept.path(), "redb").await;
+        keep_little(&world.config);
+        world.first_life().await;
+        let life = world.start().await;
+        let asking = world.load_at(CALM, &life);
+        world.goes_on().await;
+        world.gates[0].shut();
+        world.tells_of_a_payment();
+        let owed = || async { metrics(&life.daemon).await.value("switch_stored", &[ISSUER]) };
+        while owed().await < OWED {
+            tokio::time::sleep(LOOK).await;
+        }
+        let newest = segments(&world.directory).last().copied().unwrap();
+        until("what is owed to be in no segment", || first_segment(&world.directory) > newest).await;
+        let (payments, approvals) = (world.payments().saturating_sub(RECENT), world.approvals());
+        let more = world.load_at(BUSY, &life);
+        until("load", || world.approvals() >= approvals + APPROVALS).await;
+        world.kill(life, more).await;
+        asking.await.unwrap();
+        std::fs::remove_dir_all(world.directory.join("data/checkpoint")).unwrap();
+        world.gates[0].open();
+        let life = world.start().await;
+        assert!(life.daemon.log().contains("filled from a base"));
+        let to_deliver = life.daemon.found.strip_suffix(" messages to deliver").unwrap();
+        let to_deliver: f64 = to_deliver.rsplit(' ').next().unwrap().parse().unwrap();
+        assert!(to_deliver >= OWED, "{}", life.daemon.found);
+        world.repeat_payments_since(payments).await;
+        world.settle(life).await;
+        let (advices, reversals) = world.issuers[0].look(|brain| {
+            let counts = brain.counts();
+            (counts.advices, counts.reversals)
+        });
+        assert!(advices > 0 && reversals > 0, "{advices} advices, {reversals} reversals");
+    });
+}
+
+impl World {
+    /// An advice to the first issuer.
+    fn tells_of_a_payment(&self) {
+        let payment = Payment {
+            mti: Mti::parse(b"0220").unwrap(),
+            card: 0,
+            merchant: 0,
+            processing: ProcessingCode::parse(b"000000").unwrap(),
+            amount: Amount::new(4_711, Currency::from_letters("EUR").unwrap()),
+            entry_mode: PosEntryMode::parse(b"071").unwrap(),
+            original: None,
+            remote: None,
+        };
+        self.acquirer().with(|brain, now, out| brain.pay(payment, now, out)).unwrap();
+    }
 }
 
 /// Small segments, folded and removed within seconds.
@@ -65,11 +130,14 @@ async fn kill_after_segments_went(world: &World, keeps_checkpoint: bool) {
 
 /// The number of the oldest segment that is there.
 fn first_segment(directory: &Path) -> u64 {
-    let Ok(names) = std::fs::read_dir(directory.join("data/journal")) else { return 0 };
+    segments(directory).first().copied().unwrap_or_default()
+}
+
+/// The numbers of all segments.
+fn segments(directory: &Path) -> BTreeSet<u64> {
+    let Ok(names) = std::fs::read_dir(directory.join("data/journal")) else { return BTreeSet::new() };
     let number = |name: String| name.strip_prefix("segment-").and_then(|digits| digits.parse().ok());
-    let numbers: BTreeSet<u64> =
-        names.filter_map(|entry| number(entry.ok()?.file_name().into_string().ok()?)).collect();
-    numbers.first().copied().unwrap_or_default()
+    names.filter_map(|entry| number(entry.ok()?.file_name().into_string().ok()?)).collect()
 }
 
 fn told(config: &Path, command: &[&str], more: &[&str]) -> (bool, String) {

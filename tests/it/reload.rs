@@ -1,6 +1,7 @@
 //! SIGHUP against the real daemon: its configuration is read again whole or not at all, and connections of links that
 //! did not change go on.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokenswitch::config::Config;
@@ -72,11 +73,7 @@ fn the_daemon_goes_on_under_another_configuration() {
 
         // An issuer that was not there when the daemon started, and then one that is gone.
         let late = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let newcomer = format!(
-            "[[issuer]]\nid = 103\nname = \"issuer-3\"\ndial = [\"{}\"]\ndialect = \"iso87-ascii\"\n\
-             framing = \"binary-2\"\ntimeout = \"10s\"\n[[route]]\nbin = \"47617390\"\nissuer = 103\n",
-            late.local_addr().unwrap()
-        );
+        let newcomer = newcomer(late.local_addr().unwrap());
         change(&path, "[settlement]", &format!("{newcomer}[settlement]"));
         let config = Config::load(&path).unwrap();
         let _late = issuer(&config.issuers[2].party, late);
@@ -113,4 +110,12 @@ fn the_daemon_goes_on_under_another_configuration() {
         let daemon = Arc::into_inner(daemon).unwrap();
         tokio::task::spawn_blocking(move || daemon.stop()).await.unwrap();
     });
+}
+
+/// A third issuer, whose cards were the first one's.
+pub(crate) fn newcomer(address: SocketAddr) -> String {
+    format!(
+        "[[issuer]]\nid = 103\nname = \"issuer-3\"\ndial = [\"{address}\"]\ndialect = \"iso87-ascii\"\n\
+         framing = \"binary-2\"\ntimeout = \"10s\"\n[[route]]\nbin = \"47617390\"\nissuer = 103\n"
+    )
 }

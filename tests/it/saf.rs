@@ -14,7 +14,8 @@ use crate::bad_input::{framed, message, read_frame};
 use crate::daemon::{Daemon, PROGRAM, init};
 use crate::explain::{APPROVED, PAN, PARKED, issuer, pay};
 use crate::metrics::until;
-use crate::players::in_one_thread;
+use crate::players::{self, change, in_one_thread};
+use crate::reload::newcomer;
 
 pub(crate) const ISSUER: (&str, &str) = ("link", "issuer-1");
 
@@ -151,6 +152,57 @@ fn an_advice_that_was_reversed_meanwhile_is_not_tried_again() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(1) && said.contains("reversed"), "{output:?}");
         told(&config, &daemon, &["close", advice, "--reason", "taken back by its acquirer"]).await;
+        spawn_blocking(move || daemon.stop()).await.unwrap();
+    });
+}
+
+#[test]
+fn what_is_owed_to_an_issuer_that_left_the_configuration_is_shown_and_kept() {
+    in_one_thread(async {
+        let kept = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = init(&kept.path().join("switch"), ["127.0.0.1:1", "127.0.0.1:1"]);
+        let newcomer = newcomer(listener.local_addr().unwrap());
+        change(&config, "[settlement]", &format!("{newcomer}[settlement]"));
+        let start = || {
+            let config = config.clone();
+            async { spawn_blocking(move || Daemon::start(&config)).await.unwrap() }
+        };
+        let daemon = start().await;
+        let mut acquirer = TcpStream::connect(&daemon.addresses["acquirer-1"]).await.unwrap();
+        acquirer.write_all(&framed(&message("0800", &[(70, "001")]))).await.unwrap();
+        read_frame(&mut acquirer).await;
+        let common = [(4, PARKED), (7, &sent_now()), (11, "000001")];
+        assert_eq!(pay(&mut acquirer, "0220", &common).await, "00");
+        let (present, absent) = (("link", "issuer-3"), ("link", "absent-103"));
+        until(&daemon, "switch_stored", &[present], 1.0).await;
+        spawn_blocking(move || daemon.stop()).await.unwrap();
+
+        change(&config, &newcomer, "");
+        let daemon = start().await;
+        until(&daemon, "switch_stored", &[absent], 1.0).await;
+        until(&daemon, "switch_exceptions", &[absent, ("standing", "no-issuer")], 1.0).await;
+        until(&daemon, "switch_suspense", &[absent, ("currency", "EUR")], 300.0).await;
+        let list = told(&config, &daemon, &["list"]).await;
+        assert!(list.lines().nth(1).unwrap().ends_with(" no-issuer"), "{list}");
+        assert!(list.contains(" absent-103 ") && list.contains("absent-103 is not in the conf"), "{list}");
+        let warned = |times: usize| {
+            let owed = "an issuer that is not in the configuration is owed messages";
+            let log = daemon.log();
+            log.lines().filter(|line| line.contains(owed) && line.contains("103")).count() == times
+        };
+        assert!(warned(1), "{}", daemon.log());
+        daemon.hang_up();
+        players::until("a warning", || warned(2)).await;
+
+        change(&config, "[settlement]", &format!("{newcomer}[settlement]"));
+        spawn_local(issuer(listener));
+        daemon.hang_up();
+        until(&daemon, "switch_delivered_total", &[], 1.0).await;
+        until(&daemon, "switch_stored", &[present], 0.0).await;
+        until(&daemon, "switch_stored", &[absent], 0.0).await;
+        until(&daemon, "switch_exceptions", &[absent, ("standing", "no-issuer")], 0.0).await;
+        assert_eq!(told(&config, &daemon, &["list"]).await, "Nothing waits for a person.\n");
         spawn_blocking(move || daemon.stop()).await.unwrap();
     });
 }

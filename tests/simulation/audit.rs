@@ -16,6 +16,7 @@ use tokenswitch::vocab::{
 use crate::journal_book::JournalBook;
 use crate::setting::{ACQUIRERS, ISSUERS, STAND_IN_MOST, dialect_of};
 use crate::settlement::Settlement;
+use crate::shares::Shares;
 
 /// What an acquirer knows a message of its own by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +54,8 @@ pub(crate) struct Audit {
     /// How often each card was stood in for, as its issuer was told, and how often it may be.
     stood_in: BTreeMap<(LinkId, Vec<u8>), usize>,
     stand_in_count: usize,
+    /// Few answers are remembered.
+    forgets: bool,
     delivered: BTreeMap<TransactionId, u32>,
     tombstones: Vec<TombstoneEntry>,
     named: BTreeMap<Name, Vec<TransactionId>>,
@@ -67,6 +70,7 @@ pub(crate) struct Audit {
     closed: BTreeSet<SettlementWindow>,
     book: JournalBook,
     settlement: Settlement,
+    shares: Shares,
     /// How many entries were durable before the block that was written last.
     before_last_group: usize,
     /// PANs that no acquirer may see.
@@ -110,8 +114,9 @@ fn is_approved(outcome: Outcome) -> bool {
 
 impl Audit {
     /// `stand_in_count`: how many payments of one card may be approved in its issuer's place.
-    pub(crate) fn new(secrets: &[Pan], stand_in_count: usize) -> Self {
-        Self { secrets: secrets.iter().map(LeakScan::new).collect(), stand_in_count, ..Self::default() }
+    pub(crate) fn new(secrets: &[Pan], stand_in_count: usize, forgets: bool) -> Self {
+        let secrets = secrets.iter().map(LeakScan::new).collect();
+        Self { secrets, stand_in_count, forgets, ..Self::default() }
     }
 
     pub(crate) fn durable_entries(&self) -> usize {
@@ -191,6 +196,7 @@ impl Audit {
         if !entries.is_empty() {
             self.before_last_group = self.entries.len();
         }
+        self.shares.group(entries)?;
         entries.iter().try_for_each(|entry| self.durable(entry))
     }
 
@@ -490,18 +496,23 @@ impl Audit {
                 | "issuer-unavailable"),
             ) => durably_refused(outcome, refusal),
             Some("altered-duplicate") => Ok(()),
+            Some("shutting-down") if forwarded.is_some() && outcome.is_some() => {
+                let durable = outcome.and_then(|outcome| outcome.refusal).map(|refusal| refusal.name());
+                let known = durable == Some("shutting-down") || self.forgets;
+                ensure(known, "P1", || format!("durable is {durable:?}"))
+            }
             // While it waited to be looked up it was in no journal.
             Some("reversed-in-flight" | "not-durable-in-time") if forwarded.is_none() => Ok(()),
             Some(refusal @ ("reversed-in-flight" | "not-durable-in-time")) => {
                 durably_refused(outcome, refusal)
             }
-            // Said without asking anybody: it must not have been forwarded. What was written down first, and withdrawn since
-            // its token had been suspended, did not leave.
+            // Said without asking anybody: it must not have been forwarded, unless that is long forgotten. What was written
+            // down first, and withdrawn since its token had been suspended, did not leave.
             Some(refusal) => {
                 let durable = outcome.and_then(|outcome| outcome.refusal).map(|refusal| refusal.name());
                 let stayed = forwarded.is_none_or(|id| !self.originals.contains_key(&id));
                 let withdrawn = durable == Some(refusal) && refusal.starts_with("token-") && stayed;
-                ensure(forwarded.is_none() || withdrawn, "P2", || {
+                ensure(forwarded.is_none() || withdrawn || self.forgets, "P2", || {
                     format!("it was forwarded as {forwarded:?}")
                 })
             }
@@ -580,6 +591,12 @@ impl Audit {
             ensure(reversed, "P3", || format!("advice {} is to be undone and is not", advice.transaction))?;
         }
         Ok(())
+    }
+
+    /// A process that was told to end has ended.
+    pub(crate) fn nothing_is_open(&self) -> Result<(), Broken> {
+        let open = self.requests.keys().find(|id| !self.outcomes.contains_key(id));
+        ensure(open.is_none(), "P12", || format!("it ended in order, and {open:?} has no outcome"))
     }
 
     /// The queues are empty: nothing may be left over.

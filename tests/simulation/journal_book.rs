@@ -23,6 +23,8 @@ struct Line {
     class: MessageClass,
     kind: TransactionKind,
     asked: u64,
+    /// What it completes, raises or refunds.
+    original: Option<TransactionId>,
     standing: Standing,
     /// A reversal of a payment in flight comes before its outcome.
     reversed: bool,
@@ -56,14 +58,19 @@ impl JournalBook {
     }
 
     fn requested(&mut self, request: &RequestEntry) {
-        if let Some(line) = Line::of(request.acquirer.mti, &request.elements) {
+        if let Some(line) = Line::of(request.acquirer.mti, &request.elements, request.original) {
             self.lines.insert(request.transaction, line);
         }
     }
 
     fn ended(&mut self, outcome: &OutcomeEntry) {
+        let approved = matches!(outcome.outcome, Outcome::Approved | Outcome::ApprovedPartly);
+        if let Some(hold) =
+            self.lines.get(&outcome.transaction).filter(|_| approved).and_then(Line::completes)
+        {
+            self.close(hold);
+        }
         if let Some(line) = self.lines.get_mut(&outcome.transaction).filter(|line| !line.reversed) {
-            let approved = matches!(outcome.outcome, Outcome::Approved | Outcome::ApprovedPartly);
             let moves = approved && line.kind != TransactionKind::Inquiry;
             let minor = outcome.approved.map_or(line.asked, tokenswitch::vocab::Amount::minor);
             line.standing = if moves { Standing::Money(minor) } else { Standing::Nothing };
@@ -86,17 +93,31 @@ impl JournalBook {
             return;
         }
         let Some(leg) = stored.acquirer else { return };
-        let Some(mut line) = Line::of(leg.mti, &stored.elements) else { return };
+        let Some(mut line) = Line::of(leg.mti, &stored.elements, stored.original) else { return };
         if line.kind != TransactionKind::Inquiry {
             line.standing = Standing::Money(line.asked);
         }
-        if line.class == MessageClass::Financial && line.kind == TransactionKind::Debit {
-            self.close_hold(&line);
+        match line.completes() {
+            Some(hold) => self.close(hold),
+            None if line.class == MessageClass::Financial && line.kind == TransactionKind::Debit => {
+                self.close_hold(&line);
+            }
+            None => {}
         }
         self.lines.insert(stored.transaction, line);
     }
 
-    /// A completion closes the newest hold under its DE 37.
+    /// A completion closes the hold that it names, and what raised that.
+    fn close(&mut self, hold: TransactionId) {
+        for (id, line) in &mut self.lines {
+            let closed = *id == hold || line.original == Some(hold);
+            if closed && line.class == MessageClass::Authorization {
+                line.standing = Standing::Nothing;
+            }
+        }
+    }
+
+    /// One that names none closes the newest under its DE 37.
     fn close_hold(&mut self, completion: &Line) {
         let names = |line: &&mut Line| line.acquirer == completion.acquirer && line.rrn == completion.rrn;
         let holds = |line: &&mut Line| line.class == MessageClass::Authorization;
@@ -108,16 +129,25 @@ impl JournalBook {
 
 impl Line {
     /// `None` without DE 32 or DE 37: nobody could compare it.
-    fn of(mti: Mti, elements: &Elements) -> Option<Self> {
+    fn of(mti: Mti, elements: &Elements, original: Option<TransactionId>) -> Option<Self> {
         Some(Self {
             acquirer: InstitutionId::parse(elements.get(32)?).ok()?,
             rrn: Rrn::parse(elements.get(37)?).ok()?,
             class: mti.class,
             kind: ProcessingCode::parse(elements.get(3)?).ok()?.kind(),
             asked: number(elements.get(4)?)?,
+            original,
             standing: Standing::Nothing,
             reversed: false,
         })
+    }
+}
+
+impl Line {
+    /// The hold that it turns into a debit.
+    fn completes(&self) -> Option<TransactionId> {
+        let debit = self.class == MessageClass::Financial && self.kind == TransactionKind::Debit;
+        self.original.filter(|_| debit)
     }
 }
 

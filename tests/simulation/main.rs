@@ -27,6 +27,7 @@ mod sabotage;
 mod scenarios;
 mod setting;
 mod settlement;
+mod shares;
 mod silence;
 mod slow_taps;
 mod stand_in;
@@ -59,13 +60,25 @@ fn plan(seed: u64) -> Plan {
     let (troubles, pass) = (Troubles::draw(&mut random), random.u32(0..4) == 0);
     let issuer_checks = random.u32(0..4) == 0;
     let stand_in = random.u32(0..3) == 0;
+    let forgets = random.u32(0..4) == 0;
     let journal = match random.u32(0..4) {
         0 => Journaling::Long,
         // A clock that jumps makes everything old at once.
         3 if !troubles.has(Trouble::ClockJump) => Journaling::Folded,
         _ => Journaling::Short,
     };
-    Plan { seed, payments, crashes, crash_at: None, troubles, pass, issuer_checks, stand_in, journal }
+    Plan {
+        seed,
+        payments,
+        crashes,
+        crash_at: None,
+        troubles,
+        pass,
+        issuer_checks,
+        stand_in,
+        forgets,
+        journal,
+    }
 }
 
 fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
@@ -167,6 +180,7 @@ fn a_crash_at_every_entry_breaks_nothing() {
             pass: false,
             issuer_checks: seed == 6,
             stand_in: seed == 5,
+            forgets: false,
             journal: Journaling::Short,
         };
         let entries = hold(calm).entries as u64;

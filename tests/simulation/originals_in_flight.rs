@@ -217,6 +217,36 @@ fn an_advice_does_not_wait_for_a_person_who_decides_about_another_with_its_numbe
 }
 
 #[test]
+fn the_number_of_a_renamed_advice_rests_though_it_is_forgotten_before_its_acknowledgement() {
+    for forgets in [false, true] {
+        let mut config = passing_config();
+        config.limits.answered = if forgets { 2 } else { LIMITS.answered };
+        let mut desk = Desk::with(config, JournalConfig::default().queue_bytes);
+        let first = with_mti(&desk.purchase(1), "0220");
+        desk.send(FIRST, &first);
+        desk.answer();
+        let (connection, at_issuer) = desk.asked();
+        desk.send(connection, &answer_to(&at_issuer, "05"));
+        let mut other = later(&mut desk, first);
+        set(&mut other, &[(37, "000000000002")]);
+        desk.send(FIRST, &other);
+        assert_eq!(get(&desk.answer(), 39), "00");
+        let (connection, sent) = desk.asked();
+        assert_ne!(get(&sent, 11), get(&at_issuer, 11), "a number of its own");
+        for stan in 10..12 {
+            let purchase = desk.purchase(stan);
+            asked(&mut desk, &purchase, "00");
+        }
+        desk.send(connection, &answer_to(&sent, "00"));
+        assert!(desk.house.node.core().stored().is_empty());
+        let core = format!("{:?}", desk.house.node.core());
+        let number = format!("{:?}", sent.stan().unwrap().unwrap());
+        let mut resting = core.split("resting: [").skip(1).filter_map(|rest| rest.split(']').next());
+        assert!(resting.any(|resting| resting.contains(&number)), "forgets {forgets}: {number} is lost");
+    }
+}
+
+#[test]
 fn whatever_names_a_raise_is_about_its_hold() {
     let mut desk = bounded(LIMITS);
     let hold = with_mti(&desk.purchase(1), "0100");
@@ -371,4 +401,16 @@ fn the_history_is_asked_again_where_something_was_decided_meanwhile() {
     let (connection, undone) = desk.asked();
     desk.send(connection, &answer_to(&undone, "00"));
     refund_refused(&mut desk, &hold, 7, 1, "57");
+}
+
+#[test]
+fn a_request_does_not_overtake_the_advice_that_it_is_about() {
+    let mut desk = bounded(LIMITS);
+    let advice = with_mti(&desk.purchase(1), "0220");
+    desk.send(FIRST, &advice);
+    desk.answer();
+    let (connection, told) = desk.asked();
+    refund_refused(&mut desk, &advice, 2, 100, "91");
+    desk.send(connection, &answer_to(&told, "00"));
+    refunded(&mut desk, &advice, 3, 100);
 }

@@ -48,6 +48,10 @@ pub(crate) const LIMITS: Limits = Limits {
     followers: 20,
     stand_in: 100,
 };
+/// How much of what is held completions may come to that are asked for, in hundredths.
+pub(crate) const COMPLETIONS_PERCENT: u64 = 120;
+/// Up to so much the first acquirer may give back without naming a payment; the second may not.
+pub(crate) const REFUNDS_MOST: u64 = 5_000;
 /// What may be approved in an issuer's place, where that is allowed: the amount in minor units, and how many payments of
 /// one card in a run.
 pub(crate) const STAND_IN_MOST: u64 = 60_000;
@@ -164,9 +168,10 @@ pub(crate) fn switch_config() -> SwitchConfig {
             answer_on_any: at == 1,
             sign_on_per_institution: false,
             authorization_is_capture: at == 1,
-            completions_percent: 120,
+            completions_percent: COMPLETIONS_PERCENT,
             announce_cut_over: at == 0,
-            refunds: (at == 0).then(|| Amount::new(5_000, Currency::from_letters("EUR").expect("known"))),
+            refunds: (at == 0)
+                .then(|| Amount::new(REFUNDS_MOST, Currency::from_letters("EUR").expect("known"))),
         };
         (*link, config)
     };

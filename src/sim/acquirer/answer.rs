@@ -2,7 +2,7 @@
 
 use super::{AcquirerSimulator, SimError, Waiting};
 use crate::codec::{DataElement, LeakScan, Message, decode_into};
-use crate::sim::book::{Answer, PaymentNumber, PaymentState, ReversalNumber};
+use crate::sim::book::{Answer, BookEntry, PaymentNumber, PaymentState, ReversalNumber};
 use crate::sim::outbox::Outbox;
 use crate::stdx::clock::Now;
 use crate::vocab::{MessageFunction, NetworkCode, Outcome, Refusal, ResponseCode};
@@ -197,8 +197,9 @@ impl AcquirerSimulator {
             // A refusal is not remembered by whoever refused, so that a repeat may be approved; the terminal was told no.
             let late = answered && approved(answer.outcome) && !approved(first.outcome);
             // A repeat that was sent before the answer came, and overtook its request on a connection that was not signed
-            // on, was refused for that: nobody knew the payment yet.
-            let overtook = answer.refused_as(Refusal::NotSignedOn);
+            // on, was refused for that: nobody knew the payment yet. One that comes much later is known no more.
+            let unknown = [Refusal::NotSignedOn, Refusal::TooOld, Refusal::Overloaded, Refusal::ShuttingDown];
+            let overtook = unknown.into_iter().any(|refusal| answer.refused_as(refusal));
             // Once it is taken back, a repeat gets another answer by right (rule of repeats: never an approval).
             if changed && answered && approved(first.outcome) && !overtook {
                 self.mismatch(number, Mismatch::AnswerChanged);
@@ -214,30 +215,36 @@ impl AcquirerSimulator {
         }
         entry.answer = Some(answer);
         let (intended, waiting) = (entry.intended, entry.state == PaymentState::Waiting);
-        let original = entry.payment.original;
+        let asked_again = entry.repeats > 0;
         if matches!(entry.state, PaymentState::Waiting | PaymentState::Silent) {
             entry.state = PaymentState::Answered;
         }
         if waiting {
             self.report.note_answer(answer.code, answer.outcome, intended, now.moment);
         }
-        if let Some(original) = original.filter(|_| answer.outcome == Outcome::Approved) {
-            self.complete(original);
+        if answer.outcome == Outcome::Approved {
+            self.complete(number);
         }
         if let Some(place) = self.release(number) {
             self.top_up(place, now, out)?;
         }
-        if waiting {
+        if waiting && asked_again && answer.refusal.is_some() {
+            // A refusal is not remembered by whoever refused: another sending may have been approved, or may be yet.
+            let connection = self.next_connection();
+            self.start_reversal(connection, number, None, now, out)?;
+        } else if waiting {
             self.follow_habits(number, answer.outcome, now, out)?;
         }
         Ok(Heard::Answered(number))
     }
 
-    /// A completion was accepted: the hold that it refers to holds no more.
-    fn complete(&mut self, original: PaymentNumber) {
-        let hold = self.book.payment_mut(original);
-        if let Some(hold) = hold.filter(|hold| hold.is_hold() && hold.state == PaymentState::Answered) {
-            hold.state = PaymentState::Completed;
+    /// If it is a completion, then it was accepted: the hold that it names holds no more.
+    fn complete(&mut self, completion: PaymentNumber) {
+        for closed in self.book.closed_by(completion) {
+            let hold = self.book.payment_mut(closed);
+            if let Some(hold) = hold.filter(|hold| hold.is_hold() && hold.state == PaymentState::Answered) {
+                hold.state = PaymentState::Completed;
+            }
         }
     }
 
@@ -251,6 +258,7 @@ impl AcquirerSimulator {
         let mut strikes =
             |one_in: Option<u64>| one_in.is_some_and(|n| self.entropy.below(n).is_ok_and(|drawn| drawn == 0));
         let (repeat, reverse) = (strikes(self.habits.repeat_one_in), strikes(self.habits.reverse_one_in));
+        let repeat = repeat && !self.book.payment(number).is_some_and(BookEntry::is_refused);
         // The answer may come to a connection that is signed off by now, with none beside it.
         let can_send = self.connections.iter().any(|connection| connection.signed_on);
         if repeat && can_send {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{AcquirerSimulator, SimError, Waiting};
 use crate::codec::{DataElement, Message, OriginalData, TokenData, WriteError, encode};
 use crate::sim::book::{
-    BookEntry, Payment, PaymentNumber, PaymentState, RemotePayment, ReversalEntry, ReversalNumber,
+    BookEntry, Earlier, NamedBy, Payment, PaymentNumber, PaymentState, RemotePayment, ReversalEntry,
+    ReversalNumber,
 };
 use crate::sim::outbox::Outbox;
 use crate::sim::payment::{Shape, Symbols, Terms, chip_payment};
@@ -35,7 +36,8 @@ impl AcquirerSimulator {
                 *tap
             })
         });
-        let rrn = match payment.original.and_then(|original| self.book.payment(original)) {
+        let shares = payment.original.filter(|original| original.by != NamedBy::Data);
+        let rrn = match shares.and_then(|original| self.book.payment(original.payment)) {
             Some(original) => original.rrn,
             None => self.next_rrn()?,
         };
@@ -80,8 +82,9 @@ impl AcquirerSimulator {
         let chip = chip_payment(entry, card, BusinessDate::of(now.wall));
         let (shape, symbols) =
             (Shape::of(entry, card, mti, chip.as_ref()), Symbols::of(entry, card, chip.as_ref()));
-        if let Some(remote) = payment.remote {
-            return self.transmit_remote(connection, (&shape, &symbols), (payment, remote), now, out);
+        let named = payment.original.and_then(|original| self.naming(original));
+        if payment.remote.is_some() || named.is_some() {
+            return self.transmit_alone(connection, (&shape, &symbols), (payment, named), now, out);
         }
         let at = match self.shapes.get(&shape) {
             Some(at) => *at,
@@ -98,25 +101,51 @@ impl AcquirerSimulator {
         Ok(())
     }
 
-    /// A payment that nobody taps: each has another cryptogram, of which no template is made.
-    fn transmit_remote(
+    /// The element by which a message names an earlier payment, if by any.
+    fn naming(&self, Earlier { payment, by }: Earlier) -> Option<(DataElement, Vec<u8>)> {
+        let entry = self.book.payment(payment)?;
+        match by {
+            NamedBy::Rrn => None,
+            NamedBy::Approval => {
+                let approval = entry.answer?.approval?;
+                Some((DataElement::APPROVAL_CODE, approval.as_bytes().to_vec()))
+            }
+            NamedBy::Data => Some((DataElement::ORIGINAL_DATA, self.original_data(entry).digits().to_vec())),
+        }
+    }
+
+    /// What DE 90 says of a payment.
+    fn original_data(&self, entry: &BookEntry) -> OriginalData {
+        OriginalData {
+            mti: entry.payment.mti,
+            stan: entry.stan,
+            sent_at: entry.sent_at,
+            acquirer: Some(self.institution),
+            forwarder: None,
+        }
+    }
+
+    /// A payment that nobody taps, or that is about an earlier one: no two are alike, and no template is made of it.
+    fn transmit_alone(
         &mut self,
         connection: usize,
         (shape, symbols): (&Shape, &Symbols),
-        (payment, remote): (Payment, RemotePayment),
+        (payment, named): (Payment, Option<(DataElement, Vec<u8>)>),
         now: Now,
         out: &mut Outbox,
     ) -> Result<(), SimError> {
         let Self { dialect, merchants, message, institution, .. } = self;
         let merchant = merchants.get(payment.merchant).ok_or(SimError::NoSuchMerchant(payment.merchant))?;
         let terms = Terms { dialect, institution: *institution, merchant };
-        let RemotePayment { cryptogram, initiator, agreed: original } = remote;
-        let data =
-            TokenData { requestor: shape.requestor, cryptogram, initiator, original, ..TokenData::default() };
-        terms
-            .write(shape, symbols, message)
-            .and_then(|()| dialect.set_token_data(message, &data))
-            .map_err(WriteError::Message)?;
+        let written = terms.write(shape, symbols, message).and_then(|()| {
+            if let Some(RemotePayment { cryptogram, initiator, agreed: original }) = payment.remote {
+                let requestor = shape.requestor;
+                let data = TokenData { requestor, cryptogram, initiator, original, ..TokenData::default() };
+                dialect.set_token_data(message, &data)?;
+            }
+            named.iter().try_for_each(|(element, value)| message.set(*element, value))
+        });
+        written.map_err(WriteError::Message)?;
         self.send_message(connection, Some(payment.amount.minor()), now, out)
     }
 
@@ -220,13 +249,7 @@ impl AcquirerSimulator {
         // The original's elements under the reversal's own DE 7 and 11, without what only a chip can say.
         let own = BookEntry { stan: reversal.stan, sent_at: reversal.sent_at, atc: None, ..entry.clone() };
         let (shape, symbols) = (Shape::of(&own, card, mti, None), Symbols::of(&own, card, None));
-        let original = OriginalData {
-            mti: payment.mti,
-            stan: entry.stan,
-            sent_at: entry.sent_at,
-            acquirer: Some(self.institution),
-            forwarder: None,
-        };
+        let original = self.original_data(entry);
         let message = &mut self.message;
         let written = terms.write(&shape, &symbols, message).and_then(|()| {
             if let Some(approval) = entry.answer.and_then(|answer| answer.approval) {

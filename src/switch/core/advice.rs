@@ -213,9 +213,11 @@ impl SwitchCore {
 
     /// Nobody waits for an answer under its number any more.
     pub(super) fn stored_number_ends(&mut self, entry: &StoredEntry, now: Now) {
-        let IssuerLeg { link, stan, .. } = entry.issuer;
+        let IssuerLeg { link, stan, sent_at, .. } = entry.issuer;
         self.outstanding.remove(&(link, stan));
-        if entry.kind == StoredKind::Advice && !self.is_ours(&OriginalKey::at_issuer(&entry.issuer)) {
+        // By its own words: the advice itself may be forgotten by now.
+        let passed = entry.acquirer.is_some_and(|leg| (leg.stan, leg.sent_at) == (stan, sent_at));
+        if entry.kind == StoredKind::Advice && passed {
             self.acquirers_number_ends(link, stan, now.moment);
         } else {
             self.give_number_back(link, stan, now.moment);

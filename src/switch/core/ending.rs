@@ -1,6 +1,7 @@
 //! The end of the process: no new requests, then an end for what is in flight that the next start need not make.
 
 use crate::stdx::clock::Now;
+use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{Outcome, Refusal, ReversalReason, TransactionId};
 
 use super::super::event::Action;
@@ -31,7 +32,7 @@ impl SwitchCore {
         let open = self.in_flight.iter().filter(|(_, transaction)| is_open(transaction.state));
         let mut open: Vec<TransactionId> = open.map(|(id, _)| *id).collect();
         open.sort_unstable();
-        for id in open {
+        for id in open.into_iter().filter(|_| !sabotaged("drain-leaves-open")) {
             self.end_payment(id, now, actions);
         }
         self.end_enquiries(now, actions);

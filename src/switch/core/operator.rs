@@ -59,7 +59,7 @@ impl SwitchCore {
     #[must_use]
     pub fn exceptions(&self, now: Wall) -> Vec<Exception> {
         let mut all: Vec<Exception> =
-            self.stored.exceptions(now).map(|(item, standing)| exception(item, standing)).collect();
+            self.listed(now).map(|(item, standing)| exception(item, standing)).collect();
         all.sort_unstable_by_key(|exception| (exception.since, exception.stored));
         all
     }
@@ -68,7 +68,7 @@ impl SwitchCore {
     #[must_use]
     pub fn suspense(&self, now: Wall) -> Vec<Suspense> {
         let mut sums: BTreeMap<_, Suspense> = BTreeMap::new();
-        for (item, standing) in self.stored.exceptions(now) {
+        for (item, standing) in self.listed(now) {
             let (issuer, amount) = (item.entry.issuer.link, at_stake(&item.entry));
             let currency = amount.map(Amount::currency);
             let empty = Suspense { issuer, standing, currency, count: 0, minor: 0 };
@@ -79,10 +79,22 @@ impl SwitchCore {
         sums.into_values().collect()
     }
 
+    fn listed(&self, now: Wall) -> impl Iterator<Item = (&Item, Standing)> {
+        self.stored.exceptions(now, |issuer| self.issuer(issuer).is_some())
+    }
+
+    /// Issuers that are owed something and are not in the configuration, with how many messages wait.
+    #[must_use]
+    pub fn owed_elsewhere(&self) -> Vec<(LinkId, usize)> {
+        let owed = self.stored.owed().into_iter();
+        owed.filter(|(issuer, _)| self.issuer(*issuer).is_none()).collect()
+    }
+
     /// A person decided: nothing is done, and nothing said, before that is durable. What is no exception is left
     /// alone.
     pub(super) fn operate(&mut self, call: u64, act: OperatorAct, now: Now, actions: &mut Vec<Action>) {
-        if !self.stored.is_exception(act.stored, now.wall) {
+        let is_there = |issuer| self.issuer(issuer).is_some();
+        if !self.stored.is_exception(act.stored, now.wall, is_there) {
             return actions.push(Action::Operated { call, end: OperatedEnd::NotListed });
         }
         let stale = self.stored.is_parked(act.stored)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::codec::same_institution;
+use crate::codec::{OriginalData, same_institution};
 use crate::journal::{AcquirerLeg, IssuerLeg, StoredEntry, TransactionEntry};
 use crate::link::ConnectionId;
 use crate::stdx::clock::Now;
@@ -13,7 +13,7 @@ use crate::vocab::{
 
 use super::super::answered::{Answered, OriginalKey};
 use super::super::config::Identifiers;
-use super::super::event::{Action, Answer, AnswerKind, Concern, Mapped};
+use super::super::event::{Action, Answer, AnswerKind, Concern, Mapped, Unsent};
 use super::super::request::{CardSource, Request, RequestKind};
 use super::super::transaction::{Conclusion, Found, Parent, Routed, Transaction, TransactionState};
 use super::{Asked, Outstanding, SwitchCore, Then};
@@ -364,7 +364,23 @@ impl SwitchCore {
             return self.conclude_unsent(id, Refusal::ReversedInFlight, now, actions);
         }
         transaction.state = TransactionState::Forwarded;
+        if self.overtakes(id) {
+            return self.not_sent((id, Unsent::Unreachable), now, actions);
+        }
         actions.push(Action::Forward { transaction: id, repeat: false });
+    }
+
+    /// Whether its issuer would hear of it before the advice that tells of what it is about.
+    fn overtakes(&self, id: TransactionId) -> bool {
+        let routed = self.in_flight.get(&id).and_then(|transaction| transaction.routed.as_ref());
+        let place = routed.and_then(|routed| {
+            let data = routed.original.as_ref()?.data?;
+            Some((routed.leg.link, OriginalData::parse(&data).ok()?.stan))
+        });
+        match place.and_then(|place| self.outstanding.get(&place)) {
+            Some(Outstanding::Stored(advice)) => self.stored.get(*advice).is_some(),
+            _ => false,
+        }
     }
 
     /// Says no to something that is in no journal and went nowhere.

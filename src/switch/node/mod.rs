@@ -49,7 +49,7 @@ use super::core::{Exception, ListedException, SwitchCore};
 use super::event::{Action, Event, LookedUp, Mapped, OperatedEnd, Ticket};
 use super::operator::OperatorAct;
 use super::recovery::{RecoveryError, past};
-use super::status::{LinkStatus, NodeCounts, Picture};
+use super::status::{AbsentIssuer, LinkStatus, NodeCounts, Picture};
 
 /// Where entries go: the journal, or the simulation's.
 pub trait EntryLog: Send {
@@ -203,7 +203,7 @@ impl Node {
             .into_iter()
             .map(|(id, wire, pool)| (id, IssuerSide { wire: Arc::new(wire), pool: Pool::new(pool) }))
             .collect();
-        Self {
+        let node = Self {
             shard: ShardId::default(),
             config: parts.config,
             core: parts.core,
@@ -237,6 +237,19 @@ impl Node {
             found: Vec::new(),
             session_actions: Vec::new(),
             pool_actions: Vec::new(),
+        };
+        node.tell_of_absent_issuers();
+        node
+    }
+
+    /// What is owed to an issuer that is not in the configuration is kept, and goes nowhere.
+    fn tell_of_absent_issuers(&self) {
+        for (issuer, messages) in self.core.owed_elsewhere() {
+            tracing::warn!(
+                %issuer,
+                messages,
+                "an issuer that is not in the configuration is owed messages; they are delivered once it is there again"
+            );
         }
     }
 
@@ -305,7 +318,8 @@ impl Node {
     pub fn exceptions(&self, now: Now) -> Vec<ListedException> {
         let listed = |exception: Exception| {
             let issuer = self.config.issuers.get(&exception.issuer);
-            let issuer = issuer.map_or_else(|| exception.issuer.to_string(), |issuer| issuer.name.clone());
+            let absent = || AbsentIssuer::name_of(exception.issuer);
+            let issuer = issuer.map_or_else(absent, |issuer| issuer.name.clone());
             let account = match &exception.card.token {
                 Some(token) => Some(token.token.masked()),
                 None => {
@@ -354,6 +368,7 @@ impl Node {
             counts: core.counts().clone(),
             node: self.counts.clone(),
             links: self.links(),
+            absent: core.owed_elsewhere().into_iter().map(AbsentIssuer::new).collect(),
             in_flight: core.in_flight(),
             stored: core.stored().len(),
             answered: core.answered(),

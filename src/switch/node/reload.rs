@@ -66,5 +66,6 @@ impl Node {
         self.card_keys = card_keys.into_iter().collect();
         self.core.reconfigure(config.clone());
         self.config = config;
+        self.tell_of_absent_issuers();
     }
 }

@@ -1,6 +1,7 @@
 //! `World`: one seed, one run — acquirers, issuers, network, disk and clock around the real switch, everything drawn
 //! from the seed and done in one order.
 
+mod endings;
 mod network;
 mod parties;
 mod peers;
@@ -21,6 +22,7 @@ use tokenswitch::stdx::clock::{Moment, Now, Wall};
 use tokenswitch::switch::{Cryptograms, LogFault, SwitchConfig};
 use tokenswitch::vocab::{LinkId, NetworkCode, Pan};
 
+use self::endings::Ending;
 use self::peers::{acquirer, issuer};
 pub(crate) use self::starts::{Start, Starts};
 use self::vault::{adopt, issue};
@@ -31,6 +33,7 @@ use crate::setting::{
     ACQUIRERS, ISSUERS, STAND_IN_COUNT, START, START_AT_MONTH_END, card_key, cards, dialect_of, framing_of,
     is_issuer, keyless, passing_config, requestor_id, stand_in_terms, switch_config, vault_cards,
 };
+use crate::shares::{ledger_agrees, nothing_good_is_refused};
 use crate::trouble::{Met, Trouble, Troubles};
 use crate::vault::{Asked, VaultBook};
 
@@ -55,6 +58,8 @@ pub(crate) struct Plan {
     pub(crate) issuer_checks: bool,
     /// Whether the switch may approve in the issuers' place.
     pub(crate) stand_in: bool,
+    /// Whether it remembers few answers: what later messages name is in the history soon.
+    pub(crate) forgets: bool,
     /// How the journal is kept: how long its segments are, and how soon old ones go.
     pub(crate) journal: Journaling,
 }
@@ -143,6 +148,8 @@ enum Happening {
     /// The network cuts a connection.
     Cut,
     Crash(Crash),
+    /// The process is told to end.
+    Drain,
     Restart,
     /// Something is asked of the vault.
     Vault,
@@ -230,6 +237,9 @@ pub(crate) struct World {
     generation: u64,
     /// For what becomes of checkpoint and bases.
     fold_random: fastrand::Rng,
+    /// For when and how the process is told to end, and how far that has come.
+    end_random: fastrand::Rng,
+    ending: Option<Ending>,
     /// A checkpoint that somebody kept aside.
     backup: Option<MemoryStore>,
     /// Where the newest checkpoint stood at the last round of its keeper.
@@ -251,8 +261,8 @@ pub(crate) struct World {
     party_random: fastrand::Rng,
     /// For what is done so that tokens stay good, or go.
     care_random: fastrand::Rng,
-    /// Cards that pay with their tokens may come to have other numbers. Nobody then completes holds: the simulated
-    /// acquirers name them by DE 37 alone, and what cannot be found goes to the card of the day.
+    /// Cards that pay with their tokens may come to have other numbers. Nobody then completes holds by DE 37 alone: what
+    /// cannot be found goes to the card of the day.
     renumbers: bool,
     /// Those of the tokens that pay, each with the first counter of its newest limited-use key.
     phones: Vec<(Arc<Phone>, u16)>,
@@ -280,6 +290,8 @@ pub(crate) struct World {
 
 type Step = Result<(), Broken>;
 
+/// How many answers are remembered in the runs in which those are few.
+const ANSWERED_FEW: usize = 12;
 /// How many bytes may wait for the disk.
 const QUEUE_BYTES: usize = 4 << 20;
 /// How old a segment is before it goes, in the runs in which it does: by then acquirers repeat nothing that is in it.
@@ -298,6 +310,9 @@ fn config_of(plan: Plan) -> SwitchConfig {
     let mut config = if plan.pass { passing_config() } else { switch_config() };
     if plan.stand_in {
         config.issuers.values_mut().for_each(|issuer| issuer.stand_in = Some(stand_in_terms()));
+    }
+    if plan.forgets {
+        config.limits.answered = ANSWERED_FEW;
     }
     if plan.issuer_checks {
         // Whose tokens' cryptograms nobody else can check.
@@ -343,7 +358,7 @@ impl World {
         let secrets: Vec<Pan> = book.cards().iter().map(|card| card.card.pan.clone()).collect();
         // Over a day that the clock jumps each card begins anew.
         let jumps = plan.troubles.has(Trouble::ClockJump);
-        let mut audit = Audit::new(&secrets, if jumps { usize::MAX } else { STAND_IN_COUNT });
+        let mut audit = Audit::new(&secrets, if jumps { usize::MAX } else { STAND_IN_COUNT }, plan.forgets);
         let entries = tokenswitch::journal::Reader::offline(
             Box::new(disk.clone()),
             tokenswitch::crypto::SecurityModule::sample().expect("the sample keys").journal_keys(),
@@ -364,6 +379,8 @@ impl World {
             house: Some(house),
             generation: 0,
             fold_random: fastrand::Rng::with_seed(plan.seed ^ 0xF0_1D),
+            end_random: fastrand::Rng::with_seed(plan.seed ^ 0xE4_D5),
+            ending: None,
             backup: None,
             checkpointed: EntryNumber(0),
             starts: Starts::default(),
@@ -462,6 +479,7 @@ impl World {
         self.schedule_parties(span);
         self.schedule_troubles(span);
         self.schedule_folds(span);
+        self.schedule_end(span);
         while !(self.is_at_rest() && self.holds_are_settled()) {
             self.advance()?;
             if let Some(broken) = self.broken.take() {
@@ -525,6 +543,10 @@ impl World {
             books.flat_map(|(link, it)| it.brain.book().payments().iter().map(|entry| (*link, entry)));
         let ledgers = self.issuers.iter().flat_map(|issuer| issuer.brain.ledger().entries());
         self.audit.settlement().compare(books, ledgers)?;
+        let books: Vec<_> = self.acquirers.iter().map(|acquirer| acquirer.brain.book()).collect();
+        self.issuers.iter().try_for_each(|issuer| ledger_agrees(issuer.brain.ledger(), &books))?;
+        let mut books = ACQUIRERS.into_iter().zip(books);
+        books.try_for_each(|(link, book)| nothing_good_is_refused(link, book))?;
         for acquirer in &self.acquirers {
             let mismatches: Vec<_> = acquirer
                 .brain
@@ -575,6 +597,7 @@ impl World {
             Happening::Pay => self.pay(),
             Happening::Cut => self.cut(),
             Happening::Crash(how) => self.crash(how),
+            Happening::Drain => self.drain(),
             Happening::Restart => self.restart()?,
             Happening::Vault => self.ask_something()?,
             Happening::Parties => self.parties_ask()?,
@@ -630,7 +653,11 @@ impl World {
         // As the driver does: what came is looked at first.
         let inbox = std::mem::take(&mut self.inbox);
         let stepped = house.step(&inbox, now, &mut self.outbox);
-        let ticked = stepped.and_then(|()| house.tick(now, &mut self.outbox));
+        // What is closed for the end waits for nothing but the disk.
+        let ticked = match self.ending {
+            Some(Ending::Closing(_)) => stepped,
+            _ => stepped.and_then(|()| house.tick(now, &mut self.outbox)),
+        };
         self.after_step(ticked)
     }
 
@@ -658,7 +685,14 @@ impl World {
             };
             self.later(wait, Happening::Check);
         }
-        if unsynced && !self.syncing {
+        if unsynced {
+            self.sync_later();
+        }
+        self.end_if_due()
+    }
+
+    fn sync_later(&mut self) {
+        if !self.syncing {
             self.syncing = true;
             let wait = match self.random.u32(0..200) {
                 0 => self.random.u64(0..5 * SECOND),
@@ -667,7 +701,6 @@ impl World {
             };
             self.later(wait, Happening::Sync);
         }
-        Ok(())
     }
 
     fn sync(&mut self) -> Step {
@@ -745,9 +778,16 @@ impl World {
     }
 
     fn crash(&mut self, how: Crash) {
+        if self.house.is_some() {
+            self.meet(Trouble::Crash, &format!("crash {how:?}"));
+            self.process_ends(how);
+        }
+    }
+
+    fn process_ends(&mut self, how: Crash) {
         let Some(house) = self.house.take() else { return };
-        self.meet(Trouble::Crash, &format!("crash {how:?}"));
         self.storage.disk = house.crash(&self.storage.disk, how);
+        self.ending = None;
         self.over = self.lied;
         self.inbox = Inbox::default();
         self.outbox = Outbox::default();

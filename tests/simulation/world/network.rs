@@ -102,7 +102,7 @@ impl World {
 
     pub(super) fn connect(&mut self, acquirer: usize) {
         let dice = self.random.u64(50 * MILLI..500 * MILLI);
-        if self.house.is_none() {
+        if self.house.is_none() || self.ending.is_some() {
             return self.later(dice, Happening::Connect(acquirer));
         }
         self.accepted += 1;

@@ -1,18 +1,20 @@
 //! The peers: what acquirers ask, how issuers answer, and what becomes of it on its way.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use tokenswitch::codec::{DataElement, FrameReader, Message, decode, encode};
 use tokenswitch::link::CloseReason;
 use tokenswitch::sim::{
-    self, AcquirerConfig, AcquirerSimulator, AnswerRule, BookEntry, Fault, FaultPlan, FaultRule, Habits,
-    IssuerConfig, IssuerSimulator, Patience, Payment, PaymentNumber, PaymentState, PresentedCard,
-    RuledAnswer, Standing,
+    self, AcquirerConfig, AcquirerSimulator, AnswerRule, BookEntry, Earlier, Fault, FaultPlan, FaultRule,
+    Habits, IssuerConfig, IssuerSimulator, NamedBy, Patience, Payment, PaymentNumber, PaymentState,
+    PresentedCard, RuledAnswer, Standing,
 };
 use tokenswitch::stdx::clock::Moment;
 use tokenswitch::vocab::{
     Amount, Currency, LinkId, MessageClass, MessageFunction, Mti, PosEntryMode, ProcessingCode, ResponseCode,
+    TransactionKind,
 };
 
 use super::{Acquirer, Happening, Issuer, MILLI, RETENTION, Step, World};
@@ -154,17 +156,19 @@ impl World {
         self.payments_left -= 1;
         let now = self.now();
         let at = self.random.usize(..self.acquirers.len());
-        let hold = self.open_hold(at).filter(|_| !self.renumbers);
-        let payment = match hold.filter(|_| self.random.bool()) {
-            Some(hold) => self.completion(at, hold),
-            None => self.in_app(at).unwrap_or_else(|| self.payment()),
-        };
+        let about = self.about_earlier(at).or_else(|| self.in_app(at));
+        let payment = about.unwrap_or_else(|| self.payment());
         let (mti, card) = (payment.mti, payment.card);
         let Acquirer { brain, out } = &mut self.acquirers[at];
         match brain.pay(payment, now, out) {
             Ok(number) => {
                 let rrn = brain.book().payments()[number.0].rrn;
-                let line = format!("acquirer {at} pays {mti} as {}, RRN {rrn}, with card {card}", number.0);
+                let mut line =
+                    format!("acquirer {at} pays {mti} as {}, RRN {rrn}, with card {card}", number.0);
+                if let Some(Earlier { payment: PaymentNumber(of), by }) = payment.original {
+                    let (kind, minor) = (payment.processing.kind(), payment.amount.minor());
+                    let _ = write!(line, ": {kind:?} over {minor}, about {of} by {by:?}");
+                }
                 self.note(&line);
             }
             Err(error) => self.note(&format!("acquirer {at} cannot pay: {error}")),
@@ -222,45 +226,117 @@ impl World {
         }
     }
 
-    /// A hold that no completion was sent for. The second acquirer's capture by themselves.
-    fn open_hold(&self, at: usize) -> Option<PaymentNumber> {
+    /// A completion, a raise or a refund of an earlier payment of that acquirer, in whatever state that is.
+    fn about_earlier(&mut self, at: usize) -> Option<Payment> {
+        let hold = self.open_hold(at);
+        match self.random.u32(0..8) {
+            0..3 => Some(self.completion(at, hold?)),
+            3 => Some(self.raise(at, hold?)),
+            4 | 5 => self.refund(at),
+            _ => None,
+        }
+    }
+
+    /// A hold, or what raised one, among the last payments: that stands as a rule. The second acquirer's capture by
+    /// themselves.
+    fn open_hold(&mut self, at: usize) -> Option<PaymentNumber> {
+        let any = self.chance(8);
         let payments = self.acquirers[at].brain.book().payments();
-        let completed = |number| payments.iter().any(|other| other.payment.original == Some(number));
         let stands = |entry: &BookEntry| {
             entry.is_hold()
                 && entry.payment.mti.function == MessageFunction::Request
-                && entry.state == PaymentState::Answered
-                && matches!(entry.standing(), Standing::Money(_))
+                && entry.payment.processing.kind() == TransactionKind::Debit
+                && (any || matches!(entry.standing(), Standing::Money(_)))
         };
-        let holds = payments.iter().enumerate().rev().take(5);
-        let mut holds = holds.filter(|(_, entry)| at == 0 && stands(entry)).map(|(n, _)| PaymentNumber(n));
-        holds.find(|number| !completed(*number))
+        let holds = payments.iter().enumerate().rev().take(8).filter(|(_, entry)| at == 0 && stands(entry));
+        let holds: Vec<PaymentNumber> = holds.map(|(number, _)| PaymentNumber(number)).collect();
+        self.random.choice(holds)
     }
 
-    /// The goods were sent, for the whole amount or less.
+    /// The goods were sent: for the whole amount or less, or for more now and then; told as done, or asked for.
     fn completion(&mut self, at: usize, hold: PaymentNumber) -> Payment {
-        let held = self.acquirers[at].brain.book().payments()[hold.0].payment;
-        let minor = self.random.u64(1..=held.amount.minor());
+        let entry = &self.acquirers[at].brain.book().payments()[hold.0];
+        let (held, first) = (entry.payment, entry.payment.original.is_none());
+        let stands = matches!(entry.standing(), Standing::Money(_));
+        let (asks, more) = (self.chance(4), self.chance(6));
+        let most = if more { held.amount.minor() * 3 / 2 } else { held.amount.minor() };
+        let by = match self.random.u32(0..4) {
+            // Whoever names it so knows of no other completion, and an issuer of no card in this one's place.
+            0 | 1 if !asks && !more && first && stands && !self.renumbers && !self.is_named(at, hold) => {
+                NamedBy::Rrn
+            }
+            2 if first && stands && !self.renumbers => NamedBy::Approval,
+            _ => NamedBy::Data,
+        };
         Payment {
-            mti: Mti::parse(b"0220").expect("digits"),
-            amount: Amount::new(minor, held.amount.currency()),
-            original: Some(hold),
+            mti: Mti::parse(if asks { b"0200" } else { b"0220" }).expect("digits"),
+            amount: Amount::new(self.random.u64(1..=most), held.amount.currency()),
+            original: Some(Earlier { payment: hold, by }),
             remote: None,
             ..held
         }
     }
 
+    fn is_named(&self, at: usize, number: PaymentNumber) -> bool {
+        let payments = self.acquirers[at].brain.book().payments();
+        payments.iter().any(|it| it.payment.original.is_some_and(|original| original.payment == number))
+    }
+
+    /// More is held: an incremental authorisation.
+    fn raise(&mut self, at: usize, hold: PaymentNumber) -> Payment {
+        let held = self.acquirers[at].brain.book().payments()[hold.0].payment;
+        let mti = if self.chance(5) { b"0120" } else { b"0100" };
+        Payment {
+            mti: Mti::parse(mti).expect("digits"),
+            amount: Amount::new(self.random.u64(100..30_000), held.amount.currency()),
+            original: Some(Earlier { payment: hold, by: NamedBy::Data }),
+            remote: None,
+            ..held
+        }
+    }
+
+    /// Goods come back: all of what was paid, or a part, or more than that now and then; asked for, or told as done.
+    fn refund(&mut self, at: usize) -> Option<Payment> {
+        let payments = self.acquirers[at].brain.book().payments();
+        let debits = payments.iter().enumerate().rev().take(20).filter(|(_, entry)| {
+            let debit = entry.payment.processing.kind() == TransactionKind::Debit;
+            debit && matches!(entry.standing(), Standing::Money(_) | Standing::Unknown) || entry.is_hold()
+        });
+        let debits: Vec<(usize, Payment)> = debits.map(|(number, entry)| (number, entry.payment)).collect();
+        let (number, paid) = self.random.choice(debits)?;
+        let whole = paid.amount.minor();
+        let minor = match self.random.u32(0..8) {
+            0 => whole + 1,
+            1..4 => whole,
+            _ => self.random.u64(1..=whole),
+        };
+        let mti = if self.chance(4) { b"0220" } else { b"0200" };
+        Some(Payment {
+            mti: Mti::parse(mti).expect("digits"),
+            processing: ProcessingCode::parse(b"200000").expect("digits"),
+            amount: Amount::new(minor, paid.amount.currency()),
+            original: Some(Earlier { payment: PaymentNumber(number), by: NamedBy::Data }),
+            remote: None,
+            ..paid
+        })
+    }
+
     /// Whether every completed hold is known to be closed. One whose completion was taken back, or refused, is taken
-    /// back too: nobody can say whether the issuer still holds it.
+    /// back too, and what raised it: nobody can say whether the issuer still holds it.
     pub(super) fn holds_are_settled(&mut self) -> bool {
         let now = self.now();
         let mut settled = true;
         for Acquirer { brain, out } in &mut self.acquirers {
-            let payments = brain.book().payments();
-            let doubtful = payments.iter().filter_map(|completion| {
-                let hold = completion.payment.original?;
-                let open = payments[hold.0].state == PaymentState::Answered;
-                open.then_some(hold)
+            let book = brain.book();
+            let completions = book.payments().iter().filter(|entry| entry.is_completion());
+            let completed: BTreeSet<PaymentNumber> = completions.filter_map(|it| book.hold_of(it)).collect();
+            let of_them = |number: &PaymentNumber, entry: &BookEntry| {
+                completed.contains(number) || book.hold_of(entry).is_some_and(|it| completed.contains(&it))
+            };
+            let doubtful = book.payments().iter().enumerate().filter_map(|(at, entry)| {
+                let open = entry.is_hold() && matches!(entry.standing(), Standing::Money(_));
+                let number = PaymentNumber(at);
+                (open && of_them(&number, entry)).then_some(number)
             });
             for hold in doubtful.collect::<Vec<_>>() {
                 let _ = brain.reverse(hold, None, now, out);
@@ -287,15 +363,17 @@ impl World {
         let whole = !brain.book().reversals().iter().any(|reversal| reversal.of == number);
         let usable = matches!(entry.state, PaymentState::Waiting | PaymentState::Answered);
         // What is in flight can only be taken back whole, and a hold in part is no business of its completion.
+        let by_rrn = entry.payment.original.is_some_and(|original| original.by == NamedBy::Rrn);
         let standing = match entry.standing() {
-            Standing::Money(minor) if !entry.is_hold() && entry.payment.original.is_none() => minor,
+            Standing::Money(minor) if !entry.is_hold() && !by_rrn => minor,
             _ => 0,
         };
         let keep = Some(standing * part / 100).filter(|keep| *keep > 0 && part.is_multiple_of(2));
         let mut said = String::new();
         // What is older may be gone.
         let recently = now.moment.since(entry.intended) < RETENTION / 2;
-        if repeats && usable && recently && brain.repeat(number, now, out).is_ok() {
+        let repeatable = usable && recently && !entry.is_refused();
+        if repeats && repeatable && brain.repeat(number, now, out).is_ok() {
             let _ = write!(said, "acquirer {at} repeats {recent} ");
         }
         if reverses && usable && whole && brain.reverse(number, keep, now, out).is_ok() {

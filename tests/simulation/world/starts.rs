@@ -108,7 +108,9 @@ impl World {
         if dies {
             self.storage.disk.fail_after(self.fold_random.u64(0..40));
         }
-        let with_history = self.fold_random.u32(0..4) > 0;
+        // Where segments go, the history is behind as often as not.
+        let behind = if self.plan.journal == Journaling::Folded { 2 } else { 4 };
+        let with_history = self.fold_random.u32(0..behind) > 0;
         let Some(house) = self.house.as_mut() else { return };
         self.checkpointed = house.fold(now, with_history).expect("what was written reads back");
         self.note(&format!("the checkpoint stands at {}", self.checkpointed));

@@ -215,7 +215,7 @@ impl World {
 
     /// Somebody connects to an acquirer's listener, sends what a peer should not, and goes.
     pub(super) fn stranger(&mut self) {
-        if self.house.is_none() {
+        if self.house.is_none() || self.ending.is_some() {
             return;
         }
         self.accepted += 1;
