@@ -150,15 +150,32 @@ impl Answered {
     /// What may still be completed, where completions may come to so many percent of what is held.
     #[must_use]
     pub(super) fn completable(&self, percent: u64) -> u64 {
+        self.most_completed(percent).saturating_sub(self.sum(ShareKind::Completion))
+    }
+
+    fn most_completed(&self, percent: u64) -> u64 {
         let most = u128::from(self.standing()) * u128::from(percent) / 100;
-        u64::try_from(most).unwrap_or(u64::MAX).saturating_sub(self.sum(ShareKind::Completion))
+        u64::try_from(most).unwrap_or(u64::MAX)
     }
 
     /// What may still be refunded: what was captured, without what was refunded or is being.
     #[must_use]
     pub(super) fn refundable(&self) -> u64 {
-        let captured = if self.is_hold() { self.settled(ShareKind::Completion) } else { self.standing() };
-        captured.saturating_sub(self.sum(ShareKind::Refund))
+        self.captured().saturating_sub(self.sum(ShareKind::Refund))
+    }
+
+    fn captured(&self) -> u64 {
+        if self.is_hold() { self.settled(ShareKind::Completion) } else { self.standing() }
+    }
+
+    /// Whether its shares of that kind are more than it has room for, since something of it was taken back.
+    #[must_use]
+    pub(super) fn is_overdrawn(&self, kind: ShareKind, percent: u64) -> bool {
+        match kind {
+            ShareKind::Refund => self.sum(kind) > self.captured(),
+            ShareKind::Completion => self.sum(kind) > self.most_completed(percent),
+            ShareKind::Raise | ShareKind::TakenBack => !self.stands(),
+        }
     }
 
     /// What a reversal that is to leave `left` takes back.

@@ -259,3 +259,21 @@ fn what_stands_though_it_was_to_be_taken_back_in_vain_is_answered_as_before() {
     assert_eq!(get(&desk.answer(), 39), "00");
     assert!(desk.sent_to_issuers().is_empty());
 }
+
+#[test]
+fn an_approval_that_waits_for_the_disk_is_not_given_once_it_is_taken_back_and_forgotten() {
+    let mut desk = bounded(Limits { answered: 1, ..LIMITS });
+    let first = desk.purchase(1);
+    asked(&mut desk, &first, "00");
+    desk.syncs = false;
+    // Something waits for the disk, and the repeat's answer behind it.
+    desk.send(FIRST, &reversal(&desk.purchase(40), 41));
+    desk.send(FIRST, &repeat(&first));
+    desk.send(FIRST, &reversal(&first, 2));
+    desk.send(FIRST, &reversal(&desk.purchase(42), 43));
+    desk.syncs = true;
+    desk.sync();
+    let answers = desk.sent_to_acquirers();
+    let of_payment = answers.iter().find(|(_, it, _)| it.mti().to_string() == "0210");
+    assert!(of_payment.is_none_or(|(_, it, _)| get(it, 39) != "00"), "it was taken back");
+}

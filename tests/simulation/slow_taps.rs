@@ -228,3 +228,29 @@ fn what_is_told_about_an_advice_that_waits_comes_again_behind_it() {
     assert_eq!(get(&desk.answer(), 39), "00");
     crate::originals::names(&desk.asked().1, &sold);
 }
+
+#[test]
+fn nothing_is_refunded_of_what_is_taken_back_while_the_refund_waits() {
+    for (mti, left) in [("0200", None), ("0200", Some(300)), ("0220", None)] {
+        let mut desk = waiting();
+        desk.checks = true;
+        let sale = desk.tap(1, 7);
+        desk.send(FIRST, &sale);
+        let (connection, sold) = desk.asked();
+        desk.send(connection, &answer_to(&sold, "00"));
+        desk.answer();
+        desk.checks = false;
+        let back = with_mti(&crate::originals::refund(&mut desk, &sale, 2, 1_000), mti);
+        desk.send(FIRST, &back);
+        let undo = left
+            .map_or_else(|| reversal(&sale, 3), |left| crate::originals::partial_reversal(&sale, 3, left));
+        desk.send(FIRST, &undo);
+        assert_eq!(get(&desk.answer(), 39), "00", "{mti} {left:?}");
+        let (connection, undone) = desk.asked();
+        desk.send(connection, &answer_to(&undone, "00"));
+        desk.checks = true;
+        desk.settle();
+        assert_ne!(get(&desk.answer(), 39), "00", "{mti} {left:?}");
+        assert!(desk.sent_to_issuers().is_empty(), "{mti} {left:?}");
+    }
+}

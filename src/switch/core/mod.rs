@@ -55,12 +55,12 @@ use crate::vocab::{LinkId, SettlementWindow, Stan, TransactionId};
 use self::deadline::{Deadlines, Graces};
 use self::decided::Decided;
 use self::enquiry::PendingEnquiry;
-use super::answered::{Answered, AnsweredTable, RequestIndex};
+use super::answered::{AnsweredTable, RequestIndex};
 use super::config::{AcquirerConfig, Identifiers, IssuerConfig, SwitchConfig};
 use super::event::{Action, Answer, AnswerKind, CardMark, Event, Ticket};
 use super::numbers::Numbers;
 use super::operator::Decision;
-use super::request::{CardSource, Request};
+use super::request::{CardSource, Request, RequestKind};
 use super::stand_in::StoodIn;
 use super::status::Counts;
 use super::store_forward::StoreForward;
@@ -409,13 +409,19 @@ impl SwitchCore {
         }
     }
 
-    /// Its turn has come. An approval that was reversed while it waited is not given any more.
+    /// Its turn has come. An approval that was reversed while it waited is not given any more, nor one that was forgotten
+    /// meanwhile, of which nobody can say: its repeat is looked for.
     fn answer_now(&mut self, answer: Box<Answer>, actions: &mut Vec<Action>) {
-        let reversed = self.answered.get(answer.transaction).is_some_and(Answered::is_withheld);
-        if reversed && matches!(answer.kind, AnswerKind::Passed | AnswerKind::Accepted) {
-            self.answer_in_turn(answer.withheld(), actions);
-        } else {
-            actions.push(Action::Answer(answer));
+        let approves = matches!(answer.kind, AnswerKind::Passed | AnswerKind::Accepted);
+        match self.answered.get(answer.transaction) {
+            Some(answered) if approves && answered.is_withheld() => {
+                self.answer_in_turn(answer.withheld(), actions);
+            }
+            None if approves && answer.request.kind == RequestKind::Payment => {
+                self.counts.unanswered += 1;
+                actions.push(Action::Forget { transaction: answer.asked_by });
+            }
+            Some(_) | None => actions.push(Action::Answer(answer)),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::vocab::{Amount, Initiator, Mti, Refusal, Rrn, SentAt, TransactionId, 
 use super::super::answered::{Answered, OriginalKey, Share, ShareKind, agrees};
 use super::super::event::{Action, AnswerKind, LookedUp, Past};
 use super::super::request::{CardSource, Compared, Reference, Request, RequestKey, RequestKind};
-use super::super::transaction::{Original, Parent};
+use super::super::transaction::{Original, Parent, Transaction};
 use super::reversal::original_data;
 use super::{Asked, SwitchCore, Then};
 
@@ -401,6 +401,19 @@ impl SwitchCore {
             && request.kind == RequestKind::Payment
             && asked > original.completable(percent);
         original.has_room_for_shares(self.config.limits.followers) && !asks_too_much
+    }
+
+    /// Whether its original was taken back, or forgotten, while it waited for its card. What has happened is no less a
+    /// completion for that.
+    pub(super) fn has_lost_its_original(&self, transaction: &Transaction) -> bool {
+        let Transaction { request, parent, .. } = transaction;
+        let Some(Original { transaction: original, kind, .. }) = parent.as_deref().map(|it| &it.original)
+        else {
+            return false;
+        };
+        let percent = self.acquirer(request.leg.link).map_or(100, |acquirer| acquirer.completions_percent);
+        let is_bounded = request.kind == RequestKind::Payment || *kind == ShareKind::Refund;
+        is_bounded && self.answered.get(*original).is_none_or(|it| it.is_overdrawn(*kind, percent))
     }
 
     /// A merchant's payment names the one by which its customer agreed: a payment at the same merchant that was approved,

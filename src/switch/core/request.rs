@@ -229,6 +229,9 @@ impl SwitchCore {
     fn unwanted(&self, transaction: &Transaction, now: Now) -> Option<Refusal> {
         let Transaction { request, deadline: received, .. } = transaction;
         let (is_advice, reversed) = (request.kind == RequestKind::Advice, transaction.reversal.is_some());
+        if self.has_lost_its_original(transaction) {
+            return Some(Refusal::ReversedInFlight);
+        }
         match (is_advice, reversed) {
             (true, true) => Some(Refusal::ReversedBefore),
             // It has happened, however long ago and whoever told of it.
