@@ -47,8 +47,8 @@ impl SwitchCore {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        let unsent = |t: &&Box<Transaction>| t.state == TransactionState::Forwarded && !t.repeated;
-        if self.in_flight.get(&id).filter(unsent).is_some() {
+        let unsent = |it: &Transaction| it.state == TransactionState::Forwarded && !it.repeated;
+        if self.in_flight.get(&id).is_some_and(|transaction| unsent(transaction)) {
             self.conclude_unsent(id, refusal, now, actions);
         }
     }
