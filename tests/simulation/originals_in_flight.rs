@@ -414,3 +414,18 @@ fn a_request_does_not_overtake_the_advice_that_it_is_about() {
     desk.send(connection, &answer_to(&told, "00"));
     refunded(&mut desk, &advice, 3, 100);
 }
+
+#[test]
+fn a_refund_that_was_refused_hears_the_same_again_though_its_original_came_meanwhile() {
+    for mti in ["0200", "0220"] {
+        let mut desk = bounded(LIMITS);
+        let purchase = desk.purchase(1);
+        let back = with_mti(&refund(&mut desk, &purchase, 2, 1_000), mti);
+        desk.send(FIRST, &back);
+        assert_eq!(get(&desk.answer(), 39), "57", "{mti}");
+        asked(&mut desk, &purchase, "00");
+        desk.send(FIRST, &repeat(&back));
+        assert_eq!(get(&desk.answer(), 39), "57", "{mti}");
+        refunded(&mut desk, &purchase, 3, 1_000);
+    }
+}

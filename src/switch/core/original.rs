@@ -308,8 +308,11 @@ impl SwitchCore {
             RequestKind::Payment | RequestKind::Advice => self.parent(&asked.request, found, now),
         };
         if let Err(refusal) = self.permit_refund(&asked.request, parent.as_ref()) {
-            self.index.remove(&asked.request, asked.request.transaction);
-            return self.refuse_unseen(&asked.request, asked.from, refusal, actions);
+            // Remembered: its original may come later, and its repeat hears the same.
+            let id = asked.request.transaction;
+            let transaction = Transaction::new(asked.request, asked.from, asked.received);
+            self.in_flight.insert(id, Box::new(transaction));
+            return self.refuse(id, refusal, actions);
         }
         if asked.request.kind == RequestKind::Advice {
             return self.advice_received(asked, parent, now, actions);
