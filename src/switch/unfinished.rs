@@ -198,7 +198,8 @@ impl Unfinished {
     }
 
     fn outcome(&mut self, outcome: &OutcomeEntry, entry: &Entry) -> Option<Ended> {
-        for owed in outcome.reversal.iter().chain(&outcome.advice) {
+        // The advice has the earlier number: a start goes on after the last one that was taken.
+        for owed in outcome.advice.iter().chain(&outcome.reversal) {
             self.seen(owed.transaction, &owed.issuer, true);
             self.stored.insert(owed.transaction, Owed::of(owed, entry));
         }

@@ -416,3 +416,22 @@ fn where_identifiers_pass_no_acquirers_message_gets_the_name_of_an_advice() {
         assert_eq!(desk.refused(Refusal::IdentifiersInUse), refused + 1);
     }
 }
+
+/// Found by seed 11445: the reversal has a later number than the advice behind it, and was forgotten for it.
+#[test]
+fn no_number_is_given_twice_over_a_restart() {
+    let mut desk = desk(&terms(), LIMITS);
+    let first = keyed(&desk, 1);
+    desk.send(FIRST, &first);
+    let (connection, _) = desk.asked();
+    desk.cut(connection, None);
+    let (connection, undone) = desk.sent_to_issuers().pop().expect("its reversal");
+    desk.send(connection, &answer_to(&undone, "00"));
+    let advice = brought(&mut desk, "00");
+    let mut desk = desk.restart(Crash::Unsynced);
+    reachable(&mut desk);
+    let second = keyed(&desk, 2);
+    desk.send(FIRST, &second);
+    let (_, next) = desk.asked();
+    assert!(get(&next, 11) > get(&undone, 11).max(get(&advice, 11)), "{} again", get(&next, 11));
+}

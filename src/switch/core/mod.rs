@@ -15,7 +15,7 @@
 //! | `IssuerLost`         | `network::issuer_lost`        | the same, or forwards what never left           |
 //! | `Received` 0400/0420 | `reversal::received`          | `Append` it, or a tombstone                     |
 //! | `Received` 0120/0220 | `advice::received`            | `Append` it                                     |
-//! | its original is old  | `original::look_up`           | `LookUp`; `LookedUp` goes on with it            |
+//! | its original is old  | `look_up::look_up`            | `LookUp`; `LookedUp` goes on with it            |
 //! | `Tick`: stored       | `advice::deliver_due`         | `Deliver`, until the issuer acknowledges        |
 //! | `Operator`           | `operator::operate`           | `AppendAct`, and nothing before                 |
 //! | `Ending`             | `ending::end`                 | `Append` what is in flight as unknown, reversed |
@@ -27,6 +27,7 @@ mod deadline;
 mod decided;
 mod ending;
 mod enquiry;
+mod look_up;
 mod network;
 mod operator;
 mod original;
@@ -66,7 +67,7 @@ use super::status::Counts;
 use super::store_forward::StoreForward;
 use super::tombstones::Tombstones;
 use super::transaction::Transaction;
-use original::Looking;
+use look_up::Looking;
 use window::Windows;
 
 /// All transactions, and what is to be done about them.
