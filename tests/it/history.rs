@@ -84,7 +84,7 @@ fn what_left_memory_is_found_on_disk() {
         assert_eq!(acquirer.refund(12, 60, 1).await, "57", "a hundred was paid");
         assert_eq!(acquirer.asks("0400", 13, &[], Some(2)).await, "00");
         assert_eq!(acquirer.asks("0400", 14, &[], Some(9)).await, "25", "never seen");
-        // What was never seen is looked for by its DE 37, too.
+        // What was never seen is looked for, too.
         until(&daemon, "switch_look_ups_total", &[], 3.0).await;
         assert_eq!(metrics(&daemon).await.value("switch_look_ups_failed_total", &[]), 0.0);
         tokio::task::spawn_blocking(move || daemon.stop()).await.unwrap();
