@@ -2,30 +2,33 @@
 //! with 3DES, and the others taps signed with AES or none at all. `beside`: one token payment without a chip that comes to
 //! the switch behind so many 3DES taps, until its entry is with the journal; and what is done behind a step. One core.
 
+mod around;
 mod configuration;
 
 use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use tokenswitch::codec::{DataElement, Message, encode};
+use tokenswitch::codec::{DataElement, Message, encode, icc_of};
 use tokenswitch::config::Config;
 use tokenswitch::crypto::{
     CardKey, CryptogramProfile, KeyLabel, KeyMaker, KeyPolicy, KeyUsage, MasterKey, SecurityModule,
     StorePurpose,
 };
-use tokenswitch::journal::{Body, EntryNumber, HistoryAnswer, HistoryQuestion};
+use tokenswitch::journal::EntryNumber;
 use tokenswitch::link::{ConnectionId, Inbox, LinkEvent, Outbox};
 use tokenswitch::stdx::clock::{Moment, Now, SystemClock, Wall};
 use tokenswitch::stdx::random::Entropy;
-use tokenswitch::switch::{Cards, EntryLog, Happened, History, LogFault, Node, NodeParts, SwitchCore};
+use tokenswitch::switch::{Cards, Happened, Node, NodeParts, SwitchCore};
 use tokenswitch::tsp::{
     Action, Asker, CallId, Command, CryptogramChoice, DetokenizeRequest, ProvisionRequest, Purpose,
     RequestId, TokenKeys, TokenView, Tsp, TspConfig,
 };
 use tokenswitch::vocab::{
-    ChipPayment, EntryMode, Expiry, LinkId, Mti, Pan, ShardId, Text, TransactionId, luhn_check_digit,
+    ChipPayment, EntryMode, Expiry, LinkId, Mti, Pan, Text, TransactionId, luhn_check_digit,
 };
+
+use around::{InstantLog, NoHistory};
 
 /// 2026-11-22.
 const NOW: Now = Now { moment: Moment(0), wall: Wall(1_795_305_600_000) };
@@ -140,34 +143,6 @@ fn mixed(c: &mut Criterion) {
     group.finish();
 }
 
-/// A log that is durable as soon as it is asked.
-struct InstantLog(u64);
-
-impl EntryLog for InstantLog {
-    fn append(&mut self, _: ShardId, _: Now, bodies: &[Body]) -> Result<EntryNumber, LogFault> {
-        let first = self.0 + 1;
-        self.0 += bodies.len() as u64;
-        Ok(EntryNumber(first))
-    }
-
-    fn has_room(&self) -> bool {
-        true
-    }
-}
-
-/// Nothing here is about an earlier payment.
-struct NoHistory;
-
-impl History for NoHistory {
-    fn ask(&mut self, _: HistoryQuestion) -> bool {
-        false
-    }
-
-    fn answer(&mut self) -> Option<HistoryAnswer> {
-        None
-    }
-}
-
 /// A switch with one acquirer signed on and no issuer there, so that each payment ends at once.
 struct Switch {
     node: Node,
@@ -260,21 +235,7 @@ impl Switch {
         let mut chip = ChipPayment { counter, ..ChipPayment::sample() };
         chip.amount = [0, 0, 0, 0, 0x12, 0x34];
         self.taps[at].1.sign(&mut chip);
-        let parts: [(&[u8], &[u8]); 12] = [
-            (&[0x9F, 0x26], &chip.cryptogram),
-            (&[0x9F, 0x27], &[0x80]),
-            (&[0x9F, 0x10], chip.issuer_data.as_bytes()),
-            (&[0x9F, 0x37], &chip.unpredictable),
-            (&[0x9F, 0x36], &chip.counter),
-            (&[0x95], &chip.terminal_results),
-            (&[0x9A], &chip.date),
-            (&[0x9C], &chip.kind),
-            (&[0x9F, 0x02], &chip.amount),
-            (&[0x5F, 0x2A], &chip.currency),
-            (&[0x82], &chip.profile),
-            (&[0x9F, 0x1A], &chip.country),
-        ];
-        parts.iter().flat_map(|(tag, value)| [*tag, &[value.len() as u8], value].concat()).collect()
+        icc_of(&chip)
     }
 
     fn step(&mut self) {

@@ -3,6 +3,7 @@
 //! tokens, request and answer; `apply` is the core alone over the events of one payment. The simulators' own work is
 //! not in the figures.
 
+mod around;
 mod configuration;
 
 use std::hint::black_box;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tokenswitch::codec::{Dialect, FrameFormat, FrameReader, Message, decode};
 use tokenswitch::config::Config;
-use tokenswitch::journal::{Body, CardRef, Elements, EntryNumber, HistoryAnswer, HistoryQuestion};
+use tokenswitch::journal::{CardRef, Elements, EntryNumber};
 use tokenswitch::link::{ConnectionId, Inbox, LinkCommand, LinkEvent, Outbox};
 use tokenswitch::sim::{
     self, AcquirerConfig, AcquirerSimulator, FaultPlan, Habits, IssuerConfig, IssuerSimulator, Load, Pace,
@@ -21,17 +22,19 @@ use tokenswitch::sim::{
 use tokenswitch::stdx::clock::{Now, SystemClock};
 use tokenswitch::stdx::random::Entropy;
 use tokenswitch::switch::{
-    Action, Arrival, CardSource, Cards, EntryLog, Event, Given, Happened, History, IssuerAnswer, LogFault,
-    Node, NodeParts, PanCard, Request, SwitchConfig, SwitchCore, Ticket,
+    Action, Arrival, CardSource, Cards, Event, Given, Happened, IssuerAnswer, Node, NodeParts, PanCard,
+    Request, SwitchConfig, SwitchCore, Ticket,
 };
 use tokenswitch::tsp::{
     Action as VaultAction, Asker, CallId, CardAad, CardData, Command, ProvisionRequest, RequestId, TokenKeys,
     Told, Tsp, seal_card,
 };
 use tokenswitch::vocab::{
-    Bin, Currency, InstitutionId, LinkId, Mti, Outcome, PosEntryMode, ProcessingCode, ResponseCode, ShardId,
+    Bin, Currency, InstitutionId, LinkId, Mti, Outcome, PosEntryMode, ProcessingCode, ResponseCode,
     TransactionId, YearMonth,
 };
+
+use around::{InstantLog, NoHistory};
 
 /// Payments of one batch.
 const BATCH: usize = 64;
@@ -40,34 +43,6 @@ const TOKENS: usize = 256;
 const ACQUIRER: LinkId = LinkId(1);
 /// Payments after which the core begins anew: its numbers for issuers do not rest while time stands still.
 const ANEW: u64 = 500_000;
-
-/// A log that is durable as soon as it is asked.
-struct InstantLog(u64);
-
-impl EntryLog for InstantLog {
-    fn append(&mut self, _: ShardId, _: Now, bodies: &[Body]) -> Result<EntryNumber, LogFault> {
-        let first = self.0 + 1;
-        self.0 += bodies.len() as u64;
-        Ok(EntryNumber(first))
-    }
-
-    fn has_room(&self) -> bool {
-        true
-    }
-}
-
-/// Nothing here is about an earlier payment.
-struct NoHistory;
-
-impl History for NoHistory {
-    fn ask(&mut self, _: HistoryQuestion) -> bool {
-        false
-    }
-
-    fn answer(&mut self) -> Option<HistoryAnswer> {
-        None
-    }
-}
 
 /// One of the simulators, with the connection that the node knows it by.
 struct Peer<B> {

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use super::bitmap::DataElement;
 use super::error::{DecodeError, DecodeErrorKind, FieldPath, Part};
-use super::tlv::{Items, Tag, TlvFault, find, visit_plain, walk, write_head};
+use super::tlv::{Items, Tag, TlvFault, find, visit_plain, walk, write_head, write_item};
+use crate::vocab::ChipPayment;
 
 /// Tags that may stand in DE 55 once only: what a cryptogram is computed over, and what names the card. A second
 /// one would let two readers of one message see two payments. In the order of their numbers, to be found quickly.
@@ -111,6 +112,30 @@ pub fn icc_without<'a>(bytes: &'a [u8], tags: &[Tag]) -> Cow<'a, [u8]> {
         return Cow::Borrowed(bytes);
     }
     copy_without(bytes, tags).map_or(Cow::Borrowed(bytes), Cow::Owned)
+}
+
+/// DE 55 as a terminal sends it: what a chip signed (EMV Book 2, 8.1.1), that it asks for its issuer's word (ARQC), and the
+/// signature.
+#[must_use]
+pub fn icc_of(chip: &ChipPayment) -> Vec<u8> {
+    let mut out = Vec::with_capacity(96);
+    for (tag, value) in [
+        (Tag::CRYPTOGRAM, &chip.cryptogram[..]),
+        (Tag::CID, &[0x80]),
+        (Tag::IAD, chip.issuer_data.as_bytes()),
+        (Tag::UNPREDICTABLE_NUMBER, &chip.unpredictable),
+        (Tag::ATC, &chip.counter),
+        (Tag::TVR, &chip.terminal_results),
+        (Tag::TRANSACTION_DATE, &chip.date),
+        (Tag::TRANSACTION_TYPE, &chip.kind),
+        (Tag::AMOUNT, &chip.amount),
+        (Tag::CURRENCY, &chip.currency),
+        (Tag::AIP, &chip.profile),
+        (Tag::TERMINAL_COUNTRY, &chip.country),
+    ] {
+        write_item(tag, value, &mut out);
+    }
+    out
 }
 
 /// Of chip data the items of these tags, each whole and as it stands there; what stands inside other templates, or after

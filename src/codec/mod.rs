@@ -41,7 +41,7 @@ pub use error::{
     WriteError,
 };
 pub use frame::{FormatError, Frame, FrameFormat, FrameReader, LengthHeader, MOST_FRAME, MOST_HEADER, TPDU};
-pub use icc::{CARD_TAGS, IccData, icc_only, icc_without};
+pub use icc::{CARD_TAGS, IccData, icc_of, icc_only, icc_without};
 pub use layout::{Layout, PartSpec, UsageSpec};
 pub use leak_scan::{Leak, LeakClass, LeakScan};
 pub use length::{LengthEncoding, LengthPrefix};

@@ -180,7 +180,7 @@ impl SwitchConfig {
         SettlementWindow { date: BusinessDate::of(wall.plus(shift)), sequence: 1 }
     }
 
-    /// The longest time that any issuer is waited for: tombstones and retired numbers are kept past it.
+    /// The longest time that any issuer is waited for: retired numbers rest past it.
     #[must_use]
     pub fn longest_timeout(&self) -> Duration {
         self.issuers.values().map(|issuer| issuer.timeout).max().unwrap_or_default()

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokenswitch::codec::{DataElement, LeakScan, Message, Tag, write_item};
+use tokenswitch::codec::{DataElement, LeakScan, Message, Tag, icc_of, write_item};
 use tokenswitch::crypto::{CryptogramKeys, CryptogramProfile, KeyLabel, SecurityModule};
 use tokenswitch::vocab::{ChipPayment, Mti, Pan, PanSequenceNumber};
 
@@ -31,24 +31,9 @@ fn signed(token: &[u8], counter: u16) -> ChipPayment {
 /// DE 55 of that.
 fn chip_data(token: &[u8], chip: &ChipPayment) -> Vec<u8> {
     let mut out = Vec::new();
-    for (tag, value) in [
-        (Tag::PAN, hex::decode(text(token)).unwrap().as_slice()),
-        (Tag::SEQUENCE_NUMBER, &[0]),
-        (Tag::CRYPTOGRAM, &chip.cryptogram),
-        (Tag::CID, &[0x80]),
-        (Tag::IAD, chip.issuer_data.as_bytes()),
-        (Tag::UNPREDICTABLE_NUMBER, &chip.unpredictable),
-        (Tag::ATC, &chip.counter),
-        (Tag::TVR, &chip.terminal_results),
-        (Tag::TRANSACTION_DATE, &chip.date),
-        (Tag::TRANSACTION_TYPE, &chip.kind),
-        (Tag::AMOUNT, &chip.amount),
-        (Tag::CURRENCY, &chip.currency),
-        (Tag::AIP, &chip.profile),
-        (Tag::TERMINAL_COUNTRY, &chip.country),
-    ] {
-        write_item(tag, value, &mut out);
-    }
+    write_item(Tag::PAN, &hex::decode(text(token)).unwrap(), &mut out);
+    write_item(Tag::SEQUENCE_NUMBER, &[0], &mut out);
+    out.extend(icc_of(chip));
     out
 }
 

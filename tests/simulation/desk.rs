@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokenswitch::codec::{DataElement, Dialect, FrameReader, Message, OriginalData, decode, encode};
+use tokenswitch::codec::{DataElement, Dialect, FrameReader, Message, OriginalData, decode, encode, icc_of};
 use tokenswitch::journal::{JournalConfig, MemoryDisk};
 use tokenswitch::link::{CloseReason, ConnectionId, Inbox, LinkCommand, LinkEvent, Outbox};
 use tokenswitch::sim::TestCard;
@@ -460,21 +460,7 @@ impl Desk {
 
     /// DE 55 of a payment of 12.34 euros, signed by the token's phone.
     pub(crate) fn chip(&self, counter: u16) -> Vec<u8> {
-        let chip = self.signed(counter);
-        tagged(&[
-            (&[0x9F, 0x26], &chip.cryptogram),
-            (&[0x9F, 0x27], &[0x80]),
-            (&[0x9F, 0x10], chip.issuer_data.as_bytes()),
-            (&[0x9F, 0x37], &chip.unpredictable),
-            (&[0x9F, 0x36], &chip.counter),
-            (&[0x95], &chip.terminal_results),
-            (&[0x9A], &chip.date),
-            (&[0x9C], &chip.kind),
-            (&[0x9F, 0x02], &chip.amount),
-            (&[0x5F, 0x2A], &chip.currency),
-            (&[0x82], &chip.profile),
-            (&[0x9F, 0x1A], &chip.country),
-        ])
+        icc_of(&self.signed(counter))
     }
 
     /// One request to the vault, to its end.

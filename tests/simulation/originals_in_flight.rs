@@ -197,21 +197,27 @@ fn of_a_payment_and_an_advice_with_one_name_de_90_means_the_one_with_its_mti() {
     }
 }
 
-#[test]
-fn an_advice_does_not_wait_for_a_person_who_decides_about_another_with_its_number() {
-    let mut desk = Desk::with(passing_config(), JournalConfig::default().queue_bytes);
+/// An advice at its issuer under another number, since one that waits for a person has its own.
+fn renamed(desk: &mut Desk) -> (ConnectionId, Message) {
     let first = with_mti(&desk.purchase(1), "0220");
     desk.send(FIRST, &first);
     desk.answer();
     let (connection, at_issuer) = desk.asked();
     desk.send(connection, &answer_to(&at_issuer, "05"));
     assert_eq!(desk.exceptions().len(), 1, "parked");
-    let mut other = later(&mut desk, first);
+    let mut other = later(desk, first);
     set(&mut other, &[(37, "000000000002")]);
     desk.send(FIRST, &other);
     assert_eq!(get(&desk.answer(), 39), "00");
     let (connection, sent) = desk.asked();
     assert_ne!(get(&sent, 11), get(&at_issuer, 11), "a number of its own");
+    (connection, sent)
+}
+
+#[test]
+fn an_advice_does_not_wait_for_a_person_who_decides_about_another_with_its_number() {
+    let mut desk = Desk::with(passing_config(), JournalConfig::default().queue_bytes);
+    let (connection, sent) = renamed(&mut desk);
     desk.send(connection, &answer_to(&sent, "00"));
     assert!(desk.house.node.core().stored().is_empty());
 }
@@ -222,17 +228,7 @@ fn the_number_of_a_renamed_advice_rests_though_it_is_forgotten_before_its_acknow
         let mut config = passing_config();
         config.limits.answered = if forgets { 2 } else { LIMITS.answered };
         let mut desk = Desk::with(config, JournalConfig::default().queue_bytes);
-        let first = with_mti(&desk.purchase(1), "0220");
-        desk.send(FIRST, &first);
-        desk.answer();
-        let (connection, at_issuer) = desk.asked();
-        desk.send(connection, &answer_to(&at_issuer, "05"));
-        let mut other = later(&mut desk, first);
-        set(&mut other, &[(37, "000000000002")]);
-        desk.send(FIRST, &other);
-        assert_eq!(get(&desk.answer(), 39), "00");
-        let (connection, sent) = desk.asked();
-        assert_ne!(get(&sent, 11), get(&at_issuer, 11), "a number of its own");
+        let (connection, sent) = renamed(&mut desk);
         for stan in 10..12 {
             let purchase = desk.purchase(stan);
             asked(&mut desk, &purchase, "00");

@@ -108,8 +108,11 @@ impl SwitchCore {
         let link = request.leg.link;
         if let Some(data) = request.original.as_deref() {
             let name = OriginalKey::from_data(link, data, now.wall);
-            let (named, known) = (self.named_by(request, data, &name), self.originals(request, data, now));
-            let forgotten = named.is_empty() && self.answered.may_have_forgotten(link, name.sent_at)
+            let known = self.originals(request, data, now);
+            let has_name =
+                |id: &TransactionId| self.known(*id).is_some_and(|known| OriginalKey::of(&known.leg) == name);
+            let forgotten = !known.iter().any(has_name)
+                && self.answered.may_have_forgotten(link, name.sent_at)
                 || known.is_empty() && self.answered.has_forgotten(link);
             let wanted = forgotten
                 || request.kind != RequestKind::Reversal

@@ -181,23 +181,12 @@ impl SwitchCore {
     /// names. A repeat may have had another one than its first sending, and DE 90 has either.
     pub(super) fn originals(&self, request: &Request, data: &OriginalData, now: Now) -> Vec<TransactionId> {
         let name = OriginalKey::from_data(request.leg.link, data, now.wall);
-        let named = self.named_by(request, data, &name);
+        let fits = |id: &TransactionId| self.fits(*id, request, data);
+        let named: Vec<_> = self.named(&name).filter(fits).collect();
         match request.key.of_original(data.mti.class, data.stan).filter(|_| named.is_empty()) {
-            Some(key) => self
-                .redated(&key, name.sent_at, data.mti)
-                .filter(|id| self.fits(*id, request, data))
-                .collect(),
+            Some(key) => self.redated(&key, name.sent_at, data.mti).filter(fits).collect(),
             None => named,
         }
-    }
-
-    pub(super) fn named_by(
-        &self,
-        request: &Request,
-        data: &OriginalData,
-        name: &OriginalKey,
-    ) -> Vec<TransactionId> {
-        self.named(name).filter(|id| self.fits(*id, request, data)).collect()
     }
 
     /// Whether DE 90 may mean it. One that may be a repeat is no original: what it repeats is.
