@@ -19,7 +19,7 @@ use tokenswitch::journal::EntryNumber;
 use tokenswitch::link::{ConnectionId, Inbox, LinkEvent, Outbox};
 use tokenswitch::stdx::clock::{Moment, Now, SystemClock, Wall};
 use tokenswitch::stdx::random::Entropy;
-use tokenswitch::switch::{Cards, Happened, Node, NodeParts, SwitchCore};
+use tokenswitch::switch::{Cards, Happened, LimitsInForce, Node, NodeParts, SwitchCore};
 use tokenswitch::tsp::{
     Action, Asker, CallId, Command, CryptogramChoice, DetokenizeRequest, ProvisionRequest, Purpose,
     RequestId, TokenKeys, TokenView, Tsp, TspConfig,
@@ -166,6 +166,7 @@ impl Switch {
         let with_key = |token: TokenView| (token, keys.card_key(&token.token).unwrap());
         let switch = config.switch();
         let acquirer = &config.acquirers[0].party;
+        let limits = LimitsInForce::new(switch.limits);
         let node = Node::new(NodeParts {
             core: SwitchCore::new(switch.clone(), switch.window(NOW.wall)),
             config: switch,
@@ -177,6 +178,7 @@ impl Switch {
             log: Box::new(InstantLog(0)),
             history: Box::new(NoHistory),
             entropy: Entropy::seeded(5),
+            limits,
             first: Vec::new(),
         });
         let taps = taps.into_iter().map(with_key).collect();

@@ -22,8 +22,8 @@ use tokenswitch::sim::{
 use tokenswitch::stdx::clock::{Now, SystemClock};
 use tokenswitch::stdx::random::Entropy;
 use tokenswitch::switch::{
-    Action, Arrival, CardSource, Cards, Event, Given, Happened, IssuerAnswer, Node, NodeParts, PanCard,
-    Request, SwitchConfig, SwitchCore, Ticket,
+    Action, Arrival, CardSource, Cards, Event, Given, Happened, IssuerAnswer, LimitsInForce, Node, NodeParts,
+    PanCard, Request, SwitchConfig, SwitchCore, Ticket,
 };
 use tokenswitch::tsp::{
     Action as VaultAction, Asker, CallId, CardAad, CardData, Command, ProvisionRequest, RequestId, TokenKeys,
@@ -111,6 +111,7 @@ impl Bench {
             log: Box::new(InstantLog(0)),
             history: Box::new(NoHistory),
             entropy: Entropy::system(),
+            limits: LimitsInForce::new(config.switch().limits),
             first: Vec::new(),
         });
         let acquirer = Peer {

@@ -76,12 +76,15 @@ async fn health(State(watched): State<Watched>) -> Response {
     told("healthy", hangs.into_iter().collect())
 }
 
-/// `GET /ready`: 200 while a purchase sent now would reach an issuer; 503 with the reasons why not.
+/// `GET /ready`: 200 while new requests are taken on and some issuer can be asked; 503 with the reasons why not.
 async fn ready(State(watched): State<Watched>) -> Response {
     let picture = watched.status.picture();
     let reasons = [
         (!picture.takes_requests, "no new request is taken on: it drains, or the journal has no room"),
-        (picture.issuers_up().0 == 0, "no issuer is signed on"),
+        (
+            !picture.reaches_issuers(),
+            "no issuer takes requests: none is signed on, or its connections are set aside",
+        ),
     ];
     told("ready", reasons.into_iter().filter(|(holds, _)| *holds).map(|(_, reason)| reason).collect())
 }

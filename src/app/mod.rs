@@ -27,8 +27,8 @@ use crate::stdx::clock::{Clock, Now, Wall};
 use crate::stdx::random::{Entropy, NoEntropy};
 use crate::stdx::sabotage::step;
 use crate::switch::{
-    Cards, DurableSignal, Enquiries, HistoryLine, NodeParts, Recovered, RecoveryError, Reload, Switch,
-    SwitchError, SwitchParts, SwitchStatus, Wire, enquiry_line,
+    Cards, DurableSignal, Enquiries, HistoryLine, LimitsInForce, NodeParts, Recovered, RecoveryError, Reload,
+    Switch, SwitchError, SwitchParts, SwitchStatus, Wire, enquiry_line,
 };
 use crate::tls::{TlsClient, TlsError, TlsServer};
 use crate::tsp::{
@@ -165,6 +165,7 @@ impl App {
             log: Box::new(journal.appender()),
             history: Box::new(history_line),
             entropy,
+            limits: recalled.limits,
             first: recalled.first,
         };
         let switch = Switch::start(SwitchParts {
@@ -499,7 +500,9 @@ fn read_back(
     now: Now,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(Recalled, Keeping), AppError> {
-    let recall = Recall { tsp: &config.tsp, security: &config.security, switch: config.switch(), progress };
+    let switch = config.switch();
+    let limits = LimitsInForce::new(switch.limits);
+    let recall = Recall { tsp: &config.tsp, security: &config.security, switch, limits, progress };
     let known = recall.known(checkpoint, &bases, &place)?;
     let keeping = recall.keeping(&known, journal, bases, Entropy::system())?;
     Ok((recall.recall(journal, known, cards, now)?, keeping))

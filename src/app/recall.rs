@@ -12,7 +12,9 @@ use crate::journal::{
 use crate::stdx::clock::Now;
 use crate::stdx::random::Entropy;
 use crate::stdx::sabotage::sabotaged;
-use crate::switch::{Action, Cards, Recovery, SwitchConfig, SwitchCore, SwitchFold, Unfinished};
+use crate::switch::{
+    Action, Cards, LimitsInForce, Recovery, SwitchConfig, SwitchCore, SwitchFold, Unfinished,
+};
 use crate::tsp::{Tsp, TspConfig, TspError, TspFold};
 
 use super::{AppError, Found, Progress};
@@ -27,6 +29,8 @@ pub struct Recalled {
     /// What the core must do first.
     pub first: Vec<Action>,
     pub found: Found,
+    /// What the fold goes by.
+    pub limits: LimitsInForce,
     /// The keys that the journal says came into use.
     pub keys: Vec<KeyDescription>,
 }
@@ -95,6 +99,7 @@ pub struct Recall<'a> {
     pub tsp: &'a TspConfig,
     pub security: &'a SecurityModule,
     pub switch: SwitchConfig,
+    pub limits: LimitsInForce,
     /// Hears now and then how far it is.
     pub progress: &'a mut dyn FnMut(Progress),
 }
@@ -144,7 +149,7 @@ impl Recall<'_> {
         entropy: Entropy,
     ) -> Result<Keeping, AppError> {
         let reader = journal.reader(known.entry_number().next())?;
-        let switch = SwitchFold::resume(self.switch.limits, known.records())?;
+        let switch = SwitchFold::resume(self.limits.clone(), known.records())?;
         let tokens = TspFold::new(self.tsp).renewing(self.security.data_sealer(), entropy);
         let folds: Vec<Box<dyn Fold>> = vec![Box::new(tokens), Box::new(switch)];
         Ok(Keeping::new(Arc::clone(&known.checkpoint), reader, folds, Some(bases)))
@@ -190,7 +195,7 @@ impl Recall<'_> {
         let mut first = Vec::new();
         let (core, switch) = recovery.finish(now, &mut first)?;
         let found = Found { entries, tokens: tsp.tokens(), switch };
-        Ok(Recalled { tsp, core, first, found, keys })
+        Ok(Recalled { tsp, core, first, found, limits: self.limits, keys })
     }
 }
 

@@ -593,6 +593,7 @@ fn because(reason: ReversalReason) -> &'static str {
         ReversalReason::PartialNotSupported => "the acquirer cannot handle an approval in part",
         ReversalReason::LeakSuppressed => "the answer could not be given without the account number",
         ReversalReason::UnlistedCode => "the issuer's code is in no table",
+        ReversalReason::SaidUnknown => "the issuer's code says that the outcome is not known",
     }
 }
 

@@ -94,6 +94,12 @@ impl Message {
         self.present.has(element)
     }
 
+    /// Whether its sender signed it (DE 64 or 128).
+    #[must_use]
+    pub fn has_mac(&self) -> bool {
+        self.has(DataElement::MAC_64) || self.has(DataElement::MAC_128)
+    }
+
     /// The element's canonical value.
     #[must_use]
     pub fn get(&self, element: DataElement) -> Option<&[u8]> {

@@ -239,7 +239,7 @@ codes! {
     Outcome { Approved = 1 ApprovedPartly = 2 Declined = 3 RetryLater = 4 Unknown = 5 }
     ReversalReason {
         Requested = 1 TimedOut = 2 LinkLost = 3 AnswerInvalid = 4 Undelivered = 5 Recovered = 6
-        PartialNotSupported = 7 LeakSuppressed = 8 UnlistedCode = 9
+        PartialNotSupported = 7 LeakSuppressed = 8 UnlistedCode = 9 SaidUnknown = 10
     }
 }
 
@@ -744,6 +744,7 @@ pub(super) mod samples {
             Just(StoredKind::StandIn),
             Just(StoredKind::OwnReversal(ReversalReason::TimedOut)),
             Just(StoredKind::OwnReversal(ReversalReason::UnlistedCode)),
+            Just(StoredKind::OwnReversal(ReversalReason::SaidUnknown)),
         ];
         (
             (any::<u64>(), proptest::option::of(any::<u64>()), kind, proptest::option::of(acquirer())),

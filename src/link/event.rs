@@ -174,6 +174,8 @@ pub enum LinkCommand {
     Write { connection: ConnectionId, bytes: Range<usize> },
     /// Send what waits, as far as the peer takes it, then close.
     Close { connection: ConnectionId, reason: CloseReason },
+    /// Close at once: of what waits, nothing leaves any more.
+    Abort { connection: ConnectionId, reason: CloseReason },
     /// Connect to an address of an issuer's link, by its place in the configuration.
     Dial { link: LinkId, address: usize, connection: ConnectionId },
 }

@@ -146,6 +146,11 @@ impl Links {
                     Some(connection) => connection.close(*reason, &self.shared),
                     None => self.shared.stop_dialling(*connection, *reason),
                 },
+                LinkCommand::Abort { connection, reason } => {
+                    if let Some(connection) = self.shared.connection(*connection) {
+                        connection.abort(*reason);
+                    }
+                }
                 LinkCommand::Dial { link, address, connection } => match self.issuers.get(link) {
                     Some(issuer) => issuer.dial(*address, *connection),
                     None => self.shared.push(LinkEvent::DialFailed {

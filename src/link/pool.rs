@@ -220,7 +220,7 @@ impl Pool {
         }
     }
 
-    /// A message on the connection is over without an answer. Only requests make the rest longer: who answers them and
+    /// A message on the connection is over without an answer that could be used. Only requests make the rest longer: who answers them and
     /// the echo, and never an advice, keeps its customers.
     pub fn silent(&mut self, connection: ConnectionId, what: Unanswered, now: Moment, entropy: &mut Entropy) {
         let config = self.config;

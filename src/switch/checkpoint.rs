@@ -2,6 +2,7 @@
 //! `Unfinished::restore`. It only saves time at start; the journal has it all.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::journal::{
     Body, CheckpointError, Entry, EntryNumber, Fold, KeyEvent, Pending, Records, RequestEntry, StoredEntry,
@@ -278,8 +279,30 @@ fn tombstone(value: &[u8]) -> Option<(Wall, TombstoneEntry)> {
     if let TransactionEntry::Tombstone(stone) = entry { Some((at, *stone)) } else { None }
 }
 
+/// How much the switch remembers, for its fold to remember as much: a reload changes it.
+#[derive(Debug, Clone)]
+pub struct LimitsInForce(Arc<Mutex<Limits>>);
+
+impl LimitsInForce {
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self(Arc::new(Mutex::new(limits)))
+    }
+
+    #[must_use]
+    pub fn get(&self) -> Limits {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From the next entry on.
+    pub fn set(&self, limits: Limits) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+    }
+}
+
 /// Folds what is unfinished. Most requests have their outcome before it is written, and never touch the store.
 pub struct SwitchFold {
+    limits: LimitsInForce,
     unfinished: Unfinished,
     /// What stands in the checkpoint.
     written: BTreeSet<Name>,
@@ -290,21 +313,22 @@ impl SwitchFold {
     ///
     /// # Errors
     /// As `Unfinished::restore`.
-    pub fn resume(limits: Limits, checkpoint: &dyn Records) -> Result<Self, CheckpointError> {
-        let unfinished = Unfinished::restore(limits, checkpoint)?;
+    pub fn resume(limits: LimitsInForce, checkpoint: &dyn Records) -> Result<Self, CheckpointError> {
+        let unfinished = Unfinished::restore(limits.get(), checkpoint)?;
         let written = unfinished.names().collect();
-        Ok(Self { unfinished, written })
+        Ok(Self { limits, unfinished, written })
     }
 }
 
 impl Fold for SwitchFold {
     fn fold(&mut self, entry: &Entry, _: &mut Pending<'_>) -> Result<(), CheckpointError> {
         let unread = |_| CheckpointError::Damaged("an operator's decision in the journal cannot be read");
+        self.unfinished.limits = self.limits.get();
         self.unfinished.observe(entry).map_err(unread)
     }
 
     fn settle(&mut self, changes: &mut Pending<'_>) -> Result<(), CheckpointError> {
-        let Self { unfinished, written } = self;
+        let Self { unfinished, written, .. } = self;
         let now: BTreeSet<Name> = unfinished.names().collect();
         for gone in written.difference(&now) {
             changes.remove(PART, &key_of(*gone))?;

@@ -36,6 +36,9 @@ const TICKS_PER_STATUS: u32 = 10;
 /// How long the end waits for the disk. What is not durable by then is closed by the next start.
 const LAST_WRITE: Duration = Duration::from_secs(10);
 
+/// How long acquirers have at the end to take what was approved last.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
 /// Calls that may wait for the switch.
 const CALLS: usize = 16;
 
@@ -379,7 +382,8 @@ impl Driver {
                     until = Some(now.moment.plus(limit));
                 }
             }
-            if until.is_some_and(|until| self.node.is_idle() || until <= now.moment) {
+            let is_over = |until: Moment| self.all_given() || until <= now.moment;
+            if until.is_some_and(is_over) {
                 return self.end(&mut beat).await;
             }
         }
@@ -447,21 +451,41 @@ impl Driver {
         Ok(now)
     }
 
-    /// Closes what is left in flight; once that is durable and told, signs off.
+    /// Whether all that was asked has its durable answer, and every approval is with its acquirer.
+    fn all_given(&self) -> bool {
+        self.node.is_idle() && self.node.owing().is_empty()
+    }
+
+    /// Closes what is left in flight; once that is durable and told, signs off. Approvals that are not taken are reversed.
     async fn end(mut self, beat: &mut Interval) -> Result<(), SwitchError> {
-        let mut now = self.clock.now();
-        let open = self.node.end(now, &mut self.outbox)?;
-        let until = now.moment.plus(LAST_WRITE);
-        while !self.node.is_idle() && now.moment < until {
+        let open = self.node.end(self.clock.now(), &mut self.outbox)?;
+        self.wait(beat, LAST_WRITE, |it| it.node.is_idle()).await?;
+        self.wait(beat, LAST_ANSWERS, Self::all_given).await?;
+        self.node.give_up(&mut self.outbox);
+        let now = self.wait(beat, LAST_WRITE, Self::all_given).await?;
+        self.publish(now);
+        self.node.sign_off(now, &mut self.outbox);
+        self.links.apply(&mut self.outbox);
+        if open > 0 { Err(SwitchError::DrainCutShort(open)) } else { Ok(()) }
+    }
+
+    /// Goes on until it is `done` or the limit is over.
+    async fn wait(
+        &mut self,
+        beat: &mut Interval,
+        limit: Duration,
+        done: impl Fn(&Self) -> bool,
+    ) -> Result<Now, SwitchError> {
+        let mut now = self.turn(Woken::Work)?;
+        let until = now.moment.plus(limit);
+        while !done(self) && now.moment < until {
             tokio::select! {
+                () = self.links.ready() => {}
                 () = self.durable.changed.notified() => {}
                 _ = beat.tick() => {}
             }
             now = self.turn(Woken::Work)?;
         }
-        self.publish(now);
-        self.node.sign_off(now, &mut self.outbox);
-        self.links.apply(&mut self.outbox);
-        if open > 0 { Err(SwitchError::DrainCutShort(open)) } else { Ok(()) }
+        Ok(now)
     }
 }

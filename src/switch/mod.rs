@@ -25,7 +25,7 @@ mod unfinished;
 
 pub use answered::{Answered, Share, ShareKind};
 pub use cards::Cards;
-pub use checkpoint::SwitchFold;
+pub use checkpoint::{LimitsInForce, SwitchFold};
 pub use config::{
     AcquirerConfig, Cryptograms, Identifiers, IssuerConfig, Limits, StoreForwardConfig, SwitchConfig,
     TrackTwo,

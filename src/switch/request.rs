@@ -360,7 +360,7 @@ fn initiation(data: &TokenData) -> Result<Option<Initiation>, Refusal> {
 
 /// What no link has a key for yet is refused, never passed on or ignored.
 fn refuse_unreadable_secrets(message: &Message) -> Result<(), Refusal> {
-    if message.has(DataElement::MAC_64) || message.has(DataElement::MAC_128) {
+    if message.has_mac() {
         return Err(Refusal::MacKeyMissing);
     }
     if message.has(DataElement::PIN_BLOCK) {

@@ -102,11 +102,10 @@ pub struct LinkStatus {
 }
 
 impl Picture {
-    /// How many issuers have a connection that is signed on, of how many.
+    /// Whether any issuer has a connection that takes requests: it is signed on, and not set aside.
     #[must_use]
-    pub fn issuers_up(&self) -> (usize, usize) {
-        let issuers = || self.links.iter().filter(|link| link.is_issuer);
-        (issuers().filter(|link| link.up > 0).count(), issuers().count())
+    pub fn reaches_issuers(&self) -> bool {
+        self.links.iter().any(|link| link.is_issuer && link.pool.room > 0)
     }
 }
 
@@ -201,7 +200,7 @@ impl Counts {
 
     pub(super) fn concluded(&mut self, conclusion: &Conclusion) {
         match (conclusion.outcome, conclusion.refusal()) {
-            (_, Some(_)) => {}
+            (_, Some(refusal)) => self.refused(refusal),
             (Outcome::Approved | Outcome::ApprovedPartly, None) => self.approved += 1,
             (_, None) => self.declined += 1,
         }

@@ -261,6 +261,8 @@ pub enum ReversalReason {
     LeakSuppressed,
     /// The issuer's code is in no table.
     UnlistedCode,
+    /// The issuer said that what became of it is not known.
+    SaidUnknown,
 }
 
 impl ReversalReason {
@@ -276,6 +278,7 @@ impl ReversalReason {
             Self::PartialNotSupported => "partial-not-supported",
             Self::LeakSuppressed => "leak-suppressed",
             Self::UnlistedCode => "unlisted-code",
+            Self::SaidUnknown => "said-unknown",
         }
     }
 }

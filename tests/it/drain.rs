@@ -1,15 +1,25 @@
-//! A daemon that is told to end while an issuer says nothing: what is in flight at the drain's limit has its end, and its
-//! reversal, in the journal before the process is gone.
+//! A daemon that is told to end while an issuer says nothing, or an acquirer takes no answer: what is in flight at the
+//! drain's limit, or approved and not given, has its end, and its reversal, in the journal before the process is gone.
 
-use tokenswitch::journal::{Body, Entry, OutcomeEntry, TransactionEntry};
-use tokenswitch::vocab::{Outcome, Refusal};
+use std::net::SocketAddr;
 
+use tokenswitch::journal::{Body, Entry, OutcomeEntry, StoredKind, TransactionEntry};
+use tokenswitch::vocab::{Outcome, Refusal, ReversalReason};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::bad_input::{framed, message, mti_and_code, read_frame};
 use crate::faults::PACE;
+use crate::metrics::Metrics;
 use crate::players::{change, in_one_thread, until};
 use crate::restart::World;
 
 /// Requests that wait for the silent issuer when the daemon is told to end.
 const WAITING: usize = 20;
+
+/// Purchases in one write of an acquirer that reads no answer, and how many writes there are at most.
+const BATCH: usize = 250;
+const BATCHES: usize = 200;
 
 fn outcomes(entries: &[Entry]) -> impl Iterator<Item = &OutcomeEntry> {
     entries.iter().filter_map(|entry| match &entry.body {
@@ -54,4 +64,69 @@ fn what_is_in_flight_at_the_drains_limit_is_closed_and_its_reversal_stored() {
 #[test]
 fn a_second_signal_waits_for_no_issuer() {
     in_one_thread(drained_with_a_silent_issuer("600s", true));
+}
+
+/// An acquirer that has signed on, asks, and takes no answer any more, so that answers wait for it in the daemon.
+async fn asks_and_takes_nothing(address: SocketAddr, pan: &str, admin: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut stream = socket.connect(address).await.unwrap();
+    stream.write_all(&framed(&message("0800", &[(70, "001")]))).await.unwrap();
+    assert_eq!(mti_and_code(&read_frame(&mut stream).await), ("0810".into(), "00".into()));
+    for batch in 0..BATCHES {
+        let numbers = (batch * BATCH + 2..).take(BATCH).map(|number| format!("{number:06}"));
+        let purchases = numbers.flat_map(|stan| framed(&message("0200", &[(2, pan), (11, &stan)])));
+        stream.write_all(&purchases.collect::<Vec<_>>()).await.unwrap();
+        let look = admin.to_owned();
+        let page = tokio::task::spawn_blocking(move || Metrics::of(&look)).await.unwrap();
+        if page.value("link_output_waiting_bytes", &[("link", "acquirer-1")]) > 0.0 {
+            return stream;
+        }
+    }
+    panic!("all its answers went somewhere");
+}
+
+#[test]
+fn an_approval_that_its_acquirer_does_not_take_is_reversed_before_the_end() {
+    in_one_thread(async {
+        let kept = tempfile::tempdir().unwrap();
+        let mut world = World::set_up(kept.path(), "redb").await;
+        change(&world.config, "[node]", "[node]\ndrain_limit = \"1s\"");
+        world.first_life().await;
+        let life = world.start().await;
+        let address = life.daemon.addresses["acquirer-1"].parse().unwrap();
+        let pan = world.plain_card();
+        let mut stream = asks_and_takes_nothing(address, &pan, &life.daemon.addresses["admin"]).await;
+        let (code, log) = world.end(life, tokio::task::spawn_local(async {}), false).await;
+        assert_eq!(code, Some(0), "{log}");
+        let (mut answers, mut given) = (Vec::new(), 0);
+        stream.read_to_end(&mut answers).await.unwrap();
+        let mut rest = answers.as_slice();
+        while let Some((length, after)) = rest.split_first_chunk() {
+            let length = usize::from(u16::from_be_bytes(*length));
+            let Some((frame, after)) = after.split_at_checked(length) else { break };
+            given += usize::from(mti_and_code(frame) == ("0210".into(), "00".into()));
+            rest = after;
+        }
+        let entries = world.entries();
+        let asked_by_it = |entry: &&Entry| match &entry.body {
+            Body::Transaction(TransactionEntry::Request(request)) => request.card.token.is_none(),
+            _ => false,
+        };
+        let asked = entries.iter().filter(asked_by_it).count();
+        let taken_back = entries.iter().filter(|entry| match &entry.body {
+            Body::Transaction(TransactionEntry::Stored(stored)) => {
+                stored.kind == StoredKind::OwnReversal(ReversalReason::Undelivered)
+            }
+            _ => false,
+        });
+        let taken_back = taken_back.count();
+        assert!(taken_back > 0, "{given} given of {asked}: {log}");
+        assert_eq!(given + taken_back, asked, "given, and taken back: {log}");
+        let life = world.start().await;
+        let admin = life.daemon.addresses["admin"].clone();
+        let owed = || Metrics::of(&admin).value("switch_stored", &[("link", "issuer-1")]);
+        until("all is taken back", || owed() == 0.0).await;
+        tokio::task::spawn_blocking(move || life.daemon.stop()).await.unwrap();
+    });
 }

@@ -162,6 +162,8 @@ fn callers_past_the_limit_of_the_admin_listener_wait_their_turn() {
     let silent = [(); 2].map(|()| TcpStream::connect(&admin).unwrap());
     let mut waits = TcpStream::connect(&admin).unwrap();
     write!(waits, "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    waits.set_read_timeout(Some(LOOK * 100)).unwrap();
+    assert!(waits.read(&mut [0]).is_err(), "it is answered though all places are taken");
     waits.set_read_timeout(Some(PATIENCE)).unwrap();
     drop(silent);
     let mut answer = String::new();
@@ -180,7 +182,7 @@ fn it_is_healthy_before_it_is_ready_and_says_why() {
     let admin = &daemon.addresses["admin"];
     assert_eq!(get(admin, "/health").0, 200);
     let (status, _, body) = get(admin, "/ready");
-    assert_eq!((status, body.contains("no issuer is signed on")), (503, true), "{body}");
+    assert_eq!((status, body.contains("no issuer takes requests")), (503, true), "{body}");
     for path in ["/", "/v1/tokens", "/metrics/more"] {
         let (status, head, _) = get(admin, path);
         assert_eq!((status, head.contains("application/problem+json")), (404, true), "{path}");

@@ -560,6 +560,15 @@ fn garbage_and_silence_disturb_nobody() {
 fn connections_past_the_limit_wait_their_turn() {
     let directory = tempfile::tempdir().unwrap();
     let provider = Provider::limited(directory.path(), |api| api.connections = 2);
+    let silent = [(); 2].map(|()| TcpStream::connect(provider.address()).unwrap());
+    let mut waits = TcpStream::connect(provider.address()).unwrap();
+    write!(waits, "GET /openapi.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    waits.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    assert!(waits.read(&mut [0]).is_err(), "it is answered though all places are taken");
+    drop(silent);
+    waits.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert_eq!(waits.read(&mut [0]).unwrap(), 1, "its turn comes");
+    drop(waits);
     std::thread::scope(|scope| {
         let asking: Vec<_> = (0..16)
             .map(|id| {

@@ -154,6 +154,11 @@ impl World {
         }
     }
 
+    /// The number of a card that pays without a token.
+    pub(crate) fn plain_card(&self) -> String {
+        String::from_utf8(self.cards[0].pan.expose_digits().to_vec()).unwrap()
+    }
+
     /// Gives out the tokens of the load and stops in order, so that the checkpoint has them.
     pub(crate) async fn first_life(&mut self) {
         let life = self.start().await;

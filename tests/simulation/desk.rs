@@ -226,7 +226,7 @@ impl Desk {
                     self.inbox.events.push(LinkEvent::Opened { connection: *connection, link: *link, peer });
                 }
                 LinkCommand::Write { connection, bytes } => self.wrote(*connection, outbox.written(bytes)),
-                LinkCommand::Close { connection, reason } => {
+                LinkCommand::Close { connection, reason } | LinkCommand::Abort { connection, reason } => {
                     let begun = self.queued.get(connection).copied().unwrap_or_default();
                     self.close(*connection, begun, *reason);
                 }
@@ -246,7 +246,8 @@ impl Desk {
         if self.takes {
             self.inbox.events.push(LinkEvent::Written { connection, total: *total });
         }
-        if message.has(DataElement::NETWORK_CODE) {
+        let refused = message.mti().is_answer() && get(&message, 39) != "00";
+        if message.has(DataElement::NETWORK_CODE) && !refused {
             if !message.mti().is_answer() {
                 if self.echoes || !is_issuer(link) {
                     self.push(connection, &answer_to(&message, "00"));

@@ -16,8 +16,8 @@ use tokenswitch::link::{Inbox, Outbox};
 use tokenswitch::stdx::clock::Now;
 use tokenswitch::stdx::random::Entropy;
 use tokenswitch::switch::{
-    AskedEnquiry, Cards, Cryptograms, EntryLog, Happened, History, Limits, LogFault, Node, NodeParts,
-    Recovered, Recovery, SwitchConfig, SwitchCore, Unfinished,
+    AskedEnquiry, Cards, Cryptograms, EntryLog, Happened, History, Limits, LimitsInForce, LogFault, Node,
+    NodeParts, Recovered, Recovery, SwitchConfig, SwitchCore, Unfinished,
 };
 use tokenswitch::tsp::{
     Action, Answer, CallId, CodeDelivery, Command, Detokenizer, EnquiryReply, IssuerWord, Tsp, TspError,
@@ -329,6 +329,7 @@ impl House {
             tsp: &tsp_config_beside(&config),
             security: &module,
             switch: config.clone(),
+            limits: LimitsInForce::new(config.limits),
             progress: &mut |_| {},
         };
         let known = recall.known(checkpoint, &bases, &InMemory(&storage.checkpoint, &keys));
@@ -360,6 +361,7 @@ impl House {
             log: Box::new(CountedLog { appender: journal.appender(), appended: Arc::clone(&appended) }),
             history: Box::new(history.clone()),
             entropy: Entropy::seeded(seed ^ 3),
+            limits: recalled.limits,
             first: recalled.first,
         });
         let (words_to, words) = channel(ENQUIRIES);

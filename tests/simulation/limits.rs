@@ -197,6 +197,22 @@ fn reversals_of_unknown_originals() {
 }
 
 #[test]
+fn a_restart_remembers_as_much_as_a_reload_allowed() {
+    let mut desk = limited(Limits { tombstones: 1, ..LIMITS });
+    desk.reload(|config| config.limits.tombstones = 3);
+    for stan in 1..=3 {
+        desk.send(FIRST, &reversal(&desk.purchase(stan), 10 + stan));
+        assert_eq!(get(&desk.answer(), 39), "25");
+    }
+    let mut desk = desk.restart(Crash::Untold);
+    for stan in 1..=3 {
+        desk.send(FIRST, &desk.purchase(stan));
+        assert_eq!(get(&desk.answer(), 39), "94", "{stan} comes behind its reversal");
+    }
+    assert!(desk.sent_to_issuers().is_empty());
+}
+
+#[test]
 fn entries_that_wait_for_the_disk() {
     let mut desk = Desk::bounded(LIMITS, 64 << 10);
     desk.send(FIRST, &desk.purchase(1));

@@ -25,6 +25,8 @@ pub(crate) struct Line {
     pub(crate) taken: usize,
     /// Where requests begin in the output, until the first byte of each was taken.
     pub(crate) originals: Vec<(usize, TransactionId)>,
+    /// Approvals in its output, by the end of their frame.
+    pub(crate) approvals: Vec<(usize, TransactionId)>,
     pub(crate) pumping: bool,
     /// In each direction nothing arrives before what was sent earlier.
     pub(crate) last_to_switch: Moment,
@@ -46,6 +48,7 @@ impl Line {
             output: Vec::new(),
             taken: 0,
             originals: Vec::new(),
+            approvals: Vec::new(),
             pumping: false,
             last_to_switch: Moment(0),
             last_to_peer: Moment(0),

@@ -6,6 +6,7 @@
 mod audit;
 mod declines;
 mod desk;
+mod doubtful_answers;
 mod enquiries;
 mod exceptions;
 mod found;

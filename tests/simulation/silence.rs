@@ -1,9 +1,9 @@
-//! Issuers that say nothing: which of their connections are set aside, and what may find out whether they are back.
+//! Issuers that say nothing, or nonsense: which of their connections are set aside, and what may find out whether they are back.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokenswitch::codec::Message;
+use tokenswitch::codec::{DataElement, Message};
 use tokenswitch::link::ConnectionId;
 use tokenswitch::switch::{Decision, Standing};
 use tokenswitch::vocab::Refusal;
@@ -33,6 +33,29 @@ fn advised(desk: &mut Desk, purchase: &Message) -> ConnectionId {
     desk.send(FIRST, &with_mti(purchase, "0220"));
     assert_eq!(get(&desk.answer(), 39), "00");
     desk.asked().0
+}
+
+#[test]
+fn who_answers_nonsense_is_set_aside_as_who_says_nothing() {
+    let mut desk = Desk::open();
+    desk.echoes = false;
+    let sent = purchases(&mut desk, 1..7);
+    let bad = sent[0].0;
+    for (connection, asked) in &sent {
+        let mut answer = answer_to(asked, "00");
+        if *connection == bad {
+            answer.remove(DataElement::RESPONSE_CODE);
+        }
+        desk.send(*connection, &answer);
+    }
+    assert_eq!(desk.refused(Refusal::IssuerAnswerInvalid), 3);
+    desk.sent_to_issuers();
+    let after = connections(&purchases(&mut desk, 30..36));
+    assert!(after.len() == 1 && !after.contains(&bad), "{after:?}");
+    desk.echoes = true;
+    desk.pass(LATER);
+    let after = connections(&purchases(&mut desk, 40..52));
+    assert!(after.contains(&bad), "it answers an echo, and is tried again");
 }
 
 #[test]

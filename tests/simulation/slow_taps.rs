@@ -159,6 +159,24 @@ fn whose_acquirer_left_while_it_waited_is_forwarded_to_nobody() {
 }
 
 #[test]
+fn an_advice_whose_acquirer_left_while_it_waited_comes_again() {
+    let mut desk = waiting();
+    let advice = with_mti(&desk.tap(1, 7), "0120");
+    let mut acquirer = None;
+    desk.send(FIRST, &advice);
+    desk.reload(|config| acquirer = config.acquirers.remove(&ACQUIRERS[0]));
+    desk.check();
+    desk.settle();
+    assert_eq!(desk.house.node.core().counts().unanswered, 1, "nobody can say whether it holds or captures");
+    assert!(desk.sent_to_issuers().is_empty() && desk.house.node.is_idle());
+    desk.reload(|config| config.acquirers.extend(acquirer.map(|acquirer| (ACQUIRERS[0], acquirer))));
+    desk.send(FIRST, &repeat(&advice));
+    desk.check();
+    desk.settle();
+    assert_eq!(desk.sent_to_issuers().len(), 1);
+}
+
+#[test]
 fn a_drain_waits_for_them_and_its_end_does_not() {
     for ends in [false, true] {
         let mut desk = waiting();

@@ -9,7 +9,7 @@ use tokenswitch::vocab::{Amount, Currency, EntryMode, MerchantCategory, Refusal,
 
 use crate::desk::{Desk, FIRST, SECOND, answer_to, get, repeat, reversal, set, with_mti};
 use crate::house::Crash;
-use crate::setting::{ISSUER_TIMEOUT, LIMITS, passing_config, switch_config};
+use crate::setting::{ISSUER_TIMEOUT, ISSUERS, LIMITS, passing_config, pool_of, switch_config};
 
 type Change = fn(&mut Message);
 
@@ -434,4 +434,19 @@ fn no_number_is_given_twice_over_a_restart() {
     desk.send(FIRST, &second);
     let (_, next) = desk.asked();
     assert!(get(&next, 11) > get(&undone, 11).max(get(&advice, 11)), "{} again", get(&next, 11));
+}
+
+#[test]
+fn nothing_is_approved_in_the_place_of_an_issuer_that_is_only_busy() {
+    let mut desk = desk(&terms(), LIMITS);
+    // Both connections have as many unanswered as they may.
+    let places = 2 * pool_of(ISSUERS[0]).in_flight;
+    for stan in 1..=places {
+        desk.send(FIRST, &keyed(&desk, stan));
+    }
+    assert_eq!(desk.sent_to_issuers().len(), usize::try_from(places).unwrap());
+    desk.send(FIRST, &keyed(&desk, places + 1));
+    assert_eq!(get(&desk.answer(), 39), "91");
+    assert_eq!(desk.refused(Refusal::IssuerUnavailable), 1);
+    assert_eq!(desk.house.node.core().counts().stood_in, 0);
 }

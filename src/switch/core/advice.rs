@@ -44,7 +44,8 @@ impl SwitchCore {
         self.look_up_card(asked, parent, now, actions);
     }
 
-    /// Its card is known: journal it for delivery. Without room it stays unanswered, so that it comes again.
+    /// Its card is known: journal it for delivery. Without room it stays unanswered, so that it comes again; so does one
+    /// whose acquirer has gone meanwhile.
     pub(super) fn advice_found(
         &mut self,
         id: TransactionId,
@@ -57,8 +58,9 @@ impl SwitchCore {
         };
         let Some(transaction) = self.in_flight.remove(&id) else { return };
         let request = &transaction.request;
-        let leg = if self.stored.has_room(issuer) { self.advice_leg(request, issuer, now) } else { None };
-        let Some(leg) = leg else { return self.leave_advice(*transaction, actions) };
+        let settles = self.settles(request).filter(|_| self.stored.has_room(issuer));
+        let taken = settles.and_then(|settles| Some((settles, self.advice_leg(request, issuer, now)?)));
+        let Some((settles, leg)) = taken else { return self.leave_advice(*transaction, actions) };
         let Transaction { request, asking, asked_by, .. } = *transaction;
         if asked_by != id {
             actions.push(Action::Forget { transaction: asked_by });
@@ -72,7 +74,7 @@ impl SwitchCore {
             counter: found.counter,
             leg,
             window: self.windows.current(),
-            settles: self.settles(&request),
+            settles,
             original: found.original,
         };
         let original = routed.original.as_deref();

@@ -68,7 +68,13 @@ impl SwitchCore {
             let conclusion = Conclusion::refused(Refusal::PartialNotSupported, Outcome::Declined);
             return (conclusion, reverse(ReversalReason::PartialNotSupported));
         }
-        let reason = if answer.outcome.is_none() { reverse(ReversalReason::UnlistedCode) } else { None };
+        let reason = match answer.outcome {
+            None => reverse(ReversalReason::UnlistedCode),
+            Some(Outcome::Unknown) if !sabotaged("unknown-left-standing") => {
+                reverse(ReversalReason::SaidUnknown)
+            }
+            Some(_) => None,
+        };
         let conclusion = Conclusion {
             outcome: answer.outcome.unwrap_or(Outcome::Declined),
             kind: AnswerKind::Passed,
@@ -149,7 +155,6 @@ impl SwitchCore {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        self.counts.refused(refusal);
         if let Some(transaction) = self.in_flight.get(&id) {
             actions.extend(transaction.taken().map(|taken| transaction.release(taken)));
         }
@@ -260,12 +265,14 @@ fn same_text(request: &Elements, element: DataElement, answered: Option<&[u8]>) 
     }
 }
 
-/// DE 4 must be the request's, except in a partial approval, which may only be less.
+/// DE 4 must be the request's, except in a partial approval, which must say it and may only be less.
 fn amount_agrees(transaction: &Transaction, answer: &IssuerAnswer) -> bool {
+    let partly = answer.outcome == Some(Outcome::ApprovedPartly);
     match (transaction.request.compared.amount, answer.amount) {
-        (Some(asked), Some(answered)) if answer.outcome == Some(Outcome::ApprovedPartly) => {
+        (Some(asked), Some(answered)) if partly => {
             asked.currency() == answered.currency() && answered.minor() <= asked.minor()
         }
+        (Some(_), None) => !partly,
         (Some(asked), Some(answered)) => asked == answered || sabotaged("amounts-not-compared"),
         _ => true,
     }

@@ -137,7 +137,6 @@ impl SwitchCore {
                 let stood_in = self.stand_in(id, now);
                 let declined = || Conclusion::refused(Refusal::IssuerTimedOut, Outcome::Unknown);
                 let conclusion = stood_in.unwrap_or_else(declined);
-                conclusion.refusal().into_iter().for_each(|refusal| self.counts.refused(refusal));
                 let kept = conclusion.advice.is_some() && sabotaged("stood-in-and-asked");
                 let reason = (reverse && !kept).then_some(ReversalReason::TimedOut);
                 actions.push(Action::Silent { transaction: id, what: Unanswered::Request });

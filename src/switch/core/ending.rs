@@ -24,6 +24,7 @@ impl SwitchCore {
     /// Nothing waits any longer: a payment without its issuer's word is declined, and undone where it could have moved
     /// money; so is an approval that no repeat has collected.
     pub(super) fn end(&mut self, now: Now, actions: &mut Vec<Action>) {
+        self.ended = true;
         let mut looking: Vec<TransactionId> = self.looking.keys().copied().collect();
         looking.sort_unstable();
         for id in looking {
@@ -54,7 +55,6 @@ impl SwitchCore {
             TransactionState::Forwarded => {
                 let owed = transaction.request.moves_money && transaction.reversal.is_none();
                 let reason = owed.then_some(ReversalReason::Recovered);
-                self.counts.refused(Refusal::ShuttingDown);
                 actions.push(Action::LetGo { transaction: id });
                 let conclusion = Conclusion::refused(Refusal::ShuttingDown, Outcome::Unknown);
                 self.conclude(id, conclusion, reason, now, actions);

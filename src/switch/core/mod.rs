@@ -78,6 +78,8 @@ pub struct SwitchCore {
     next_transaction: u64,
     next_ticket: u64,
     draining: bool,
+    /// Nothing waits any longer.
+    ended: bool,
     /// Payments between receipt and answer.
     in_flight: Map<TransactionId, Box<Transaction>>,
     answered: AnsweredTable,
@@ -178,6 +180,7 @@ impl SwitchCore {
             next_transaction: 1,
             next_ticket: 0,
             draining: false,
+            ended: false,
             in_flight: Map::default(),
             answered: AnsweredTable::with_capacity(limits.answered, limits.look_ups),
             index: RequestIndex::with_capacity(limits.answered + limits.in_flight),
@@ -229,7 +232,7 @@ impl SwitchCore {
             Event::IssuerLost { transaction, written } => {
                 self.issuer_lost(transaction, written, now, actions);
             }
-            Event::Undelivered { transaction } => self.answer_undelivered(transaction, now),
+            Event::Undelivered { transaction } => self.answer_undelivered(transaction, now, actions),
             Event::Given { transaction } => self.answer_given(transaction),
             Event::Leaked { transaction, asked_by } => self.leaked(transaction, asked_by, now, actions),
             Event::IssuerUp(issuer) => {

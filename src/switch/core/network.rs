@@ -31,11 +31,17 @@ impl SwitchCore {
         let forwarded = self.in_flight.get(&id).filter(|t| t.state == TransactionState::Forwarded);
         match forwarded.map(|transaction| transaction.repeated) {
             Some(true) => self.conclude_lost(id, now, actions),
-            Some(false) => match self.stand_in(id, now) {
-                Some(conclusion) => self.conclude(id, conclusion, None, now, actions),
-                None => self.conclude_unsent(id, Refusal::IssuerUnavailable, now, actions),
-            },
+            Some(false) => self.conclude_not_sent((id, why), now, actions),
             None => {}
+        }
+    }
+
+    /// Its issuer was not asked. In the place of one that is up, and has no room or cannot be told, nothing is approved.
+    fn conclude_not_sent(&mut self, (id, why): (TransactionId, Unsent), now: Now, actions: &mut Vec<Action>) {
+        let unreachable = why == Unsent::Unreachable;
+        match unreachable.then(|| self.stand_in(id, now)).flatten() {
+            Some(conclusion) => self.conclude(id, conclusion, None, now, actions),
+            None => self.conclude_unsent(id, Refusal::IssuerUnavailable, now, actions),
         }
     }
 
@@ -91,14 +97,18 @@ impl SwitchCore {
             && !sabotaged("lost-link-not-reversed");
         let declined = || Conclusion::refused(Refusal::IssuerLinkLost, Outcome::Unknown);
         let conclusion = self.stand_in(id, now).unwrap_or_else(declined);
-        conclusion.refusal().into_iter().for_each(|refusal| self.counts.refused(refusal));
         self.conclude(id, conclusion, reverse.then_some(ReversalReason::LinkLost), now, actions);
     }
 
-    /// An answer did not reach its acquirer's socket: it waits for a repeat, and is reversed when none comes.
-    pub(super) fn answer_undelivered(&mut self, id: TransactionId, now: Now) {
-        if self.answered.get(id).is_some_and(|answered| answered.must_arrive()) {
-            self.counts.undelivered += 1;
+    /// An answer did not reach its acquirer's socket: it waits for a repeat, and is reversed when none comes or can come.
+    pub(super) fn answer_undelivered(&mut self, id: TransactionId, now: Now, actions: &mut Vec<Action>) {
+        if !self.answered.get(id).is_some_and(|answered| answered.must_arrive()) {
+            return;
+        }
+        self.counts.undelivered += 1;
+        if self.ended {
+            self.reverse_answered(id, ReversalReason::Undelivered, now, actions);
+        } else {
             self.undelivered.begin(id, now.moment.plus(self.config.undelivered_grace));
         }
     }

@@ -283,8 +283,10 @@ impl SwitchCore {
         let issuer = found.issuer.ok_or(Refusal::NoRoute)?;
         let config = self.issuer(issuer).ok_or(Refusal::NoRoute)?;
         let (identifiers, timeout) = (config.identifiers, config.timeout);
+        let transaction = self.in_flight.get(&id).ok_or(Refusal::InternalFault)?;
+        let settles = self.settles(&transaction.request).ok_or(Refusal::InstitutionNotAllowed)?;
         let transaction = self.in_flight.get_mut(&id).ok_or(Refusal::InternalFault)?;
-        let (leg, request) = (transaction.request.leg, Arc::clone(&transaction.request));
+        let leg = transaction.request.leg;
         transaction.deadline = transaction.deadline.plus(timeout);
         let deadline = transaction.deadline;
         let (stan, sent_at) = self.issuer_identifiers(issuer, identifiers, &leg, now)?;
@@ -307,16 +309,16 @@ impl SwitchCore {
                 forwarder: Some(self.config.institution),
             },
             window: self.windows.current(),
-            settles: self.settles(&request),
+            settles,
             original: found.original,
         })
     }
 
     /// Whether an approval is money owed: 0200 and 0220 are, 0100 and 0120 only hold it, unless their acquirer's
-    /// capture.
-    pub(super) fn settles(&self, request: &Request) -> bool {
-        let captures = || self.acquirer(request.leg.link).is_some_and(|it| it.authorization_is_capture);
-        request.moves_money && (request.leg.mti.class == MessageClass::Financial || captures())
+    /// capture. `None`: its acquirer is gone, and nobody can say.
+    pub(super) fn settles(&self, request: &Request) -> Option<bool> {
+        let captures = self.acquirer(request.leg.link)?.authorization_is_capture;
+        Some(request.moves_money && (captures || request.leg.mti.class == MessageClass::Financial))
     }
 
     /// DE 11 and DE 7 for the issuer's side: our own, or the acquirer's where they must pass and are free.

@@ -11,7 +11,8 @@ use crate::link::{
 use crate::stdx::clock::Now;
 use crate::stdx::sabotage;
 use crate::vocab::{
-    LinkId, MessageClass, MessageFunction, Mti, NetworkCode, Refusal, SentAt, Stan, TransactionId,
+    LinkId, MessageClass, MessageFunction, Mti, NetworkCode, Refusal, ResponseCode, SentAt, Stan,
+    TransactionId,
 };
 
 use super::super::event::Event;
@@ -152,7 +153,8 @@ impl Node {
                 self.acquirer_asks(id, link, (header, message), &wire.dialect, now, out);
             }
             (Ok(()), Side::Issuer) => {
-                self.issuer_says(link, &message, true, now);
+                // Nobody here can say whether a MAC is its issuer's, so what it signs is not believed.
+                self.issuer_says(link, &message, !message.has_mac(), now);
                 self.spares.give_back(message);
             }
             (Err(_), _) => {
@@ -193,7 +195,15 @@ impl Node {
         out: &mut Outbox,
     ) {
         let Some(link) = self.connections.get(&id).map(|connection| connection.link) else { return };
-        let Some(wire) = self.wire(link) else { return };
+        let Some(wire) = self.wire(link).cloned() else { return };
+        if message.has_mac() {
+            if message.mti().is_answer() {
+                self.counts.unexpected += 1;
+                return;
+            }
+            let code = wire.dialect.response_code(Refusal::MacKeyMissing);
+            return self.answer_network(id, message, header, code, out);
+        }
         let code = message.network_code().ok().flatten();
         let outcome = message.response_code().ok().flatten().and_then(|code| wire.dialect.outcome(code));
         let Some(stan) = message.stan().ok().flatten() else {
@@ -236,8 +246,10 @@ impl Node {
         match action {
             SessionAction::Ask(code) => self.ask_network(id, code, now, out),
             SessionAction::Answer(answer) => {
-                if let Some((message, header)) = asked {
-                    self.answer_network(id, message, header, answer, out);
+                if let Some((message, header)) = asked
+                    && let Some(code) = self.network_code(id, answer)
+                {
+                    self.answer_network(id, message, header, code, out);
                 }
             }
             SessionAction::Up => self.session_up(id),
@@ -324,21 +336,25 @@ impl Node {
         }
     }
 
+    fn network_code(&self, id: ConnectionId, answer: NetworkAnswer) -> Option<ResponseCode> {
+        let wire = self.wire(self.connections.get(&id)?.link)?;
+        Some(match answer {
+            NetworkAnswer::Approved => wire.dialect.approved(),
+            NetworkAnswer::NotSupported => wire.dialect.response_code(Refusal::UnsupportedMessage),
+        })
+    }
+
     /// Our 0810: the asker's DE 7, 11, 33 and 70, and what we say.
     fn answer_network(
         &mut self,
         id: ConnectionId,
         asked: &Message,
         header: &[u8],
-        answer: NetworkAnswer,
+        code: ResponseCode,
         out: &mut Outbox,
     ) {
         let Some(link) = self.connections.get(&id).map(|connection| connection.link) else { return };
         let (Some(wire), Some(mti)) = (self.wire(link).cloned(), asked.mti().answer()) else { return };
-        let code = match answer {
-            NetworkAnswer::Approved => wire.dialect.approved(),
-            NetworkAnswer::NotSupported => wire.dialect.response_code(Refusal::UnsupportedMessage),
-        };
         let mut message = Message::new(mti);
         let echoed =
             [DataElement::SENT_AT, DataElement::STAN, DataElement::FORWARDER, DataElement::NETWORK_CODE];

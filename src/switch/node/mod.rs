@@ -27,7 +27,8 @@ use crate::journal::{
     Body, CardRef, EntryNumber, Families, Family, HistoryAnswer, HistoryQuestion, TokenRef, TransactionEntry,
 };
 use crate::link::{
-    ConnectionId, Inbox, LinkCommand, Outbox, Pool, PoolAction, PoolConfig, SessionAction, SessionConfig,
+    CloseReason, ConnectionId, Inbox, LinkCommand, Outbox, Pool, PoolAction, PoolConfig, SessionAction,
+    SessionConfig, Unanswered,
 };
 use crate::stdx::clock::{Moment, Now};
 use crate::stdx::maps::Map;
@@ -45,6 +46,7 @@ use self::spares::Spares;
 use self::story::Story;
 use self::suspense::Sums;
 use super::cards::Cards;
+use super::checkpoint::LimitsInForce;
 use super::config::SwitchConfig;
 use super::core::SwitchCore;
 use super::event::{Action, Event, LookedUp, Mapped, OperatedEnd, Ticket};
@@ -119,6 +121,8 @@ pub struct NodeParts {
     pub log: Box<dyn EntryLog>,
     pub history: Box<dyn History>,
     pub entropy: Entropy,
+    /// What the checkpoint's fold goes by.
+    pub limits: LimitsInForce,
     /// What the core wants done first: `Recovery::finish` says.
     pub first: Vec<Action>,
 }
@@ -159,6 +163,7 @@ pub struct Node {
     to_await: VecDeque<Option<Ticket>>,
     /// Whether the journal had no room for some of it: outcomes wait, and nothing else is taken on.
     held_back: bool,
+    limits: LimitsInForce,
     /// What recovery left to do, until the first step.
     first: Vec<Action>,
     /// Calls of operators, and what became of each.
@@ -228,6 +233,7 @@ impl Node {
             held_back: false,
             spares: Spares::default(),
             events: VecDeque::new(),
+            limits: parts.limits,
             first: parts.first,
             operated: Vec::new(),
             suspense: Sums::default(),
@@ -320,6 +326,25 @@ impl Node {
         self.core.unfinished() == 0 && self.to_append.is_empty()
     }
 
+    /// Connections with approvals in their output that their acquirers have not taken.
+    #[must_use]
+    pub fn owing(&self) -> Vec<ConnectionId> {
+        let owes = |it: &Connection| it.owes_any() && !sabotaged("ends-with-answers-not-given");
+        let mut owing: Vec<ConnectionId> =
+            self.connections.iter().filter(|(_, it)| owes(it)).map(|(id, _)| *id).collect();
+        owing.sort_unstable();
+        owing
+    }
+
+    /// Takes no more time for acquirers that do not take what they were approved: once their connections are gone, it is
+    /// reversed. To be called behind `end`, with all heard that the sockets took.
+    pub fn give_up(&self, out: &mut Outbox) {
+        for connection in self.owing() {
+            tracing::warn!(%connection, "its acquirer does not take its answers: they are reversed");
+            out.commands.push(LinkCommand::Abort { connection, reason: CloseReason::ShuttingDown });
+        }
+    }
+
     #[must_use]
     pub fn core(&self) -> &SwitchCore {
         &self.core
@@ -406,7 +431,7 @@ impl Node {
                 if !matches!(entry, TransactionEntry::Request(_)) {
                     self.detokenizer.observe(&entry, now);
                 }
-                self.append(ticket, entry);
+                self.append(ticket, entry, now);
             }
             Action::CutOver(window) => {
                 self.to_append.push(Body::CutOver(window));
@@ -445,9 +470,15 @@ impl Node {
         }
     }
 
-    fn append(&mut self, ticket: Ticket, entry: TransactionEntry) {
+    fn append(&mut self, ticket: Ticket, entry: TransactionEntry, now: Now) {
         if let TransactionEntry::Outcome(outcome) = &entry {
-            self.issuer_done(outcome.transaction);
+            match outcome.refusal {
+                // Who talks nonsense is no better than who says nothing.
+                Some(Refusal::IssuerAnswerInvalid) => {
+                    self.issuer_silent(outcome.transaction, Unanswered::Request, now);
+                }
+                _ => self.issuer_done(outcome.transaction),
+            }
         }
         if let TransactionEntry::Delivered(delivered) = &entry {
             step("acknowledged");

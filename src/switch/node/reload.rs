@@ -64,6 +64,7 @@ impl Node {
             }
         }
         self.card_keys = card_keys.into_iter().collect();
+        self.limits.set(config.limits);
         self.core.reconfigure(config.clone());
         self.config = config;
         self.tell_of_absent_issuers();

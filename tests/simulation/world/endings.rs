@@ -42,8 +42,9 @@ impl World {
     pub(super) fn end_if_due(&mut self) -> Step {
         let (Some(ending), Some(house)) = (self.ending, self.house.as_ref()) else { return Ok(()) };
         let idle = house.node.is_idle();
+        let owing = !house.node.owing().is_empty();
         match ending {
-            Ending::Draining(until) if idle || until <= self.now => {
+            Ending::Draining(until) if idle && !owing || until <= self.now => {
                 let now = self.house_now();
                 let Some(house) = self.house.as_mut() else { return Ok(()) };
                 let ended = house.node.end(now, &mut self.outbox);
@@ -60,6 +61,12 @@ impl World {
                 self.wake();
                 Ok(())
             }
+            Ending::Closing(until) if idle && owing && self.now < until => {
+                if let Some(house) = self.house.as_ref() {
+                    house.node.give_up(&mut self.outbox);
+                }
+                self.carry_out()
+            }
             Ending::Closing(until) if idle || until <= self.now => self.ended(),
             Ending::Draining(_) | Ending::Closing(_) => Ok(()),
         }
@@ -67,9 +74,12 @@ impl World {
 
     /// The process is gone; what it had told the disk is there.
     fn ended(&mut self) -> Step {
-        let synced = self.house.as_ref().is_some_and(|house| !house.has_unsynced());
-        if synced {
+        let Some(house) = self.house.as_ref() else { return Ok(()) };
+        if !house.has_unsynced() {
             self.audit.nothing_is_open()?;
+            if house.node.is_idle() && house.node.owing().is_empty() {
+                self.audit.are_taken_back(&self.not_given())?;
+            }
         }
         self.note("the process ends in order");
         self.process_ends(Crash::Untold);

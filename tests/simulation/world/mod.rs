@@ -743,6 +743,7 @@ impl World {
                 }
                 LinkCommand::Write { connection, bytes } => self.write(*connection, outbox.written(bytes))?,
                 LinkCommand::Close { connection, reason } => self.close(*connection, *reason)?,
+                LinkCommand::Abort { connection, reason } => self.abort(*connection, *reason),
             }
         }
         Ok(())
@@ -771,6 +772,9 @@ impl World {
             self.audit.leaves_for_stranger(frame)?;
         } else {
             self.audit.leaves_for_acquirer(link, frame, &decoded)?;
+            if let Some(id) = self.audit.approved_by(link, &decoded) {
+                self.lines[at].approvals.push((start + frame.len(), id));
+            }
         }
         self.lines[at].output.extend_from_slice(frame);
         self.start_pump(at);
@@ -804,6 +808,7 @@ impl World {
             )
         });
         for at in 0..self.lines.len() {
+            self.lines[at].approvals.clear();
             if std::mem::replace(&mut self.lines[at].at_switch, false) {
                 let begun = self.lines[at].taken;
                 self.lose(at, begun, CloseReason::ConnectionLost);

@@ -1,5 +1,6 @@
 //! The network: connections that open, carry bytes late or in pieces, and break.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use tokenswitch::codec::{DataElement, decode};
@@ -98,6 +99,23 @@ impl World {
         self.send_to_peer(at, Happening::ClosedAtPeer(at));
         self.closed_at_switch(at, begun, reason);
         Ok(())
+    }
+
+    /// The switch closes at once: what waits goes nowhere.
+    pub(super) fn abort(&mut self, connection: ConnectionId, reason: CloseReason) {
+        let Some(at) = self.by_connection.get(&connection).copied() else { return };
+        self.note(&format!("switch gives up {connection}: {reason}"));
+        let begun = self.lines[at].taken;
+        self.send_to_peer(at, Happening::ClosedAtPeer(at));
+        self.closed_at_switch(at, begun, reason);
+    }
+
+    /// The approvals that were sent since the process began, and of which no socket took the last byte.
+    pub(super) fn not_given(&self) -> BTreeSet<TransactionId> {
+        let sent = || self.lines.iter().flat_map(|line| line.approvals.iter().map(move |it| (line, it)));
+        let given: BTreeSet<TransactionId> =
+            sent().filter(|(line, (end, _))| *end <= line.taken).map(|(_, (_, id))| *id).collect();
+        sent().map(|(_, (_, id))| *id).filter(|id| !given.contains(id)).collect()
     }
 
     pub(super) fn connect(&mut self, acquirer: usize) {

@@ -110,7 +110,7 @@ impl World {
             if answer.mti().class == MessageClass::NetworkManagement {
                 return bytes;
             }
-            let kind = self.random.u32(0..9);
+            let kind = self.random.u32(0..12);
             self.meet(Trouble::LyingAnswer, &format!("mangles {} in way {kind}", answer.mti()));
             let altered = match kind {
                 0 => {
@@ -129,6 +129,13 @@ impl World {
                     changed(link, &mut answer, DataElement::STAN, other.as_bytes())
                 }
                 5 | 6 => changed(link, &mut answer, DataElement::CURRENCY, b"999"),
+                // What it says of a payment it has booked: that nobody knows, or a part, and not which.
+                8 if is_of_payment(&answer) => changed(link, &mut answer, DataElement::RESPONSE_CODE, b"68"),
+                9 if is_of_payment(&answer) => {
+                    answer.remove(DataElement::AMOUNT);
+                    changed(link, &mut answer, DataElement::RESPONSE_CODE, b"10")
+                }
+                8..=10 => changed(link, &mut answer, DataElement::MAC_64, b"unproved"),
                 7 => Some((0..message.len()).map(|_| self.random.u8(..)).collect()),
                 _ => {
                     answer.remove(DataElement::RESPONSE_CODE);
@@ -383,6 +390,12 @@ impl World {
             self.note(&said);
         }
     }
+}
+
+/// Whether a payment that may have moved money waits for it.
+fn is_of_payment(answer: &Message) -> bool {
+    let Mti { class, function, .. } = answer.mti();
+    function == MessageFunction::RequestResponse && class != MessageClass::Reversal && !is_enquiry(answer)
 }
 
 /// Whether it is about a card that is to have a token (DE 3 = 33).
