@@ -135,6 +135,10 @@ impl Audit {
         self.entries.iter().take(gone).map(decoded).collect()
     }
 
+    pub(crate) fn newest_request(&self) -> Option<TransactionId> {
+        self.requests.last_key_value().map(|(id, _)| *id)
+    }
+
     /// A durable request.
     pub(crate) fn request_of(&self, id: TransactionId) -> Option<&RequestEntry> {
         self.requests.get(&id)

@@ -20,7 +20,7 @@ use tokenswitch::link::{CloseReason, ConnectionId, Inbox, LinkCommand, Outbox};
 use tokenswitch::sim::{self, AcquirerSimulator, IssuerSimulator, Phone, PresentedCard, Record, reconcile};
 use tokenswitch::stdx::clock::{Moment, Now, Wall};
 use tokenswitch::switch::{Cryptograms, LogFault, SwitchConfig};
-use tokenswitch::vocab::{LinkId, NetworkCode, Pan};
+use tokenswitch::vocab::{LinkId, NetworkCode, Pan, TransactionId};
 
 use self::endings::Ending;
 use self::peers::{acquirer, issuer};
@@ -275,6 +275,8 @@ pub(crate) struct World {
     payments_left: u32,
     met: Met,
     crash_at: Option<(u64, Crash)>,
+    /// The newest request of an earlier process: what was approved of these stands, given or not.
+    before: Option<TransactionId>,
     disk_stuck_until: Moment,
     /// Syncs are promised and not done.
     lied: bool,
@@ -410,6 +412,7 @@ impl World {
             disk_stuck_until: Moment(0),
             lied: false,
             over: false,
+            before: None,
             clock_off: 0,
             overheard: BTreeMap::new(),
             broken: None,
@@ -772,7 +775,7 @@ impl World {
             self.audit.leaves_for_stranger(frame)?;
         } else {
             self.audit.leaves_for_acquirer(link, frame, &decoded)?;
-            if let Some(id) = self.audit.approved_by(link, &decoded) {
+            if let Some(id) = self.audit.approved_by(link, &decoded).filter(|id| Some(*id) > self.before) {
                 self.lines[at].approvals.push((start + frame.len(), id));
             }
         }

@@ -190,6 +190,7 @@ impl World {
         let mut entries = self.audit.before(house.found.first);
         entries.extend(house.read_new());
         self.audit.read_back(&entries)?;
+        self.before = self.audit.newest_request();
         self.book.read_back(&entries)?;
         let events = entries.iter().filter(|entry| matches!(entry.body, Body::Token(_))).count();
         let unanswered = self.book.restarted(events, house.appended())?;
