@@ -371,7 +371,8 @@ impl Tsp {
         Ok(Decision::New(Box::new(TokenEvent { cause, change })))
     }
 
-    /// A token of this principal that waits for its cardholder's proof, as it will be.
+    /// A token of this principal that waits for its cardholder's proof, as it will be. Who holds a lost card may hold its
+    /// contacts, too: nothing is sent or proven until it is found.
     fn to_be_proven(
         &self,
         cause: &Cause,
@@ -380,6 +381,10 @@ impl Tsp {
         let found = self.to_be_changed(cause.principal, reference, None)?;
         let step_up =
             self.step_up_ahead(found.record).filter(|_| found.lifecycle.status == TokenStatus::Inactive);
-        step_up.map(|step_up| (found, step_up)).ok_or(ProvisioningRefusal::NothingToProve)
+        let step_up = step_up.ok_or(ProvisioningRefusal::NothingToProve)?;
+        if self.standing(&found.blind_index).is_some() && !sabotaged("lost-card-proven") {
+            return Err(ProvisioningRefusal::CardBlocked);
+        }
+        Ok((found, step_up))
     }
 }

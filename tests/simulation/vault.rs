@@ -410,6 +410,7 @@ impl Standing {
             }
             Asked::Card { card, event } => self.card(*card, cards[*card].successor, *event),
             Asked::Code { token } => {
+                self.provable(*token)?;
                 let holding = &mut self.tokens[*token];
                 let proof = holding.proof.as_mut().ok_or(Refusal::NothingToProve)?;
                 if proof.sent == CODES {
@@ -603,7 +604,15 @@ impl Standing {
         Ok(self.heard(self.tokens.len() - 1))
     }
 
+    /// Whether a token waits for proof, and its card is not lost.
+    fn provable(&self, token: usize) -> Result<(), Refusal> {
+        let Holding { card, proof, .. } = &self.tokens[token];
+        proof.as_ref().ok_or(Refusal::NothingToProve)?;
+        if self.blocked.contains_key(card) { Err(Refusal::CardBlocked) } else { Ok(()) }
+    }
+
     fn prove(&mut self, token: usize, code: [u8; 6], at: Wall) -> Result<Heard, Refusal> {
+        self.provable(token)?;
         let holding = &mut self.tokens[token];
         let proof = holding.proof.as_mut().ok_or(Refusal::NothingToProve)?;
         if proof.sent == 0 || at.0 >= proof.until {
