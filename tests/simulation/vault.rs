@@ -1039,7 +1039,7 @@ impl VaultBook {
     /// What is durable is so from now on.
     fn take(&mut self, open: Open, appended: u64) -> Result<Heard, Broken> {
         self.events += 1;
-        let before: Vec<u32> = self.standing.tokens.iter().map(Holding::version).collect();
+        let before = self.standing.tokens.clone();
         let heard = self.standing.apply(&self.cards, &open);
         let heard = heard.map_err(|refusal| format!("P8: {} became {refusal} meanwhile", open.id))?;
         self.owe(&before);
@@ -1069,15 +1069,16 @@ impl VaultBook {
     }
 
     /// Whose tokens changed by the last event, and whose cards are behind them, are to be told.
-    fn owe(&mut self, before: &[u32]) {
+    fn owe(&mut self, before: &[Holding]) {
         let event = u64::try_from(self.events).expect("they fit memory");
         for (at, token) in self.standing.tokens.iter().enumerate() {
-            if before.get(at) == Some(&token.version) {
+            let change = (before.get(at), token);
+            if change.0.is_some_and(|before| before.version == token.version) {
                 continue;
             }
-            self.notices.owe(Hearer::Requestor(token.owner), (event, at), token);
+            self.notices.owe(Hearer::Requestor(token.owner), (event, at), change);
             if self.cards[token.card].issuer_says.is_some() {
-                self.notices.owe(Hearer::Issuer, (event, at), token);
+                self.notices.owe(Hearer::Issuer, (event, at), change);
             }
         }
     }
