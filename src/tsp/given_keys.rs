@@ -218,6 +218,7 @@ impl Tsp {
         if arriving && self.standing(&found.blind_index).is_some() {
             return Err(ProvisioningRefusal::CardBlocked);
         }
+        self.requestors.get(found.requestor).ok_or(ProvisioningRefusal::UnknownRequestor)?;
         let (range, keys) =
             self.keys.range(found.token.as_bytes()).ok_or(ProvisioningRefusal::Unavailable)?;
         // Where the issuer checks, the keys are its own, too.

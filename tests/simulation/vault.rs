@@ -452,12 +452,14 @@ impl Standing {
             }
             Asked::Cryptogram(order) => {
                 let token = self.paying(order.token)?;
+                open.terms.ok_or(Refusal::UnknownRequestor)?;
                 token.cryptograms += 1;
                 let (until, expiry) = (cryptogram_until(open.at), token.expiry);
                 Ok(Heard::Cryptogram { order: *order, number: token.cryptograms, until, expiry })
             }
             Asked::Key { token, wanted } => {
                 let holding = self.paying(*token)?;
+                open.terms.ok_or(Refusal::UnknownRequestor)?;
                 if !open.keyed {
                     return Err(Refusal::NoKeysToGive);
                 }
@@ -809,12 +811,12 @@ impl VaultBook {
         let before = self.answered.get(id);
         if let Some((first, heard)) = before.filter(|before| !denied && !again(before)) {
             let (same, heard) = (first == asked, heard.clone());
-            // A key is given again only as long as its token pays.
-            if same
-                && let Asked::Key { token, .. } = asked
-                && let Err(refusal) = self.ahead().paying(*token)
-            {
-                return self.same(id, Some(&Err(refusal)), told);
+            // A key is given again only as long as its token pays, and its requestor is not closed.
+            if same && let Asked::Key { token, .. } = asked {
+                let open = self.terms_of(asked).ok_or(Refusal::UnknownRequestor);
+                if let Err(refusal) = self.ahead().paying(*token).map(|_| ()).and(open.map(|_| ())) {
+                    return self.same(id, Some(&Err(refusal)), told);
+                }
             }
             return if same {
                 let told = told.ok_or_else(|| format!("P2: the repeat of {id} {asked:?} waits"))?;
@@ -881,7 +883,8 @@ impl VaultBook {
         let place = match asked {
             Asked::From(wanted) => wanted.by,
             Asked::Consent { to, .. } => *to,
-            Asked::Assurance { token, .. } => self.owner(*token),
+            Asked::Assurance { token, .. } | Asked::Key { token, .. } => self.owner(*token),
+            Asked::Cryptogram(order) => self.owner(order.token),
             _ => 0,
         };
         self.standing.registry.terms(place)
