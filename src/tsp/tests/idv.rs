@@ -155,7 +155,7 @@ fn a_crash_while_the_issuer_is_asked_leaves_nothing_and_makes_no_second_token() 
 }
 
 #[test]
-fn an_answer_that_comes_twice_is_heard_once_and_waiting_requests_are_bounded() {
+fn an_answer_that_comes_twice_is_heard_once() {
     let mut bench = asking();
     let call = bench.pending(wanted(FIRST, "p", PAN));
     bench.issuer_says(call, IssuerWord::Approved(contacts().into())).unwrap();
@@ -164,11 +164,35 @@ fn an_answer_that_comes_twice_is_heard_once_and_waiting_requests_are_bounded() {
         []
     );
     assert_eq!(bench.tsp.tokens(), 1);
-    for id in 0..bench.config.limits.waiting_enquiries {
-        bench.pending(wanted(FIRST, &format!("w{id}"), PAN));
+}
+
+#[test]
+fn a_silent_issuer_keeps_no_other_one_from_being_asked() {
+    let other = Text::parse("issuer", b"other-bank").unwrap();
+    for (most, each) in [(4, 2), (5, 3), (1, 1)] {
+        let mut bench = Bench::with(|config| {
+            config.approvals = vec![
+                rule(ApprovalRule::Ask),
+                IssuerRule { issuer: other, approval: ApprovalRule::Ask, doubts: Doubts::default() },
+            ];
+            config.limits.waiting_enquiries = most;
+        });
+        let silent: Vec<_> =
+            (0..each).map(|id| bench.pending(wanted(FIRST, &format!("w{id}"), PAN))).collect();
+        let past = |pan| wanted(FIRST, "past", pan);
+        assert_eq!(bench.provision(past(PAN)), Err(ProvisioningRefusal::Overloaded), "{most}");
+        let debit = b"6228480000000000026";
+        for id in each..most {
+            bench.pending(wanted(FIRST, &format!("o{id}"), debit));
+        }
+        assert_eq!(bench.tsp.fill().enquiries, most);
+        assert_eq!(bench.provision(past(debit)), Err(ProvisioningRefusal::Overloaded), "{most}: it is full");
+        assert_eq!(
+            bench.issuer_says(silent[0], IssuerWord::Silent),
+            Err(ProvisioningRefusal::NoAnswerFromIssuer)
+        );
+        bench.pending(past(PAN));
     }
-    assert_eq!(bench.tsp.fill().enquiries, bench.config.limits.waiting_enquiries);
-    assert_eq!(bench.provision(wanted(FIRST, "past", PAN)), Err(ProvisioningRefusal::Overloaded));
 }
 
 #[test]
