@@ -53,6 +53,12 @@ impl Endpoint {
     pub fn is_tls(&self) -> bool {
         self.tls
     }
+
+    /// What stands in the header Host (RFC 3986, 3.2.2: an IPv6 address in brackets).
+    fn authority(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
 }
 
 impl FromStr for Endpoint {
@@ -448,7 +454,7 @@ impl Caller {
         let timestamp = self.clock.now().wall.seconds().to_string();
         let signature = self.service.sign(self.receiver, &[timestamp.as_bytes(), b".", &body]);
         let signature = hex::encode(signature.ok_or(CallError::Unwritable)?);
-        let host = format!("{}:{}", self.endpoint.host, self.endpoint.port);
+        let host = self.endpoint.authority();
         let request = Request::builder()
             .method(Method::POST)
             .uri(&self.endpoint.path)
@@ -579,4 +585,22 @@ impl CodeBody {
 
 fn time(wall: Wall) -> Option<String> {
     super::provisioning::time(wall)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_address_stands_in_brackets_before_its_port() {
+        for (url, host, authority) in [
+            ("http://[::1]:8201/told", "::1", "[::1]:8201"),
+            ("https://[2001:db8::1]/", "2001:db8::1", "[2001:db8::1]:443"),
+            ("http://127.0.0.1/told", "127.0.0.1", "127.0.0.1:80"),
+            ("https://wallet.example:8443/", "wallet.example", "wallet.example:8443"),
+        ] {
+            let endpoint: Endpoint = url.parse().unwrap();
+            assert_eq!((endpoint.host.as_str(), endpoint.authority().as_str()), (host, authority), "{url}");
+        }
+    }
 }

@@ -27,15 +27,19 @@ pub(super) struct Serve {
 pub(super) fn run(arguments: &Serve) -> Result<(), Failure> {
     let log = super::log::start(arguments.log_json)?;
     super::host::harden();
-    let mut config = Config::load(&arguments.config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format!("no runtime can be started: {error}")))?;
+    let hangup = {
+        let _entered = runtime.enter();
+        hear(SignalKind::hangup())?
+    };
+    let mut config = Config::load(&arguments.config)?;
     let mut app = start(&config)?;
     app.registry.with(|registry| log.register(registry));
     runtime.block_on(async {
-        let mut signals = Signals::listen()?;
+        let mut signals = Signals::listen(hangup)?;
         announce(&config, &app);
         if until_signal(&mut signals, &mut app, &mut config, &arguments.config).await {
             tracing::error!("the switch ended by itself");
@@ -64,8 +68,12 @@ fn start(config: &Config) -> Result<RunningApp, Failure> {
 /// How often certificate files are looked at: who renews certificates need not tell us.
 const CERTIFICATES_EVERY: Duration = Duration::from_secs(10);
 
-/// The signals that the daemon hears. It says that it is ready once it does: one that came before would end it without
-/// draining.
+fn hear(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::new(format!("no signals can be heard: {error}")))
+}
+
+/// The signals that the daemon hears. It says that it is ready once it does: SIGTERM or SIGINT before that ends it at once,
+/// since nothing is in flight; SIGHUP is heard from the beginning, and done once it is ready.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -73,14 +81,9 @@ struct Signals {
 }
 
 impl Signals {
-    fn listen() -> Result<Self, Failure> {
-        let listen =
-            |kind| signal(kind).map_err(|error| Failure::new(format!("no signals can be heard: {error}")));
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hangup: listen(SignalKind::hangup())?,
-        })
+    fn listen(hangup: Signal) -> Result<Self, Failure> {
+        let (terminate, interrupt) = (hear(SignalKind::terminate())?, hear(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt, hangup })
     }
 
     /// SIGTERM or SIGINT.

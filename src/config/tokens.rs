@@ -100,6 +100,7 @@ pub(super) fn tsp(mut section: Section<'_>, requestors: Vec<Section<'_>>) -> Tsp
         resubmit_window: section.or("resubmit_window", Duration::from_secs(120), duration),
         cryptogram_lifetime: section.or("cryptogram_lifetime", Duration::from_secs(900), duration),
         consent_lifetime: section.or("consent_lifetime", Duration::from_secs(900), duration),
+        activate_within: section.or("activate_within", Duration::from_secs(7 * 86_400), duration),
         limited_keys: LimitedKeyTerms {
             payments: section.or("limited_key_payments", 10, number_u16(1, 1_000)),
             lifetime: section.or("limited_key_lifetime", Duration::from_secs(5 * 86_400), duration),

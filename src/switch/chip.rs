@@ -12,7 +12,7 @@ use crate::crypto::CryptogramKeys;
 use crate::tsp::{CardData, Detokenizer};
 use crate::vocab::{
     ChipPayment, EntryMode, Expiry, IssuerData, MessageClass, MessageFunction, Outcome, PanSequenceNumber,
-    Refusal, Token, Track2,
+    Refusal, Token, TokenRequestorId, Track2,
 };
 
 /// What DE 55 says, as far as it is looked at.
@@ -22,13 +22,17 @@ pub(super) struct Chip {
     /// A cryptogram and its counter are there, and not all that they need.
     pub(super) incomplete: bool,
     pub(super) expiry: Option<Expiry>,
+    /// 9F19: of a token only, so that what a plain card's chip says there refuses nothing.
+    pub(super) requestor: Result<Option<TokenRequestorId>, Refusal>,
 }
 
 impl Chip {
     /// Reads DE 55; the account numbers it holds (5A, 57) must be `account`, its expiries (5F24, 57) agree.
     pub(super) fn read(message: &Message, account: &[u8]) -> Result<Self, Refusal> {
         let icc = message.icc().map_err(|_| Refusal::FormatError)?;
-        let Some(icc) = icc else { return Ok(Self { payment: None, incomplete: false, expiry: None }) };
+        let Some(icc) = icc else {
+            return Ok(Self { payment: None, incomplete: false, expiry: None, requestor: Ok(None) });
+        };
         let number = icc.get(Tag::PAN).map(unpacked);
         if number.is_some_and(|number| number.as_slice() != account) {
             return Err(Refusal::AccountsDisagree);
@@ -48,8 +52,16 @@ impl Chip {
         }
         let payment = chip_payment(&icc);
         let incomplete = payment.is_none() && icc.atc().is_some() && icc.cryptogram().is_some();
-        Ok(Self { payment, incomplete, expiry: date.or(of_track) })
+        let requestor = icc.get(Tag::TOKEN_REQUESTOR).map(requestor_id).transpose();
+        Ok(Self { payment, incomplete, expiry: date.or(of_track), requestor })
     }
+}
+
+/// Eleven digits in six bytes, right-justified (EMV Book 3, 4.3).
+fn requestor_id(packed: &[u8]) -> Result<TokenRequestorId, Refusal> {
+    let digits = unpacked(packed);
+    let digits = digits.strip_prefix(b"0").filter(|_| packed.len() == 6);
+    TokenRequestorId::parse(digits.ok_or(Refusal::FormatError)?).map_err(|_| Refusal::FormatError)
 }
 
 /// Packed digits as characters, without the `F` that fills the last byte; `D` separates in track 2.

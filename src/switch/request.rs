@@ -10,7 +10,7 @@ use crate::tsp::{DetokenizeRequest, Initiation, NamedOriginal, Purpose};
 use crate::vocab::{
     Amount, Country, Currency, Expiry, Initiator, InstitutionId, LinkId, LocalDate, LocalTime,
     MerchantCategory, MerchantId, MessageClass, MessageFunction, Mti, PosEntryMode, ProcessingCode, Refusal,
-    Rrn, SentAt, Stan, TerminalId, Token, Track2, TransactionId, TransactionKind,
+    Rrn, SentAt, Stan, TerminalId, Token, TokenRequestorId, Track2, TransactionId, TransactionKind,
 };
 
 use super::chip::Chip;
@@ -320,7 +320,7 @@ impl Request {
         Ok(DetokenizeRequest {
             token,
             expiry,
-            requestor: parts.token_data.requestor,
+            requestor: parts.requestor(&chip)?,
             entry_mode,
             acquirer: self.leg.link,
             terminal: self.key.terminal,
@@ -404,6 +404,14 @@ impl Parts {
         match &self.track {
             Some(track) if track.account.expose_digits() != account => Err(Refusal::AccountsDisagree),
             _ => Ok(()),
+        }
+    }
+
+    /// Whose token it is, as the token data say, else the chip's 9F19; two that differ are refused.
+    fn requestor(&self, chip: &Chip) -> Result<Option<TokenRequestorId>, Refusal> {
+        match (self.token_data.requestor, chip.requestor?) {
+            (Some(named), Some(in_chip)) if named != in_chip => Err(Refusal::FormatError),
+            (named, in_chip) => Ok(named.or(in_chip)),
         }
     }
 

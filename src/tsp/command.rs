@@ -300,8 +300,8 @@ pub enum Command {
     Adopt {
         call: CallId,
     },
-    /// Time has passed: tokens that waited for their cardholders' proof for too long are given up.
-    GiveUpProofs {
+    /// Time has passed: tokens that waited too long for their cardholders' proof, or to be activated, are given up.
+    GiveUpOverdue {
         call: CallId,
     },
     /// A receiver was told everything up to this event.

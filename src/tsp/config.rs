@@ -33,6 +33,8 @@ pub struct TspConfig {
     pub cryptogram_lifetime: Duration,
     /// How long another requestor may present a consent.
     pub consent_lifetime: Duration,
+    /// How long after its issue a token may wait for its requestor's word that it arrived; then it is deactivated.
+    pub activate_within: Duration,
     pub limited_keys: LimitedKeyTerms,
     /// By how many minor units DE 4 may exceed what the chip signed (9F02).
     pub amount_tolerance: u64,
@@ -363,6 +365,7 @@ pub(crate) fn sample() -> TspConfig {
         resubmit_window: Duration::from_secs(60),
         cryptogram_lifetime: Duration::from_secs(900),
         consent_lifetime: Duration::from_secs(900),
+        activate_within: Duration::from_secs(7 * 86_400),
         limited_keys: LimitedKeyTerms { payments: 10, lifetime: Duration::from_secs(3_600) },
         amount_tolerance: 0,
         approvals: Vec::new(),

@@ -198,7 +198,7 @@ impl KeyRequest {
 
 impl Tsp {
     /// Which keys are given, if any. The card's own already to a token that only waits for its requestor's word that it
-    /// arrived, since that comes after; never to one whose cardholder has not proven itself. A repeat hears the same as long
+    /// arrived, since that comes after; never to one whose cardholder has not proven itself, or whose card is lost. A repeat hears the same as long
     /// as a new request would get a key.
     pub(super) fn decide_keys(
         &self,
@@ -215,6 +215,10 @@ impl Tsp {
         if found.lifecycle.status != TokenStatus::Active && !arriving {
             return Err(ProvisioningRefusal::StatusDoesNotAllow);
         }
+        if arriving && self.standing(&found.blind_index).is_some() {
+            return Err(ProvisioningRefusal::CardBlocked);
+        }
+        self.requestors.get(found.requestor).ok_or(ProvisioningRefusal::UnknownRequestor)?;
         let (range, keys) =
             self.keys.range(found.token.as_bytes()).ok_or(ProvisioningRefusal::Unavailable)?;
         // Where the issuer checks, the keys are its own, too.

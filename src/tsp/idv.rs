@@ -78,6 +78,7 @@ impl Doubts {
 #[derive(Debug)]
 pub(super) struct AskedFor {
     wanted: Box<WantedToken>,
+    issuer: Option<PartyName>,
     enquiry: EnquiryId,
     rule: ApprovalRule,
 }
@@ -168,7 +169,8 @@ impl Tsp {
         self.carry_out(call, decided, now, actions);
     }
 
-    /// Has the issuer asked; the request waits for what it says.
+    /// Has the issuer asked; the request waits for what it says. One issuer has half of the places, so that a silent one
+    /// leaves the others some.
     fn ask_issuer(
         &mut self,
         call: CallId,
@@ -177,10 +179,13 @@ impl Tsp {
         entropy: &mut Entropy,
         actions: &mut Vec<Action>,
     ) -> Result<(), ProvisioningRefusal> {
-        if self.asked_for.len() >= self.config.limits.waiting_enquiries {
+        let WantedToken { request, cause, .. } = &*wanted;
+        let issuer = self.config.pan_range(&request.pan).and_then(|range| range.issuer);
+        let of_issuer = self.asked_for.values().filter(|asked| asked.issuer == issuer).count();
+        let most = self.config.limits.waiting_enquiries;
+        if self.asked_for.len() >= most || of_issuer >= most.div_ceil(2) {
             return Err(ProvisioningRefusal::Overloaded);
         }
-        let WantedToken { request, cause, .. } = &*wanted;
         let requestor = cause.requestor.and_then(|id| self.requestors.get(id));
         let requestor = requestor.ok_or(ProvisioningRefusal::UnknownRequestor)?;
         let id = EnquiryId(entropy.bytes().map_err(|_| ProvisioningRefusal::Unavailable)?);
@@ -192,7 +197,7 @@ impl Tsp {
         let (requestor, location) = (requestor.id, request.location.unwrap_or(requestor.location));
         let enquiry = Enquiry { id, card, requestor, location, hints: request.hints };
         self.ahead.claim(cause);
-        self.asked_for.insert(call, AskedFor { wanted, enquiry: id, rule });
+        self.asked_for.insert(call, AskedFor { wanted, issuer, enquiry: id, rule });
         actions.push(Action::AskIssuer { call, enquiry: Box::new(enquiry) });
         Ok(())
     }
@@ -205,7 +210,7 @@ impl Tsp {
         now: Now,
         entropy: &mut Entropy,
     ) -> Option<Result<Decision, ProvisioningRefusal>> {
-        let AskedFor { wanted, enquiry, rule } = self.asked_for.remove(&call)?;
+        let AskedFor { wanted, enquiry, rule, .. } = self.asked_for.remove(&call)?;
         self.ahead.release(&wanted.cause);
         Some(self.decide_on(&wanted, (rule, enquiry), word, now, entropy))
     }

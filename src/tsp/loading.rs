@@ -43,6 +43,7 @@ pub(super) struct Loaded {
     /// By token range.
     pub(super) issued: Vec<u64>,
     pub(super) live: Map<TokenRequestorId, u32>,
+    pub(super) inactive: Vec<u64>,
 }
 
 impl<'a> Loading<'a> {
@@ -104,6 +105,9 @@ impl Loader<'_> {
         }
         if record.lifecycle.status != TokenStatus::Deactivated {
             *loaded.live.entry(record.requestor).or_default() += 1;
+        }
+        if record.lifecycle.status == TokenStatus::Inactive {
+            loaded.inactive.push(record.record);
         }
         if record.cryptograms > 0 {
             loaded.cryptograms.push((record.record, record.cryptograms));

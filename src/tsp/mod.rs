@@ -31,6 +31,7 @@ mod log;
 mod metrics;
 mod moves;
 mod outbox;
+mod overdue;
 mod own_controls;
 mod owners;
 mod record;

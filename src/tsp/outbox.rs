@@ -12,7 +12,7 @@ use crate::vocab::{Digits, Text, TokenAssuranceMethod, TokenReferenceId, TokenRe
 use super::command::{Action, Asker, CallId};
 use super::error::ProvisioningRefusal;
 use super::event::{Actor, Cause, Change, PartyName, Principal, Reason, RequestId, TokenEvent};
-use super::lifecycle::{Lifecycle, Move, TokenStatus};
+use super::lifecycle::{Lifecycle, TokenStatus};
 use super::record::{CardAad, VaultRecord, open_card};
 use super::tsp::{Decision, Tsp};
 
@@ -119,22 +119,7 @@ impl Noted {
         if before == Some(after) || matches!(change, Change::CryptogramMade(_) | Change::KeyGiven(_)) {
             return None;
         }
-        let what = match (before.map(|record| record.lifecycle), after.lifecycle.status, change) {
-            (None, _, _) => Happening::Issued,
-            (Some(before), status, _) if before == after.lifecycle && status == before.status => {
-                Happening::Updated
-            }
-            (_, TokenStatus::Deactivated, _) => Happening::Deactivated,
-            (_, _, Change::Moved { asked: Move::Resume(_), .. }) => Happening::Resumed,
-            (_, TokenStatus::Suspended, _) => Happening::Suspended,
-            (Some(before), TokenStatus::Active, _) if before.status == TokenStatus::Inactive => {
-                Happening::Activated
-            }
-            (Some(before), TokenStatus::Active, _) if before.status == TokenStatus::Suspended => {
-                Happening::Resumed
-            }
-            (_, TokenStatus::Inactive | TokenStatus::Active, _) => Happening::Updated,
-        };
+        let what = before.map_or(Happening::Issued, |before| between(before.lifecycle, after.lifecycle));
         Some(Self {
             ordinal,
             record: after.record,
@@ -161,6 +146,19 @@ impl Noted {
             lifecycle: self.lifecycle,
             assurance: self.assurance,
         }
+    }
+}
+
+/// What is different, and not how it stands: a token that stays suspended may have lost a suspender, or been updated.
+fn between(before: Lifecycle, after: Lifecycle) -> Happening {
+    let (had, has) = (before.suspenders, after.suspenders);
+    match (before.status, after.status) {
+        (TokenStatus::Deactivated, TokenStatus::Deactivated) => Happening::Updated,
+        (_, TokenStatus::Deactivated) => Happening::Deactivated,
+        (TokenStatus::Inactive, TokenStatus::Active) => Happening::Activated,
+        _ if had.iter().any(|by| !has.contains(by)) => Happening::Resumed,
+        _ if has.iter().any(|by| !had.contains(by)) => Happening::Suspended,
+        _ => Happening::Updated,
     }
 }
 

@@ -94,6 +94,7 @@ impl Tsp {
         }
         let found = self.to_be_changed(cause.principal, request.reference, None)?;
         good(&found, today)?;
+        self.requestors.get(found.requestor).ok_or(ProvisioningRefusal::UnknownRequestor)?;
         let number = found.cryptograms.checked_add(1).filter(|number| *number < u16::MAX);
         let made = MadeCryptogram {
             record: found.record,

@@ -87,6 +87,7 @@ impl Tsp {
         let loaded = loaded.collect::<Result<Vec<_>, _>>()?;
         shared?;
         for some in &loaded {
+            self.inactive.add(&some.inactive);
             self.issued.iter_mut().zip(&some.issued).for_each(|(sum, issued)| *sum += issued);
             for (requestor, live) in &some.live {
                 *self.live.entry(*requestor).or_default() += live;

@@ -286,7 +286,7 @@ impl TokenService {
     /// given. The same request again gets the same key, wrapped anew.
     ///
     /// # Errors
-    /// `UnknownToken`, `StatusDoesNotAllow`, `TokenExpired`, `NoKeysToGive`, `DeviceDiffers`, `OtherKeysGiven`,
+    /// `UnknownToken`, `StatusDoesNotAllow`, `TokenExpired`, `CardBlocked`, `NoKeysToGive`, `DeviceDiffers`, `OtherKeysGiven`,
     /// `LimitedKeysExhausted`, `RequestIdReused`, `RequestInFlight`, `Overloaded`, `Unavailable`.
     pub async fn key(&self, request: KeyRequest) -> Result<WrappedKey, ProvisioningRefusal> {
         let told = self.ask(Question::Key(Box::new(request))).await?;
@@ -363,7 +363,7 @@ impl TokenService {
     /// Has another code sent to a contact of the cardholder.
     ///
     /// # Errors
-    /// `UnknownToken`, `NothingToProve`, `UnknownContact`, `CodesExhausted`, `RequestIdReused`, `RequestInFlight`,
+    /// `UnknownToken`, `NothingToProve`, `CardBlocked`, `UnknownContact`, `CodesExhausted`, `RequestIdReused`, `RequestInFlight`,
     /// `Overloaded`, `Unavailable`.
     pub async fn request_code(&self, request: CodeRequest) -> Result<TokenView, ProvisioningRefusal> {
         self.token(Question::RequestCode(request)).await
@@ -372,7 +372,7 @@ impl TokenService {
     /// Takes the code that a cardholder typed; with the right one the token is good.
     ///
     /// # Errors
-    /// `UnknownToken`, `NothingToProve`, `NoCode`, `CodeWrong`, `ProofFailed`, `RequestIdReused`, `RequestInFlight`,
+    /// `UnknownToken`, `NothingToProve`, `CardBlocked`, `NoCode`, `CodeWrong`, `ProofFailed`, `RequestIdReused`, `RequestInFlight`,
     /// `Overloaded`, `Unavailable`.
     pub async fn submit_code(&self, request: CodeSubmission) -> Result<TokenView, ProvisioningRefusal> {
         self.token(Question::SubmitCode(Box::new(request))).await

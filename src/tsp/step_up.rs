@@ -14,7 +14,7 @@ use zeroize::Zeroize;
 
 use super::command::{Action, Asker, CallId};
 use super::error::ProvisioningRefusal;
-use super::event::{Actor, Cause, Change, PartyName, Principal, Reason, RequestId, TokenEvent};
+use super::event::{Cause, Change, PartyName, TokenEvent};
 use super::lifecycle::{Move, Moved, TokenStatus};
 use super::record::VaultRecord;
 use super::token_view::StepUpView;
@@ -50,9 +50,6 @@ impl StepUpLimits {
         proof_within: std::time::Duration::from_secs(86_400),
     };
 }
-
-/// So many tokens are given up in one step; the next step has the others.
-const GIVEN_UP_MOST: usize = 64;
 
 /// What a token waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -248,37 +245,6 @@ impl Tsp {
         self.step_ups.values().filter(|it| it.code.is_some_and(|code| at < code.until)).count()
     }
 
-    /// Deactivates, for good, the tokens whose cardholders did not prove themselves in time. Nobody asked for it: the
-    /// service does it by itself, and says why.
-    pub(super) fn give_up_proofs(&mut self, call: CallId, now: Now, actions: &mut Vec<Action>) {
-        let within = self.config.step_up.proof_within;
-        let of_waiting = self.step_ups.keys().filter_map(|record| self.record_ahead(*record));
-        let overdue = of_waiting.take_while(|record| record.issued_at.plus(within) <= now.wall);
-        let unproven = overdue.filter(|record| record.lifecycle.status == TokenStatus::Inactive);
-        let unproven: Vec<VaultRecord> = unproven.take(GIVEN_UP_MOST).collect();
-        for record in unproven {
-            let decided = self.give_up_proof(&record, now);
-            self.carry_out(call, decided, now, actions);
-        }
-    }
-
-    fn give_up_proof(&self, unproven: &VaultRecord, now: Now) -> Result<Decision, ProvisioningRefusal> {
-        let name = format!("unproven-{}", unproven.record);
-        let request_id = RequestId::parse(name.as_bytes()).map_err(|_| ProvisioningRefusal::Unavailable)?;
-        let asker = Asker::new(Principal::Service, Actor::Service, request_id);
-        let cause = Asker { reason_code: Reason::TimedOut, ..asker }.cause(&unproven.reference.to_bytes());
-        if let Some(decided) = self.repeated(&cause, YearMonth::of(now.wall))? {
-            return Ok(decided);
-        }
-        let Moved::To(lifecycle) = unproven.lifecycle.after(Move::Unlink) else {
-            return Err(ProvisioningRefusal::StatusDoesNotAllow);
-        };
-        let (record, before) = (unproven.record, Some(unproven.lifecycle));
-        let change = Change::Moved { record, asked: Move::Unlink, before, lifecycle };
-        let cause = Cause { requestor: Some(unproven.requestor), ..cause };
-        Ok(Decision::New(Box::new(TokenEvent { cause, change })))
-    }
-
     /// A code is wanted: it leaves once it is durable that it was sent.
     pub(super) fn code_wanted(
         &mut self,
@@ -371,7 +337,8 @@ impl Tsp {
         Ok(Decision::New(Box::new(TokenEvent { cause, change })))
     }
 
-    /// A token of this principal that waits for its cardholder's proof, as it will be.
+    /// A token of this principal that waits for its cardholder's proof, as it will be. Who holds a lost card may hold its
+    /// contacts, too: nothing is sent or proven until it is found.
     fn to_be_proven(
         &self,
         cause: &Cause,
@@ -380,6 +347,10 @@ impl Tsp {
         let found = self.to_be_changed(cause.principal, reference, None)?;
         let step_up =
             self.step_up_ahead(found.record).filter(|_| found.lifecycle.status == TokenStatus::Inactive);
-        step_up.map(|step_up| (found, step_up)).ok_or(ProvisioningRefusal::NothingToProve)
+        let step_up = step_up.ok_or(ProvisioningRefusal::NothingToProve)?;
+        if self.standing(&found.blind_index).is_some() && !sabotaged("lost-card-proven") {
+            return Err(ProvisioningRefusal::CardBlocked);
+        }
+        Ok((found, step_up))
     }
 }

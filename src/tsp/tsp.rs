@@ -31,6 +31,7 @@ use super::idv::{ApprovalRule, AskedFor, DifferingPars};
 use super::lifecycle::TokenStatus;
 use super::metrics::Fill;
 use super::outbox::Outbox;
+use super::overdue::Inactive;
 use super::record::VaultRecord;
 use super::registry::Requestors;
 use super::remembered::{Applied, Recalled, Remembered};
@@ -67,6 +68,7 @@ pub struct Tsp {
     pub(super) asked_for: Map<CallId, AskedFor>,
     /// What tokens wait for whose cardholders have to prove themselves, by record and so in the order of their issue.
     pub(super) step_ups: BTreeMap<u64, StepUp>,
+    pub(super) inactive: Inactive,
     pub(super) card_codes: CodesOfCards,
     /// How many token events were applied, of all that ever were.
     pub(super) events: u64,
@@ -157,6 +159,7 @@ impl Tsp {
             failed: false,
             asked_for: Map::default(),
             step_ups: BTreeMap::new(),
+            inactive: Inactive::default(),
             card_codes: CodesOfCards::default(),
             events: 0,
             consents: Consents::default(),
@@ -222,7 +225,7 @@ impl Tsp {
             }
             Command::SubmitCode { call, request } => (call, self.decide_submission(&request, now)),
             Command::Adopt { call } => return self.adopt(call, now, actions),
-            Command::GiveUpProofs { call } => return self.give_up_proofs(call, now, actions),
+            Command::GiveUpOverdue { call } => return self.give_up_overdue(call, now, actions),
             Command::Notified { call, receiver, up_to } => {
                 return self.was_told(call, (receiver, up_to), now, actions);
             }
@@ -510,6 +513,7 @@ impl Tsp {
                 return Err("the record cannot be changed");
             }
             self.note(event, Some(&before), &record, at);
+            self.inactive.note(&record);
             let waited = self.step_ups.remove(&number);
             if record.lifecycle.status != TokenStatus::Inactive {
                 // Also while other changes of it wait: there is nothing left to prove.
@@ -566,6 +570,7 @@ impl Tsp {
         if let Some(count) = self.issued.get_mut(range) {
             *count += 1;
         }
+        self.inactive.note(record);
         if is_live(record) {
             *self.live.entry(record.requestor).or_default() += 1;
         }

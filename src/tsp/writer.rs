@@ -124,7 +124,7 @@ impl<L: TokenLog> Writer<L> {
                 }
                 _ = looks.tick(), if asked && room > 0 && self.log.has_room() => {
                     self.next_call += 1;
-                    self.apply(Command::GiveUpProofs { call: CallId(self.next_call) });
+                    self.apply(Command::GiveUpOverdue { call: CallId(self.next_call) });
                 }
             }
             self.metrics.undurable(self.submitted.len());

@@ -79,6 +79,7 @@ pub(crate) fn config() -> TspConfig {
         resubmit_window: Duration::from_secs(60),
         cryptogram_lifetime: Duration::from_secs(900),
         consent_lifetime: Duration::from_secs(900),
+        activate_within: Duration::from_secs(7 * 86_400),
         limited_keys: LimitedKeyTerms { payments: 10, lifetime: Duration::from_secs(900) },
         amount_tolerance: 0,
         approvals: Vec::new(),

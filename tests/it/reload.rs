@@ -1,18 +1,26 @@
 //! SIGHUP against the real daemon: its configuration is read again whole or not at all, and connections of links that
 //! did not change go on.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+use rustix::process::{Pid, Signal, kill_process};
 use tokenswitch::config::Config;
 use tokenswitch::tsp::CredentialDigest;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::bad_input::{framed, message, mti_and_code, read_frame};
-use crate::daemon::{Daemon, init};
+use crate::daemon::{Daemon, PROGRAM, init};
 use crate::metrics::{metrics, until};
-use crate::players::{self, change, in_one_thread, issuer};
+use crate::players::{self, LOOK, PATIENCE, change, in_one_thread, issuer};
 use crate::provisioning::exchange;
 
 /// A purchase on the connection that was there from the beginning; gives DE 39.
@@ -118,4 +126,77 @@ pub(crate) fn newcomer(address: SocketAddr) -> String {
         "[[issuer]]\nid = 103\nname = \"issuer-3\"\ndial = [\"{address}\"]\ndialect = \"iso87-ascii\"\n\
          framing = \"binary-2\"\ntimeout = \"10s\"\n[[route]]\nbin = \"47617390\"\nissuer = 103\n"
     )
+}
+
+/// A start may take long. This one reads a pipe into which nobody has written yet.
+struct HeldStart {
+    child: Child,
+    pipe: Option<File>,
+    log: PathBuf,
+}
+
+impl HeldStart {
+    fn new(directory: &Path) -> Self {
+        let config = init(directory, ["127.0.0.1:1", "127.0.0.1:1"]);
+        let (trust, log) = (directory.join("trust.pem"), directory.join("daemon.log"));
+        let mut text = std::fs::read_to_string(&config).unwrap();
+        text.push_str("[notifications]\ntrust = \"trust.pem\"\n");
+        std::fs::write(&config, text).unwrap();
+        mknodat(CWD, &trust, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let mut command = Command::new(PROGRAM);
+        command.arg("serve").arg("--config").arg(&config).stdout(Stdio::piped());
+        let child = command.stderr(File::create(&log).unwrap()).spawn().unwrap();
+        // Only once somebody reads can it be opened so.
+        let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap();
+        let open = || File::options().write(true).custom_flags(nonblocking).open(&trust).ok();
+        let mut held = Self { child, pipe: None, log };
+        held.until("it reads", |held| {
+            held.pipe = open();
+            held.pipe.is_some()
+        });
+        held
+    }
+
+    fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
+        for _ in 0..PATIENCE.as_millis() / LOOK.as_millis() {
+            if is_so(self) {
+                return;
+            }
+            assert_eq!(self.child.try_wait().unwrap(), None, "{what}");
+            std::thread::sleep(LOOK);
+        }
+        panic!("{what}: it never was so");
+    }
+
+    fn has_read_again(&mut self) -> bool {
+        std::fs::read_to_string(&self.log).unwrap().contains("the configuration was read again")
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+}
+
+impl Drop for HeldStart {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_hang_up_during_the_start_is_kept_until_it_is_ready_and_an_end_ends_it() {
+    let kept = tempfile::tempdir().unwrap();
+    let mut held = HeldStart::new(&kept.path().join("kept"));
+    held.signal(Signal::HUP);
+    let certificate = rcgen::generate_simple_self_signed(vec!["receivers".to_owned()]).unwrap();
+    // Whoever it was sent to may be gone by now.
+    let _ = held.pipe.take().unwrap().write_all(certificate.cert.pem().as_bytes());
+    let said = BufReader::new(held.child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.into_iter().any(|line| line == "ready"), "{:?}", held.child.wait());
+    held.until("it reads its configuration again", HeldStart::has_read_again);
+
+    let mut held = HeldStart::new(&kept.path().join("ended"));
+    held.signal(Signal::TERM);
+    assert_eq!(held.child.wait().unwrap().signal(), Some(Signal::TERM.as_raw()));
 }

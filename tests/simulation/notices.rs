@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tokenswitch::tsp::{Notification, Suspender, TokenStatus};
+use tokenswitch::tsp::{Happening, Notification, Suspender, TokenStatus};
 
 use crate::audit::Broken;
 use crate::vault::Holding;
@@ -15,9 +15,10 @@ pub(crate) enum Hearer {
     Issuer,
 }
 
-/// How a token stands after a change.
+/// What became of a token by a change, and how it stands after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct After {
+    what: Happening,
     version: u32,
     status: TokenStatus,
     held_by: BTreeSet<Suspender>,
@@ -40,10 +41,27 @@ struct Notices {
 pub(crate) struct Told(BTreeMap<Hearer, Notices>);
 
 impl After {
-    fn of(token: &Holding) -> Self {
+    fn of(before: Option<&Holding>, token: &Holding) -> Self {
         let (version, status) = (token.version(), token.status);
-        Self { version, status, held_by: token.held_by.clone() }
+        let what = before.map_or(Happening::Issued, |before| happened(before, token));
+        Self { what, version, status, held_by: token.held_by.clone() }
     }
+}
+
+/// As what a change is told: the end, the beginning, a party that holds it no more, one that does, or anything else.
+fn happened(before: &Holding, after: &Holding) -> Happening {
+    let is_gone = |it: &Holding| it.status == TokenStatus::Deactivated;
+    if is_gone(after) {
+        return if is_gone(before) { Happening::Updated } else { Happening::Deactivated };
+    }
+    if before.status == TokenStatus::Inactive && after.status == TokenStatus::Active {
+        return Happening::Activated;
+    }
+    if !before.held_by.is_subset(&after.held_by) {
+        return Happening::Resumed;
+    }
+    let the_same = before.held_by == after.held_by;
+    if the_same { Happening::Updated } else { Happening::Suspended }
 }
 
 impl Told {
@@ -56,10 +74,15 @@ impl Told {
         }
     }
 
-    /// A token is another one after an event: whoever listens is to be told.
-    pub(crate) fn owe(&mut self, hearer: Hearer, (event, at): (u64, usize), token: &Holding) {
+    /// A token is new, or another one than before, after an event: whoever listens is to be told.
+    pub(crate) fn owe(
+        &mut self,
+        hearer: Hearer,
+        (event, at): (u64, usize),
+        (before, token): (Option<&Holding>, &Holding),
+    ) {
         if let Some(notices) = self.0.get_mut(&hearer) {
-            notices.owed.insert((event, at), After::of(token));
+            notices.owed.insert((event, at), After::of(before, token));
         }
     }
 
@@ -82,6 +105,7 @@ impl Told {
         };
         let event = told.sequence;
         let named = After {
+            what: told.what,
             version: told.lifecycle.version,
             status: told.lifecycle.status,
             held_by: told.lifecycle.suspenders.iter().collect(),

@@ -12,7 +12,7 @@ use crate::plan;
 use crate::world::run;
 
 /// Each as the program names it.
-const FAULTS: [&str; 54] = [
+const FAULTS: [&str; 55] = [
     "durable-too-early",
     "silence-not-reversed",
     "lost-link-not-reversed",
@@ -40,6 +40,7 @@ const FAULTS: [&str; 54] = [
     "lost-card-forgotten",
     "silence-is-yes",
     "wrong-codes-free",
+    "lost-card-proven",
     "controls-dropped",
     "velocity-forgotten-at-restart",
     "in-app-pays-twice",

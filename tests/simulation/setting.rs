@@ -327,6 +327,7 @@ pub(crate) fn tsp_config() -> TspConfig {
         resubmit_window: RESUBMIT_WINDOW,
         cryptogram_lifetime: Duration::from_secs(900),
         consent_lifetime: Duration::from_secs(900),
+        activate_within: Duration::from_secs(7 * 86_400),
         limited_keys: LimitedKeyTerms { payments: 4, lifetime: Duration::from_millis(LIMITED_KEY_MILLIS) },
         amount_tolerance: 0,
         approvals: vec![IssuerRule {

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use tokenswitch::codec::{DataElement, IccData, Message, Tag};
+use tokenswitch::codec::{DataElement, IccData, Message, Tag, TokenData};
 use tokenswitch::journal::JournalConfig;
-use tokenswitch::vocab::{IssuerData, PanSequenceNumber};
+use tokenswitch::vocab::{IssuerData, PanSequenceNumber, TokenRequestorId};
 
 use crate::desk::{Desk, FIRST, PARTIAL, SECOND, answer_to, get, repeat, set, tagged};
 use crate::house::Crash;
-use crate::setting::{ISSUERS, RESUBMIT_WINDOW, card_key, checking_config, issuer_keys};
+use crate::setting::{
+    ACQUIRERS, ISSUERS, RESUBMIT_WINDOW, card_key, checking_config, dialect_of, issuer_keys, requestor_at,
+    requestor_id,
+};
 
 /// How a tap's chip data differ from good ones.
 type Change = fn(&mut Vec<u8>);
@@ -65,6 +68,47 @@ fn chip_data_are_read_strictly_before_anything_is_forwarded() {
         assert!(desk.sent_to_issuers().is_empty(), "{name}");
         desk.send(FIRST, &desk.tap(2, 7));
         assert_eq!(desk.sent_to_issuers().len(), 1, "{name}: the true one is as good as before");
+    }
+}
+
+/// 9F19: eleven digits in six bytes, right-justified.
+#[test]
+fn the_requestor_in_the_chip_data_is_the_token_s_and_the_one_that_the_message_names() {
+    let (own, other) = (requestor_id(), requestor_at(1));
+    let (own, other) = (own.as_bytes(), other.as_bytes());
+    let packed = |digits: &[u8]| {
+        let digits = [b"0", digits].concat();
+        digits.chunks(2).map(|pair| ((pair[0] - b'0') << 4) | (pair[1] - b'0')).collect::<Vec<u8>>()
+    };
+    let mut shifted = packed(own);
+    shifted[0] |= 0x10;
+    let dialect = dialect_of(ACQUIRERS[0]);
+    for (name, in_chip, named, code) in [
+        ("neither", None, None, "00"),
+        ("its own", Some(packed(own)), None, "00"),
+        ("its own, and named", Some(packed(own)), Some(own), "00"),
+        ("another's", Some(packed(other)), None, "57"),
+        ("another's, and named", Some(packed(other)), Some(other), "57"),
+        ("another's than is named", Some(packed(other)), Some(own), "30"),
+        ("its own, and another is named", Some(packed(own)), Some(other), "30"),
+        ("twelve digits", Some(shifted), None, "30"),
+        ("too short", Some(packed(own)[1..].to_vec()), None, "30"),
+        ("no digits", Some(vec![0xFF; 6]), None, "30"),
+    ] {
+        let mut desk = Desk::open();
+        let mut tap = desk.tap(1, 7);
+        let of_requestor = in_chip.map(|bytes| tagged(&[(&[0x9F, 0x19], &bytes)])).unwrap_or_default();
+        tap.set(DataElement::ICC, &[desk.chip(7), of_requestor].concat()).expect("it fits");
+        let requestor = named.map(|digits| TokenRequestorId::parse(digits).expect("digits"));
+        let data = TokenData { requestor, ..TokenData::default() };
+        dialect.set_token_data(&mut tap, &data).expect("it fits");
+        desk.send(FIRST, &tap);
+        if code == "00" {
+            assert_eq!(desk.sent_to_issuers().len(), 1, "{name}");
+        } else {
+            assert_eq!(get(&desk.answer(), 39), code, "{name}");
+            assert!(desk.sent_to_issuers().is_empty(), "{name}");
+        }
     }
 }
 

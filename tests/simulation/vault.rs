@@ -410,6 +410,7 @@ impl Standing {
             }
             Asked::Card { card, event } => self.card(*card, cards[*card].successor, *event),
             Asked::Code { token } => {
+                self.provable(*token)?;
                 let holding = &mut self.tokens[*token];
                 let proof = holding.proof.as_mut().ok_or(Refusal::NothingToProve)?;
                 if proof.sent == CODES {
@@ -451,12 +452,14 @@ impl Standing {
             }
             Asked::Cryptogram(order) => {
                 let token = self.paying(order.token)?;
+                open.terms.ok_or(Refusal::UnknownRequestor)?;
                 token.cryptograms += 1;
                 let (until, expiry) = (cryptogram_until(open.at), token.expiry);
                 Ok(Heard::Cryptogram { order: *order, number: token.cryptograms, until, expiry })
             }
             Asked::Key { token, wanted } => {
                 let holding = self.paying(*token)?;
+                open.terms.ok_or(Refusal::UnknownRequestor)?;
                 if !open.keyed {
                     return Err(Refusal::NoKeysToGive);
                 }
@@ -603,7 +606,15 @@ impl Standing {
         Ok(self.heard(self.tokens.len() - 1))
     }
 
+    /// Whether a token waits for proof, and its card is not lost.
+    fn provable(&self, token: usize) -> Result<(), Refusal> {
+        let Holding { card, proof, .. } = &self.tokens[token];
+        proof.as_ref().ok_or(Refusal::NothingToProve)?;
+        if self.blocked.contains_key(card) { Err(Refusal::CardBlocked) } else { Ok(()) }
+    }
+
     fn prove(&mut self, token: usize, code: [u8; 6], at: Wall) -> Result<Heard, Refusal> {
+        self.provable(token)?;
         let holding = &mut self.tokens[token];
         let proof = holding.proof.as_mut().ok_or(Refusal::NothingToProve)?;
         if proof.sent == 0 || at.0 >= proof.until {
@@ -800,12 +811,12 @@ impl VaultBook {
         let before = self.answered.get(id);
         if let Some((first, heard)) = before.filter(|before| !denied && !again(before)) {
             let (same, heard) = (first == asked, heard.clone());
-            // A key is given again only as long as its token pays.
-            if same
-                && let Asked::Key { token, .. } = asked
-                && let Err(refusal) = self.ahead().paying(*token)
-            {
-                return self.same(id, Some(&Err(refusal)), told);
+            // A key is given again only as long as its token pays, and its requestor is not closed.
+            if same && let Asked::Key { token, .. } = asked {
+                let open = self.terms_of(asked).ok_or(Refusal::UnknownRequestor);
+                if let Err(refusal) = self.ahead().paying(*token).map(|_| ()).and(open.map(|_| ())) {
+                    return self.same(id, Some(&Err(refusal)), told);
+                }
             }
             return if same {
                 let told = told.ok_or_else(|| format!("P2: the repeat of {id} {asked:?} waits"))?;
@@ -872,7 +883,8 @@ impl VaultBook {
         let place = match asked {
             Asked::From(wanted) => wanted.by,
             Asked::Consent { to, .. } => *to,
-            Asked::Assurance { token, .. } => self.owner(*token),
+            Asked::Assurance { token, .. } | Asked::Key { token, .. } => self.owner(*token),
+            Asked::Cryptogram(order) => self.owner(order.token),
             _ => 0,
         };
         self.standing.registry.terms(place)
@@ -1030,7 +1042,7 @@ impl VaultBook {
     /// What is durable is so from now on.
     fn take(&mut self, open: Open, appended: u64) -> Result<Heard, Broken> {
         self.events += 1;
-        let before: Vec<u32> = self.standing.tokens.iter().map(Holding::version).collect();
+        let before = self.standing.tokens.clone();
         let heard = self.standing.apply(&self.cards, &open);
         let heard = heard.map_err(|refusal| format!("P8: {} became {refusal} meanwhile", open.id))?;
         self.owe(&before);
@@ -1060,15 +1072,16 @@ impl VaultBook {
     }
 
     /// Whose tokens changed by the last event, and whose cards are behind them, are to be told.
-    fn owe(&mut self, before: &[u32]) {
+    fn owe(&mut self, before: &[Holding]) {
         let event = u64::try_from(self.events).expect("they fit memory");
         for (at, token) in self.standing.tokens.iter().enumerate() {
-            if before.get(at) == Some(&token.version) {
+            let change = (before.get(at), token);
+            if change.0.is_some_and(|before| before.version == token.version) {
                 continue;
             }
-            self.notices.owe(Hearer::Requestor(token.owner), (event, at), token);
+            self.notices.owe(Hearer::Requestor(token.owner), (event, at), change);
             if self.cards[token.card].issuer_says.is_some() {
-                self.notices.owe(Hearer::Issuer, (event, at), token);
+                self.notices.owe(Hearer::Issuer, (event, at), change);
             }
         }
     }

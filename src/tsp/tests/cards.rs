@@ -14,7 +14,7 @@ fn party(name: &[u8]) -> PartyName {
 }
 
 impl Bench {
-    fn card(&mut self, id: &str, pan: &[u8], event: CardEvent) -> Result<u32, R> {
+    pub(super) fn card(&mut self, id: &str, pan: &[u8], event: CardEvent) -> Result<u32, R> {
         self.card_of(card_request(id, pan, event, RENEWED))
     }
 
@@ -229,6 +229,44 @@ fn a_lost_card_gets_and_activates_nothing_until_it_is_found() {
     assert_eq!(bench.stands(&held).lifecycle.status, TokenStatus::Suspended, "its cardholder holds it still");
     assert!(bench.move_to(SECOND, "3", inactive.reference, Move::Activate).is_ok());
     assert!(bench.provision(wanted(FIRST, "4", CREDIT)).is_ok());
+}
+
+#[test]
+fn the_holder_of_a_lost_card_proves_nothing_until_it_is_found() {
+    for lost in [CardEvent::Lost, CardEvent::Stolen] {
+        let mut bench = super::idv::asking();
+        let token = bench.yellow_of("1", CREDIT);
+        bench.want_code("code", &token, 1).unwrap();
+        let code = bench.codes.last().unwrap().code.clone();
+        bench.card("lost", CREDIT, lost).unwrap();
+        for _ in 0..4 {
+            assert_eq!(bench.type_code("typed", &token, &code, None), Err(R::CardBlocked), "{lost:?}");
+            assert_eq!(
+                bench.type_code("wrong", &token, &super::idv::other(&code), None),
+                Err(R::CardBlocked)
+            );
+            assert_eq!(bench.want_code("another", &token, 2), Err(R::CardBlocked));
+        }
+        assert_eq!(bench.codes.len(), 1, "no code leaves");
+        bench.card("found", CREDIT, CardEvent::Found).unwrap();
+        let waits = bench.stands(&token).step_up.unwrap();
+        assert_eq!((waits.codes_left, waits.tries_left), (2, 3), "no code and no try is gone");
+        let proven = bench.type_code("typed", &token, &code, None).unwrap();
+        assert_eq!(proven.lifecycle.status, TokenStatus::Active);
+    }
+}
+
+#[test]
+fn a_token_that_waits_for_its_arrival_gets_no_key_while_its_card_is_lost() {
+    let mut bench = with_confirmation();
+    let inactive = bench.provision(wanted(SECOND, "1", CREDIT)).unwrap();
+    bench.card("1", CREDIT, CardEvent::Stolen).unwrap();
+    let wanted = |id: &str| super::keys::wanted_by(&inactive, id, KeyKind::Card, 7);
+    assert_eq!(super::keys::given(&mut bench, wanted("2")), Err(R::CardBlocked));
+    bench.card("2", CREDIT, CardEvent::Found).unwrap();
+    assert!(super::keys::given(&mut bench, wanted("2")).is_ok());
+    bench.card("3", CREDIT, CardEvent::Lost).unwrap();
+    assert_eq!(super::keys::given(&mut bench, wanted("2")), Err(R::CardBlocked), "nor by a repeat");
 }
 
 #[test]

@@ -155,7 +155,7 @@ fn a_crash_while_the_issuer_is_asked_leaves_nothing_and_makes_no_second_token() 
 }
 
 #[test]
-fn an_answer_that_comes_twice_is_heard_once_and_waiting_requests_are_bounded() {
+fn an_answer_that_comes_twice_is_heard_once() {
     let mut bench = asking();
     let call = bench.pending(wanted(FIRST, "p", PAN));
     bench.issuer_says(call, IssuerWord::Approved(contacts().into())).unwrap();
@@ -164,11 +164,35 @@ fn an_answer_that_comes_twice_is_heard_once_and_waiting_requests_are_bounded() {
         []
     );
     assert_eq!(bench.tsp.tokens(), 1);
-    for id in 0..bench.config.limits.waiting_enquiries {
-        bench.pending(wanted(FIRST, &format!("w{id}"), PAN));
+}
+
+#[test]
+fn a_silent_issuer_keeps_no_other_one_from_being_asked() {
+    let other = Text::parse("issuer", b"other-bank").unwrap();
+    for (most, each) in [(4, 2), (5, 3), (1, 1)] {
+        let mut bench = Bench::with(|config| {
+            config.approvals = vec![
+                rule(ApprovalRule::Ask),
+                IssuerRule { issuer: other, approval: ApprovalRule::Ask, doubts: Doubts::default() },
+            ];
+            config.limits.waiting_enquiries = most;
+        });
+        let silent: Vec<_> =
+            (0..each).map(|id| bench.pending(wanted(FIRST, &format!("w{id}"), PAN))).collect();
+        let past = |pan| wanted(FIRST, "past", pan);
+        assert_eq!(bench.provision(past(PAN)), Err(ProvisioningRefusal::Overloaded), "{most}");
+        let debit = b"6228480000000000026";
+        for id in each..most {
+            bench.pending(wanted(FIRST, &format!("o{id}"), debit));
+        }
+        assert_eq!(bench.tsp.fill().enquiries, most);
+        assert_eq!(bench.provision(past(debit)), Err(ProvisioningRefusal::Overloaded), "{most}: it is full");
+        assert_eq!(
+            bench.issuer_says(silent[0], IssuerWord::Silent),
+            Err(ProvisioningRefusal::NoAnswerFromIssuer)
+        );
+        bench.pending(past(PAN));
     }
-    assert_eq!(bench.tsp.fill().enquiries, bench.config.limits.waiting_enquiries);
-    assert_eq!(bench.provision(wanted(FIRST, "past", PAN)), Err(ProvisioningRefusal::Overloaded));
 }
 
 #[test]
@@ -495,8 +519,8 @@ fn a_token_that_is_not_proven_in_time_is_given_up_by_the_service_and_everybody_h
         bench.now.wall = TODAY.plus(Duration::from_secs(hours * 3_600));
         let before = bench.log.len();
         let call = bench.call();
-        bench.apply(Command::GiveUpProofs { call });
-        bench.apply(Command::GiveUpProofs { call });
+        bench.apply(Command::GiveUpOverdue { call });
+        bench.apply(Command::GiveUpOverdue { call });
         bench.sync();
         assert_eq!(bench.log.len() - before, expected, "after {hours} hours");
     };
@@ -533,6 +557,71 @@ fn a_token_that_is_not_proven_in_time_is_given_up_by_the_service_and_everybody_h
     assert_eq!(status(&mut bench, &first), TokenStatus::Deactivated);
     later(&mut bench, 25, 1);
     assert_eq!(status(&mut bench, &second), TokenStatus::Deactivated);
+}
+
+/// A token that waits for its cardholder's proof stands among them, and has its own time.
+#[test]
+fn a_token_that_is_never_activated_is_given_up_in_its_own_time_also_after_a_restart() {
+    let days = |days: u64| TODAY.plus(Duration::from_secs(days * 86_400));
+    for crashed in [None, Some(CheckpointKind::Redb), Some(CheckpointKind::Sled)] {
+        let mut bench = Bench::with(|config| {
+            config.approvals = vec![rule(ApprovalRule::Ask)];
+            config.requestors[1].activation = Activation::Confirmed;
+            config.step_up.proof_within = Duration::from_secs(30 * 86_400);
+            config.receivers = vec![Receiver::Requestor(TokenRequestorId::parse(SECOND).unwrap())];
+        });
+        let unasked = b"6228480000000000026";
+        let call = bench.call();
+        bench.apply(Command::Adopt { call });
+        bench.sync();
+        let to_prove = bench.yellow("proof");
+        let mut issued = |id: &str| bench.provision(wanted(SECOND, id, unasked)).unwrap();
+        let (late, arrived, unlinked) = (issued("late"), issued("arrived"), issued("unlinked"));
+        bench.move_to(SECOND, "a", arrived.reference, Move::Activate).unwrap();
+        bench.move_to(SECOND, "u", unlinked.reference, Move::Unlink).unwrap();
+        bench.now.wall = days(1);
+        let younger = bench.provision(wanted(SECOND, "younger", unasked)).unwrap();
+        let entries = token_entries(&bench);
+        match crashed {
+            Some(kind) => bench.tsp = restored(&bench, &entries, entries.len(), kind),
+            None => bench.tsp = bench.recovered(bench.log.len()),
+        }
+        let mut given_up = |day: u64, expected: usize| {
+            bench.now.wall = days(day);
+            let before = bench.log.len();
+            let call = bench.call();
+            bench.apply(Command::GiveUpOverdue { call });
+            bench.apply(Command::GiveUpOverdue { call });
+            bench.sync();
+            assert_eq!(bench.log.len() - before, expected, "{crashed:?}: after {day} days");
+        };
+        given_up(6, 0);
+        given_up(7, 1);
+        given_up(7, 0);
+        given_up(8, 1);
+        given_up(29, 0);
+        let status = |requestor, of: &TokenView| {
+            let principal = Principal::Requestor(TokenRequestorId::parse(requestor).unwrap());
+            bench
+                .tsp
+                .owned(principal, of.reference)
+                .and_then(|record| bench.tsp.record_ahead(record))
+                .unwrap()
+        };
+        for (requestor, token, expected, because) in [
+            (SECOND, late, TokenStatus::Deactivated, Reason::TimedOut),
+            (SECOND, younger, TokenStatus::Deactivated, Reason::TimedOut),
+            (SECOND, arrived, TokenStatus::Active, Reason::Unstated),
+            (FIRST, to_prove, TokenStatus::Inactive, Reason::Unstated),
+        ] {
+            let record = status(requestor, &token);
+            assert_eq!((record.lifecycle.status, record.because), (expected, because), "{crashed:?}");
+        }
+        let told = bench.tsp.outbox().first(bench.config.receivers[0], 100);
+        let last = told.last().unwrap();
+        assert_eq!((last.what.name(), last.reason), ("deactivated", Reason::TimedOut));
+        assert_eq!(bench.tsp.live_of(TokenRequestorId::parse(SECOND).unwrap()), 1);
+    }
 }
 
 #[test]

@@ -19,12 +19,12 @@ fn device(byte: u8) -> MessageKeys {
     MessageKeys::of_device(&[byte; 32]).unwrap()
 }
 
-fn wanted_by(token: &TokenView, id: &str, kind: KeyKind, byte: u8) -> KeyRequest {
+pub(super) fn wanted_by(token: &TokenView, id: &str, kind: KeyKind, byte: u8) -> KeyRequest {
     let asker = asker(token.requestor.as_bytes(), id);
     KeyRequest { asker, reference: token.reference, kind, device: device(byte).newest().unwrap().point() }
 }
 
-fn given(bench: &mut Bench, request: KeyRequest) -> Result<KeyView, ProvisioningRefusal> {
+pub(super) fn given(bench: &mut Bench, request: KeyRequest) -> Result<KeyView, ProvisioningRefusal> {
     let answer = bench.ask(|call| Command::Key { call, request: Box::new(request) });
     answer.map(|told| match told {
         Told::Key(view) => *view,

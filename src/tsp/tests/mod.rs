@@ -8,6 +8,7 @@ mod idv;
 mod initiation;
 mod keys;
 mod model;
+mod notices;
 mod own_controls;
 mod owners;
 mod payments;

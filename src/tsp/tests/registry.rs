@@ -75,6 +75,31 @@ fn a_requestor_is_registered_changed_and_closed() {
 }
 
 #[test]
+fn a_closed_requestor_gets_nothing_more_to_pay_with() {
+    use super::keys::{given, wanted_by};
+    use super::remote::{made, wanted_for};
+    let mut bench = Bench::new();
+    bench.set("1", requestor(NEW)).unwrap();
+    let mut issued = |name: &str| bench.provision(wanted(NEW, name, CREDIT)).unwrap();
+    let (phone, cloud) = (issued("1"), issued("2"));
+    let limited = |name: &str| wanted_by(&cloud, name, KeyKind::Limited, 7);
+    given(&mut bench, limited("k1")).unwrap();
+    let cryptogram = made(&mut bench, wanted_for(&phone, "c1", 1_000)).unwrap();
+    bench.registry(operator(), "2", None, RegistryChange::Close(id(NEW))).unwrap();
+    for crashed in [false, true] {
+        if crashed {
+            bench.tsp = bench.recovered(bench.log.len());
+        }
+        assert_eq!(given(&mut bench, limited("k2")), Err(R::UnknownRequestor));
+        assert_eq!(given(&mut bench, limited("k1")), Err(R::UnknownRequestor), "nor by a repeat");
+        let card = wanted_by(&phone, "k3", KeyKind::Card, 7);
+        assert_eq!(given(&mut bench, card), Err(R::UnknownRequestor));
+        assert_eq!(made(&mut bench, wanted_for(&phone, "c2", 1_000)), Err(R::UnknownRequestor));
+        assert_eq!(made(&mut bench, wanted_for(&phone, "c1", 1_000)), Ok(cryptogram), "it was told already");
+    }
+}
+
+#[test]
 fn the_configuration_counts_until_the_registry_has_the_requestor() {
     let mut bench = Bench::new();
     assert!(bench.tsp.differing_requestors().is_empty());

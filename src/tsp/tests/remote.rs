@@ -19,13 +19,16 @@ fn shop(id: &[u8]) -> Merchant {
     Merchant { acquirer: LinkId(1), id: MerchantId::parse(id).unwrap() }
 }
 
-fn wanted_for(token: &TokenView, id: &str, minor: u64) -> CryptogramRequest {
+pub(super) fn wanted_for(token: &TokenView, id: &str, minor: u64) -> CryptogramRequest {
     let asker = asker(token.requestor.as_bytes(), id);
     let (reference, merchant, amount) = (token.reference, shop(b"SHOP1"), euro(minor));
     CryptogramRequest { asker, reference, merchant, amount, initiator: Initiator::Customer }
 }
 
-fn made(bench: &mut Bench, request: CryptogramRequest) -> Result<CryptogramView, ProvisioningRefusal> {
+pub(super) fn made(
+    bench: &mut Bench,
+    request: CryptogramRequest,
+) -> Result<CryptogramView, ProvisioningRefusal> {
     let answer = bench.ask(|call| Command::Cryptogram { call, request: Box::new(request) });
     answer.map(|told| match told {
         Told::Cryptogram(made) => *made,

@@ -201,7 +201,7 @@ pub(super) fn command(book: &VaultBook, call: CallId, id: &str, asked: &Asked) -
             let request = UpdateRequest { asker, reference, version: None, renew: true, assurance: None };
             Command::Update { call, request }
         }
-        Asked::GiveUp { .. } => Command::GiveUpProofs { call },
+        Asked::GiveUp { .. } => Command::GiveUpOverdue { call },
         Asked::From(wanted) => {
             let request = SourcedRequest {
                 asker,
@@ -432,7 +432,7 @@ impl World {
         let call = CallId(self.calls);
         self.note("vault: who has not proven itself in time?");
         let Some(house) = self.house.as_mut() else { return Ok(()) };
-        if let Some(told) = house.ask_vault(Command::GiveUpProofs { call }, now).pop() {
+        if let Some(told) = house.ask_vault(Command::GiveUpOverdue { call }, now).pop() {
             return Err(format!("P8: nobody asked, and hears {told:?}"));
         }
         self.book.gives_up(call, now.wall);
