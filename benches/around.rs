@@ -1,4 +1,5 @@
-//! What stands around a node that is measured alone: a journal that waits for no disk, and a history that knows nothing.
+//! What stands around a node that is measured alone: a journal that waits for no disk, and a history that knows
+//! nothing.
 
 use tokenswitch::journal::{Body, EntryNumber, HistoryAnswer, HistoryQuestion};
 use tokenswitch::stdx::clock::Now;

@@ -1,6 +1,7 @@
-//! What a 3DES cryptogram costs. `mixed`: batches of sixteen payments at the vault, of which none, some or all are taps signed
-//! with 3DES, and the others taps signed with AES or none at all. `beside`: one token payment without a chip that comes to
-//! the switch behind so many 3DES taps, until its entry is with the journal; and what is done behind a step. One core.
+//! What a 3DES cryptogram costs. `mixed`: batches of sixteen payments at the vault, of which none, some or all are taps
+//! signed with 3DES, and the others taps signed with AES or none at all. `beside`: one token payment without a chip
+//! that comes to the switch behind so many 3DES taps, until its entry is with the journal; and what is done behind a
+//! step. One core.
 
 mod around;
 mod configuration;

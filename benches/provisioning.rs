@@ -1,5 +1,6 @@
 //! Tokens provisioned through `TokenService` and a journal on the disk of the target folder, each answered once it is
-//! durable: one at a time, and with 64 and 512 callers at once. The figure is the time for one token; HTTP is not in it.
+//! durable: one at a time, and with 64 and 512 callers at once. The figure is the time for one token; HTTP is not in
+//! it.
 
 mod configuration;
 

@@ -1,9 +1,9 @@
 //! How long the daemon's parts take to start over a store of so many tokens and finished payments: from the journal
 //! alone, with the checkpoint, and from a base.
 //!
-//! `cargo bench --bench recovery -- TOKENS PAYMENTS ANSWERED`; with `varied` the payments are transactions of every kind
-//! (`varied.rs`), with `--test` the store is small. Figures for other sizes
-//! follow from three runs: each start's time is so much a token, so much an entry read, and little else.
+//! `cargo bench --bench recovery -- TOKENS PAYMENTS ANSWERED`; with `varied` the payments are transactions of every
+//! kind (`varied.rs`), with `--test` the store is small. Figures for other sizes follow from three runs: each start's
+//! time is so much a token, so much an entry read, and little else.
 
 mod configuration;
 mod varied;

@@ -1,5 +1,6 @@
-//! A history in which much happens: purchases approved and declined, holds raised and completed, refunds, reversals, time-outs,
-//! approvals in an issuer's place and advices, of three acquirers at two issuers, over a month of settlement windows.
+//! A history in which much happens: purchases approved and declined, holds raised and completed, refunds, reversals,
+//! time-outs, approvals in an issuer's place and advices, of three acquirers at two issuers, over a month of settlement
+//! windows.
 
 use std::sync::Arc;
 

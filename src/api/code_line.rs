@@ -1,5 +1,5 @@
-//! `CodeLine`: codes on their way from the vault to the notifier, in memory only: of a code no copy is kept, so that those
-//! that wait when the process ends are gone. They are counted and told, and their cardholders ask for others.
+//! `CodeLine`: codes on their way from the vault to the notifier, in memory only: of a code no copy is kept, so that
+//! those that wait when the process ends are gone. They are counted and told, and their cardholders ask for others.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! `Known`: what a registration or a token's controls may name that stands in the configuration only. What nobody could ever
-//! keep to is refused where it is said, by its field.
+//! `Known`: what a registration or a token's controls may name that stands in the configuration only. What nobody could
+//! ever keep to is refused where it is said, by its field.
 
 use std::sync::{Arc, Mutex};
 

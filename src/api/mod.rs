@@ -90,8 +90,8 @@ impl ApiServer {
         Ok(Self { server, access, known })
     }
 
-    /// From the next request on the clients of this configuration may call, and nobody else, and name what it has; what is
-    /// being done is finished.
+    /// From the next request on the clients of this configuration may call, and nobody else, and name what it has; what
+    /// is being done is finished.
     pub fn admit(&self, config: &ApiConfig, requestors: &[TokenRequestor]) {
         self.access.admit(&config.clients, requestors);
         self.known.become_this(config.surroundings.clone());

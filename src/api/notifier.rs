@@ -3,9 +3,9 @@
 //! slow keeps nobody waiting but itself.
 //!
 //! Each receiver has one call outstanding, which takes the oldest of what waits for it; only once that is answered
-//! with 2xx, and written down, the next follows. So they come in order, and at least once; one that its receiver refuses for
-//! what it says, by itself and for as long as pauses grow, is given up. Codes have no order: one that
-//! its issuer did not take waits while others are brought.
+//! with 2xx, and written down, the next follows. So they come in order, and at least once; one that its receiver
+//! refuses for what it says, by itself and for as long as pauses grow, is given up. Codes have no order: one that its
+//! issuer did not take waits while others are brought.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

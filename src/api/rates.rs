@@ -33,7 +33,8 @@ pub struct RateLimits {
     pub card_per_minute: NonZeroU32,
     /// Token requests for one device of one client in a minute.
     pub device_per_minute: NonZeroU32,
-    /// How many clients, cards and devices are told apart at a time, of each kind. Past it all of that kind are refused.
+    /// How many clients, cards and devices are told apart at a time, of each kind. Past it all of that kind are
+    /// refused.
     pub remembered: usize,
 }
 
@@ -106,7 +107,8 @@ impl Rates {
         self.0.clients.take(&name)
     }
 
-    /// One request for a token of this card, by its number or by any of its tokens, of a requestor that may have tokens.
+    /// One request for a token of this card, by its number or by any of its tokens, of a requestor that may have
+    /// tokens.
     ///
     /// # Errors
     /// As `client`.

@@ -44,8 +44,8 @@ use recall::{InDirectory, sound};
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 const CHECKPOINT_PACE: Pace = Pace { every: CHECKPOINT_EVERY, behind: Duration::ZERO };
 
-/// How far behind the history stays while nobody asks it: most of what is about a payment comes within this time, and is
-/// then written as one record.
+/// How far behind the history stays while nobody asks it: most of what is about a payment comes within this time, and
+/// is then written as one record.
 const HISTORY_BEHIND: Duration = Duration::from_secs(5);
 
 /// Why the daemon does not start, or did not stop in order.
@@ -304,9 +304,8 @@ impl RunningApp {
         }
     }
 
-    /// Goes on under `new` in the place of `old`: acquirers, issuers, routes, limits, store and forward, settlement, and
-    /// the API's clients.
-    /// Connections of links that did not change go on.
+    /// Goes on under `new` in the place of `old`: acquirers, issuers, routes, limits, store and forward, settlement,
+    /// and the API's clients. Connections of links that did not change go on.
     ///
     /// # Errors
     /// All that stands in the way; then nothing has changed.
@@ -379,7 +378,8 @@ fn issuers(config: &Config) -> Vec<(LinkId, Wire, PoolConfig)> {
     config.issuers.iter().map(|it| (it.party.link, it.party.wire(), it.pool)).collect()
 }
 
-/// The journal's keys, if they are its own: under others whatever stands on the disk looks damaged, and would be moved aside or taken for nothing.
+/// The journal's keys, if they are its own: under others whatever stands on the disk looks damaged, and would be moved
+/// aside or taken for nothing.
 fn own_keys(config: &Config) -> Result<JournalKeys, AppError> {
     let (keys, journal) = (config.security.journal_keys(), config.node.journal_directory());
     let directory = match std::fs::File::open(&journal) {
@@ -423,8 +423,8 @@ fn journal(
     Ok(journal)
 }
 
-/// Puts into the journal which keys come into use with this start, before any of them is used, and which keys of receivers
-/// were handed out since the last one.
+/// Puts into the journal which keys come into use with this start, before any of them is used, and which keys of
+/// receivers were handed out since the last one.
 fn note_keys(
     config: &Config,
     known: &[KeyDescription],

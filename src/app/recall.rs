@@ -1,5 +1,5 @@
-//! What a start reads back: the checkpoint or a base, then the journal's entries since. The simulation's starts read the
-//! same way.
+//! What a start reads back: the checkpoint or a base, then the journal's entries since. The simulation's starts read
+//! the same way.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -105,8 +105,8 @@ pub struct Recall<'a> {
 }
 
 impl Recall<'_> {
-    /// The checkpoint, or the base where that knows more, and what is read back from it. A checkpoint that turns out to be
-    /// damaged while it is read is moved aside: then base and journal have it all.
+    /// The checkpoint, or the base where that knows more, and what is read back from it. A checkpoint that turns out to
+    /// be damaged while it is read is moved aside: then base and journal have it all.
     ///
     /// # Errors
     /// `Journal` or `Checkpoint` for damage in the base, or what the journal's own records do not fit.

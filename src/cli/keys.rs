@@ -1,4 +1,5 @@
-//! `keys`: make a key store, show check values, add chip keys, rotate the keys that have versions, hand out receivers' keys.
+//! `keys`: make a key store, show check values, add chip keys, rotate the keys that have versions, hand out receivers'
+//! keys.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,8 +44,9 @@ enum KeysCommand {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Add a chip key, or a key that others encrypt for: one that is drawn here, or one that somebody else made. A label
-    /// that is there already gets its next version, which of a chip key is the derivation key index of the cards made from it.
+    /// Add a chip key, or a key that others encrypt for: one that is drawn here, or one that somebody else made. A
+    /// label that is there already gets its next version, which of a chip key is the derivation key index of the cards
+    /// made from it.
     Add {
         /// The daemon's configuration; its `[keys]` names the store.
         #[arg(long, value_name = "FILE")]
@@ -62,8 +64,8 @@ enum KeysCommand {
         #[command(flatten)]
         person: Person,
     },
-    /// Take in a chip key that somebody else sent in a key block (ANSI X9.143, or TR-31, of version D). The transport key
-    /// above it is formed of its components; their check values, and its own, are shown to be compared.
+    /// Take in a chip key that somebody else sent in a key block (ANSI X9.143, or TR-31, of version D). The transport
+    /// key above it is formed of its components; their check values, and its own, are shown to be compared.
     Import {
         /// The daemon's configuration; its `[keys]` names the store.
         #[arg(long, value_name = "FILE")]
@@ -77,7 +79,8 @@ enum KeysCommand {
         /// A file with the key block.
         #[arg(long, value_name = "FILE")]
         block: PathBuf,
-        /// A file with one component of the transport key in hex; once for each component, two at least. Destroy it then.
+        /// A file with one component of the transport key in hex; once for each component, two at least. Destroy it
+        /// then.
         #[arg(long = "component", value_name = "FILE", required = true)]
         components: Vec<PathBuf>,
         #[command(flatten)]
@@ -273,7 +276,8 @@ fn replace(
     let master = MasterKey::parse(&read(&keys.master_key)?).map_err(failed)?;
     let policy = if keys.development { KeyPolicy::DEVELOPMENT } else { KeyPolicy::PRODUCTION };
     let new = change(&read(&keys.store)?, &master, policy, &mut Entropy::system()).map_err(failed)?;
-    // What was given from outside may be a sample key: a store that does not open must not take the place of one that does.
+    // What was given from outside may be a sample key: a store that does not open must not take the place of one that
+    // does.
     let opened = SecurityModule::open(&new, &master, policy).map_err(failed)?;
     let fresh = keys.store.with_extension("store.new");
     // One that was cut short left it there.

@@ -27,11 +27,12 @@ const TRIES: u32 = 60;
 #[derive(Debug, clap::Args)]
 pub(super) struct Provision {
     /// Cards, one a line, comma-separated, without quotes; the first line names the columns as the API names the
-    /// members of `POST /v1/tokens`: pan,panExpiry and more. It may be a pipe, such as one from a program that decrypts.
+    /// members of `POST /v1/tokens`: pan,panExpiry and more. It may be a pipe, such as one from a program that
+    /// decrypts.
     #[arg(long, value_name = "FILE")]
     bulk: PathBuf,
-    /// Where a line is added for each card that is done: line, token reference, last four digits, or the problem's code.
-    /// What has its token there is not asked for again.
+    /// Where a line is added for each card that is done: line, token reference, last four digits, or the problem's
+    /// code. What has its token there is not asked for again.
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     /// What the job is called: 1 to 40 visible ASCII characters. The same job with the same file goes on.
@@ -273,8 +274,8 @@ impl Cards {
         Ok(None)
     }
 
-    /// What the first line calls the columns. Spreadsheets begin the file with a byte-order mark. What is wrong with the line
-    /// is told without it: where columns have no names, it is a card.
+    /// What the first line calls the columns. Spreadsheets begin the file with a byte-order mark. What is wrong with
+    /// the line is told without it: where columns have no names, it is a card.
     fn columns(&mut self) -> Result<Vec<String>, Failure> {
         let Some((line, first)) = self.next()? else {
             return Err(Failure::new(format!("{}: has no cards", self.path.display())));

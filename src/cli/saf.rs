@@ -1,5 +1,5 @@
-//! `saf`: advices and reversals that do not arrive. Lists them, has one tried again, closes one; the running daemon does
-//! it and journals who decided.
+//! `saf`: advices and reversals that do not arrive. Lists them, has one tried again, closes one; the running daemon
+//! does it and journals who decided.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

@@ -13,7 +13,8 @@ use crate::stdx::clock::Clock;
 use crate::stdx::lock::Lock as _;
 
 /// Runs the daemon until SIGTERM or SIGINT; then refuses new requests, finishes or reverses what is in flight, and
-/// ends; a second of these signals has it wait for no issuer any longer. On SIGHUP it reads its configuration again, and looks at its certificate files.
+/// ends; a second of these signals has it wait for no issuer any longer. On SIGHUP it reads its configuration again,
+/// and looks at its certificate files.
 #[derive(Debug, clap::Args)]
 pub(super) struct Serve {
     /// The configuration file.
@@ -72,8 +73,8 @@ fn hear(kind: SignalKind) -> Result<Signal, Failure> {
     signal(kind).map_err(|error| Failure::new(format!("no signals can be heard: {error}")))
 }
 
-/// The signals that the daemon hears. It says that it is ready once it does: SIGTERM or SIGINT before that ends it at once,
-/// since nothing is in flight; SIGHUP is heard from the beginning, and done once it is ready.
+/// The signals that the daemon hears. It says that it is ready once it does: SIGTERM or SIGINT before that ends it at
+/// once, since nothing is in flight; SIGHUP is heard from the beginning, and done once it is ready.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,

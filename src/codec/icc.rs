@@ -114,8 +114,8 @@ pub fn icc_without<'a>(bytes: &'a [u8], tags: &[Tag]) -> Cow<'a, [u8]> {
     copy_without(bytes, tags).map_or(Cow::Borrowed(bytes), Cow::Owned)
 }
 
-/// DE 55 as a terminal sends it: what a chip signed (EMV Book 2, 8.1.1), that it asks for its issuer's word (ARQC), and the
-/// signature.
+/// DE 55 as a terminal sends it: what a chip signed (EMV Book 2, 8.1.1), that it asks for its issuer's word (ARQC), and
+/// the signature.
 #[must_use]
 pub fn icc_of(chip: &ChipPayment) -> Vec<u8> {
     let mut out = Vec::with_capacity(96);
@@ -138,8 +138,8 @@ pub fn icc_of(chip: &ChipPayment) -> Vec<u8> {
     out
 }
 
-/// Of chip data the items of these tags, each whole and as it stands there; what stands inside other templates, or after
-/// bytes that cannot be read, is left out.
+/// Of chip data the items of these tags, each whole and as it stands there; what stands inside other templates, or
+/// after bytes that cannot be read, is left out.
 #[must_use]
 pub fn icc_only(bytes: &[u8], tags: &[Tag]) -> Vec<u8> {
     let items = Items::new(bytes, 0).map_while(Result::ok);

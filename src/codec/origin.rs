@@ -68,8 +68,8 @@ impl Origin {
         if self.wire == wire { self.intact } else { Bitmap::EMPTY }
     }
 
-    /// The bytes of `first`, which is intact, and of all intact elements behind it up to the first of the `present` that
-    /// is not, or that is gone; and that one.
+    /// The bytes of `first`, which is intact, and of all intact elements behind it up to the first of the `present`
+    /// that is not, or that is gone; and that one.
     pub(super) fn piece(&self, first: DataElement, present: Bitmap) -> (Range<usize>, Option<DataElement>) {
         let stop = present.or(self.came).without(self.intact).from(first).first();
         let next = stop.and_then(|stop| self.came.from(stop).first());

@@ -306,8 +306,8 @@ pub(super) fn products_of_passing_issuers(sections: &Sections) -> Vec<Text<16>> 
     ranges.filter(|range| issuers_of(sections, range).any(passes)).map(|range| range.product).collect()
 }
 
-/// A token says of which product it is, not of which issuer: who checks its cryptogram must be one for the whole product,
-/// and an issuer that checks them leaves no key here.
+/// A token says of which product it is, not of which issuer: who checks its cryptogram must be one for the whole
+/// product, and an issuer that checks them leaves no key here.
 fn passing_issuers(sections: &Sections, notes: &Notes) {
     let (config, products) = (&sections.tsp.config, products_of_passing_issuers(sections));
     for issuer in sections.issuers.iter().filter(|issuer| issuer.cryptograms == Cryptograms::Passed) {

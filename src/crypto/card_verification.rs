@@ -84,8 +84,8 @@ impl DynamicVerificationKey {
         Self(card_key(&issuer, CardKeyMethod::A, account, sequence))
     }
 
-    /// The five digits, in ASCII, of a tap. `template` is the track as the card is personalised, its places for counter,
-    /// number and code still empty; `unpredictable` is tag 9F6A and `counter` tag 9F36.
+    /// The five digits, in ASCII, of a tap. `template` is the track as the card is personalised, its places for
+    /// counter, number and code still empty; `unpredictable` is tag 9F6A and `counter` tag 9F36.
     #[must_use]
     pub fn digits(&self, template: &[u8], unpredictable: [u8; 4], counter: [u8; 2]) -> [u8; 5] {
         let [.., a, b] = retail_mac(&self.0, blocks(template, Padding::Bit));

@@ -14,8 +14,9 @@
 //! seal <nonce and tag in hex>
 //! ```
 //!
-//! `made` says who had a version made, and when, in milliseconds since 1970; the keys that a store begins with have none.
-//! `handed` says to which receiver its key was handed out, the how manieth time, and by whom; the key itself is derived.
+//! `made` says who had a version made, and when, in milliseconds since 1970; the keys that a store begins with have
+//! none. `handed` says to which receiver its key was handed out, the how manieth time, and by whom; the key itself is
+//! derived.
 
 use std::fmt::Write as _;
 

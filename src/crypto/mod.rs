@@ -98,8 +98,8 @@ impl SecurityModule {
         KeyStore::create(entropy, purpose)?.to_text(entropy, master)
     }
 
-    /// The text of the same store with a new version of the key for this usage, which must be one with versions: it does
-    /// the work from the next start on, and the older versions go on opening what they sealed.
+    /// The text of the same store with a new version of the key for this usage, which must be one with versions: it
+    /// does the work from the next start on, and the older versions go on opening what they sealed.
     ///
     /// # Errors
     /// As `open`, and `NoEntropy`.

@@ -1,5 +1,5 @@
-//! PIN blocks (ISO 9564-1) between two parties: a `PinZoneKey` enciphers and deciphers them. A `Pin` can be compared and
-//! enciphered again, and not looked at.
+//! PIN blocks (ISO 9564-1) between two parties: a `PinZoneKey` enciphers and deciphers them. A `Pin` can be compared
+//! and enciphered again, and not looked at.
 
 use std::fmt;
 
@@ -121,8 +121,8 @@ impl PinZoneKey {
         AesKey::new(key).map(Cipher::Aes).map(Self)
     }
 
-    /// The block of a PIN for the account with this number (ASCII digits): a token's at the acquirer's side, its PAN's at
-    /// the issuer's. 8 bytes, of format 4 16.
+    /// The block of a PIN for the account with this number (ASCII digits): a token's at the acquirer's side, its PAN's
+    /// at the issuer's. 8 bytes, of format 4 16.
     ///
     /// # Errors
     /// `PinBlock` for a format of the other cipher, and `NoEntropy`.
@@ -253,7 +253,8 @@ mod tests {
         }
     }
 
-    /// Made with psec 1.3.0. One PIN under a token at the acquirer's and under its PAN at the issuer's side: the last two.
+    /// Made with psec 1.3.0. One PIN under a token at the acquirer's and under its PAN at the issuer's side: the last
+    /// two.
     #[test]
     fn blocks_of_format_0_are_the_published_ones() {
         let clear = |account: &[u8]| {

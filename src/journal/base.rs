@@ -1,5 +1,5 @@
-//! `Base`: what all entries up to one of them came to, written out flat and sealed beside the segments. It belongs to the
-//! truth as they do: with it the oldest of them can go.
+//! `Base`: what all entries up to one of them came to, written out flat and sealed beside the segments. It belongs to
+//! the truth as they do: with it the oldest of them can go.
 //!
 //! ```text
 //! header   one sector of 4 KiB: magic "TSBASE02", number, entry, the first segment kept (id, first entry, chain before
@@ -116,7 +116,8 @@ impl Base {
         whole.map(Some).ok_or(JournalError::BaseDamaged { file, offset: 0 })
     }
 
-    /// Writes the checkpoint out as base `number`. When this returns, it survives; an older one still counts until then.
+    /// Writes the checkpoint out as base `number`. When this returns, it survives; an older one still counts until
+    /// then.
     ///
     /// # Errors
     /// `Damaged` when the checkpoint is not as it was written, `Store`, `Journal`. What was begun is never taken for a

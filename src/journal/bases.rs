@@ -102,8 +102,8 @@ impl Bases {
         Ok(())
     }
 
-    /// The first segment of which something is younger than the retention, or not yet in checkpoint and history. At most
-    /// so many go at once as two bases are apart: a clock that was set wrong does not empty the journal.
+    /// The first segment of which something is younger than the retention, or not yet in checkpoint and history. At
+    /// most so many go at once as two bases are apart: a clock that was set wrong does not empty the journal.
     fn first_to_keep(&self, checkpoint: &Checkpoint, now: Wall) -> Result<FirstSegment, JournalError> {
         let folded = checkpoint.entry_number().min(self.history.entry_number());
         let most = usize::try_from(self.config.fold_every.saturating_mul(2)).unwrap_or(usize::MAX);

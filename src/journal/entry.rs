@@ -255,8 +255,8 @@ pub enum DeliveryEnd {
     Acknowledged(ResponseCode),
     /// Refused for good: on the operator's exception list.
     Parked(ResponseCode),
-    /// Neither taken nor refused for so long that it went aside for others: on that list, too. With what its issuer said
-    /// last, if anything.
+    /// Neither taken nor refused for so long that it went aside for others: on that list, too. With what its issuer
+    /// said last, if anything.
     SetAside(Option<ResponseCode>),
 }
 

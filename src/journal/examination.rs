@@ -1,5 +1,5 @@
-//! What was done to a journal that is not whole: which of its entries are missing, altered, in the place of others or there
-//! twice. The order in which they stand is held against that of their numbers.
+//! What was done to a journal that is not whole: which of its entries are missing, altered, in the place of others or
+//! there twice. The order in which they stand is held against that of their numbers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -160,8 +160,8 @@ pub struct Examination {
 }
 
 impl Examination {
-    /// Looks at all of a journal, damaged or not, and changes nothing. `at_least` is the last entry that some other store
-    /// knows to have been durable.
+    /// Looks at all of a journal, damaged or not, and changes nothing. `at_least` is the last entry that some other
+    /// store knows to have been durable.
     ///
     /// # Errors
     /// `Disk` or `Keys`.
@@ -241,8 +241,8 @@ fn split(known: &Stretches, entries: Entries) -> Vec<Told> {
     parts
 }
 
-/// Of entries that stand twice, those of the longer stretch are the entries. Gives all in the order in which they stand, and
-/// each entry that there is.
+/// Of entries that stand twice, those of the longer stretch are the entries. Gives all in the order in which they
+/// stand, and each entry that there is.
 fn settle(stands: &[Stand]) -> (Vec<Told>, Stretches) {
     let mut longest: Vec<(usize, Entries)> = Vec::new();
     for (at, stand) in stands.iter().enumerate() {
@@ -303,8 +303,8 @@ fn compare(all: Entries, stands: &[Stand]) -> Vec<Finding> {
     found
 }
 
-/// What stands between an entry and the next one that is itself, where those of `gap` should. Those that it accounts for are
-/// added to `known`.
+/// What stands between an entry and the next one that is itself, where those of `gap` should. Those that it accounts
+/// for are added to `known`.
 fn between_two(
     between: &[Told],
     before: u64,

@@ -29,8 +29,9 @@ pub struct HistoryDesk(SyncSender<HistoryQuestion>);
 
 impl HistoryDesk {
     /// Starts the thread. Each question sees all that was durable when it was put: its checkpoint is caught up first.
-    /// Of `most` questions that wait each gets one call of `answer`, on the thread, with so many `namesakes` at most. While the history is far behind, as
-    /// after a start that rebuilds it, they wait for `patience` and are then answered that it cannot be read.
+    /// Of `most` questions that wait each gets one call of `answer`, on the thread, with so many `namesakes` at most.
+    /// While the history is far behind, as after a start that rebuilds it, they wait for `patience` and are then
+    /// answered that it cannot be read.
     ///
     /// # Errors
     /// `Store` when there is no thread to be had.

@@ -1,6 +1,6 @@
-//! The binary layout of an entry, version 5; version 4 is read, too. All numbers are little-endian; a text or byte string has its length in
-//! front; an optional value has 0 or 1 in front. Once written, a number or letter here never changes its meaning:
-//! what must change gets a new version.
+//! The binary layout of an entry, version 5; version 4 is read, too. All numbers are little-endian; a text or byte
+//! string has its length in front; an optional value has 0 or 1 in front. Once written, a number or letter here never
+//! changes its meaning: what must change gets a new version.
 
 use std::sync::Arc;
 
@@ -450,8 +450,8 @@ impl Field for Amount {
     }
 }
 
-/// No chip's counter is 0 or FFFF: in front of a number the one says that it is a remote cryptogram's, the other that it
-/// was signed with a limited-use key.
+/// No chip's counter is 0 or FFFF: in front of a number the one says that it is a remote cryptogram's, the other that
+/// it was signed with a limited-use key.
 const REMOTE: u16 = 0;
 const LIMITED: u16 = u16::MAX;
 

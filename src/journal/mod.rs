@@ -92,7 +92,8 @@ impl Journal {
     /// with `Failed` should the disk fail; it must not wait for anything.
     ///
     /// # Errors
-    /// `Config`, `Disk`, `Damaged`, `MarkDamaged`, `BaseDamaged`, `Keys`. Nothing was changed on disk when damage is found.
+    /// `Config`, `Disk`, `Damaged`, `MarkDamaged`, `BaseDamaged`, `Keys`. Nothing was changed on disk when damage is
+    /// found.
     pub fn start(
         setup: JournalSetup,
         on_durable: impl Fn(Durability) + Send + 'static,

@@ -83,7 +83,8 @@ impl OlderHistory {
         self.get_all(&self.named(name, usize::MAX)?.0)
     }
 
-    /// The newest of `find`, `most` of them, each with those that name it as their original; then what they name themselves.
+    /// The newest of `find`, `most` of them, each with those that name it as their original; then what they name
+    /// themselves.
     ///
     /// # Errors
     /// As `find`.

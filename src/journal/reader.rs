@@ -182,9 +182,9 @@ impl Reader {
         Self::open(place, Arc::new(AtomicU64::new(u64::MAX)), EntryNumber(1))
     }
 
-    /// Whether these can be the keys that a journal was written with. They cannot where segments begin with whole blocks
-    /// and none of these blocks follows its segment's header under them: damage leaves others that do. Under other keys
-    /// nothing but the mark of an end in good order would say that a journal is no empty one.
+    /// Whether these can be the keys that a journal was written with. They cannot where segments begin with whole
+    /// blocks and none of these blocks follows its segment's header under them: damage leaves others that do. Under
+    /// other keys nothing but the mark of an end in good order would say that a journal is no empty one.
     ///
     /// # Errors
     /// `Disk`.

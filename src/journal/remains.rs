@@ -1,5 +1,5 @@
-//! What is left of a journal that is not whole. A seal is bound to segment, block and number, so that every entry says by
-//! itself which it is, wherever it stands: of what says nothing else it is tried as what it opens.
+//! What is left of a journal that is not whole. A seal is bound to segment, block and number, so that every entry says
+//! by itself which it is, wherever it stands: of what says nothing else it is tried as what it opens.
 
 use super::error::{Damage, JournalError};
 use super::examination::{Entries, Finding};
@@ -220,7 +220,8 @@ impl Remains {
         all
     }
 
-    /// Block and entry that come after a segment: the next one says it; else what its own blocks say, so far as that can be.
+    /// Block and entry that come after a segment: the next one says it; else what its own blocks say, so far as that
+    /// can be.
     fn end_of(&self, segment: usize, (block, entry): (u64, u64), sure: u64) -> (u64, u64) {
         let id = self.opened.get(segment).map_or(0, |opened| opened.header.id);
         let next = self.opened.iter().find(|other| other.header.id == id.saturating_add(1));

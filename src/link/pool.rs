@@ -220,8 +220,8 @@ impl Pool {
         }
     }
 
-    /// A message on the connection is over without an answer that could be used. Only requests make the rest longer: who answers them and
-    /// the echo, and never an advice, keeps its customers.
+    /// A message on the connection is over without an answer that could be used. Only requests make the rest longer:
+    /// who answers them and the echo, and never an advice, keeps its customers.
     pub fn silent(&mut self, connection: ConnectionId, what: Unanswered, now: Moment, entropy: &mut Entropy) {
         let config = self.config;
         let Some(member) = self.member(connection) else { return };

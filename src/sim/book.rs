@@ -208,8 +208,8 @@ impl Book {
     }
 
     /// What an accepted completion has closed: the hold that it names, and what raised that. None of them, where it may
-    /// have been taken for a payment by itself: the hold was not answered yet, was taken back, or held less. None either of
-    /// which the issuer may not have known by then.
+    /// have been taken for a payment by itself: the hold was not answered yet, was taken back, or held less. None
+    /// either of which the issuer may not have known by then.
     #[must_use]
     pub fn closed_by(&self, completion: PaymentNumber) -> Vec<PaymentNumber> {
         let Some((sent, earlier)) = self.payment(completion).and_then(|it| Some((it, it.payment.original?)))
@@ -284,8 +284,8 @@ impl BookEntry {
         })
     }
 
-    /// Whether the issuer had approved it before a later message was sent, or gets both in order: what is told it, by its
-    /// acquirer or since it was approved in its place (DE 38 begins with an S), it may get behind a request.
+    /// Whether the issuer had approved it before a later message was sent, or gets both in order: what is told it, by
+    /// its acquirer or since it was approved in its place (DE 38 begins with an S), it may get behind a request.
     fn is_known_to_issuer_of(&self, later: &Self) -> bool {
         let approval = self.answer.and_then(|answer| answer.approval);
         let said = approval.is_some_and(|approval| !approval.as_bytes().starts_with(b"S"));

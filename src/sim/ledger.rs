@@ -234,8 +234,8 @@ impl Ledger {
         is_hold.then(|| self.named_hold(&entry.posting).unwrap_or(named))
     }
 
-    /// A completion closes the hold that it names and what raised that, whatever its own amount; without DE 90 the newest
-    /// hold of the same acquirer and DE 37. Only of its own card.
+    /// A completion closes the hold that it names and what raised that, whatever its own amount; without DE 90 the
+    /// newest hold of the same acquirer and DE 37. Only of its own card.
     fn complete_hold(&mut self, completion: &Posting) {
         let by_reference = || self.holds.get(&completion.reference()?).copied();
         let hold = if completion.original.is_some() { self.named_hold(completion) } else { by_reference() };
@@ -259,8 +259,8 @@ impl Ledger {
         self.entries.get(at)
     }
 
-    /// Undoes an original, at most once: whole, or down to `final_minor`. A reversal that was answered "unknown original" is looked at afresh
-    /// when it comes again; any other gets its first answer again.
+    /// Undoes an original, at most once: whole, or down to `final_minor`. A reversal that was answered "unknown
+    /// original" is looked at afresh when it comes again; any other gets its first answer again.
     pub fn reverse(&mut self, reversal: &ReversalPosting) -> ReversalOutcome {
         let key = reversal.identity.key();
         if let Some(Noted::Reversal(outcome)) = self.noted.get(&key) {

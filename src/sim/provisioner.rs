@@ -136,7 +136,8 @@ impl Provisioner {
         self.post(format!("/v1/tokens/{reference}/proof"), request_id, json!({ "code": code }))
     }
 
-    /// Asks for a cryptogram for one payment at this merchant of an acquirer's link, initiated by its customer or by it.
+    /// Asks for a cryptogram for one payment at this merchant of an acquirer's link, initiated by its customer or by
+    /// it.
     #[must_use]
     pub fn cryptogram(
         &self,

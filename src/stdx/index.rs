@@ -1,5 +1,5 @@
-//! `HashIndex`: numbers found again by the hash of a name. It never grows, moves or leaves marks of what was removed, so
-//! that no insertion takes longer than another, and a look-up is one line of the processor's cache.
+//! `HashIndex`: numbers found again by the hash of a name. It never grows, moves or leaves marks of what was removed,
+//! so that no insertion takes longer than another, and a look-up is one line of the processor's cache.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,8 @@ type Line = [u64; WIDTH];
 pub struct HashIndex {
     /// A power of two of them. Zero is no entry.
     lines: Vec<Line>,
-    /// What found no place in its line, in order, so that however many share a name the next lower one is found at once.
+    /// What found no place in its line, in order, so that however many share a name the next lower one is found at
+    /// once.
     spilled: Map<usize, BTreeSet<u64>>,
 }
 

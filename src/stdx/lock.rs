@@ -1,5 +1,5 @@
-//! `Lock`: a value behind a lock, and `Locks`, the kind of lock: the system's, or in a test one whose scheduler tries the
-//! orders in which threads may come.
+//! `Lock`: a value behind a lock, and `Locks`, the kind of lock: the system's, or in a test one whose scheduler tries
+//! the orders in which threads may come.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -258,8 +258,8 @@ impl Answered {
         !undoes && self.is_approved() && self.request.moves_money && !self.reversed
     }
 
-    /// Whether its customer agreed by it to what its merchant initiates later: a payment that was approved, and be it of
-    /// nothing, and that was not taken back.
+    /// Whether its customer agreed by it to what its merchant initiates later: a payment that was approved, and be it
+    /// of nothing, and that was not taken back.
     #[must_use]
     pub(super) fn is_agreement(&self) -> bool {
         let processing = self.request.compared.processing.as_ref().map(|processing| processing.kind());
@@ -429,8 +429,8 @@ pub(super) struct OriginalKey {
     pub sent_at: SentAt,
 }
 
-/// How many requests of one key are looked at, which differ in their DE 7 only: peers number their requests, and one that
-/// does not must not hold up the others.
+/// How many requests of one key are looked at, which differ in their DE 7 only: peers number their requests, and one
+/// that does not must not hold up the others.
 const NAMESAKES: usize = 1_000;
 
 /// Requests by what names them. Several may share a place here, by name or by chance: who asks compares. Peers choose

@@ -138,8 +138,8 @@ pub(super) fn issuer_authentication(
 const TO_CHIP: [Tag; 4] =
     [Tag::ISSUER_AUTHENTICATION, Tag::ISSUER_SCRIPT_1, Tag::ISSUER_SCRIPT_2, Tag::RESPONSE_CODE];
 
-/// Of an issuer's DE 55 what it says to the chip, as it stands there, and nothing else; `None` where it says nothing, or
-/// what names a card besides.
+/// Of an issuer's DE 55 what it says to the chip, as it stands there, and nothing else; `None` where it says nothing,
+/// or what names a card besides.
 pub(super) fn word_to_chip(icc: &[u8]) -> Option<Vec<u8>> {
     let said = icc_only(icc, &TO_CHIP);
     let names_card = matches!(icc_without(&said, &CARD_TAGS), Cow::Owned(_));
@@ -159,8 +159,8 @@ fn is_awaited(asked: &Message) -> bool {
     }
 }
 
-/// DE 55 for an issuer that knows its plastic cards only: what the terminal said, signed with the key of the card behind
-/// the token. The counter stays the token's. `None` for data that do not hold what is signed.
+/// DE 55 for an issuer that knows its plastic cards only: what the terminal said, signed with the key of the card
+/// behind the token. The counter stays the token's. `None` for data that do not hold what is signed.
 pub(super) fn regenerated(icc: &IccData<'_>, card: &CardData, keys: &CryptogramKeys) -> Option<Vec<u8>> {
     let mut chip = chip_payment(icc)?;
     let sequence = card.sequence.unwrap_or(PanSequenceNumber::ZERO);

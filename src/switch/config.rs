@@ -129,8 +129,8 @@ pub struct StoreForwardConfig {
 }
 
 impl Limits {
-    /// How many transactions of one name a look-up reads: one with all that may have a share in it, twice over, since each may
-    /// have been taken back under the same DE 37, and as many again.
+    /// How many transactions of one name a look-up reads: one with all that may have a share in it, twice over, since
+    /// each may have been taken back under the same DE 37, and as many again.
     #[must_use]
     pub fn namesakes(&self) -> usize {
         self.followers.saturating_mul(4)

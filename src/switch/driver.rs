@@ -163,8 +163,8 @@ impl Operators {
         receiver
     }
 
-    /// Tells a decision, and what became of it: once it is durable where it is done. The receiver fails as in `list`; then
-    /// it is not known whether it was done.
+    /// Tells a decision, and what became of it: once it is durable where it is done. The receiver fails as in `list`;
+    /// then it is not known whether it was done.
     #[must_use]
     pub fn decide(&self, act: OperatorAct) -> oneshot::Receiver<OperatedEnd> {
         let (answer, receiver) = oneshot::channel();
@@ -433,8 +433,8 @@ impl Driver {
         self.status.publish(picture);
     }
 
-    /// One step of the node over everything that came, and one write to each connection that has output; then what takes
-    /// long.
+    /// One step of the node over everything that came, and one write to each connection that has output; then what
+    /// takes long.
     fn turn(&mut self, woken: Woken) -> Result<Now, SwitchError> {
         self.links.take(&mut self.inbox);
         let now = self.clock.now();
@@ -456,7 +456,8 @@ impl Driver {
         self.node.is_idle() && self.node.owing().is_empty()
     }
 
-    /// Closes what is left in flight; once that is durable and told, signs off. Approvals that are not taken are reversed.
+    /// Closes what is left in flight; once that is durable and told, signs off. Approvals that are not taken are
+    /// reversed.
     async fn end(mut self, beat: &mut Interval) -> Result<(), SwitchError> {
         let open = self.node.end(self.clock.now(), &mut self.outbox)?;
         self.wait(beat, LAST_WRITE, |it| it.node.is_idle()).await?;

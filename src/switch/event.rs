@@ -64,7 +64,8 @@ pub enum Unsent {
     Unreachable,
     /// Each of them has as many unanswered as it may.
     Full,
-    /// This switch cannot say it: the issuer's dialect has no place for some of it, or its card's envelope does not open.
+    /// This switch cannot say it: the issuer's dialect has no place for some of it, or its card's envelope does not
+    /// open.
     Unsayable,
 }
 
@@ -83,8 +84,8 @@ pub enum Action {
     AppendAct { ticket: Ticket, act: Box<OperatorAct> },
     /// What became of a person's decision.
     Operated { call: u64, end: OperatedEnd },
-    /// Send the request to its issuer; `NotSent` or `Withdrawn` when it does not leave. `repeat`: as xxx1, since a byte of it
-    /// may have left before.
+    /// Send the request to its issuer; `NotSent` or `Withdrawn` when it does not leave. `repeat`: as xxx1, since a byte
+    /// of it may have left before.
     Forward { transaction: TransactionId, repeat: bool },
     /// Send a stored advice or reversal; `NotSent` when it does not leave.
     Deliver(Box<Delivery>),
@@ -119,8 +120,8 @@ pub enum OperatedEnd {
     Done,
     /// Nothing: that message waits for nobody.
     NotListed,
-    /// Nothing: it was to be sent again, and a reversal of it was taken over since it was parked. Behind that it would charge
-    /// the card once more, with nobody left to undo it.
+    /// Nothing: it was to be sent again, and a reversal of it was taken over since it was parked. Behind that it would
+    /// charge the card once more, with nobody left to undo it.
     TakenBack,
 }
 

@@ -204,8 +204,8 @@ impl StoreForward {
         self.owner.insert(id, issuer);
     }
 
-    /// A person must look at it: it leaves the queue, and the next of its card may go. `code`: what its issuer said; none
-    /// if it cannot be said to the issuer. Gives the issuer.
+    /// A person must look at it: it leaves the queue, and the next of its card may go. `code`: what its issuer said;
+    /// none if it cannot be said to the issuer. Gives the issuer.
     pub fn park(&mut self, id: TransactionId, code: Option<ResponseCode>, now: Moment) -> Option<LinkId> {
         let item = self.remove(id, now)?;
         let issuer = item.entry.issuer.link;
@@ -232,8 +232,8 @@ impl StoreForward {
             .is_some_and(|item| !std::mem::replace(&mut item.taken_back, true) && item.unsayable)
     }
 
-    /// Whether it holds up others of its card though its issuer had its chance: it is past the age limit, was tried often
-    /// enough, something of the issuer was answered since it was sent last, and something waits behind it.
+    /// Whether it holds up others of its card though its issuer had its chance: it is past the age limit, was tried
+    /// often enough, something of the issuer was answered since it was sent last, and something waits behind it.
     #[must_use]
     pub fn holds_up(&self, id: TransactionId, now: Wall) -> bool {
         let Some(queue) = self.owner.get(&id).and_then(|issuer| self.queues.get(issuer)) else {
@@ -318,7 +318,8 @@ impl StoreForward {
         places.filter(|(_, places)| *places > 0).collect()
     }
 
-    /// The issuer answered it, and not with an acknowledgement. `unknown`: when it said that it does not know the original.
+    /// The issuer answered it, and not with an acknowledgement. `unknown`: when it said that it does not know the
+    /// original.
     pub fn answered(&mut self, id: TransactionId, code: ResponseCode, unknown: Option<Moment>) {
         if let Some(item) = self.queue_of(id).and_then(|queue| queue.items.get_mut(&id)) {
             item.code = Some(code);

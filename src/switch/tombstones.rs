@@ -18,7 +18,8 @@ pub(super) struct Tombstones {
     by_key: GuardedMap<RequestKey, Dated>,
 }
 
-/// What DE 90 says of an original besides its key: when it was sent, whether it asked or told, and whether it was a repeat.
+/// What DE 90 says of an original besides its key: when it was sent, whether it asked or told, and whether it was a
+/// repeat.
 #[derive(Debug, Clone, Copy)]
 struct Dated {
     sent_at: SentAt,
@@ -53,8 +54,8 @@ impl Tombstones {
         self.forget(gone);
     }
 
-    /// Whether its reversal came before it. Of two that are one request but for their DE 7, at most `apart`, one must say
-    /// that it is a repeat.
+    /// Whether its reversal came before it. Of two that are one request but for their DE 7, at most `apart`, one must
+    /// say that it is a repeat.
     #[must_use]
     pub(super) fn cover(&self, request: &Request, apart: Duration) -> bool {
         let leg = &request.leg;

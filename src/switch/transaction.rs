@@ -121,8 +121,9 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// The card of its original, where the token may lead to another by now, and its issuer, wherever the card is routed by
-    /// now. Where that `is_there` no more, the same card goes where it is routed, whose issuer has no name for the original.
+    /// The card of its original, where the token may lead to another by now, and its issuer, wherever the card is
+    /// routed by now. Where that `is_there` no more, the same card goes where it is routed, whose issuer has no name
+    /// for the original.
     #[must_use]
     pub(super) fn of_original(
         self,

@@ -1,4 +1,5 @@
-//! `Beside`: what few tokens have besides their slot in the table. A mark in the slot says so; only then a lock is taken.
+//! `Beside`: what few tokens have besides their slot in the table. A mark in the slot says so; only then a lock is
+//! taken.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

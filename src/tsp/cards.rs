@@ -18,8 +18,8 @@ use super::lifecycle::{Lifecycle, Move, Moved, TokenStatus};
 use super::record::{CardAad, CardData, VaultRecord, open_card, seal_card};
 use super::tsp::{Decision, Tsp};
 
-/// What happens to a card happens to so many of its tokens, in one entry of the journal, which holds 64 KiB: to all that
-/// are not deactivated, of which there are never more, and then to the newest.
+/// What happens to a card happens to so many of its tokens, in one entry of the journal, which holds 64 KiB: to all
+/// that are not deactivated, of which there are never more, and then to the newest.
 const TOKENS_MOST: usize = 700;
 
 /// A card to which a token leads, or led.

@@ -19,8 +19,8 @@ pub struct TspConfig {
     pub token_ranges: Vec<TokenRange>,
     pub pan_ranges: Vec<PanRange>,
     pub requestors: Vec<TokenRequestor>,
-    /// Our TSP code, which EMVCo assigns (000 for tests): token requestors' ids begin with it. None: with that of the first
-    /// requestor.
+    /// Our TSP code, which EMVCo assigns (000 for tests): token requestors' ids begin with it. None: with that of the
+    /// first requestor.
     pub code: Option<Digits<3>>,
     /// Our BIN controller identifier, four characters that EMVCo assigns; without it no PAR is made.
     pub bin_controller: Option<Text<4>>,
@@ -93,7 +93,8 @@ impl TspLimits {
     };
 }
 
-/// How chip cryptograms are made, and from which issuer master key: the TSP's own for tokens, an issuer's for its cards.
+/// How chip cryptograms are made, and from which issuer master key: the TSP's own for tokens, an issuer's for its
+/// cards.
 #[derive(Debug, Clone, Copy)]
 pub struct CryptogramChoice {
     pub profile: &'static CryptogramProfile,
@@ -176,7 +177,8 @@ impl TspConfig {
         faults
     }
 
-    /// Whether a token requestor's id is one that this TSP may give: of all with which it could be confused it has none.
+    /// Whether a token requestor's id is one that this TSP may give: of all with which it could be confused it has
+    /// none.
     #[must_use]
     pub fn is_ours(&self, id: TokenRequestorId) -> bool {
         let first = self.requestors.first().and_then(|first| first.id.as_bytes().first_chunk::<3>());

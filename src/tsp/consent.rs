@@ -87,8 +87,8 @@ impl Consents {
         self.unused.len()
     }
 
-    /// Takes in what an event means: one was given, or presented. Given at `at`, it drives out those whose time was over,
-    /// once there are `most`.
+    /// Takes in what an event means: one was given, or presented. Given at `at`, it drives out those whose time was
+    /// over, once there are `most`.
     pub(super) fn note(&mut self, event: &TokenEvent, most: usize, at: Wall) {
         if let (Some(record), Some(presented)) = (event.cause.source, event.cause.consent)
             && self.unused.get(&record).is_some_and(|consent| consent.id == presented)
@@ -165,8 +165,8 @@ impl Tsp {
         Ok(Decision::New(Box::new(TokenEvent { cause, change: Change::Consented(Box::new(consent)) })))
     }
 
-    /// Whether this requestor may have a token made for the card behind that record by what it presents: given for both,
-    /// in time, and not presented before, nor by a request that is being worked on.
+    /// Whether this requestor may have a token made for the card behind that record by what it presents: given for
+    /// both, in time, and not presented before, nor by a request that is being worked on.
     pub(super) fn is_consented(
         &self,
         record: u64,

@@ -1,6 +1,6 @@
 //! `Counters`: a cryptogram leads to at most one approval. Its number, which a chip or this service counts, is taken by
-//! compare-and-set once the cryptogram was found true, so that a forged one burns nothing; recovered after a restart from
-//! the journal's transaction entries.
+//! compare-and-set once the cryptogram was found true, so that a forged one burns nothing; recovered after a restart
+//! from the journal's transaction entries.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -251,7 +251,8 @@ impl<L: Locks> Counters<L> {
         if is_held {
             return Standing::Used;
         }
-        // Another payment with it may have been approved since it was looked at: that took the counter before it let go.
+        // Another payment with it may have been approved since it was looked at: that took the counter before it let
+        // go.
         let used = |shard: &mut Shard| shard.tokens.get(&place).copied().unwrap_or_default();
         let standing = self.with(place, used).map(|used| used.standing(counter.atc, window));
         let standing = standing.unwrap_or(Standing::OutOfRange);

@@ -97,8 +97,8 @@ pub struct Detokenized {
     pub assurance: TokenAssuranceMethod,
     pub par: Option<Par>,
     pub verdicts: Verdicts,
-    /// What its cryptogram took: journaled with the request, or, where its verdict is that nobody here verified it, with
-    /// the issuer's approval. From that the counters are recovered after a restart.
+    /// What its cryptogram took: journaled with the request, or, where its verdict is that nobody here verified it,
+    /// with the issuer's approval. From that the counters are recovered after a restart.
     pub counter: Option<CounterTaken>,
 }
 
@@ -188,9 +188,9 @@ impl Detokenizer {
         }
     }
 
-    /// The issuer's answer to a token's true cryptogram; `None` for one that is not true, was made with a limited-use key (a phone
-    /// without hardware waits for none, and a repeat must get the same after the key was taken back), or that nobody here can answer.
-    /// `code` is the authorization response code, as `approved` or not.
+    /// The issuer's answer to a token's true cryptogram; `None` for one that is not true, was made with a limited-use
+    /// key (a phone without hardware waits for none, and a repeat must get the same after the key was taken back), or
+    /// that nobody here can answer. `code` is the authorization response code, as `approved` or not.
     #[must_use]
     pub fn issuer_authentication(
         &self,

@@ -1,5 +1,6 @@
-//! Detokenization without verification (EMVCo 8.3): the card's number told outside of any payment, to one who was granted
-//! that by name, of a token whose requestor allows it so often a day. It says for what, and that stays in the journal.
+//! Detokenization without verification (EMVCo 8.3): the card's number told outside of any payment, to one who was
+//! granted that by name, of a token whose requestor allows it so often a day. It says for what, and that stays in the
+//! journal.
 
 use std::time::Duration;
 
@@ -195,8 +196,8 @@ impl Tsp {
         u32::try_from(ahead.count()).unwrap_or(u32::MAX)
     }
 
-    /// What is told of a token, by the card of when that was decided: also to a repeat after another card or another expiry
-    /// date took its place.
+    /// What is told of a token, by the card of when that was decided: also to a repeat after another card or another
+    /// expiry date took its place.
     pub(super) fn disclosed(
         &self,
         disclosure: &Disclosure,
@@ -230,7 +231,8 @@ impl Tsp {
 
 impl VaultRecord {
     /// The card's newest envelope of those with the number of a mapping version, with its own version, if it is still
-    /// remembered. Another expiry date takes its place in the mapping of before; only another number leaves that behind.
+    /// remembered. Another expiry date takes its place in the mapping of before; only another number leaves that
+    /// behind.
     pub(super) fn sealed_since(&self, mapping_version: u32) -> Option<(u32, Sealed)> {
         let past = self.past.iter().map(|past| (past.mapping_version, past.sealed));
         let mut all = past.chain([(self.mapping_version, self.sealed)]);

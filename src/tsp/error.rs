@@ -22,9 +22,9 @@ macro_rules! refusals {
                 match self { $(Self::$name { .. } => $code,)* }
             }
 
-            /// Whether the same request, under the same id, may succeed later: no refusal is remembered but those by the
-            /// issuer and of a wrong code, and so it may wherever the vault may stand otherwise by then. Not where only
-            /// another request helps, or another configuration.
+            /// Whether the same request, under the same id, may succeed later: no refusal is remembered but those by
+            /// the issuer and of a wrong code, and so it may wherever the vault may stand otherwise by then. Not where
+            /// only another request helps, or another configuration.
             #[must_use]
             pub fn recoverable(self) -> bool {
                 match self { $(Self::$name { .. } => $recoverable,)* }

@@ -96,7 +96,8 @@ pub(super) fn expiry(range: &TokenRange, today: YearMonth) -> Option<Expiry> {
     Expiry::of(today.plus_years(range.validity_years))
 }
 
-/// Puts one of the characters into each place, each equally likely: as many at a time as one random number has room for.
+/// Puts one of the characters into each place, each equally likely: as many at a time as one random number has room
+/// for.
 fn draw<const N: usize>(
     characters: &[u8; N],
     places: &mut [u8],

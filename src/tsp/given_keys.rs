@@ -176,8 +176,8 @@ impl KeyGiven {
 }
 
 impl KeyRequest {
-    /// A device by the coordinates of its public key, as a JWK has them (RFC 7518, 6.2.1), and the key's thumbprint (RFC
-    /// 7638). None where they are no point of P-256.
+    /// A device by the coordinates of its public key, as a JWK has them (RFC 7518, 6.2.1), and the key's thumbprint
+    /// (RFC 7638). None where they are no point of P-256.
     #[must_use]
     pub fn device_of(x: &str, y: &str) -> Option<(DevicePoint, String)> {
         let key = MessageKey::from_coordinates(x, y)?;
@@ -198,8 +198,8 @@ impl KeyRequest {
 
 impl Tsp {
     /// Which keys are given, if any. The card's own already to a token that only waits for its requestor's word that it
-    /// arrived, since that comes after; never to one whose cardholder has not proven itself, or whose card is lost. A repeat hears the same as long
-    /// as a new request would get a key.
+    /// arrived, since that comes after; never to one whose cardholder has not proven itself, or whose card is lost. A
+    /// repeat hears the same as long as a new request would get a key.
     pub(super) fn decide_keys(
         &self,
         request: &KeyRequest,
@@ -249,8 +249,8 @@ impl Tsp {
         Ok(Decision::New(Box::new(TokenEvent { cause, change: Change::KeyGiven(Box::new(given)) })))
     }
 
-    /// Where a requestor has registered keys, nothing leaves for another one: who only has its credential for the API opens
-    /// nothing with a key of his own.
+    /// Where a requestor has registered keys, nothing leaves for another one: who only has its credential for the API
+    /// opens nothing with a key of his own.
     fn check_wrapping(&self, of: TokenRequestorId, to: &DevicePoint) -> Result<(), ProvisioningRefusal> {
         let registered = self.requestors.registration(of).map(|found| found.requestor.wrapping_keys);
         let registered = registered.unwrap_or_default();

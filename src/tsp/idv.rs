@@ -26,8 +26,8 @@ use super::wanted::WantedToken;
 /// What an issuer has agreed for its cards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ApprovalRule {
-    /// No identification and verification: a token is issued as its requestor is registered, unless that advises against
-    /// it itself. Of doubts nobody is asked.
+    /// No identification and verification: a token is issued as its requestor is registered, unless that advises
+    /// against it itself. Of doubts nobody is asked.
     #[default]
     Off,
     /// It is asked each time.
@@ -46,7 +46,8 @@ pub struct IssuerRule {
     pub doubts: Doubts,
 }
 
-/// What a requestor says for which even an issuer's yes waits for the cardholder's proof, besides its own recommendation.
+/// What a requestor says for which even an issuer's yes waits for the cardholder's proof, besides its own
+/// recommendation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doubts {
     /// A score of the device or the account that is less than this.
@@ -169,8 +170,8 @@ impl Tsp {
         self.carry_out(call, decided, now, actions);
     }
 
-    /// Has the issuer asked; the request waits for what it says. One issuer has half of the places, so that a silent one
-    /// leaves the others some.
+    /// Has the issuer asked; the request waits for what it says. One issuer has half of the places, so that a silent
+    /// one leaves the others some.
     fn ask_issuer(
         &mut self,
         call: CallId,

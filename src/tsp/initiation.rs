@@ -46,8 +46,8 @@ impl Initiated {
     /// A payment that says nothing of it is its customer's.
     pub(super) const UNSAID: Self = Self { by: Initiator::Customer, found: VerdictResult::Absent };
 
-    /// `record` is the token's own: the original may have been paid with another one, of the same requestor for the same
-    /// card.
+    /// `record` is the token's own: the original may have been paid with another one, of the same requestor for the
+    /// same card.
     pub(super) fn look(said: Initiation, record: u64, table: &TokenTable) -> Self {
         let found = match said.original {
             _ if said.by == Initiator::Customer => VerdictResult::Good,
@@ -82,8 +82,8 @@ impl InitiationControls {
         }
     }
 
-    /// Whether the payment needs no cryptogram by these controls: its customer, who could ask for one, is not there, and
-    /// has agreed to it.
+    /// Whether the payment needs no cryptogram by these controls: its customer, who could ask for one, is not there,
+    /// and has agreed to it.
     pub(super) fn free(self, Initiated { by, found }: Initiated) -> bool {
         let agreed = by == Initiator::Merchant && found == VerdictResult::Good;
         agreed && self.initiators.state_merchants()

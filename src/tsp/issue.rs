@@ -82,8 +82,8 @@ impl Tsp {
         Ok(Admitted { requestor, pans, par: request.par })
     }
 
-    /// What the token is narrowed to from its first day, and who did so. What an issuer or an operator narrowed the token
-    /// to that it is made from, they narrowed for the card: nobody is rid of it by having another token made.
+    /// What the token is narrowed to from its first day, and who did so. What an issuer or an operator narrowed the
+    /// token to that it is made from, they narrowed for the card: nobody is rid of it by having another token made.
     fn first_controls(
         &self,
         request: &ProvisionRequest,

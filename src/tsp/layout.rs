@@ -5,8 +5,8 @@
 //! a list with two bytes of count. Version 1 had no `cryptogram_required`; version 2 had only requestors as
 //! principals, no reason codes, no status before a move, and no further properties of a record; version 3 had no
 //! source of a request, and of a requestor no detokenizations a day and none with whom it shares; version 4 had no
-//! domains and no consents; version 5 did not say who may initiate payments; version 6 had no wrapping keys of a requestor. Once written, a number here never changes
-//! its meaning; what must change gets a new version.
+//! domains and no consents; version 5 did not say who may initiate payments; version 6 had no wrapping keys of a
+//! requestor. Once written, a number here never changes its meaning; what must change gets a new version.
 
 use crate::stdx::clock::Wall;
 use crate::vocab::{
@@ -781,7 +781,8 @@ pub(crate) mod tests {
         }
     }
 
-    /// The flag, the domains and who may initiate (2 bytes) stand before the lifecycle (6 bytes), two times (8 each) and the properties.
+    /// The flag, the domains and who may initiate (2 bytes) stand before the lifecycle (6 bytes), two times (8 each)
+    /// and the properties.
     #[test]
     fn records_of_older_versions_are_read() {
         let mut record = record(7, b"6235290000000000013");

@@ -213,8 +213,8 @@ impl Outbox {
         !self.lock().queues.is_empty()
     }
 
-    /// One more thing to tell, unless the receiver is not told anything or knows it. With too many waiting the oldest is
-    /// given up: the token itself can be asked for.
+    /// One more thing to tell, unless the receiver is not told anything or knows it. With too many waiting the oldest
+    /// is given up: the token itself can be asked for.
     pub(super) fn note(&self, receiver: Receiver, notification: Notification) {
         let mut queues = self.lock();
         let most = queues.most;

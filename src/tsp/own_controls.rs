@@ -48,8 +48,8 @@ impl TokenControls {
     /// The most velocity rules.
     pub const RULES_MOST: usize = 4;
 
-    /// Whether they can be kept and kept to: no list too long, no period that is empty, no rule without a limit or with one
-    /// past what is remembered.
+    /// Whether they can be kept and kept to: no list too long, no period that is empty, no rule without a limit or with
+    /// one past what is remembered.
     #[must_use]
     pub fn valid(&self) -> bool {
         let lists = [
@@ -82,7 +82,8 @@ impl TokenControls {
     /// Whether the token may be used in this way, and now.
     ///
     /// # Errors
-    /// `OutsidePeriod`, `EntryModeNotAllowed`, `DomainNotAllowed`, `ChannelNotAllowed`, `CountryNotAllowed`, `AmountNotAllowed`.
+    /// `OutsidePeriod`, `EntryModeNotAllowed`, `DomainNotAllowed`, `ChannelNotAllowed`, `CountryNotAllowed`,
+    /// `AmountNotAllowed`.
     pub(super) fn check_use(&self, context: &DomainContext<'_>, now: Wall) -> Result<(), Refusal> {
         let too_soon = self.from.is_some_and(|from| now < from);
         if too_soon || self.until.is_some_and(|until| now >= until) {

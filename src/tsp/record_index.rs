@@ -1,6 +1,6 @@
-//! `RecordIndex`: the vault's records by the hash of what they are found by. One word a record, taken at once: the upper
-//! half is a mark of the hash, the lower half the record, counted from 1. Readers take no lock, and several writers may
-//! add at once. Nothing leaves a hole, so a search ends at the first empty place.
+//! `RecordIndex`: the vault's records by the hash of what they are found by. One word a record, taken at once: the
+//! upper half is a mark of the hash, the lower half the record, counted from 1. Readers take no lock, and several
+//! writers may add at once. Nothing leaves a hole, so a search ends at the first empty place.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -80,8 +80,8 @@ impl RecordIndex {
         }
     }
 
-    /// Where the search begins, and the mark: the hash spread over all of 64 bits, of which the upper ones are scaled to
-    /// the index and the lower ones are the mark.
+    /// Where the search begins, and the mark: the hash spread over all of 64 bits, of which the upper ones are scaled
+    /// to the index and the lower ones are the mark.
     fn home(&self, hash: u64) -> (usize, u32) {
         let spread = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let scaled = (u128::from(spread) * self.places.len() as u128) >> 64;

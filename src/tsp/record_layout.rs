@@ -79,8 +79,8 @@ pub(super) fn take_record(from: &mut Reader<'_>) -> Option<VaultRecord> {
     Some(record)
 }
 
-/// What only some records have: a count, then each with its number in front, in their order. A property that is not known here
-/// makes the record unreadable, never incomplete.
+/// What only some records have: a count, then each with its number in front, in their order. A property that is not
+/// known here makes the record unreadable, never incomplete.
 fn put_properties(out: &mut Writer, record: &VaultRecord) {
     let properties = [
         record.device.is_some(),

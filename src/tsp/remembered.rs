@@ -44,22 +44,22 @@ pub(super) enum Recalled {
     /// A card's number: opened again when it is asked for, as long after `at` as it may be.
     Disclosed {
         disclosure: Disclosure,
-        /// The card's envelope of then, and the version that it is sealed to: another expiry date takes its place in the
-        /// record. None in what older versions remembered: as it is now.
+        /// The card's envelope of then, and the version that it is sealed to: another expiry date takes its place in
+        /// the record. None in what older versions remembered: as it is now.
         card: Option<Box<(u32, Sealed)>>,
         /// The card's, as it was.
         par: Option<Par>,
         /// When it was told first; older versions did not remember all of this, which is as long ago as can be.
         at: Wall,
     },
-    /// Made again when it is asked for, with the token's expiry of then; none in what older versions remembered: as it is
-    /// now.
+    /// Made again when it is asked for, with the token's expiry of then; none in what older versions remembered: as it
+    /// is now.
     Cryptogram(MadeCryptogram, Option<Expiry>),
     Consent(Consent),
     /// Derived again when it is asked for; the expiry as of a cryptogram.
     Key(NamedKey, Option<Expiry>),
-    /// What was registered, the request says itself. With the version that this made, and when; none in what older versions
-    /// remembered: all as it is now.
+    /// What was registered, the request says itself. With the version that this made, and when; none in what older
+    /// versions remembered: all as it is now.
     Requestor(TokenRequestorId, Option<(u32, Wall)>),
 }
 
@@ -86,7 +86,8 @@ pub(super) struct Shown {
 }
 
 impl Recalled {
-    /// What is told of a change at `at`; `left` is the one token that it is about, as it is after it and as it is shown.
+    /// What is told of a change at `at`; `left` is the one token that it is about, as it is after it and as it is
+    /// shown.
     pub(super) fn of(change: &Change, left: Option<(&VaultRecord, &TokenView)>, at: Wall) -> Option<Self> {
         let (record, left) = (left.map(|(record, _)| record), left.map(|(_, view)| view));
         match change {

@@ -194,8 +194,8 @@ fn is_true(
     bound.is_signed(keys, cryptogram)
 }
 
-/// Its number first, which costs least, then the cryptogram, then whether it comes in time: a verdict for the issuer, or
-/// the reason to refuse.
+/// Its number first, which costs least, then the cryptogram, then whether it comes in time: a verdict for the issuer,
+/// or the reason to refuse.
 pub(super) fn check_remote(
     (keys, now): (&TokenKeys, Wall),
     request: &DetokenizeRequest,

@@ -83,8 +83,9 @@ impl TokenRequestor {
     /// The most items of each list.
     const LIST_MOST: usize = 256;
 
-    /// Whether it can be registered: an entry mode at least (EMVCo demands the control), domains that are theirs, no list too long, its location
-    /// among those it may use, and a URL that is one, as far as can be told without going there.
+    /// Whether it can be registered: an entry mode at least (EMVCo demands the control), domains that are theirs, no
+    /// list too long, its location among those it may use, and a URL that is one, as far as can be told without going
+    /// there.
     #[must_use]
     pub fn valid(&self) -> bool {
         let DomainControls { entry_modes, merchants, categories, .. } = &self.controls;

@@ -156,8 +156,8 @@ impl TokenService {
         CardMark(self.indexer.index(pan))
     }
 
-    /// The mark of the card behind a token, for a requestor that may name it with this consent in `provision_from`; none
-    /// for any other.
+    /// The mark of the card behind a token, for a requestor that may name it with this consent in `provision_from`;
+    /// none for any other.
     ///
     /// # Errors
     /// `Overloaded`, `Unavailable`.
@@ -240,7 +240,8 @@ impl TokenService {
         Ok(changed)
     }
 
-    /// The number of the card behind a token, outside of any payment. The answer comes once it is durable that it was told.
+    /// The number of the card behind a token, outside of any payment. The answer comes once it is durable that it was
+    /// told.
     ///
     /// # Errors
     /// `UnknownToken`, `DetokenizationNotAllowed`, `DetokenizationsExhausted`, `RepeatTooLate`, `RequestIdReused`,
@@ -260,8 +261,8 @@ impl TokenService {
     /// A cryptogram for one payment. The answer comes once its number is durably taken.
     ///
     /// # Errors
-    /// `UnknownToken`, `StatusDoesNotAllow`, `TokenExpired`, `AmountNotValid`, `CryptogramsExhausted`, `RequestIdReused`,
-    /// `RequestInFlight`, `Overloaded`, `Unavailable`.
+    /// `UnknownToken`, `StatusDoesNotAllow`, `TokenExpired`, `AmountNotValid`, `CryptogramsExhausted`,
+    /// `RequestIdReused`, `RequestInFlight`, `Overloaded`, `Unavailable`.
     pub async fn cryptogram(
         &self,
         request: CryptogramRequest,
@@ -286,8 +287,8 @@ impl TokenService {
     /// given. The same request again gets the same key, wrapped anew.
     ///
     /// # Errors
-    /// `UnknownToken`, `StatusDoesNotAllow`, `TokenExpired`, `CardBlocked`, `NoKeysToGive`, `DeviceDiffers`, `OtherKeysGiven`,
-    /// `LimitedKeysExhausted`, `RequestIdReused`, `RequestInFlight`, `Overloaded`, `Unavailable`.
+    /// `UnknownToken`, `StatusDoesNotAllow`, `TokenExpired`, `CardBlocked`, `NoKeysToGive`, `DeviceDiffers`,
+    /// `OtherKeysGiven`, `LimitedKeysExhausted`, `RequestIdReused`, `RequestInFlight`, `Overloaded`, `Unavailable`.
     pub async fn key(&self, request: KeyRequest) -> Result<WrappedKey, ProvisioningRefusal> {
         let told = self.ask(Question::Key(Box::new(request))).await?;
         let Told::Key(view) = told else { return Err(ProvisioningRefusal::Unavailable) };
@@ -363,8 +364,8 @@ impl TokenService {
     /// Has another code sent to a contact of the cardholder.
     ///
     /// # Errors
-    /// `UnknownToken`, `NothingToProve`, `CardBlocked`, `UnknownContact`, `CodesExhausted`, `RequestIdReused`, `RequestInFlight`,
-    /// `Overloaded`, `Unavailable`.
+    /// `UnknownToken`, `NothingToProve`, `CardBlocked`, `UnknownContact`, `CodesExhausted`, `RequestIdReused`,
+    /// `RequestInFlight`, `Overloaded`, `Unavailable`.
     pub async fn request_code(&self, request: CodeRequest) -> Result<TokenView, ProvisioningRefusal> {
         self.token(Question::RequestCode(request)).await
     }
@@ -372,8 +373,8 @@ impl TokenService {
     /// Takes the code that a cardholder typed; with the right one the token is good.
     ///
     /// # Errors
-    /// `UnknownToken`, `NothingToProve`, `CardBlocked`, `NoCode`, `CodeWrong`, `ProofFailed`, `RequestIdReused`, `RequestInFlight`,
-    /// `Overloaded`, `Unavailable`.
+    /// `UnknownToken`, `NothingToProve`, `CardBlocked`, `NoCode`, `CodeWrong`, `ProofFailed`, `RequestIdReused`,
+    /// `RequestInFlight`, `Overloaded`, `Unavailable`.
     pub async fn submit_code(&self, request: CodeSubmission) -> Result<TokenView, ProvisioningRefusal> {
         self.token(Question::SubmitCode(Box::new(request))).await
     }

@@ -1,5 +1,5 @@
-//! `Slot`: words that one thread writes and any thread reads without a lock. Here is also how a record's values are laid
-//! out in them.
+//! `Slot`: words that one thread writes and any thread reads without a lock. Here is also how a record's values are
+//! laid out in them.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 

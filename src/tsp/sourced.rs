@@ -1,6 +1,6 @@
-//! Token requests that name a token in a card's place (EMVCo 8.1.1.2): one of the same requestor, or of another one whose
-//! registration shares its tokens with this one, or that has consented to this request. The new token is for the card behind it, which is identified and
-//! verified as if its number had been sent.
+//! Token requests that name a token in a card's place (EMVCo 8.1.1.2): one of the same requestor, or of another one
+//! whose registration shares its tokens with this one, or that has consented to this request. The new token is for the
+//! card behind it, which is identified and verified as if its number had been sent.
 
 use crate::stdx::clock::Now;
 use crate::stdx::random::Entropy;
@@ -86,8 +86,8 @@ impl Tsp {
         }
     }
 
-    /// The same request, of the card behind the token. Whether that token may be used so is not asked again of a request
-    /// that was decided before: it gets its answer.
+    /// The same request, of the card behind the token. Whether that token may be used so is not asked again of a
+    /// request that was decided before: it gets its answer.
     fn with_card(&self, request: SourcedRequest, now: Now) -> Result<WantedToken, ProvisioningRefusal> {
         let SourcedRequest { asker, source: named, assurance, location, device, hints, controls, consent } =
             request;
@@ -147,8 +147,8 @@ impl Tsp {
         })
     }
 
-    /// Somebody else's token that is not shared is as unknown as none, whatever its status; so is any with a consent that
-    /// is not good.
+    /// Somebody else's token that is not shared is as unknown as none, whatever its status; so is any with a consent
+    /// that is not good.
     fn may_be_source(
         &self,
         asking: TokenRequestorId,

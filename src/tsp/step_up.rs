@@ -337,8 +337,8 @@ impl Tsp {
         Ok(Decision::New(Box::new(TokenEvent { cause, change })))
     }
 
-    /// A token of this principal that waits for its cardholder's proof, as it will be. Who holds a lost card may hold its
-    /// contacts, too: nothing is sent or proven until it is found.
+    /// A token of this principal that waits for its cardholder's proof, as it will be. Who holds a lost card may hold
+    /// its contacts, too: nothing is sent or proven until it is found.
     fn to_be_proven(
         &self,
         cause: &Cause,

@@ -37,8 +37,9 @@ pub(super) const BATCH: usize = 16;
 /// Records of which the places in the index of PANs are asked for at once while chains are made.
 const CHAINED_AT_ONCE: u32 = 64;
 
-/// Head: suspenders, assurance, location, marks of what it has besides (`NARROWED`, `LIMITED`) and of who set what. Words: token number; nonce; nonce's end, key version, status and expiry;
-/// ciphertext and tag (4); mapping version and domain; PAR (4); last four; nothing yet (2).
+/// Head: suspenders, assurance, location, marks of what it has besides (`NARROWED`, `LIMITED`) and of who set what.
+/// Words: token number; nonce; nonce's end, key version, status and expiry; ciphertext and tag (4); mapping version and
+/// domain; PAR (4); last four; nothing yet (2).
 type PaymentSlot = Slot<15>;
 /// How many of its words a payment needs.
 const PAYMENT_WORDS: usize = 12;

@@ -176,7 +176,8 @@ pub(super) enum Meaning {
     Left(TransactionId, Option<u64>, Option<Amount>),
 }
 
-/// What an entry means; an outcome with the reversal that it owes means two things, of which the reversal's is the last.
+/// What an entry means; an outcome with the reversal that it owes means two things, of which the reversal's is the
+/// last.
 pub(super) fn meaning(entry: &TransactionEntry, at: Wall) -> Option<Meaning> {
     match entry {
         TransactionEntry::Request(request) => {

@@ -47,8 +47,8 @@ impl TokenKeys {
     }
 }
 
-/// The counter first, which costs least, then the cryptogram: a verdict for the issuer, or the reason to refuse. `limited`
-/// is the range of the limited-use key that signed; none: the card's own did.
+/// The counter first, which costs least, then the cryptogram: a verdict for the issuer, or the reason to refuse.
+/// `limited` is the range of the limited-use key that signed; none: the card's own did.
 pub(super) fn check_cryptogram(
     request: &DetokenizeRequest,
     required: bool,

@@ -12,8 +12,8 @@ use super::event::Cause;
 /// As many bytes a request says as a rule, at most.
 const ROOM: usize = 128;
 
-/// A request for a token, the cause of what follows from it, and the blind index of its card. Both depend on nothing but the
-/// request, so that callers' threads make them: all that is decided is decided on one.
+/// A request for a token, the cause of what follows from it, and the blind index of its card. Both depend on nothing
+/// but the request, so that callers' threads make them: all that is decided is decided on one.
 #[derive(Debug)]
 pub struct WantedToken {
     pub(super) request: ProvisionRequest,
@@ -30,7 +30,8 @@ impl WantedToken {
     }
 }
 
-/// The PAN goes into the digest as its blind index: a plain hash of a request would tell the PAN to whoever tries them all.
+/// The PAN goes into the digest as its blind index: a plain hash of a request would tell the PAN to whoever tries them
+/// all.
 fn cause(request: &ProvisionRequest, card: &[u8; 16]) -> Cause {
     let mut said = Vec::with_capacity(ROOM);
     // The card behind a token may have another number by the time the request comes again.

@@ -1,5 +1,5 @@
-//! `WrappedKey`: the message in which a token's key leaves. It is derived, written and wrapped here in one go, and stands
-//! in clear nowhere else.
+//! `WrappedKey`: the message in which a token's key leaves. It is derived, written and wrapped here in one go, and
+//! stands in clear nowhere else.
 
 use std::fmt::Write as _;
 

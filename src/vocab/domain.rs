@@ -1,5 +1,5 @@
-//! `TokenDomain`: the ways of paying that a token requestor is registered for (EMVCo 5.2.1: an id stands for a requestor
-//! and its domain), and `TokenDomains`, a set of them.
+//! `TokenDomain`: the ways of paying that a token requestor is registered for (EMVCo 5.2.1: an id stands for a
+//! requestor and its domain), and `TokenDomains`, a set of them.
 
 use super::codes::EntryMode;
 use super::text::{WordError, WordFault};

@@ -189,8 +189,9 @@ pub fn may_hold_account(text: &str) -> bool {
     digits.into_iter().any(|run| (13..=19).any(|length| run.windows(length).any(luhn_valid)))
 }
 
-/// Whether a name holds a card's number as such a number is written: 13 to 19 digits and no more, or in groups, that pass
-/// the check and begin as cards do. Unlike `may_hold_account` it lets through what names are made of: times, counters, UUIDs.
+/// Whether a name holds a card's number as such a number is written: 13 to 19 digits and no more, or in groups, that
+/// pass the check and begin as cards do. Unlike `may_hold_account` it lets through what names are made of: times,
+/// counters, UUIDs.
 #[must_use]
 pub fn holds_account(name: &str) -> bool {
     let bytes = name.as_bytes();

@@ -28,8 +28,8 @@ impl RemoteCryptogram {
     /// What its MAC covers of it.
     pub const HEAD_LENGTH: usize = 12;
 
-    /// What it says of itself, for a payment that the customer initiates; its MAC is put on with `signed`. `None` for an amount of more than twelve digits, or a
-    /// time past the year 2106.
+    /// What it says of itself, for a payment that the customer initiates; its MAC is put on with `signed`. `None` for
+    /// an amount of more than twelve digits, or a time past the year 2106.
     #[must_use]
     pub fn unsigned(until: Wall, number: u16, minor: u64) -> Option<Self> {
         let seconds = u32::try_from(until.seconds()).ok()?.to_be_bytes();

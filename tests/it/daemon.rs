@@ -117,7 +117,8 @@ impl Daemon {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Asks it to stop, a second time once it drains if it must not wait, and waits until it has: its exit code and its log.
+    /// Asks it to stop, a second time once it drains if it must not wait, and waits until it has: its exit code and its
+    /// log.
     pub(crate) fn end(mut self, at_once: bool) -> (Option<i32>, String) {
         let ask = |daemon: &Self| {
             rustix::process::kill_process(daemon.pid(), rustix::process::Signal::TERM).unwrap();

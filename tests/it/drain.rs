@@ -17,8 +17,8 @@ use crate::restart::World;
 /// Requests that wait for the silent issuer when the daemon is told to end.
 const WAITING: usize = 20;
 
-/// Purchases in one write of an acquirer that reads no answer, how many writes there are at most, and how many purchases
-/// are approved behind them.
+/// Purchases in one write of an acquirer that reads no answer, how many writes there are at most, and how many
+/// purchases are approved behind them.
 const BATCH: usize = 2_000;
 const BATCHES: usize = 100;
 const APPROVED: u32 = 50;

@@ -1,5 +1,5 @@
-//! Card numbers that come encrypted: wrapped by another implementation (PyPI's joserfc, `tests/peers/messages.py`) and opened by
-//! the real daemon, and wrapped here and opened there.
+//! Card numbers that come encrypted: wrapped by another implementation (PyPI's joserfc, `tests/peers/messages.py`) and
+//! opened by the real daemon, and wrapped here and opened there.
 
 use std::path::Path;
 use std::process::Command;

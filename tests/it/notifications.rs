@@ -1,5 +1,5 @@
-//! Step-up and notifications with the real daemon: a token that waits for its cardholder's proof, and receivers that are
-//! dead, slow, refusing, and back again, over a kill of the daemon.
+//! Step-up and notifications with the real daemon: a token that waits for its cardholder's proof, and receivers that
+//! are dead, slow, refusing, and back again, over a kill of the daemon.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

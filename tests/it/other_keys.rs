@@ -1,4 +1,5 @@
-//! A start with the keys of another installation, whole by themselves: it says so by the files' names, and touches nothing.
+//! A start with the keys of another installation, whole by themselves: it says so by the files' names, and touches
+//! nothing.
 
 use std::path::{Path, PathBuf};
 

@@ -79,7 +79,8 @@ fn issued(daemon: &Daemon, wallet: &str, request_id: &str) -> (String, String) {
     (text("tokenReference"), text("tokenRequestorId"))
 }
 
-/// What there is to try: of a wallet everything, so that it is also tried what is refused it; of the others what is theirs.
+/// What there is to try: of a wallet everything, so that it is also tried what is refused it; of the others what is
+/// theirs.
 fn operations(role: &str) -> Vec<String> {
     let document: Value = serde_json::from_str(&tokenswitch::api::openapi()).unwrap();
     let paths = document["paths"].as_object().unwrap().values();

@@ -1,5 +1,5 @@
-//! The log of the real daemon, read as an operator does: by a payment's number, which must lead to all that became of it,
-//! its reversals, repeats and late answers among that, over a restart and to a person's decision.
+//! The log of the real daemon, read as an operator does: by a payment's number, which must lead to all that became of
+//! it, its reversals, repeats and late answers among that, over a restart and to a person's decision.
 
 use tokenswitch::stdx::clock::Clock;
 use tokenswitch::vocab::SentAt;

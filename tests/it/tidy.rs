@@ -368,7 +368,8 @@ fn files_say_what_they_own_and_are_short() {
         if name.starts_with("src/") && lines > LINES_MOST && !DATA_TABLES.contains(&name.as_str()) {
             faults.push(format!("{lines} lines without tests, where {LINES_MOST} are the most: {name}"));
         }
-        // Put together, or this file would find itself. Only in comments: three of that letter are a currency code, too.
+        // Put together, or this file would find itself. Only in comments: three of that letter are a currency code,
+        // too.
         let reminders = [concat!("FIX", "ME"), concat!("XX", "X"), concat!("TO", "DO"), concat!("HA", "CK")];
         for (number, line) in (1..).zip(source.text.lines()) {
             let Some((_, comment)) = line.split_once("//") else { continue };

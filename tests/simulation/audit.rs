@@ -512,8 +512,8 @@ impl Audit {
             // What an original was answered is forgotten where few answers are kept: a repeat may then be too old to be
             // looked for.
             Some("too-old") if self.forgets => Ok(()),
-            // Said without asking anybody: it must not have been forwarded. What was written down first, and withdrawn since
-            // its token had been suspended, did not leave.
+            // Said without asking anybody: it must not have been forwarded. What was written down first, and withdrawn
+            // since its token had been suspended, did not leave.
             Some(refusal) => {
                 let durable = outcome.and_then(|outcome| outcome.refusal).map(|refusal| refusal.name());
                 let stayed = forwarded.is_none_or(|id| !self.originals.contains_key(&id));

@@ -1,5 +1,6 @@
 //! Declines, one row each: what an acquirer sends, for which reason it is refused, with which code, and that it went
-//! nowhere. Those that need more than a message have cases of their own: `ELSEWHERE` says where, and nobody is left out.
+//! nowhere. Those that need more than a message have cases of their own: `ELSEWHERE` says where, and nobody is left
+//! out.
 
 use tokenswitch::codec::{DataElement, Message};
 use tokenswitch::link::ConnectionId;

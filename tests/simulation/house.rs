@@ -214,8 +214,8 @@ impl History for Remembered {
     }
 }
 
-/// The switch's state as of all `entries`: out of a checkpoint at `checkpointed`, and of the entries that it leaves to be
-/// read, of which those before `first` are gone.
+/// The switch's state as of all `entries`: out of a checkpoint at `checkpointed`, and of the entries that it leaves to
+/// be read, of which those before `first` are gone.
 fn recovery<'a>(
     config: &SwitchConfig,
     (window, first): (SettlementWindow, EntryNumber),
@@ -386,8 +386,8 @@ impl House {
         })
     }
 
-    /// One round of the thread that keeps the checkpoint and makes bases, and before it of the history's. The entry where
-    /// the checkpoint then stands.
+    /// One round of the thread that keeps the checkpoint and makes bases, and before it of the history's. The entry
+    /// where the checkpoint then stands.
     pub(crate) fn fold(&mut self, now: Now, with_history: bool) -> Result<EntryNumber, CheckpointError> {
         if with_history {
             self.history.fold()?;
@@ -509,8 +509,9 @@ impl House {
     }
 }
 
-/// A start that knew much beforehand leads to the state of one that reads all `entries`; so does one from a checkpoint at
-/// any of them, and where few answers are remembered. With none that are gone that is the state from the journal alone.
+/// A start that knew much beforehand leads to the state of one that reads all `entries`; so does one from a checkpoint
+/// at any of them, and where few answers are remembered. With none that are gone that is the state from the journal
+/// alone.
 fn agrees(
     config: &SwitchConfig,
     (found, is): (Found, &[String]),

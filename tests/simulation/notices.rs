@@ -1,5 +1,5 @@
-//! What receivers are to be told of tokens, as the smallest model has it: each change once at least, in the order of the
-//! changes. It knows nothing of how the vault keeps it.
+//! What receivers are to be told of tokens, as the smallest model has it: each change once at least, in the order of
+//! the changes. It knows nothing of how the vault keeps it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

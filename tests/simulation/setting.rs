@@ -52,8 +52,8 @@ pub(crate) const LIMITS: Limits = Limits {
 pub(crate) const COMPLETIONS_PERCENT: u64 = 120;
 /// Up to so much the first acquirer may give back without naming a payment; the second may not.
 pub(crate) const REFUNDS_MOST: u64 = 5_000;
-/// What may be approved in an issuer's place, where that is allowed: the amount in minor units, and how many payments of
-/// one card in a run.
+/// What may be approved in an issuer's place, where that is allowed: the amount in minor units, and how many payments
+/// of one card in a run.
 pub(crate) const STAND_IN_MOST: u64 = 60_000;
 pub(crate) const STAND_IN_COUNT: usize = 3;
 /// Longer than a clock may jump: nothing is too old on account of that.

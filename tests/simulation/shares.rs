@@ -1,6 +1,6 @@
-//! `Shares`: what later messages may make of an earlier payment, by the journal's entries alone — refunds come to no more
-//! than was captured, completions that are asked for to no more than was held as raised — and the same once more by
-//! the issuers' ledgers and the acquirers' books, which know nothing of how the switch counts.
+//! `Shares`: what later messages may make of an earlier payment, by the journal's entries alone — refunds come to no
+//! more than was captured, completions that are asked for to no more than was held as raised — and the same once more
+//! by the issuers' ledgers and the acquirers' books, which know nothing of how the switch counts.
 
 use std::collections::BTreeMap;
 
@@ -187,8 +187,8 @@ impl Line {
     }
 }
 
-/// What issuers were told to give back is of what they know, of no other payment than its acquirer meant, and no more than
-/// was taken. Without a name for it nothing goes back but by permission.
+/// What issuers were told to give back is of what they know, of no other payment than its acquirer meant, and no more
+/// than was taken. Without a name for it nothing goes back but by permission.
 pub(crate) fn ledger_agrees(ledger: &Ledger, books: &[&Book]) -> Result<(), String> {
     let mut refunds: BTreeMap<(usize, String), (u64, u64)> = BTreeMap::new();
     for entry in ledger.entries() {
@@ -258,8 +258,8 @@ fn is_capture(entry: &LedgerEntry) -> bool {
     entry.posting.identity.acquirer == Some(institution_of(1))
 }
 
-/// A refund that an acquirer could count on is not refused: of what was approved before it was asked for, and never taken
-/// back, over what nobody else can have asked for.
+/// A refund that an acquirer could count on is not refused: of what was approved before it was asked for, and never
+/// taken back, over what nobody else can have asked for.
 pub(crate) fn nothing_good_is_refused(link: LinkId, book: &Book) -> Result<(), String> {
     for refund in book.payments().iter().filter(|entry| entry.is_refund()) {
         let refused = refund.answer.filter(|answer| answer.refused_as(Refusal::RefundNotPermitted));

@@ -1,4 +1,5 @@
-//! Issuers that say nothing, or nonsense: which of their connections are set aside, and what may find out whether they are back.
+//! Issuers that say nothing, or nonsense: which of their connections are set aside, and what may find out whether they
+//! are back.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

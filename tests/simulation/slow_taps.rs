@@ -1,5 +1,5 @@
-//! Taps whose cryptogram takes long to check (3DES, at the second issuer): they wait for those whose check is quick, and
-//! are in flight meanwhile.
+//! Taps whose cryptogram takes long to check (3DES, at the second issuer): they wait for those whose check is quick,
+//! and are in flight meanwhile.
 
 use std::time::Duration;
 

@@ -899,8 +899,8 @@ impl VaultBook {
         })
     }
 
-    /// The service looks for tokens whose cardholders did not prove themselves in time: of those that wait, in the order of
-    /// their issue, up to the first that has time.
+    /// The service looks for tokens whose cardholders did not prove themselves in time: of those that wait, in the
+    /// order of their issue, up to the first that has time.
     pub(crate) fn gives_up(&mut self, call: CallId, at: Wall) {
         let ahead = self.ahead();
         let waiting = self.standing.tokens.iter().enumerate().filter(|(_, token)| token.proof.is_some());

@@ -76,8 +76,8 @@ body! {
 }
 
 body! {
-    /// How often, or for how much, in a window; at least one of the two. After 128 payments in it there is no other, also
-    /// where only the amount is limited
+    /// How often, or for how much, in a window; at least one of the two. After 128 payments in it there is no other,
+    /// also where only the amount is limited
     struct VelocityBody {
         /// The last so many hours, at most 744; without it the day, from midnight to midnight UTC
         hours = "hours": may u16,

@@ -26,7 +26,8 @@ use crate::vocab::{
 };
 
 body! {
-    /// A token requestor as it is to be from now on, all of it: what is left out is not set any more. Tokens that it has keep what they were given
+    /// A token requestor as it is to be from now on, all of it: what is left out is not set any more. Tokens that it
+    /// has keep what they were given
     struct RequestorBody {
         token_requestor_id = "tokenRequestorId": must TokenRequestorId,
         name = "name": must Text<16>,
@@ -46,8 +47,8 @@ body! {
         chip_amount_binds = "chipAmountBinds": may bool,
         /// Whether a purchase needs a cryptogram however the token was entered
         cryptogram_required = "cryptogramRequired": may bool,
-        /// Who may initiate payments with its tokens; left out: either. Where a merchant is listed, what it initiates needs no
-        /// cryptogram by these controls, as long as it names a payment by which its customer agreed
+        /// Who may initiate payments with its tokens; left out: either. Where a merchant is listed, what it initiates
+        /// needs no cryptogram by these controls, as long as it names a payment by which its customer agreed
         initiators = "initiators": may Vec<Initiator>,
         /// Whether a merchant must name such a payment
         original_required = "originalRequired": may bool,
@@ -69,8 +70,8 @@ body! {
         detokenizations_per_day = "detokenizationsPerDay": may u32,
         /// Requestors that may have tokens made for the cards behind its tokens
         shares_with = "sharesWith": may Vec<TokenRequestorId>,
-        /// The thumbprints (RFC 7638) of the keys for which alone its tokens' keys leave; left out: the key of each token's
-        /// first device
+        /// The thumbprints (RFC 7638) of the keys for which alone its tokens' keys leave; left out: the key of each
+        /// token's first device
         wrapping_keys = "wrappingKeys": may Vec<Base64>,
         /// The version that the caller has seen, 0 for a new one: another one refuses. Without it, whatever it is
         version = "version": may u32,
@@ -93,7 +94,8 @@ body! {
     }
 }
 
-/// A token requestor as it is registered: all that can be set, in the shape in which it is set. What is left out is not set.
+/// A token requestor as it is registered: all that can be set, in the shape in which it is set. What is left out is not
+/// set.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Requestor)]

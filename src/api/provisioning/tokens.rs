@@ -44,7 +44,8 @@ pub(super) struct OfToken {
 body! {
     /// A card that a token is wanted for
     struct IssueBody {
-        /// The card's number; or a JWE (RFC 7516, compact) of its digits for the key of `see-keys`, by ECDH-ES and A256GCM
+        /// The card's number; or a JWE (RFC 7516, compact) of its digits for the key of `see-keys`, by ECDH-ES and
+        /// A256GCM
         pan = "pan": must SentPan,
         /// The card's own expiry, YYMM
         pan_expiry = "panExpiry": must Expiry,
@@ -207,8 +208,8 @@ pub(super) struct SeenBody {
     controls_set_by: Option<&'static str>,
     /// As `controlsSetBy`; `issuer` also for what its cardholder has proven
     assurance_set_by: &'static str,
-    /// Why its status is what it is, as whoever brought that about said. `timed-out`: its cardholder did not prove itself
-    /// in time
+    /// Why its status is what it is, as whoever brought that about said. `timed-out`: its cardholder did not prove
+    /// itself in time
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     reason_code: Option<&'static str>,
@@ -282,7 +283,8 @@ pub(super) async fn derive(
 ) -> Result<Response, Problem> {
     let request = body.request(&caller, request_id)?;
     known.controls(request.controls.as_deref())?;
-    // Whichever of a card's tokens is named, it is one card's rate. What may not be named leads to none, and is refused.
+    // Whichever of a card's tokens is named, it is one card's rate. What may not be named leads to none, and is
+    // refused.
     let card = match caller.principal {
         Principal::Requestor(id) => service.card_behind(id, request.source, request.consent).await?,
         Principal::Issuer(_) | Principal::Operator(_) | Principal::Service => None,

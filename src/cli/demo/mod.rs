@@ -1,6 +1,6 @@
 //! `demo`: issuers, switch, vault, API and an acquirer in one process, on free loopback ports. It tells the story of
-//! one authorization hop by hop, three that go another way, a cardholder that has to prove itself, and ends with ten seconds of load. Whatever does not
-//! come out as told makes it fail.
+//! one authorization hop by hop, three that go another way, a cardholder that has to prove itself, and ends with ten
+//! seconds of load. Whatever does not come out as told makes it fail.
 
 mod load;
 mod page;

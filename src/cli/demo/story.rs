@@ -1,6 +1,6 @@
 //! The story: one token provisioned and tapped, told hop by hop with the messages as each side sees them; then a
-//! suspended token, a silent issuer, a token where it must not be used, a cardholder that has to prove itself, and a payment
-//! in an app.
+//! suspended token, a silent issuer, a token where it must not be used, a cardholder that has to prove itself, and a
+//! payment in an app.
 
 use serde_json::Value;
 

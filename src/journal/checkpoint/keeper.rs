@@ -222,7 +222,8 @@ impl Keeping {
         self.backlog.fold(&self.checkpoint, &mut self.folds, until)
     }
 
-    /// Folds at its pace and when it is asked to, until it is to stop; gives the entry where the checkpoint then stands.
+    /// Folds at its pace and when it is asked to, until it is to stop; gives the entry where the checkpoint then
+    /// stands.
     ///
     /// # Errors
     /// As `begin` and `fold`.
@@ -242,8 +243,8 @@ impl Keeping {
         }
     }
 
-    /// Writes the next base if it is time, and removes what it makes needless. That it cannot be is told in the log, and
-    /// tried again with the next segment.
+    /// Writes the next base if it is time, and removes what it makes needless. That it cannot be is told in the log,
+    /// and tried again with the next segment.
     pub fn after_round(&mut self, now: Wall) {
         if let Some(bases) = &mut self.bases {
             bases.after_round(&self.checkpoint, &mut self.folds, now);
@@ -296,8 +297,8 @@ struct Round {
 }
 
 impl CatchUp {
-    /// Waits until all that is durable by now is in the checkpoint; false when that takes longer than `most`, or its keeper
-    /// has ended.
+    /// Waits until all that is durable by now is in the checkpoint; false when that takes longer than `most`, or its
+    /// keeper has ended.
     #[must_use]
     pub fn wait(&self, most: Duration) -> bool {
         let (rounds, changed) = &*self.0;

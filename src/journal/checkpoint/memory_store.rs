@@ -39,8 +39,8 @@ impl MemoryStore {
         *self.lock() = Arc::default();
     }
 
-    /// Turns over the lowest bit in the last byte of one record, counted in the order of their keys. False when there is
-    /// no such record.
+    /// Turns over the lowest bit in the last byte of one record, counted in the order of their keys. False when there
+    /// is no such record.
     #[must_use]
     pub fn flip(&self, record: usize) -> bool {
         let mut records = self.lock();

@@ -123,8 +123,8 @@ pub trait Records: Sync {
     /// `Store`, `Damaged`, `Journal`, or what `visit` says.
     fn scan_part(&self, part: &str, visit: &mut EachRecord<'_>) -> Result<(), CheckpointError>;
 
-    /// All records of a part, each to one of several visitors on as many threads, in no order. Of a small part the first
-    /// has them all.
+    /// All records of a part, each to one of several visitors on as many threads, in no order. Of a small part the
+    /// first has them all.
     ///
     /// # Errors
     /// As `scan_part`.
@@ -335,7 +335,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Writes what `renew` makes of records of a part, where it makes anything; at the entry where the checkpoint stands.
+    /// Writes what `renew` makes of records of a part, where it makes anything; at the entry where the checkpoint
+    /// stands.
     ///
     /// # Errors
     /// `Store`, `Damaged`, or what `renew` says; what was written before that stays.

@@ -37,8 +37,8 @@ impl Checkpoint {
         Self::open_as(kind, directory, keys, Content::History)
     }
 
-    /// The checkpoint whose records a test or a simulation keeps in memory; an empty store begins a new one. Every record
-    /// is checked as `open` checks it.
+    /// The checkpoint whose records a test or a simulation keeps in memory; an empty store begins a new one. Every
+    /// record is checked as `open` checks it.
     ///
     /// # Errors
     /// `Damaged`, `Keys`.

@@ -1,5 +1,5 @@
-//! Packed parts: their records are numbered, and there may be millions of them. Neighbours stand in the store as one record,
-//! under one seal, so that a start has less to find and to check.
+//! Packed parts: their records are numbered, and there may be millions of them. Neighbours stand in the store as one
+//! record, under one seal, so that a start has less to find and to check.
 //!
 //! A pack: of each record its place (1 byte), its length (4 bytes, little end first) and its bytes, in the order of
 //! places.
@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use super::{CheckpointError, EachRecord, part_of};
 
-/// So many records share a pack: as a rule it then fills a page of the store, which is what a change of one record costs
-/// in any case.
+/// So many records share a pack: as a rule it then fills a page of the store, which is what a change of one record
+/// costs in any case.
 const TOGETHER: u64 = 16;
 
 const DAMAGED: CheckpointError = CheckpointError::Damaged("a pack of records cannot be read");

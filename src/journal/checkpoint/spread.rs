@@ -8,8 +8,8 @@ use super::CheckpointError;
 /// How much may wait for each that looks.
 const AHEAD: usize = 4;
 
-/// Gives what `read` reads to each of `lookers` in turn, on a thread of its own each. A store that panics over a damaged
-/// file is a damaged one.
+/// Gives what `read` reads to each of `lookers` in turn, on a thread of its own each. A store that panics over a
+/// damaged file is a damaged one.
 ///
 /// # Errors
 /// The first looker's that has one, else `read`'s; `Store` when there are no threads to be had.

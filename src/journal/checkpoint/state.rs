@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::journal::entry::EntryNumber;
 
-/// With version 3 the switch's part came, with version 4 the history's records of many transactions, with version 5 packed
-/// parts.
+/// With version 3 the switch's part came, with version 4 the history's records of many transactions, with version 5
+/// packed parts.
 const STATE_VERSION: u8 = 5;
 
 /// How many records a part has, and the sum of their seals.

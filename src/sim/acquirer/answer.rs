@@ -194,10 +194,11 @@ impl AcquirerSimulator {
             );
             let approved = |outcome| matches!(outcome, Outcome::Approved | Outcome::ApprovedPartly);
             let answered = entry.state == PaymentState::Answered;
-            // A refusal is not remembered by whoever refused, so that a repeat may be approved; the terminal was told no.
+            // A refusal is not remembered by whoever refused, so that a repeat may be approved; the terminal was told
+            // no.
             let late = answered && approved(answer.outcome) && !approved(first.outcome);
-            // A repeat that was sent before the answer came, and overtook its request on a connection that was not signed
-            // on, was refused for that: nobody knew the payment yet. One that comes much later is known no more.
+            // A repeat that was sent before the answer came, and overtook its request on a connection that was not
+            // signed on, was refused for that: nobody knew the payment yet. One that comes much later is known no more.
             let unknown = [Refusal::NotSignedOn, Refusal::TooOld, Refusal::Overloaded, Refusal::ShuttingDown];
             let overtook = unknown.into_iter().any(|refusal| answer.refused_as(refusal));
             // Once it is taken back, a repeat gets another answer by right (rule of repeats: never an approval).

@@ -28,8 +28,8 @@ enum Acknowledgement {
 }
 
 impl SwitchCore {
-    /// An 0120 or 0220, not seen before: what it tells has happened, so only its card is looked up. Its look-up may have to
-    /// wait; as many again as payments may be in flight have room for that.
+    /// An 0120 or 0220, not seen before: what it tells has happened, so only its card is looked up. Its look-up may
+    /// have to wait; as many again as payments may be in flight have room for that.
     pub(super) fn advice_received(
         &mut self,
         asked: Asked,
@@ -44,8 +44,8 @@ impl SwitchCore {
         self.look_up_card(asked, parent, now, actions);
     }
 
-    /// Its card is known: journal it for delivery. Without room it stays unanswered, so that it comes again; so does one
-    /// whose acquirer has gone meanwhile.
+    /// Its card is known: journal it for delivery. Without room it stays unanswered, so that it comes again; so does
+    /// one whose acquirer has gone meanwhile.
     pub(super) fn advice_found(
         &mut self,
         id: TransactionId,
@@ -250,8 +250,8 @@ impl SwitchCore {
         self.set_aside(id, code, now, actions);
     }
 
-    /// This switch cannot say it to its issuer. The journal owes it still, and the next start tries it once more; but not
-    /// what was taken back, whose reversal goes on without it.
+    /// This switch cannot say it to its issuer. The journal owes it still, and the next start tries it once more; but
+    /// not what was taken back, whose reversal goes on without it.
     pub(super) fn cannot_be_said(&mut self, id: TransactionId, now: Now, actions: &mut Vec<Action>) {
         self.stored.not_sent(id, now);
         if self.stored.get(id).is_some_and(|item| item.taken_back) {
@@ -296,12 +296,12 @@ fn same_amount(elements: &Elements, answer: &IssuerAnswer) -> bool {
     answer.amount.zip(asked).is_none_or(|(answered, asked)| answered.digits() == *asked)
 }
 
-/// An approval acknowledges, and of a reversal also 21: nothing was to be undone. What says "later" (91, 96), or cannot be
-/// believed, decides nothing. 25 does only once the original can no longer be on its way: when it is said again, twice the
-/// longest time-out after it was said first. Once for the issuer, which was awake, to read all that was in its other
-/// sockets, what it does not know then needs no undoing; and once since what is heard now may be the late answer to an
-/// earlier sending, by which it had not read that yet. Any other answer is a no that sending again would not change: the two
-/// books differ by it, until a person has settled that.
+/// An approval acknowledges, and of a reversal also 21: nothing was to be undone. What says "later" (91, 96), or cannot
+/// be believed, decides nothing. 25 does only once the original can no longer be on its way: when it is said again,
+/// twice the longest time-out after it was said first. Once for the issuer, which was awake, to read all that was in
+/// its other sockets, what it does not know then needs no undoing; and once since what is heard now may be the late
+/// answer to an earlier sending, by which it had not read that yet. Any other answer is a no that sending again would
+/// not change: the two books differ by it, until a person has settled that.
 fn meaning(answer: &IssuerAnswer, is_reversal: bool, settled: bool) -> Acknowledgement {
     let (unknown, untouched) = (is_unknown(answer), answer.code.as_str() == "21");
     match answer.outcome {

@@ -1,4 +1,5 @@
-//! `Decided`: what was decided about earlier transactions while the history is being asked, which it may not know of yet.
+//! `Decided`: what was decided about earlier transactions while the history is being asked, which it may not know of
+//! yet.
 
 use crate::stdx::maps::Map;
 use crate::vocab::TransactionId;

@@ -1,4 +1,5 @@
-//! Looking earlier transactions up in the history: what may have come before, or names what memory does not hold, waits for it.
+//! Looking earlier transactions up in the history: what may have come before, or names what memory does not hold, waits
+//! for it.
 
 use std::sync::Arc;
 
@@ -57,9 +58,9 @@ impl Looking {
 }
 
 impl SwitchCore {
-    /// Goes on with a message that may be asked, once it is known to be new. For what memory may have forgotten the history
-    /// vouches: for an advice, which is never too old, and for a payment where another one's DE 7, ahead of the clock, is
-    /// among what was forgotten.
+    /// Goes on with a message that may be asked, once it is known to be new. For what memory may have forgotten the
+    /// history vouches: for an advice, which is never too old, and for a payment where another one's DE 7, ahead of the
+    /// clock, is among what was forgotten.
     pub(super) fn enter(&mut self, asked: Asked, now: Now, actions: &mut Vec<Action>) {
         if let Some(name) = self.forgotten_name(&asked.request) {
             return self.look_up(asked, name, true, now, actions);
@@ -67,8 +68,8 @@ impl SwitchCore {
         self.enter_new(asked, now, actions);
     }
 
-    /// By what the history would know a message that came before and was forgotten, if it may be one. A repeat that says
-    /// so may have another DE 7 than at first (network rules, repeats).
+    /// By what the history would know a message that came before and was forgotten, if it may be one. A repeat that
+    /// says so may have another DE 7 than at first (network rules, repeats).
     pub(super) fn forgotten_name(&self, request: &Request) -> Option<HistoryName> {
         let leg = &request.leg;
         if request.kind == RequestKind::Reversal {
@@ -82,7 +83,8 @@ impl SwitchCore {
         }
     }
 
-    /// Something is decided about that transaction. Whoever is being told of it by the history may hear what was before.
+    /// Something is decided about that transaction. Whoever is being told of it by the history may hear what was
+    /// before.
     pub(super) fn note_decided(&mut self, id: TransactionId) {
         if !self.looking.is_empty() {
             self.decided.note(id, self.config.limits.look_ups);
@@ -191,8 +193,8 @@ impl SwitchCore {
         }
     }
 
-    /// By what the history is to be asked once more: as before where something was decided since about what it found, else by
-    /// DE 37 where nothing has the DE 7 of DE 90.
+    /// By what the history is to be asked once more: as before where something was decided since about what it found,
+    /// else by DE 37 where nothing has the DE 7 of DE 90.
     fn to_ask_again(&self, looking: &Looking, found: Option<&LookedUp>) -> Option<HistoryName> {
         let past = &found.filter(|_| !looking.reversed)?.past;
         if past.iter().any(|past| self.is_decided_since(looking.decided, past.transaction)) {
@@ -269,8 +271,8 @@ impl SwitchCore {
         }
     }
 
-    /// A payment is refused, unless it says that it is a repeat: it may have had another answer. An advice or reversal stays
-    /// unanswered, so that it comes again.
+    /// A payment is refused, unless it says that it is a repeat: it may have had another answer. An advice or reversal
+    /// stays unanswered, so that it comes again.
     pub(super) fn turn_away(
         &mut self,
         asked: Asked,

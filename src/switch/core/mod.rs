@@ -247,8 +247,8 @@ impl SwitchCore {
         }
     }
 
-    /// Brings what these events will ask for into the processor's cache: one kind of place after the other, so that none
-    /// is waited for by itself. It changes nothing.
+    /// Brings what these events will ask for into the processor's cache: one kind of place after the other, so that
+    /// none is waited for by itself. It changes nothing.
     pub fn look_ahead<'a>(&self, events: impl Iterator<Item = &'a Event> + Clone) {
         let answered = events.clone().filter_map(|event| self.in_flight_for(event));
         let mut answers = 0;
@@ -413,8 +413,8 @@ impl SwitchCore {
         }
     }
 
-    /// Its turn has come. An approval that was reversed while it waited is not given any more, nor one that was forgotten
-    /// meanwhile, of which nobody can say: its repeat is looked for.
+    /// Its turn has come. An approval that was reversed while it waited is not given any more, nor one that was
+    /// forgotten meanwhile, of which nobody can say: its repeat is looked for.
     fn answer_now(&mut self, answer: Box<Answer>, actions: &mut Vec<Action>) {
         let approves = matches!(answer.kind, AnswerKind::Passed | AnswerKind::Accepted);
         match self.answered.get(answer.transaction) {

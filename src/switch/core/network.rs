@@ -36,7 +36,8 @@ impl SwitchCore {
         }
     }
 
-    /// Its issuer was not asked. In the place of one that is up, and has no room or cannot be told, nothing is approved.
+    /// Its issuer was not asked. In the place of one that is up, and has no room or cannot be told, nothing is
+    /// approved.
     fn conclude_not_sent(&mut self, (id, why): (TransactionId, Unsent), now: Now, actions: &mut Vec<Action>) {
         let unreachable = why == Unsent::Unreachable;
         match unreachable.then(|| self.stand_in(id, now)).flatten() {
@@ -100,7 +101,8 @@ impl SwitchCore {
         self.conclude(id, conclusion, reverse.then_some(ReversalReason::LinkLost), now, actions);
     }
 
-    /// An answer did not reach its acquirer's socket: it waits for a repeat, and is reversed when none comes or can come.
+    /// An answer did not reach its acquirer's socket: it waits for a repeat, and is reversed when none comes or can
+    /// come.
     pub(super) fn answer_undelivered(&mut self, id: TransactionId, now: Now, actions: &mut Vec<Action>) {
         if !self.answered.get(id).is_some_and(|answered| answered.must_arrive()) {
             return;

@@ -1,5 +1,5 @@
-//! The earlier transaction that a message names, found in memory once `look_up` has brought it back, and what later messages
-//! made of it.
+//! The earlier transaction that a message names, found in memory once `look_up` has brought it back, and what later
+//! messages made of it.
 
 use std::sync::Arc;
 
@@ -120,8 +120,8 @@ impl SwitchCore {
         hold.is_some_and(|hold| self.known(hold).is_none())
     }
 
-    /// Whether one more message may be of that transaction: of so many, and for a completion that is asked for of so much.
-    /// One too many stands for itself. What has happened is no less a completion for being large.
+    /// Whether one more message may be of that transaction: of so many, and for a completion that is asked for of so
+    /// much. One too many stands for itself. What has happened is no less a completion for being large.
     fn has_room(&self, original: &Answered, request: &Request, kind: ShareKind) -> bool {
         let link = request.leg.link;
         let percent = self.acquirer(link).map_or(100, |acquirer| acquirer.completions_percent);
@@ -145,8 +145,8 @@ impl SwitchCore {
         is_bounded && self.answered.get(*original).is_none_or(|it| it.is_overdrawn(*kind, percent))
     }
 
-    /// A merchant's payment names the one by which its customer agreed: a payment at the same merchant that was approved,
-    /// and was not taken back since. Of several with one DE 37, the one with the same token is meant.
+    /// A merchant's payment names the one by which its customer agreed: a payment at the same merchant that was
+    /// approved, and was not taken back since. Of several with one DE 37, the one with the same token is meant.
     fn find_agreement(&self, request: &Request, question: &mut DetokenizeRequest, found: &[TransactionId]) {
         let Some(Initiation { by: Initiator::Merchant, original }) = &mut question.initiation else { return };
         let NamedOriginal::Named(rrn) = *original else { return };
@@ -177,8 +177,8 @@ impl SwitchCore {
         self.index.originals(key).filter(named)
     }
 
-    /// Those that DE 90 of a message may mean: of that name or, where there is none, but for its DE 7 the request that this
-    /// names. A repeat may have had another one than its first sending, and DE 90 has either.
+    /// Those that DE 90 of a message may mean: of that name or, where there is none, but for its DE 7 the request that
+    /// this names. A repeat may have had another one than its first sending, and DE 90 has either.
     pub(super) fn originals(&self, request: &Request, data: &OriginalData, now: Now) -> Vec<TransactionId> {
         let name = OriginalKey::from_data(request.leg.link, data, now.wall);
         let fits = |id: &TransactionId| self.fits(*id, request, data);
@@ -223,8 +223,8 @@ impl SwitchCore {
         one(found)
     }
 
-    /// What a later message makes of its original: the amount that is its share now, in minor units, and whether that is
-    /// `settled` or only asked for.
+    /// What a later message makes of its original: the amount that is its share now, in minor units, and whether that
+    /// is `settled` or only asked for.
     pub(super) fn share(
         &mut self,
         original: Option<&Original>,
@@ -248,8 +248,8 @@ impl SwitchCore {
     }
 }
 
-/// Whether a message may be about that original, by card, currency and institution: another terminal's may have the same
-/// name.
+/// Whether a message may be about that original, by card, currency and institution: another terminal's may have the
+/// same name.
 pub(super) fn may_be_of(request: &Request, data: &OriginalData, original: &Request) -> bool {
     let (asks, of) = (&request.compared, &original.compared);
     let currencies = asks.amount.zip(of.amount).map(|(asks, of)| (asks.currency(), of.currency()));

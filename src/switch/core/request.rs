@@ -40,8 +40,8 @@ impl SwitchCore {
         self.enter(asked, now, actions);
     }
 
-    /// The request that this repeats: the same name, and the same DE 7 unless one of them says it is a repeat. The repeat may
-    /// have come first, on another connection.
+    /// The request that this repeats: the same name, and the same DE 7 unless one of them says it is a repeat. The
+    /// repeat may have come first, on another connection.
     pub(super) fn find_repeat(&self, request: &Request) -> Option<TransactionId> {
         self.index.named(&request.key).find(|id| {
             self.known(*id).is_some_and(|known| {

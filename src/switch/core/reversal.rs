@@ -86,8 +86,8 @@ impl SwitchCore {
         }
     }
 
-    /// Whether a reversal that may be of that original is, by its amount. Less is meant where DE 95 says what is to stand,
-    /// or where it is what was approved: of anything else nobody knows what is to be left.
+    /// Whether a reversal that may be of that original is, by its amount. Less is meant where DE 95 says what is to
+    /// stand, or where it is what was approved: of anything else nobody knows what is to be left.
     fn undoes(&self, reversal: &Request, id: TransactionId, original: &Request) -> bool {
         let (asks, of) = (&reversal.compared, &original.compared);
         let Some((undone, done)) = asks.amount.zip(of.amount) else { return false };

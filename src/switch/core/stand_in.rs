@@ -94,8 +94,8 @@ impl SwitchCore {
         })
     }
 
-    /// DE 11 and DE 7 of this switch's own for an advice. Where acquirers' identifiers pass, no message of theirs that is
-    /// known has them: the issuer could not tell the two apart.
+    /// DE 11 and DE 7 of this switch's own for an advice. Where acquirers' identifiers pass, no message of theirs that
+    /// is known has them: the issuer could not tell the two apart.
     pub(super) fn take_own_name(
         &mut self,
         issuer: LinkId,

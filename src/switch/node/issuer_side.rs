@@ -54,8 +54,8 @@ impl Node {
         self.say_if_unsent(id, sent);
     }
 
-    /// Why a request of which no byte has left stays here: its token was good when it was looked up, and is not now. What
-    /// is decided by an earlier payment asks no token.
+    /// Why a request of which no byte has left stays here: its token was good when it was looked up, and is not now.
+    /// What is decided by an earlier payment asks no token.
     fn withdrawal(&self, id: TransactionId) -> Option<Refusal> {
         let transaction = self.core.transaction(id).filter(|transaction| transaction.parent.is_none())?;
         let token = transaction.routed.as_ref()?.card.token.as_ref()?;

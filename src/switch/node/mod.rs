@@ -336,8 +336,8 @@ impl Node {
         owing
     }
 
-    /// Takes no more time for acquirers that do not take what they were approved: once their connections are gone, it is
-    /// reversed. To be called behind `end`, with all heard that the sockets took.
+    /// Takes no more time for acquirers that do not take what they were approved: once their connections are gone, it
+    /// is reversed. To be called behind `end`, with all heard that the sockets took.
     pub fn give_up(&self, out: &mut Outbox) {
         for connection in self.owing() {
             tracing::warn!(%connection, "its acquirer does not take its answers: they are reversed");

@@ -1,6 +1,6 @@
 //! Taps whose cryptogram takes long to check. They wait until all else of a step is done and its output has left, and a
-//! few of them are checked behind each step, the oldest first: nobody else waits for more than these few. What waits is in
-//! flight, and bounded as such.
+//! few of them are checked behind each step, the oldest first: nobody else waits for more than these few. What waits is
+//! in flight, and bounded as such.
 //!
 //! A thread of its own was thought of: to hand a tap over and to be woken for it takes as long as its check, and the
 //! simulation would not see the order in which counters are taken.
@@ -27,8 +27,8 @@ impl Node {
         self.slow.len()
     }
 
-    /// Checks the next few of those that wait. To be called behind each step once its output has left, and again without
-    /// sleep while any are `unchecked`.
+    /// Checks the next few of those that wait. To be called behind each step once its output has left, and again
+    /// without sleep while any are `unchecked`.
     ///
     /// # Errors
     /// As `step`.

@@ -1,6 +1,6 @@
 //! One transaction's story in the log, by its number: each thing that happens to it or is done about it is a line with
-//! the key `transaction`, and what is told of a message about it (its reversal, its advice, its repeat) has that message's
-//! own number as `own`. Numbers, links and names of refusals only; what was received never stands there.
+//! the key `transaction`, and what is told of a message about it (its reversal, its advice, its repeat) has that
+//! message's own number as `own`. Numbers, links and names of refusals only; what was received never stands there.
 
 use crate::journal::{DeliveryEnd, StoredEntry, TransactionEntry};
 use crate::stdx::bounded::BoundedMap;

@@ -89,7 +89,8 @@ fn it_is_counted_and_told_alike_after_a_restart_and_after_the_card_was_replaced(
     assert_eq!(now.pan.expose_digits(), OTHER);
 }
 
-/// As it was told first, to the last member, wherever the vault was restarted from; who asks anew hears the date of now.
+/// As it was told first, to the last member, wherever the vault was restarted from; who asks anew hears the date of
+/// now.
 #[test]
 fn a_repeat_hears_the_expiry_date_of_the_first_answer_whatever_the_card_has_by_now() {
     let mut bench = bench(Some(9));

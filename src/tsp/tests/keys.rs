@@ -418,7 +418,8 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
-    /// A limited-use key approves each of its counters at most once, while it is good, and never after it was taken back.
+    /// A limited-use key approves each of its counters at most once, while it is good, and never after it was taken
+    /// back.
     #[test]
     fn a_limited_use_key_approves_at_most_once_a_counter(deeds in deeds()) {
         let mut bench = Bench::new();

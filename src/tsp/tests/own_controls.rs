@@ -444,8 +444,8 @@ fn entries_of(
     std::iter::once(request.clone()).chain(follow).collect()
 }
 
-/// Live, after a crash, and from a checkpoint at any entry: what did not come to an approval, or was reversed, counts no
-/// more.
+/// Live, after a crash, and from a checkpoint at any entry: what did not come to an approval, or was reversed, counts
+/// no more.
 #[test]
 fn what_came_to_nothing_counts_no_more() {
     for (after, left) in [

@@ -79,7 +79,8 @@ proptest! {
         }
     }
 
-    /// Whoever can write to the vault's rows cannot lead a token to another card: an envelope opens in its own place only.
+    /// Whoever can write to the vault's rows cannot lead a token to another card: an envelope opens in its own place
+    /// only.
     #[test]
     fn rows_that_are_swapped_lead_nowhere(
         cards in proptest::collection::vec(0..CARDS.len(), 2..6),

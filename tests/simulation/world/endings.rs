@@ -1,5 +1,5 @@
-//! Processes that are told to end: no new requests, what is in flight ends or is closed at the drain's limit, and nothing
-//! is left open in the journal.
+//! Processes that are told to end: no new requests, what is in flight ends or is closed at the drain's limit, and
+//! nothing is left open in the journal.
 
 use tokenswitch::stdx::clock::Moment;
 

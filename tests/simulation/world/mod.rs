@@ -261,8 +261,8 @@ pub(crate) struct World {
     party_random: fastrand::Rng,
     /// For what is done so that tokens stay good, or go.
     care_random: fastrand::Rng,
-    /// Cards that pay with their tokens may come to have other numbers. Nobody then completes holds by DE 37 alone: what
-    /// cannot be found goes to the card of the day.
+    /// Cards that pay with their tokens may come to have other numbers. Nobody then completes holds by DE 37 alone:
+    /// what cannot be found goes to the card of the day.
     renumbers: bool,
     /// Those of the tokens that pay, each with the first counter of its newest limited-use key.
     phones: Vec<(Arc<Phone>, u16)>,
@@ -284,8 +284,8 @@ pub(crate) struct World {
     over: bool,
     /// By how many seconds the switch's wall clock is ahead.
     clock_off: i64,
-    /// The request that each acquirer sent last. Not an advice or a reversal: those are believed before sign-on, too, so
-    /// an altered one is one more transaction of which the acquirer's book knows nothing.
+    /// The request that each acquirer sent last. Not an advice or a reversal: those are believed before sign-on, too,
+    /// so an altered one is one more transaction of which the acquirer's book knows nothing.
     overheard: BTreeMap<LinkId, Vec<u8>>,
     broken: Option<Broken>,
 }

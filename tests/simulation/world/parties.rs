@@ -1,5 +1,5 @@
-//! What parties ask in a run of each other's tokens: tokens from them, consents to that, their cards' numbers, and moves;
-//! how requestors are registered meanwhile, and what receivers are told.
+//! What parties ask in a run of each other's tokens: tokens from them, consents to that, their cards' numbers, and
+//! moves; how requestors are registered meanwhile, and what receivers are told.
 
 use tokenswitch::tsp::{Move, Suspender};
 

@@ -263,8 +263,8 @@ impl World {
         frame
     }
 
-    /// What an acquirer asked just now, some bytes of it changed. Its MTI is left as it is, so that it needs a sign-on. At
-    /// the second acquirer anybody's answer may go to any connection.
+    /// What an acquirer asked just now, some bytes of it changed. Its MTI is left as it is, so that it needs a sign-on.
+    /// At the second acquirer anybody's answer may go to any connection.
     fn altered_payment(&mut self, link: tokenswitch::vocab::LinkId) -> Option<Vec<u8>> {
         let mut message = self.overheard.get(&link).filter(|_| link == ACQUIRERS[0]).cloned()?;
         for _ in 0..self.random.u32(0..6) {

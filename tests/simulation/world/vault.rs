@@ -573,8 +573,8 @@ impl World {
         })
     }
 
-    /// A token is renewed, or the card's own key is wanted for a device that keeps it; also of a phone that has limited-use
-    /// keys, and for a device that is not the token's.
+    /// A token is renewed, or the card's own key is wanted for a device that keeps it; also of a phone that has
+    /// limited-use keys, and for a device that is not the token's.
     fn keep_up(&mut self) -> Option<Asked> {
         let random = &mut self.care_random;
         let known: Vec<(usize, bool)> =
