@@ -24,5 +24,5 @@ mod socket_tests;
 pub use config::{ConnectionLimits, InboxLimits, IssuerLinkConfig, LinksConfig, ListenerConfig, Party};
 pub use event::{CloseReason, ConnectionId, Inbox, LinkCommand, LinkEvent, Outbox};
 pub use links::{LinkError, Links};
-pub use pool::{Backoff, Pool, PoolAction, PoolConfig, PoolFill, Unanswered};
+pub use pool::{Answerable, Backoff, Pool, PoolAction, PoolConfig, PoolFill};
 pub use session::{LinkState, NetworkAnswer, NetworkMessage, Session, SessionAction, SessionConfig, SignOn};

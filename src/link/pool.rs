@@ -42,13 +42,13 @@ pub struct PoolConfig {
     pub backoff: Backoff,
     /// Requests that may be unanswered on one connection.
     pub in_flight: u32,
-    /// Unanswered requests in a row after which a connection is set aside; 0 for never.
+    /// Messages in a row without an answer that could be used, after which a connection is set aside; 0 for never.
     pub silences: u32,
 }
 
-/// What an issuer left without an answer.
+/// What an issuer answers, or leaves without an answer that could be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unanswered {
+pub enum Answerable {
     Request,
     /// An advice or reversal, which is sent again.
     Stored,
@@ -94,8 +94,9 @@ struct Member {
     connection: ConnectionId,
     up: bool,
     in_flight: u32,
-    /// Requests in a row that stayed unanswered.
+    /// Messages in a row without an answer that could be used, and how many requests since one of them had one.
     silent: u32,
+    silent_requests: u32,
     /// Times it was set aside since it last answered a request.
     trips: u32,
     aside: Option<Aside>,
@@ -109,6 +110,11 @@ struct Aside {
 }
 
 impl Member {
+    fn is_good(&mut self) {
+        (self.silent, self.silent_requests, self.trips) = (0, 0, 0);
+        self.aside = None;
+    }
+
     fn takes_requests(&self) -> bool {
         self.up && self.aside.is_none()
     }
@@ -145,7 +151,15 @@ impl Pool {
 
     /// A connection stands, dialled or dialled in; it takes requests once it is `up`.
     pub fn opened(&mut self, connection: ConnectionId) {
-        let fresh = Member { connection, up: false, in_flight: 0, silent: 0, trips: 0, aside: None };
+        let fresh = Member {
+            connection,
+            up: false,
+            in_flight: 0,
+            silent: 0,
+            silent_requests: 0,
+            trips: 0,
+            aside: None,
+        };
         if self.member(connection).is_none() {
             self.members.push(fresh);
         }
@@ -165,9 +179,7 @@ impl Pool {
     pub fn up(&mut self, connection: ConnectionId) {
         if let Some(member) = self.member(connection) {
             member.up = true;
-            member.silent = 0;
-            member.trips = 0;
-            member.aside = None;
+            member.is_good();
         }
         if let Some(place) = self.place(connection) {
             place.failures = 0;
@@ -203,13 +215,15 @@ impl Pool {
         }
     }
 
-    /// A request on the connection was answered.
-    pub fn answered(&mut self, connection: ConnectionId) {
-        if let Some(member) = self.member(connection) {
-            member.in_flight = member.in_flight.saturating_sub(1);
-            member.silent = 0;
-            member.trips = 0;
-            member.aside = None;
+    /// A message on the connection was answered. What an advice or reversal hears says nothing of requests.
+    pub fn answered(&mut self, connection: ConnectionId, what: Answerable) {
+        let Some(member) = self.member(connection) else { return };
+        member.in_flight = member.in_flight.saturating_sub(1);
+        match what {
+            Answerable::Stored if member.silent_requests > 0 => {
+                member.silent = member.silent.min(member.silent_requests);
+            }
+            Answerable::Request | Answerable::Stored => member.is_good(),
         }
     }
 
@@ -222,19 +236,21 @@ impl Pool {
 
     /// A message on the connection is over without an answer that could be used. Only requests make the rest longer:
     /// who answers them and the echo, and never an advice, keeps its customers.
-    pub fn silent(&mut self, connection: ConnectionId, what: Unanswered, now: Moment, entropy: &mut Entropy) {
+    pub fn silent(&mut self, connection: ConnectionId, what: Answerable, now: Moment, entropy: &mut Entropy) {
         let config = self.config;
         let Some(member) = self.member(connection) else { return };
         member.in_flight = member.in_flight.saturating_sub(1);
         member.silent = member.silent.saturating_add(1);
+        member.silent_requests =
+            member.silent_requests.saturating_add(u32::from(what == Answerable::Request));
         if config.silences == 0 || member.silent < config.silences || member.aside.is_some() {
             return;
         }
         let rest = match (what, member.trips) {
-            (Unanswered::Stored, _) | (_, 0) => Duration::ZERO,
-            (Unanswered::Request, trips) => config.backoff.wait(trips, entropy),
+            (Answerable::Stored, _) | (_, 0) => Duration::ZERO,
+            (Answerable::Request, trips) => config.backoff.wait(trips, entropy),
         };
-        member.trips = member.trips.saturating_add(u32::from(what == Unanswered::Request));
+        member.trips = member.trips.saturating_add(u32::from(what == Answerable::Request));
         member.aside = Some(Aside { probe_at: now.plus(rest), probed: false });
     }
 
@@ -247,6 +263,7 @@ impl Pool {
         {
             member.aside = None;
             member.silent = silences.saturating_sub(1);
+            member.silent_requests = member.silent_requests.min(member.silent);
         }
     }
 
@@ -419,7 +436,7 @@ mod tests {
         let mut pool = pool_of(3);
         let taken: Vec<_> = (0..6).filter_map(|_| take(&mut pool)).collect();
         assert_eq!(taken, [0, 1, 2, 0, 1, 2]);
-        pool.answered(ConnectionId(1));
+        pool.answered(ConnectionId(1), Answerable::Request);
         assert_eq!(take(&mut pool), Some(1));
         assert_eq!(pool.fill().in_flight, 6);
         pool.down(ConnectionId(0));
@@ -447,11 +464,11 @@ mod tests {
         let mut entropy = Entropy::seeded(1);
         let mut pool = pool_of(2);
         let (bad, good, now) = (ConnectionId(0), ConnectionId(1), Moment(SECOND));
-        pool.silent(bad, Unanswered::Request, now, &mut entropy);
-        pool.answered(bad);
-        pool.silent(bad, Unanswered::Request, now, &mut entropy);
+        pool.silent(bad, Answerable::Request, now, &mut entropy);
+        pool.answered(bad, Answerable::Request);
+        pool.silent(bad, Answerable::Request, now, &mut entropy);
         assert_eq!(tick(&mut pool, now), [], "an answer in between begins the count anew");
-        pool.silent(bad, Unanswered::Request, now, &mut entropy);
+        pool.silent(bad, Answerable::Request, now, &mut entropy);
         assert_eq!((0..4).map(|_| pool.pick()).collect::<Vec<_>>(), [Some(good); 4]);
         assert_eq!(tick(&mut pool, now), [PoolAction::Probe(bad)]);
         assert_eq!(tick(&mut pool, now), [], "one probe");
@@ -463,14 +480,14 @@ mod tests {
 
         pool.alive(bad);
         assert!((0..2).filter_map(|_| pool.pick()).any(|picked| picked == bad), "on trial");
-        pool.silent(bad, Unanswered::Request, now, &mut entropy);
+        pool.silent(bad, Answerable::Request, now, &mut entropy);
         assert_eq!(tick(&mut pool, now), [], "aside again, and this time it rests");
         let rest = pool.deadline().unwrap().since(now);
         assert!((1..=2).contains(&rest.as_secs()), "{rest:?}");
 
         pool.let_go(bad);
         assert_eq!(pool.deadline(), Some(now.plus(rest)), "what nobody waits for says nothing about it");
-        pool.answered(bad);
+        pool.answered(bad, Answerable::Request);
         assert_eq!(pool.deadline(), None, "a late answer shows that it works");
         assert!((0..2).filter_map(|_| pool.pick()).any(|picked| picked == bad));
     }
@@ -479,8 +496,8 @@ mod tests {
     fn an_echo_that_was_not_our_probe_does_not_end_a_rest() {
         let mut entropy = Entropy::seeded(1);
         let mut pool = pool_of(1);
-        pool.silent(ConnectionId(0), Unanswered::Request, Moment(0), &mut entropy);
-        pool.silent(ConnectionId(0), Unanswered::Request, Moment(0), &mut entropy);
+        pool.silent(ConnectionId(0), Answerable::Request, Moment(0), &mut entropy);
+        pool.silent(ConnectionId(0), Answerable::Request, Moment(0), &mut entropy);
         pool.alive(ConnectionId(0));
         assert!(!pool.is_available());
     }
@@ -490,15 +507,15 @@ mod tests {
         let mut entropy = Entropy::seeded(1);
         let mut pool = pool_of(1);
         let (only, now) = (ConnectionId(0), Moment(SECOND));
-        pool.silent(only, Unanswered::Stored, now, &mut entropy);
+        pool.silent(only, Answerable::Stored, now, &mut entropy);
         for time in 0..4 {
             assert!(pool.is_available(), "{time}");
-            pool.silent(only, Unanswered::Stored, now, &mut entropy);
+            pool.silent(only, Answerable::Stored, now, &mut entropy);
             assert!(!pool.is_available(), "{time}");
             assert_eq!(tick(&mut pool, now), [PoolAction::Probe(only)], "{time}: at once");
             pool.alive(only);
         }
-        pool.silent(only, Unanswered::Request, now, &mut entropy);
+        pool.silent(only, Answerable::Request, now, &mut entropy);
         assert_eq!(tick(&mut pool, now), [PoolAction::Probe(only)], "the first time that a customer waited");
     }
 
@@ -550,9 +567,10 @@ mod tests {
                         let member = standing.iter_mut().find(|member| member.2 > 0).unwrap();
                         member.2 -= 1;
                         match rng.u8(0..5) {
-                            0 | 1 => pool.answered(member.0),
-                            2 => pool.silent(member.0, Unanswered::Request, now, &mut entropy),
-                            3 => pool.silent(member.0, Unanswered::Stored, now, &mut entropy),
+                            0 => pool.answered(member.0, Answerable::Request),
+                            1 => pool.answered(member.0, Answerable::Stored),
+                            2 => pool.silent(member.0, Answerable::Request, now, &mut entropy),
+                            3 => pool.silent(member.0, Answerable::Stored, now, &mut entropy),
                             _ => pool.let_go(member.0),
                         }
                     }

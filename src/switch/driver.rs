@@ -456,37 +456,45 @@ impl Driver {
         self.node.is_idle() && self.node.owing().is_empty()
     }
 
-    /// Closes what is left in flight; once that is durable and told, signs off. Approvals that are not taken are
-    /// reversed.
+    /// Closes what is left in flight; once that is durable and told, signs off. Approvals that are not taken are taken
+    /// back.
     async fn end(mut self, beat: &mut Interval) -> Result<(), SwitchError> {
         let open = self.node.end(self.clock.now(), &mut self.outbox)?;
-        self.wait(beat, LAST_WRITE, |it| it.node.is_idle()).await?;
-        self.wait(beat, LAST_ANSWERS, Self::all_given).await?;
-        self.node.give_up(&mut self.outbox);
-        let now = self.wait(beat, LAST_WRITE, Self::all_given).await?;
-        self.publish(now);
+        self.wait(beat, LAST_WRITE, false, |it| it.node.is_idle()).await?;
+        self.wait(beat, LAST_ANSWERS, false, Self::all_given).await?;
+        let now = self.wait(beat, LAST_WRITE, true, Self::all_given).await?;
+        if !self.all_given() {
+            tracing::error!("the disk was waited for in vain: the next start ends what is not durable");
+        }
         self.node.sign_off(now, &mut self.outbox);
         self.links.apply(&mut self.outbox);
         if open > 0 { Err(SwitchError::DrainCutShort(open)) } else { Ok(()) }
     }
 
-    /// Goes on until it is `done` or the limit is over.
+    /// Goes on until it is `done` or the limit is over; where it `gives_up`, without acquirers that do not take what
+    /// they were approved.
     async fn wait(
         &mut self,
         beat: &mut Interval,
         limit: Duration,
+        gives_up: bool,
         done: impl Fn(&Self) -> bool,
     ) -> Result<Now, SwitchError> {
         let mut now = self.turn(Woken::Work)?;
         let until = now.moment.plus(limit);
         while !done(self) && now.moment < until {
+            if gives_up {
+                self.node.give_up(&mut self.outbox);
+                self.links.apply(&mut self.outbox);
+            }
             tokio::select! {
                 () = self.links.ready() => {}
                 () = self.durable.changed.notified() => {}
-                _ = beat.tick() => {}
+                _ = beat.tick() => self.publish(now),
             }
             now = self.turn(Woken::Work)?;
         }
+        self.publish(now);
         Ok(now)
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::journal::{CardRef, Elements, HistoryQuestion, IssuerLeg, TransactionEntry};
-use crate::link::{ConnectionId, Unanswered};
+use crate::link::{Answerable, ConnectionId};
 use crate::tsp::{CardWord, DetokenizeRequest, Presentation};
 use crate::vocab::{
     Amount, CounterTaken, LinkId, Mti, Outcome, Refusal, ResponseCode, Rrn, SentAt, SettlementWindow, Stan,
@@ -92,7 +92,7 @@ pub enum Action {
     /// Answer an acquirer.
     Answer(Box<Answer>),
     /// The issuer left it unanswered: its connection may be dead.
-    Silent { transaction: TransactionId, what: Unanswered },
+    Silent { transaction: TransactionId, what: Answerable },
     /// The issuer answered a stored message, which must be sent again nevertheless.
     Heard { transaction: TransactionId },
     /// Nobody waits for the issuer's answer any longer, and nothing was learned about its connection.

@@ -199,7 +199,9 @@ fn counters(registry: &mut Registry) -> Vec<Read<Counter, u64>> {
     counter("enquiries_unanswered", "Of these, unanswered", |p| p.counts.enquiries_unanswered);
     counter("frames", "Messages that came in, of every kind", |p| p.node.frames);
     counter("malformed", "Messages that could not be read", |p| p.node.malformed);
-    counter("unexpected", "Messages that no side sends here", |p| p.node.unexpected);
+    counter("unexpected", "Answers from acquirers, requests from issuers, network answers with a MAC", |p| {
+        p.node.unexpected
+    });
     counter("unmatched_network", "Answers to network messages not asked", |p| p.node.unmatched_network);
     counter("unencodable", "Messages that a dialect could not say", |p| p.node.unencodable);
     counter("unopened_envelopes", "Card envelopes that did not open", |p| p.node.unopened);

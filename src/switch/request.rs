@@ -320,7 +320,7 @@ impl Request {
         Ok(DetokenizeRequest {
             token,
             expiry,
-            requestor: parts.requestor(&chip)?,
+            requestor: parts.requestor(&chip, purpose)?,
             entry_mode,
             acquirer: self.leg.link,
             terminal: self.key.terminal,
@@ -407,9 +407,14 @@ impl Parts {
         }
     }
 
-    /// Whose token it is, as the token data say, else the chip's 9F19; two that differ are refused.
-    fn requestor(&self, chip: &Chip) -> Result<Option<TokenRequestorId>, Refusal> {
-        match (self.token_data.requestor, chip.requestor?) {
+    /// Whose token it is, as the token data say, else the chip's 9F19. Two that differ are refused, but not of what has
+    /// happened.
+    fn requestor(&self, chip: &Chip, purpose: Purpose) -> Result<Option<TokenRequestorId>, Refusal> {
+        let named = self.token_data.requestor;
+        if purpose == Purpose::PastEvent {
+            return Ok(named.or(chip.requestor.ok().flatten()));
+        }
+        match (named, chip.requestor?) {
             (Some(named), Some(in_chip)) if named != in_chip => Err(Refusal::FormatError),
             (named, in_chip) => Ok(named.or(in_chip)),
         }

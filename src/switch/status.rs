@@ -223,7 +223,7 @@ pub struct NodeCounts {
     pub frames: u64,
     /// Messages that could not be read.
     pub malformed: u64,
-    /// Messages that no side sends here.
+    /// Answers from acquirers, requests from issuers, network answers with a MAC.
     pub unexpected: u64,
     /// Answers to network messages that nobody had asked for.
     pub unmatched_network: u64,

@@ -190,7 +190,8 @@ impl Detokenizer {
 
     /// The issuer's answer to a token's true cryptogram; `None` for one that is not true, was made with a limited-use
     /// key (a phone without hardware waits for none, and a repeat must get the same after the key was taken back), or
-    /// that nobody here can answer. `code` is the authorization response code, as `approved` or not.
+    /// that nobody here can answer.
+    /// `code` is the authorization response code, as `approved` or not.
     #[must_use]
     pub fn issuer_authentication(
         &self,

@@ -44,11 +44,11 @@ impl Tsp {
         let overdue = of_waiting.take_while(|record| record.issued_at.plus(proof) <= now.wall);
         let unproven: Vec<VaultRecord> = overdue.filter(is_inactive).take(GIVEN_UP_MOST).collect();
         // Those that wait for proof stand among the others, and have their own time.
-        let inactive = self.inactive.0.iter().filter_map(|record| self.record_ahead(*record));
+        let needs_no_proof = |record: &&u64| self.step_up_ahead(**record).is_none();
+        let inactive = self.inactive.0.iter().filter(needs_no_proof);
+        let inactive = inactive.filter_map(|record| self.record_ahead(*record));
         let overdue = inactive.take_while(|record| record.issued_at.plus(arrival) <= now.wall);
-        let needs_no_proof = |record: &VaultRecord| self.step_up_ahead(record.record).is_none();
-        let unactivated = overdue.filter(|record| is_inactive(record) && needs_no_proof(record));
-        let unactivated: Vec<VaultRecord> = unactivated.take(GIVEN_UP_MOST).collect();
+        let unactivated: Vec<VaultRecord> = overdue.filter(is_inactive).take(GIVEN_UP_MOST).collect();
         for (name, records) in [("unproven", unproven), ("unactivated", unactivated)] {
             for record in records {
                 let decided = self.give_up(name, &record, now);

@@ -261,8 +261,8 @@ impl TokenService {
     /// A cryptogram for one payment. The answer comes once its number is durably taken.
     ///
     /// # Errors
-    /// `UnknownToken`, `StatusDoesNotAllow`, `TokenExpired`, `AmountNotValid`, `CryptogramsExhausted`,
-    /// `RequestIdReused`, `RequestInFlight`, `Overloaded`, `Unavailable`.
+    /// `UnknownToken`, `StatusDoesNotAllow`, `TokenExpired`, `UnknownRequestor`, `AmountNotValid`,
+    /// `CryptogramsExhausted`, `RequestIdReused`, `RequestInFlight`, `Overloaded`, `Unavailable`.
     pub async fn cryptogram(
         &self,
         request: CryptogramRequest,
@@ -287,8 +287,9 @@ impl TokenService {
     /// given. The same request again gets the same key, wrapped anew.
     ///
     /// # Errors
-    /// `UnknownToken`, `StatusDoesNotAllow`, `TokenExpired`, `CardBlocked`, `NoKeysToGive`, `DeviceDiffers`,
-    /// `OtherKeysGiven`, `LimitedKeysExhausted`, `RequestIdReused`, `RequestInFlight`, `Overloaded`, `Unavailable`.
+    /// `UnknownToken`, `StatusDoesNotAllow`, `TokenExpired`, `CardBlocked`, `UnknownRequestor`, `NoKeysToGive`,
+    /// `DeviceDiffers`, `OtherKeysGiven`, `KeyNotRegistered`, `LimitedKeysExhausted`, `RequestIdReused`,
+    /// `RequestInFlight`, `Overloaded`, `Unavailable`.
     pub async fn key(&self, request: KeyRequest) -> Result<WrappedKey, ProvisioningRefusal> {
         let told = self.ask(Question::Key(Box::new(request))).await?;
         let Told::Key(view) = told else { return Err(ProvisioningRefusal::Unavailable) };

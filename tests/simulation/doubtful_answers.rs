@@ -4,7 +4,8 @@
 use tokenswitch::codec::{DataElement, Message};
 use tokenswitch::vocab::Mti;
 
-use crate::desk::{Desk, FIRST, answer_to, get, repeat, reversal, set};
+use crate::desk::{Desk, FIRST, PARTIAL, answer_to, get, repeat, reversal, set};
+use crate::setting::ISSUER_TIMEOUT;
 
 type Change = fn(&mut Message);
 
@@ -22,7 +23,7 @@ fn a_payment_of_which_its_issuer_leaves_the_outcome_open_is_taken_back_once() {
                 set(answer, &[(39, "10")]);
                 answer.remove(DataElement::AMOUNT);
             },
-            "96",
+            "51",
         ),
         ("it signs with a key that nobody has", set_mac, "96"),
     ];
@@ -48,6 +49,35 @@ fn a_payment_of_which_its_issuer_leaves_the_outcome_open_is_taken_back_once() {
         assert_eq!(get(&desk.answer(), 39), "00", "{case}");
         assert!(desk.sent_to_issuers().is_empty(), "{case}: one reversal is enough");
     }
+}
+
+#[test]
+fn an_approval_in_part_says_which_to_who_can_take_one() {
+    let mut desk = Desk::open();
+    let mut purchase = desk.purchase(1);
+    set(&mut purchase, &[(32, "87654321")]);
+    desk.send(PARTIAL, &purchase);
+    let (issuer, asked) = desk.asked();
+    let mut answer = answer_to(&asked, "10");
+    answer.remove(DataElement::AMOUNT);
+    desk.send(issuer, &answer);
+    assert_eq!(get(&desk.answer(), 39), "96");
+    assert_eq!(desk.asked().1.mti().to_string(), "0420");
+}
+
+#[test]
+fn an_answer_under_such_a_key_that_comes_late_is_no_word_of_its_issuer() {
+    let mut desk = Desk::open();
+    desk.send(FIRST, &desk.purchase(1));
+    let (issuer, asked) = desk.asked();
+    desk.pass(ISSUER_TIMEOUT);
+    assert_eq!(get(&desk.answer(), 39), "91");
+    let mut signed = answer_to(&asked, "00");
+    set_mac(&mut signed);
+    desk.send(issuer, &signed);
+    assert_eq!((desk.house.node.core().counts().late, desk.house.node.core().counts().unmatched), (0, 1));
+    desk.send(issuer, &answer_to(&asked, "00"));
+    assert_eq!(desk.house.node.core().counts().late, 1, "the true one annotates");
 }
 
 #[test]

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokenswitch::codec::{DataElement, Message};
 use tokenswitch::journal::JournalConfig;
-use tokenswitch::link::ConnectionId;
+use tokenswitch::link::{ConnectionId, Outbox};
 use tokenswitch::switch::{SwitchConfig, TrackTwo};
 use tokenswitch::vocab::Refusal;
 
-use crate::desk::{Desk, FIRST, PARTIAL, answer_to, get, repeat, reversal, set};
+use crate::desk::{Desk, FIRST, PARTIAL, SECOND, answer_to, get, repeat, reversal, set};
 use crate::setting::{ACQUIRERS, GRACE, ISSUER_TIMEOUT, passing_config, switch_config};
 
 const NEWCOMER: ConnectionId = ConnectionId(9);
@@ -181,4 +181,34 @@ fn a_grace_that_was_shortened_is_over_before_a_longer_one_that_began_earlier() {
         desk.send(connection, &answer_to(&reversal, "00"));
     }
     assert_eq!(desk.house.node.core().undelivered(), 0);
+}
+
+#[test]
+fn an_approval_that_a_repeat_collects_elsewhere_is_not_taken_back_since_its_first_connection_is_lost() {
+    for ends in [false, true] {
+        let mut desk = Desk::open();
+        desk.takes = false;
+        let request = desk.purchase(1);
+        desk.send(FIRST, &request);
+        let (issuer, asked) = desk.asked();
+        desk.send(issuer, &answer_to(&asked, "00"));
+        assert_eq!(get(&desk.answer(), 39), "00");
+        if ends {
+            let now = desk.now();
+            desk.house.node.drain();
+            desk.house.node.end(now, &mut Outbox::default()).expect("the journal takes entries");
+        }
+        // Both are heard of in one step, and the repeat first.
+        desk.push(SECOND, &repeat(&request));
+        desk.cut(FIRST, None);
+        let answers = desk.sent_to_acquirers();
+        let given: Vec<_> = answers.iter().map(|(to, answer, _)| (*to, get(answer, 39))).collect();
+        assert_eq!(given, [(SECOND, "00".to_owned())], "ends {ends}");
+        desk.pass(GRACE);
+        assert!(desk.house.node.core().stored().is_empty(), "ends {ends}: it may still be given");
+        assert_eq!(desk.house.node.owing(), [SECOND], "ends {ends}");
+        desk.cut(SECOND, None);
+        desk.pass(GRACE);
+        assert_eq!(desk.house.node.core().stored().len(), 1, "ends {ends}: now nobody gets it");
+    }
 }

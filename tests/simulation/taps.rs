@@ -6,7 +6,7 @@ use tokenswitch::codec::{DataElement, IccData, Message, Tag, TokenData};
 use tokenswitch::journal::JournalConfig;
 use tokenswitch::vocab::{IssuerData, PanSequenceNumber, TokenRequestorId};
 
-use crate::desk::{Desk, FIRST, PARTIAL, SECOND, answer_to, get, repeat, set, tagged};
+use crate::desk::{Desk, FIRST, PARTIAL, SECOND, answer_to, get, repeat, set, tagged, with_mti};
 use crate::house::Crash;
 use crate::setting::{
     ACQUIRERS, ISSUERS, RESUBMIT_WINDOW, card_key, checking_config, dialect_of, issuer_keys, requestor_at,
@@ -109,6 +109,10 @@ fn the_requestor_in_the_chip_data_is_the_token_s_and_the_one_that_the_message_na
             assert_eq!(get(&desk.answer(), 39), code, "{name}");
             assert!(desk.sent_to_issuers().is_empty(), "{name}");
         }
+        let mut desk = Desk::open();
+        desk.send(FIRST, &with_mti(&tap, "0220"));
+        assert_eq!(get(&desk.answer(), 39), "00", "{name}: it has happened");
+        assert_eq!(desk.sent_to_issuers().len(), 1, "{name}: it has happened");
     }
 }
 

@@ -4,7 +4,7 @@ use crate::codec::DataElement;
 use crate::journal::{
     DeliveredEntry, DeliveryEnd, Elements, IssuerLeg, StoredEntry, StoredKind, TransactionEntry,
 };
-use crate::link::Unanswered;
+use crate::link::Answerable;
 use crate::stdx::clock::Now;
 use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{LinkId, Outcome, Refusal, ResponseCode, Stan, TransactionId};
@@ -159,7 +159,7 @@ impl SwitchCore {
     /// Everything that waits for its moment, or waited in vain for its acknowledgement.
     pub(super) fn retry_stored(&mut self, now: Now, actions: &mut Vec<Action>) {
         for id in self.stored.overdue(now.moment) {
-            actions.push(Action::Silent { transaction: id, what: Unanswered::Stored });
+            actions.push(Action::Silent { transaction: id, what: Answerable::Stored });
             self.again_or_aside(id, now, actions);
         }
         for issuer in self.stored.issuers() {
@@ -196,7 +196,8 @@ impl SwitchCore {
                 self.park(id, DeliveryEnd::Parked(answer.code), Some(answer.code), now, actions);
             }
             Acknowledgement::Again => {
-                actions.push(Action::Heard { transaction: id });
+                let heard = Action::Heard { transaction: id };
+                actions.push(if answer.believable { heard } else { Action::LetGo { transaction: id } });
                 self.stored.answered(id, answer.code, is_unknown(answer).then_some(now.moment));
                 self.again_or_aside(id, now, actions);
             }

@@ -48,11 +48,22 @@ impl SwitchCore {
         let moves = transaction.request.moves_money;
         let amount = transaction.request.compared.amount;
         let reverse = |reason| moves.then_some(reason);
-        if !answer.believable || !amount_agrees(transaction, &answer) {
+        let invalid = || {
             let conclusion = Conclusion::refused(Refusal::IssuerAnswerInvalid, Outcome::Unknown);
-            return (conclusion, reverse(ReversalReason::AnswerInvalid));
+            (conclusion, reverse(ReversalReason::AnswerInvalid))
+        };
+        if !answer.believable {
+            return invalid();
         }
-        let approved = matches!(answer.outcome, Some(Outcome::Approved | Outcome::ApprovedPartly));
+        let takes_parts = self.acquirer(transaction.request.leg.link).is_some_and(|it| it.partial_approvals);
+        let partly = answer.outcome == Some(Outcome::ApprovedPartly);
+        if partly && !takes_parts && transaction.reversal.is_none() {
+            let conclusion = Conclusion::refused(Refusal::PartialNotSupported, Outcome::Declined);
+            return (conclusion, reverse(ReversalReason::PartialNotSupported));
+        }
+        if !amount_agrees(transaction, &answer) {
+            return invalid();
+        }
         if transaction.reversal.is_some() {
             // The acquirer's own reversal waits behind this outcome and undoes it.
             return (
@@ -60,14 +71,7 @@ impl SwitchCore {
                 None,
             );
         }
-        let partial_refused = answer.outcome == Some(Outcome::ApprovedPartly)
-            && !self
-                .acquirer(transaction.request.leg.link)
-                .is_some_and(|acquirer| acquirer.partial_approvals);
-        if partial_refused {
-            let conclusion = Conclusion::refused(Refusal::PartialNotSupported, Outcome::Declined);
-            return (conclusion, reverse(ReversalReason::PartialNotSupported));
-        }
+        let approved = partly || answer.outcome == Some(Outcome::Approved);
         let reason = match answer.outcome {
             None => reverse(ReversalReason::UnlistedCode),
             Some(Outcome::Unknown) if !sabotaged("unknown-left-standing") => {
@@ -226,7 +230,8 @@ impl SwitchCore {
     fn answered_late(&mut self, id: TransactionId, answer: &IssuerAnswer, actions: &mut Vec<Action>) {
         let leg =
             self.answered.get(id).and_then(|answered| answered.routed.as_ref()).map(|routed| routed.leg);
-        if leg.is_none_or(|leg| leg.sent_at != answer.sent_at || !answer.mti.answers(leg.mti)) {
+        let named = |leg: IssuerLeg| leg.sent_at == answer.sent_at && answer.mti.answers(leg.mti);
+        if !answer.believable || !leg.is_some_and(named) {
             self.counts.unmatched += 1;
             return;
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::journal::TransactionEntry;
-use crate::link::Unanswered;
+use crate::link::Answerable;
 use crate::stdx::clock::{Moment, Now};
 use crate::stdx::maps::Map;
 use crate::stdx::sabotage::sabotaged;
@@ -139,7 +139,7 @@ impl SwitchCore {
                 let conclusion = stood_in.unwrap_or_else(declined);
                 let kept = conclusion.advice.is_some() && sabotaged("stood-in-and-asked");
                 let reason = (reverse && !kept).then_some(ReversalReason::TimedOut);
-                actions.push(Action::Silent { transaction: id, what: Unanswered::Request });
+                actions.push(Action::Silent { transaction: id, what: Answerable::Request });
                 self.conclude(id, conclusion, reason, now, actions);
             }
             // `forward` sees the deadline itself once the entry is durable.

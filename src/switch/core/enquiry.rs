@@ -2,7 +2,7 @@
 //! by it, so it is never reversed, never stood in, and never sent again: who asked may ask again.
 
 use crate::journal::{EnquiryEntry, IssuerLeg, TransactionEntry};
-use crate::link::Unanswered;
+use crate::link::Answerable;
 use crate::stdx::clock::{Moment, Now};
 use crate::vocab::{
     EnquiryId, LinkId, MessageClass, MessageFunction, Mti, SentAt, TokenRequestorId, TransactionId,
@@ -129,7 +129,7 @@ impl SwitchCore {
         self.counts.enquiries += 1;
         self.counts.enquiries_unanswered += u64::from(answer.is_none());
         if sent && answer.is_none() {
-            actions.push(Action::Silent { transaction: id, what: Unanswered::Request });
+            actions.push(Action::Silent { transaction: id, what: Answerable::Request });
         }
         actions.push(Action::Enquired { transaction: id, answer: answer.map(Box::new) });
     }

@@ -290,6 +290,12 @@ impl SwitchCore {
         self.in_flight.len() + self.enquiries.len() + self.waiting.len() + self.looking.len()
     }
 
+    /// Whether it was approved, is not given yet, and stands: then it must be, or be taken back.
+    #[must_use]
+    pub fn must_arrive(&self, id: TransactionId) -> bool {
+        self.answered.get(id).is_some_and(|answered| answered.must_arrive())
+    }
+
     /// Approvals that could not be given and are not reversed yet.
     #[must_use]
     pub fn undelivered(&self) -> usize {

@@ -104,7 +104,7 @@ impl SwitchCore {
     /// An answer did not reach its acquirer's socket: it waits for a repeat, and is reversed when none comes or can
     /// come.
     pub(super) fn answer_undelivered(&mut self, id: TransactionId, now: Now, actions: &mut Vec<Action>) {
-        if !self.answered.get(id).is_some_and(|answered| answered.must_arrive()) {
+        if !self.must_arrive(id) {
             return;
         }
         self.counts.undelivered += 1;

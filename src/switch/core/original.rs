@@ -224,7 +224,8 @@ impl SwitchCore {
     }
 
     /// What a later message makes of its original: the amount that is its share now, in minor units, and whether that
-    /// is `settled` or only asked for.
+    /// is
+    /// `settled` or only asked for.
     pub(super) fn share(
         &mut self,
         original: Option<&Original>,

@@ -49,11 +49,6 @@ impl Connection {
         self.approvals.drain(..given).map(|(_, transaction)| transaction)
     }
 
-    /// Whether approvals are in its output whose last byte was not taken.
-    pub(super) fn owes_any(&self) -> bool {
-        !self.approvals.is_empty()
-    }
-
     /// Approvals whose last byte was not taken.
     pub(super) fn not_given(&self) -> impl Iterator<Item = TransactionId> {
         self.approvals.iter().map(|(_, transaction)| *transaction)

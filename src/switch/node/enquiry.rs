@@ -3,7 +3,7 @@
 
 use crate::codec::{DataElement, Dialect, EncodeError, Message, TokenData, TokenRequestData};
 use crate::journal::IssuerLeg;
-use crate::link::{Outbox, Unanswered};
+use crate::link::{Answerable, Outbox};
 use crate::stdx::clock::Now;
 use crate::stdx::sabotage::step;
 use crate::tsp::{CardWord, Enquiry, EnquiryReply, IssuerWord};
@@ -65,8 +65,8 @@ impl Node {
     pub(super) fn enquired(&mut self, id: TransactionId, answer: Option<&IssuerAnswer>, now: Now) {
         step("enquired");
         match answer {
-            Some(_) => self.issuer_done(id),
-            None => self.issuer_silent(id, Unanswered::Request, now),
+            Some(_) => self.issuer_done(id, Answerable::Request),
+            None => self.issuer_silent(id, Answerable::Request, now),
         }
         let Some(held) = self.enquiries.remove(&id) else { return };
         let dialect = self.wire(held.issuer).map(|wire| wire.dialect.clone());

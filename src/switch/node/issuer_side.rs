@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use crate::codec::{Bitmap, CARD_TAGS, DataElement, EncodeError, Message, TokenData, icc_without};
 use crate::crypto::CryptogramKeys;
 use crate::journal::{CardRef, Elements, IssuerLeg, StoredKind};
-use crate::link::{ConnectionId, Outbox, Pool, Unanswered};
+use crate::link::{Answerable, ConnectionId, Outbox, Pool};
 use crate::stdx::clock::Now;
 use crate::stdx::sabotage::{sabotaged, step};
 use crate::tsp::CardData;
@@ -222,10 +222,10 @@ impl Node {
     }
 
     /// The message is over with an answer: its connection has room again.
-    pub(super) fn issuer_done(&mut self, id: TransactionId) {
+    pub(super) fn issuer_done(&mut self, id: TransactionId, what: Answerable) {
         let Some(sent) = self.sent.remove(&id) else { return };
         if let Some(issuer) = self.issuers.get_mut(&sent.link) {
-            issuer.pool.answered(sent.connection);
+            issuer.pool.answered(sent.connection, what);
         }
     }
 
@@ -238,7 +238,7 @@ impl Node {
     }
 
     /// It was left without an answer: its connection may be dead.
-    pub(super) fn issuer_silent(&mut self, id: TransactionId, what: Unanswered, now: Now) {
+    pub(super) fn issuer_silent(&mut self, id: TransactionId, what: Answerable, now: Now) {
         let Some(sent) = self.sent.remove(&id) else { return };
         if let Some(issuer) = self.issuers.get_mut(&sent.link) {
             issuer.pool.silent(sent.connection, what, now.moment, &mut self.entropy);

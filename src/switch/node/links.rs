@@ -196,19 +196,19 @@ impl Node {
     ) {
         let Some(link) = self.connections.get(&id).map(|connection| connection.link) else { return };
         let Some(wire) = self.wire(link).cloned() else { return };
-        if message.has_mac() {
-            if message.mti().is_answer() {
-                self.counts.unexpected += 1;
-                return;
-            }
-            let code = wire.dialect.response_code(Refusal::MacKeyMissing);
-            return self.answer_network(id, message, header, code, out);
-        }
         let code = message.network_code().ok().flatten();
         let outcome = message.response_code().ok().flatten().and_then(|code| wire.dialect.outcome(code));
         let Some(stan) = message.stan().ok().flatten() else {
             return self.close(id, CloseReason::MessageUnanswerable, out);
         };
+        if message.has_mac() {
+            if message.mti().is_answer() {
+                self.counts.unexpected += 1;
+                return;
+            }
+            let refused = wire.dialect.response_code(Refusal::MacKeyMissing);
+            return self.answer_network(id, message, header, refused, out);
+        }
         let received = NetworkMessage { mti: message.mti(), code, stan, outcome };
         let asked = (message, header);
         self.with_session(id, now, Some(asked), out, |session, actions| {

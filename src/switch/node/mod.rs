@@ -27,8 +27,8 @@ use crate::journal::{
     Body, CardRef, EntryNumber, Families, Family, HistoryAnswer, HistoryQuestion, TokenRef, TransactionEntry,
 };
 use crate::link::{
-    CloseReason, ConnectionId, Inbox, LinkCommand, Outbox, Pool, PoolAction, PoolConfig, SessionAction,
-    SessionConfig, Unanswered,
+    Answerable, CloseReason, ConnectionId, Inbox, LinkCommand, Outbox, Pool, PoolAction, PoolConfig,
+    SessionAction, SessionConfig,
 };
 use crate::stdx::clock::{Moment, Now};
 use crate::stdx::maps::Map;
@@ -326,10 +326,11 @@ impl Node {
         self.core.unfinished() == 0 && self.to_append.is_empty()
     }
 
-    /// Connections with approvals in their output that their acquirers have not taken.
+    /// Connections with approvals in their output that their acquirers have not taken, there or elsewhere.
     #[must_use]
     pub fn owing(&self) -> Vec<ConnectionId> {
-        let owes = |it: &Connection| it.owes_any() && !sabotaged("ends-with-answers-not-given");
+        let must_arrive = |id| self.core.must_arrive(id) && !sabotaged("ends-with-answers-not-given");
+        let owes = |it: &Connection| it.not_given().any(must_arrive);
         let mut owing: Vec<ConnectionId> =
             self.connections.iter().filter(|(_, it)| owes(it)).map(|(id, _)| *id).collect();
         owing.sort_unstable();
@@ -398,6 +399,9 @@ impl Node {
         loop {
             self.core.look_ahead(self.events.iter());
             while let Some(event) = self.events.pop_front() {
+                if self.is_on_its_way(&event) {
+                    continue;
+                }
                 self.story.hear(&event);
                 let mut actions = take(&mut self.actions);
                 self.core.apply(event, now, &mut actions);
@@ -411,6 +415,13 @@ impl Node {
             }
             self.detokenize(now);
         }
+    }
+
+    /// Whether an answer did not reach its acquirer on one connection, and is in the output of another: what becomes of
+    /// that one decides.
+    fn is_on_its_way(&self, event: &Event) -> bool {
+        let Event::Undelivered { transaction } = event else { return false };
+        self.connections.values().any(|it| it.not_given().any(|id| id == *transaction))
     }
 
     fn act(&mut self, action: Action, now: Now, out: &mut Outbox) {
@@ -458,7 +469,7 @@ impl Node {
             Action::Deliver(delivery) => self.deliver(&delivery, out),
             Action::Answer(answer) => self.answer(&answer, out),
             Action::Silent { transaction, what } => self.issuer_silent(transaction, what, now),
-            Action::Heard { transaction } => self.issuer_done(transaction),
+            Action::Heard { transaction } => self.issuer_done(transaction, Answerable::Stored),
             Action::LetGo { transaction } => self.issuer_let_go(transaction),
             Action::Enquire { transaction, leg } => self.send_enquiry(transaction, leg, out),
             Action::Enquired { transaction, answer } => self.enquired(transaction, answer.as_deref(), now),
@@ -475,14 +486,14 @@ impl Node {
             match outcome.refusal {
                 // Who talks nonsense is no better than who says nothing.
                 Some(Refusal::IssuerAnswerInvalid) => {
-                    self.issuer_silent(outcome.transaction, Unanswered::Request, now);
+                    self.issuer_silent(outcome.transaction, Answerable::Request, now);
                 }
-                _ => self.issuer_done(outcome.transaction),
+                _ => self.issuer_done(outcome.transaction, Answerable::Request),
             }
         }
         if let TransactionEntry::Delivered(delivered) = &entry {
             step("acknowledged");
-            self.issuer_done(delivered.stored);
+            self.issuer_done(delivered.stored, Answerable::Stored);
         }
         if let TransactionEntry::Stored(_) = &entry {
             step("stored");
