@@ -200,7 +200,8 @@ impl Connection {
         }
     }
 
-    /// Hands output to the socket until there is none or it takes no more.
+    /// Hands output to the socket until there is none or it takes no more. What TLS holds is with the socket before more
+    /// is given to it: else a peer could have read what does not count as handed over yet.
     fn poll_output(
         &self,
         cx: &mut Context<'_>,
@@ -209,23 +210,26 @@ impl Connection {
     ) -> Poll<Result<(), CloseReason>> {
         let State { transport, output, .. } = state;
         let mut pending = false;
-        while !output.is_empty() && !pending {
-            match Pin::new(&mut *transport).poll_write(cx, output.waiting()) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(CloseReason::ConnectionLost)),
-                Poll::Ready(Ok(count)) => {
-                    output.took(count);
-                    self.metrics.output_waiting.dec_by(gauge(count));
-                    state.stalled_since = None;
+        while !pending {
+            if !output.is_flushed() {
+                match Pin::new(&mut *transport).poll_flush(cx) {
+                    Poll::Ready(Ok(())) => self.report_written(output, shared),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(CloseReason::of(&error))),
+                    Poll::Pending => pending = true,
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(CloseReason::of(&error))),
-                Poll::Pending => pending = true,
-            }
-        }
-        if !output.is_flushed() {
-            match Pin::new(transport).poll_flush(cx) {
-                Poll::Ready(Ok(())) => self.report_written(output, shared),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(CloseReason::of(&error))),
-                Poll::Pending => pending = true,
+            } else if output.is_empty() {
+                break;
+            } else {
+                match transport.poll_begin(cx, output.waiting()) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(CloseReason::ConnectionLost)),
+                    Poll::Ready(Ok(count)) => {
+                        output.took(count);
+                        self.metrics.output_waiting.dec_by(gauge(count));
+                        state.stalled_since = None;
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(CloseReason::of(&error))),
+                    Poll::Pending => pending = true,
+                }
             }
         }
         if pending {

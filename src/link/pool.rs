@@ -220,7 +220,7 @@ impl Pool {
         let Some(member) = self.member(connection) else { return };
         member.in_flight = member.in_flight.saturating_sub(1);
         match what {
-            Answerable::Stored if member.silent_requests > 0 => {
+            Answerable::Stored if member.silent_requests > 0 || member.trips > 0 => {
                 member.silent = member.silent.min(member.silent_requests);
             }
             Answerable::Request | Answerable::Stored => member.is_good(),
@@ -490,6 +490,36 @@ mod tests {
         pool.answered(bad, Answerable::Request);
         assert_eq!(pool.deadline(), None, "a late answer shows that it works");
         assert!((0..2).filter_map(|_| pool.pick()).any(|picked| picked == bad));
+    }
+
+    #[test]
+    fn acknowledgements_do_not_shorten_the_rest_of_who_leaves_requests_unanswered() {
+        for silences in [1, 2, 5] {
+            let mut entropy = Entropy::seeded(1);
+            let mut pool = Pool::new(PoolConfig { silences, ..config(0, 0) });
+            let (only, now) = (ConnectionId(0), Moment(SECOND));
+            pool.opened(only);
+            pool.up(only);
+            let mut rests = Vec::new();
+            for _ in 0..4 {
+                for _ in 0..silences {
+                    pool.answered(only, Answerable::Stored);
+                    pool.silent(only, Answerable::Request, now, &mut entropy);
+                }
+                assert!(!pool.is_available(), "{silences}");
+                rests.push(pool.deadline().unwrap().since(now).as_secs());
+                // It rests, is asked, and answers the echo.
+                assert_eq!(tick(&mut pool, Moment(1_000 * SECOND)), [PoolAction::Probe(only)]);
+                pool.alive(only);
+                pool.answered(only, Answerable::Stored);
+                pool.silent(only, Answerable::Request, now, &mut entropy);
+                rests.push(pool.deadline().unwrap().since(now).as_secs());
+                tick(&mut pool, Moment(1_000 * SECOND));
+                pool.alive(only);
+            }
+            // Each is drawn between half and all of what it comes to.
+            assert!(rests[0] == 0 && rests[4..].iter().all(|rest| *rest >= 4), "{silences}: {rests:?}");
+        }
     }
 
     #[test]

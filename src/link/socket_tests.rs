@@ -805,6 +805,44 @@ async fn links_over_tls_carry_frames_both_ways() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn what_a_slow_peer_has_read_over_tls_is_reported_while_more_waits() {
+    const ALL: usize = 32 << 20;
+    let ours = Authority::new();
+    let (server_id, client_id) = (ours.identity("switch.test"), ours.identity("acquirer.test"));
+    let server = TlsServer::new(identity(&server_id), Some(&ours.pem())).unwrap();
+    let client = TlsClient::new(&ours.pem(), Some(identity(&client_id))).unwrap();
+    local(async {
+        let mut bench = Bench::listening(|listener| {
+            listener.tls = Some(server);
+            listener.limits.output_bytes = 2 * ALL;
+        });
+        let stream = bench.connect().await;
+        let name = ServerName::try_from("switch.test").unwrap();
+        let mut peer = client.connector().connect(name, stream).await.unwrap();
+        let Seen::Opened(connection, ACQUIRER) = bench.next().await else { panic!("it is not let in") };
+        bench.write(connection, &vec![7; ALL]);
+        bench.apply();
+        let mut piece = vec![0; 4 << 20];
+        let (mut read, mut written) = (0, 0);
+        for _ in 0..4 {
+            peer.read_exact(&mut piece).await.unwrap();
+            read += 4 << 20;
+            bench.take();
+            while let Some(seen) = bench.seen.pop_front() {
+                let Seen::Written(_, total) = seen else { panic!("{seen:?}") };
+                written = total;
+            }
+            assert!(written >= read, "{written} of {read} bytes that were read");
+        }
+        assert!(bench.metric("link_output_waiting_bytes{link=\"acquirer\"}") > 0, "more waits");
+        drop(peer);
+        let (_, begun) = bench.closed(connection).await;
+        assert!((written..ALL as u64).contains(&begun), "{begun}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn peers_that_fail_the_tls_handshake_never_become_connections() {
     let (ours, strangers) = (Authority::new(), Authority::new());
     let server_id = ours.identity("switch.test");

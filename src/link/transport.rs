@@ -16,6 +16,9 @@ use super::config::{ConnectionLimits, IssuerLinkConfig};
 use super::event::CloseReason;
 use crate::tls::{CertificateDigest, TlsServer};
 
+/// The most that one record carries (RFC 8446, section 5.1).
+const TLS_RECORD: usize = 1 << 14;
+
 /// A connected peer.
 pub(super) enum Transport {
     Tcp(TcpStream),
@@ -71,6 +74,12 @@ impl Transport {
 
     pub(super) fn is_plain(&self) -> bool {
         matches!(self, Self::Tcp(_))
+    }
+
+    /// Takes the first of these bytes; of TLS at most one record, of which a peer reads all or nothing.
+    pub(super) fn poll_begin(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let most = if self.is_plain() { bytes.len() } else { bytes.len().min(TLS_RECORD) };
+        Pin::new(self).poll_write(cx, bytes.get(..most).unwrap_or(bytes))
     }
 }
 

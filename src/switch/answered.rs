@@ -39,6 +39,8 @@ pub struct Answered {
     pub reversed: bool,
     /// The acquirer's socket took the whole answer, or may have before a restart: only the acquirer undoes it.
     pub given: bool,
+    /// Copies of the approval that are on their way to it: of each it is heard that it was given, or that it was not.
+    pub leaving: u32,
     /// It was approved in the issuer's place: the advice by which the issuer knows it.
     pub stood_in: Option<IssuerLeg>,
     /// What later messages made of it.
@@ -273,13 +275,21 @@ impl Answered {
         self.request.kind == RequestKind::Payment && self.stands() && !self.given
     }
 
+    /// One of its copies did not reach its acquirer. Whether nobody has it then, nor is to get it.
+    pub(super) fn came_back(&mut self) -> bool {
+        self.leaving = self.leaving.saturating_sub(1);
+        self.leaving == 0 && self.must_arrive()
+    }
+
     /// The very same answer, for the message that asks for it now.
     #[must_use]
-    pub(super) fn again(&self, transaction: TransactionId, asked_by: TransactionId) -> Answer {
+    pub(super) fn again(&mut self, transaction: TransactionId, asked_by: TransactionId) -> Answer {
         let mut elements = self.elements.clone();
         if let Some(amount) = self.approved.filter(|_| self.outcome == Outcome::ApprovedPartly) {
             elements.keep(DataElement::AMOUNT.number(), &amount.digits());
         }
+        let must_arrive = self.must_arrive();
+        self.leaving = self.leaving.saturating_add(u32::from(must_arrive));
         Answer {
             transaction,
             asked_by,
@@ -288,7 +298,7 @@ impl Answered {
             card: self.routed.as_ref().map(|routed| Arc::clone(&routed.card)),
             kind: self.answer,
             elements,
-            must_arrive: self.must_arrive(),
+            must_arrive,
         }
     }
 }

@@ -21,17 +21,18 @@ pub(super) struct Chip {
     pub(super) payment: Option<ChipPayment>,
     /// A cryptogram and its counter are there, and not all that they need.
     pub(super) incomplete: bool,
-    pub(super) expiry: Option<Expiry>,
+    /// Of 5F24 and of 57; whether they must agree depends on what the message is.
+    pub(super) expiries: [Option<Expiry>; 2],
     /// 9F19: of a token only, so that what a plain card's chip says there refuses nothing.
     pub(super) requestor: Result<Option<TokenRequestorId>, Refusal>,
 }
 
 impl Chip {
-    /// Reads DE 55; the account numbers it holds (5A, 57) must be `account`, its expiries (5F24, 57) agree.
+    /// Reads DE 55; the account numbers it holds (5A, 57) must be `account`.
     pub(super) fn read(message: &Message, account: &[u8]) -> Result<Self, Refusal> {
         let icc = message.icc().map_err(|_| Refusal::FormatError)?;
         let Some(icc) = icc else {
-            return Ok(Self { payment: None, incomplete: false, expiry: None, requestor: Ok(None) });
+            return Ok(Self { payment: None, incomplete: false, expiries: [None; 2], requestor: Ok(None) });
         };
         let number = icc.get(Tag::PAN).map(unpacked);
         if number.is_some_and(|number| number.as_slice() != account) {
@@ -47,13 +48,10 @@ impl Chip {
         let date = date.map(|date| Expiry::parse(date.get(..4).unwrap_or(&date))).transpose();
         let date = date.map_err(|_| Refusal::FormatError)?;
         let of_track = track.and_then(|track| track.expiry);
-        if date.is_some() && of_track.is_some() && date != of_track {
-            return Err(Refusal::ExpiriesDisagree);
-        }
         let payment = chip_payment(&icc);
         let incomplete = payment.is_none() && icc.atc().is_some() && icc.cryptogram().is_some();
         let requestor = icc.get(Tag::TOKEN_REQUESTOR).map(requestor_id).transpose();
-        Ok(Self { payment, incomplete, expiry: date.or(of_track), requestor })
+        Ok(Self { payment, incomplete, expiries: [date, of_track], requestor })
     }
 }
 

@@ -471,6 +471,15 @@ impl Driver {
         if open > 0 { Err(SwitchError::DrainCutShort(open)) } else { Ok(()) }
     }
 
+    /// Goes on without acquirers that owed approvals before what their sockets took was heard, and behind it.
+    fn give_up(&mut self) -> Result<Now, SwitchError> {
+        let owing = self.node.owing();
+        let now = self.turn(Woken::Work)?;
+        self.node.give_up(&owing, &mut self.outbox);
+        self.links.apply(&mut self.outbox);
+        Ok(now)
+    }
+
     /// Goes on until it is `done` or the limit is over; where it `gives_up`, without acquirers that do not take what
     /// they were approved.
     async fn wait(
@@ -484,8 +493,7 @@ impl Driver {
         let until = now.moment.plus(limit);
         while !done(self) && now.moment < until {
             if gives_up {
-                self.node.give_up(&mut self.outbox);
-                self.links.apply(&mut self.outbox);
+                now = self.give_up()?;
             }
             tokio::select! {
                 () = self.links.ready() => {}

@@ -200,6 +200,7 @@ fn answered(
         stood_in: outcome.advice.as_ref().map(|advice| advice.issuer),
         // Whether it was given is not known, and so it stands: its repeat gets it, its reversal undoes it.
         given: true,
+        leaving: 0,
         shares: Vec::new(),
     })
 }
@@ -313,6 +314,7 @@ fn taken_over(stored: &StoredEntry, leg: AcquirerLeg, mark: CardMark) -> Answere
         approved: None,
         reversed: false,
         given: true,
+        leaving: 0,
         stood_in: None,
         shares: Vec::new(),
     }

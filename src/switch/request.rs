@@ -312,7 +312,7 @@ impl Request {
         if remote.is_some() && chip.payment.is_some() {
             return Err(Refusal::FormatError);
         }
-        let expiry = parts.token_expiry(&chip)?;
+        let expiry = parts.token_expiry(&chip, purpose)?;
         let entry_mode = parts.entry_mode.map(|mode| mode.entry);
         if self.kind == RequestKind::Payment && entry_mode.is_none() {
             return Err(Refusal::FormatError);
@@ -420,12 +420,14 @@ impl Parts {
         }
     }
 
-    /// DE 14, else DE 35, else the chip's 5F24 or 57; any two that differ are refused.
-    fn token_expiry(&self, chip: &Chip) -> Result<Option<Expiry>, Refusal> {
+    /// DE 14, else DE 35, else the chip's 5F24, else its 57. Any two that differ are refused, but not of what has
+    /// happened.
+    fn token_expiry(&self, chip: &Chip, purpose: Purpose) -> Result<Option<Expiry>, Refusal> {
         let of_track = self.track.as_ref().and_then(|track| track.expiry);
-        let mut known = [self.expiry, of_track, chip.expiry].into_iter().flatten();
+        let [of_chip, of_its_track] = chip.expiries;
+        let mut known = [self.expiry, of_track, of_chip, of_its_track].into_iter().flatten();
         let first = known.next();
-        if known.any(|other| Some(other) != first) {
+        if purpose != Purpose::PastEvent && known.any(|other| Some(other) != first) {
             return Err(Refusal::ExpiriesDisagree);
         }
         Ok(first)

@@ -43,12 +43,12 @@ impl Tsp {
         let of_waiting = self.step_ups.keys().filter_map(|record| self.record_ahead(*record));
         let overdue = of_waiting.take_while(|record| record.issued_at.plus(proof) <= now.wall);
         let unproven: Vec<VaultRecord> = overdue.filter(is_inactive).take(GIVEN_UP_MOST).collect();
-        // Those that wait for proof stand among the others, and have their own time.
-        let needs_no_proof = |record: &&u64| self.step_up_ahead(**record).is_none();
-        let inactive = self.inactive.0.iter().filter(needs_no_proof);
-        let inactive = inactive.filter_map(|record| self.record_ahead(*record));
+        let inactive = self.inactive.0.iter().filter_map(|record| self.record_ahead(*record));
         let overdue = inactive.take_while(|record| record.issued_at.plus(arrival) <= now.wall);
-        let unactivated: Vec<VaultRecord> = overdue.filter(is_inactive).take(GIVEN_UP_MOST).collect();
+        // Those that wait for proof stand among the others, and have their own time.
+        let needs_no_proof = |it: &VaultRecord| self.step_up_ahead(it.record).is_none();
+        let overdue = overdue.filter(|record| is_inactive(record) && needs_no_proof(record));
+        let unactivated: Vec<VaultRecord> = overdue.take(GIVEN_UP_MOST).collect();
         for (name, records) in [("unproven", unproven), ("unactivated", unactivated)] {
             for record in records {
                 let decided = self.give_up(name, &record, now);

@@ -267,9 +267,20 @@ impl Desk {
 
     /// The network cuts a connection; bytes from `begun` on never left, all of them if not said.
     pub(crate) fn cut(&mut self, connection: ConnectionId, begun: Option<u64>) {
+        self.lose(connection, begun);
+        self.settle();
+    }
+
+    /// As `cut`; `settle` lets the switch hear of it.
+    pub(crate) fn lose(&mut self, connection: ConnectionId, begun: Option<u64>) {
         let all = self.queued[&connection];
         self.close(connection, begun.unwrap_or(all), CloseReason::ConnectionLost);
-        self.settle();
+    }
+
+    /// A socket takes all that is in its output; `settle` lets the switch hear of it.
+    pub(crate) fn drink(&mut self, connection: ConnectionId) {
+        let total = self.queued[&connection];
+        self.inbox.events.push(LinkEvent::Written { connection, total });
     }
 
     /// No issuer can be reached.

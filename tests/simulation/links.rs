@@ -183,32 +183,71 @@ fn a_grace_that_was_shortened_is_over_before_a_longer_one_that_began_earlier() {
     assert_eq!(desk.house.node.core().undelivered(), 0);
 }
 
+/// An approval lies in the first connection's output; gives its request.
+fn approved_and_not_taken(ends: bool) -> (Desk, Message) {
+    let mut desk = Desk::open();
+    desk.takes = false;
+    let request = desk.purchase(1);
+    desk.send(FIRST, &request);
+    let (issuer, asked) = desk.asked();
+    desk.send(issuer, &answer_to(&asked, "00"));
+    assert_eq!(get(&desk.answer(), 39), "00");
+    if ends {
+        let now = desk.now();
+        desk.house.node.drain();
+        desk.house.node.end(now, &mut Outbox::default()).expect("the journal takes entries");
+    }
+    (desk, request)
+}
+
+/// What stood in answers to acquirers: where, and DE 39.
+fn given(desk: &mut Desk) -> Vec<(ConnectionId, String)> {
+    desk.sent_to_acquirers().iter().map(|(to, answer, _)| (*to, get(answer, 39))).collect()
+}
+
 #[test]
 fn an_approval_that_a_repeat_collects_elsewhere_is_not_taken_back_since_its_first_connection_is_lost() {
-    for ends in [false, true] {
-        let mut desk = Desk::open();
-        desk.takes = false;
-        let request = desk.purchase(1);
-        desk.send(FIRST, &request);
-        let (issuer, asked) = desk.asked();
-        desk.send(issuer, &answer_to(&asked, "00"));
-        assert_eq!(get(&desk.answer(), 39), "00");
-        if ends {
-            let now = desk.now();
-            desk.house.node.drain();
-            desk.house.node.end(now, &mut Outbox::default()).expect("the journal takes entries");
+    for (ends, waits) in [(false, false), (false, true), (true, false), (true, true)] {
+        let case = format!("ends {ends}, waits for the disk {waits}");
+        let (mut desk, request) = approved_and_not_taken(ends);
+        if waits {
+            // Its entry is what the repeat's answer waits for.
+            desk.syncs = false;
+            desk.push(SECOND, &reversal(&desk.purchase(8), 9));
         }
-        // Both are heard of in one step, and the repeat first.
+        // All is heard of in one step, and the repeat before that the connection is lost.
         desk.push(SECOND, &repeat(&request));
         desk.cut(FIRST, None);
-        let answers = desk.sent_to_acquirers();
-        let given: Vec<_> = answers.iter().map(|(to, answer, _)| (*to, get(answer, 39))).collect();
-        assert_eq!(given, [(SECOND, "00".to_owned())], "ends {ends}");
+        desk.syncs = true;
+        desk.sync();
+        let unknown = waits.then(|| (SECOND, "25".to_owned()));
+        let expected: Vec<_> = unknown.into_iter().chain([(SECOND, "00".to_owned())]).collect();
+        assert_eq!(given(&mut desk), expected, "{case}");
         desk.pass(GRACE);
-        assert!(desk.house.node.core().stored().is_empty(), "ends {ends}: it may still be given");
-        assert_eq!(desk.house.node.owing(), [SECOND], "ends {ends}");
+        assert!(desk.house.node.core().stored().is_empty(), "{case}: it may still be given");
+        assert_eq!(desk.house.node.owing(), [SECOND], "{case}");
         desk.cut(SECOND, None);
         desk.pass(GRACE);
-        assert_eq!(desk.house.node.core().stored().len(), 1, "ends {ends}: now nobody gets it");
+        assert_eq!(desk.house.node.core().stored().len(), 1, "{case}: now nobody gets it");
+    }
+}
+
+#[test]
+fn an_approval_that_is_taken_elsewhere_stands_whatever_is_heard_first() {
+    for (ends, lost_first) in [(false, false), (false, true), (true, false), (true, true)] {
+        let (mut desk, request) = approved_and_not_taken(ends);
+        desk.send(SECOND, &repeat(&request));
+        assert_eq!(given(&mut desk), [(SECOND, "00".to_owned())]);
+        if lost_first {
+            desk.lose(FIRST, None);
+            desk.drink(SECOND);
+        } else {
+            desk.drink(SECOND);
+            desk.lose(FIRST, None);
+        }
+        desk.settle();
+        desk.pass(GRACE);
+        let core = desk.house.node.core();
+        assert_eq!((core.stored().len(), core.undelivered()), (0, 0), "ends {ends}, lost first {lost_first}");
     }
 }

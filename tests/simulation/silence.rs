@@ -65,6 +65,30 @@ fn who_answers_nonsense_is_set_aside_as_who_says_nothing() {
 }
 
 #[test]
+fn nonsense_to_an_advice_counts_as_silence_does() {
+    let mut desk = Desk::open();
+    (desk.echoes, desk.reachable) = (false, false);
+    let only = desk.issuer_connections()[0];
+    for connection in desk.issuer_connections().into_iter().filter(|connection| *connection != only) {
+        desk.cut(connection, None);
+    }
+    desk.send(FIRST, &with_mti(&desk.purchase(20), "0220"));
+    assert_eq!(get(&desk.answer(), 39), "00");
+    for mti in ["0220", "0221", "0221"] {
+        let (connection, asked) = desk.asked();
+        assert_eq!((connection, asked.mti().to_string().as_str()), (only, mti));
+        let mut nonsense = answer_to(&asked, "00");
+        nonsense.remove(DataElement::RESPONSE_CODE);
+        desk.send(only, &nonsense);
+        desk.pass(LATER);
+    }
+    assert!(desk.sent_to_issuers().is_empty(), "it is set aside");
+    desk.send(FIRST, &desk.purchase(30));
+    assert_eq!(get(&desk.answer(), 39), "91", "at once");
+    assert!(desk.sent_to_issuers().is_empty());
+}
+
+#[test]
 fn an_advice_that_is_sent_again_elsewhere_does_not_speak_for_the_connection_that_lost_it() {
     let mut desk = Desk::open();
     desk.echoes = false;

@@ -117,6 +117,33 @@ fn the_requestor_in_the_chip_data_is_the_token_s_and_the_one_that_the_message_na
 }
 
 #[test]
+fn expiry_dates_that_differ_refuse_what_is_asked_and_nothing_that_has_happened() {
+    let (other, tag) = ([0x31, 0x12, 0x31], [0x5F, 0x24]);
+    let in_track = |desk: &Desk| {
+        let mut tap = desk.tap(1, 7);
+        let track = format!("{}=31122010000000000", desk.token.token.as_str());
+        set(&mut tap, &[(35, &track)]);
+        tap
+    };
+    let in_chip = |desk: &Desk| {
+        let mut tap = desk.tap(1, 7);
+        let dated = [desk.chip(7), tagged(&[(&tag, &other)])].concat();
+        tap.set(DataElement::ICC, &dated).expect("it fits");
+        tap
+    };
+    for (name, tap) in [("track", &in_track as &dyn Fn(&Desk) -> Message), ("chip", &in_chip)] {
+        let mut desk = Desk::open();
+        desk.send(FIRST, &tap(&desk));
+        assert_eq!(get(&desk.answer(), 39), "30", "{name}");
+        assert!(desk.sent_to_issuers().is_empty(), "{name}");
+        let mut desk = Desk::open();
+        desk.send(FIRST, &with_mti(&tap(&desk), "0220"));
+        assert_eq!(get(&desk.answer(), 39), "00", "{name}: it has happened");
+        assert_eq!(desk.sent_to_issuers().len(), 1, "{name}: it has happened");
+    }
+}
+
+#[test]
 fn what_the_chip_signed_must_be_what_is_asked() {
     let other: fn(&mut Message) = |tap| set(tap, &[(49, "826")]);
     for (name, change, code) in [

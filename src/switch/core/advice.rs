@@ -183,7 +183,9 @@ impl SwitchCore {
             self.counts.unmatched += 1;
             return;
         }
-        self.stored.hear(answer.link);
+        if answer.believable {
+            self.stored.hear(answer.link);
+        }
         let Some(item) = self.stored.get(id) else { return };
         let unknown_for = item.unknown_since.map(|since| now.moment.since(since)).unwrap_or_default();
         let stood_in = item.entry.kind == StoredKind::StandIn;
@@ -196,8 +198,8 @@ impl SwitchCore {
                 self.park(id, DeliveryEnd::Parked(answer.code), Some(answer.code), now, actions);
             }
             Acknowledgement::Again => {
-                let heard = Action::Heard { transaction: id };
-                actions.push(if answer.believable { heard } else { Action::LetGo { transaction: id } });
+                let silent = Action::Silent { transaction: id, what: Answerable::Stored };
+                actions.push(if answer.believable { Action::Heard { transaction: id } } else { silent });
                 self.stored.answered(id, answer.code, is_unknown(answer).then_some(now.moment));
                 self.again_or_aside(id, now, actions);
             }

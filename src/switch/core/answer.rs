@@ -190,7 +190,7 @@ impl SwitchCore {
             // Its reversal may have come while its outcome was on its way to the disk.
             self.share_again(id);
         }
-        match self.answered.get(id) {
+        match self.answered.get_mut(id) {
             // Its reversal came while the approval was on its way to the disk, and must be there before this is said.
             Some(answered) if answered.is_withheld() => {
                 let withheld = answered.again(id, asked_by).withheld();

@@ -6,6 +6,7 @@ use crate::stdx::clock::Now;
 use crate::stdx::sabotage::sabotaged;
 use crate::vocab::{Outcome, Refusal, ReversalReason, TransactionId};
 
+use super::super::answered::Answered;
 use super::super::event::{Action, AnswerKind, Unsent};
 use super::super::transaction::{Conclusion, Transaction, TransactionState};
 use super::{Acknowledgement, SwitchCore, Then};
@@ -101,10 +102,10 @@ impl SwitchCore {
         self.conclude(id, conclusion, reverse.then_some(ReversalReason::LinkLost), now, actions);
     }
 
-    /// An answer did not reach its acquirer's socket: it waits for a repeat, and is reversed when none comes or can
-    /// come.
+    /// An answer did not reach its acquirer's socket, nor is another copy of it on its way: it waits for a repeat, and is
+    /// reversed when none comes or can come.
     pub(super) fn answer_undelivered(&mut self, id: TransactionId, now: Now, actions: &mut Vec<Action>) {
-        if !self.must_arrive(id) {
+        if !self.answered.get_mut(id).is_some_and(Answered::came_back) {
             return;
         }
         self.counts.undelivered += 1;

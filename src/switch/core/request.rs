@@ -426,6 +426,7 @@ impl SwitchCore {
             reversed: reversal.is_some() || conclusion.reversal.is_some() && conclusion.advice.is_none(),
             stood_in: conclusion.advice.as_ref().map(|advice| advice.issuer),
             given: false,
+            leaving: 0,
             shares: Vec::new(),
         };
         self.answered.insert(id, answered, &mut self.index);

@@ -286,6 +286,7 @@ impl SwitchCore {
             approved: None,
             reversed: false,
             given: false,
+            leaving: 0,
             stood_in: None,
             shares: Vec::new(),
         };

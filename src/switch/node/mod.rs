@@ -337,10 +337,10 @@ impl Node {
         owing
     }
 
-    /// Takes no more time for acquirers that do not take what they were approved: once their connections are gone, it
-    /// is reversed. To be called behind `end`, with all heard that the sockets took.
-    pub fn give_up(&self, out: &mut Outbox) {
-        for connection in self.owing() {
+    /// Takes no more time for acquirers that do not take what they were approved, of those that were `owing` before all
+    /// was heard that sockets took: once their connections are gone, it is reversed. To be called behind `end`.
+    pub fn give_up(&self, owing: &[ConnectionId], out: &mut Outbox) {
+        for connection in self.owing().into_iter().filter(|it| owing.contains(it)) {
             tracing::warn!(%connection, "its acquirer does not take its answers: they are reversed");
             out.commands.push(LinkCommand::Abort { connection, reason: CloseReason::ShuttingDown });
         }
@@ -399,9 +399,6 @@ impl Node {
         loop {
             self.core.look_ahead(self.events.iter());
             while let Some(event) = self.events.pop_front() {
-                if self.is_on_its_way(&event) {
-                    continue;
-                }
                 self.story.hear(&event);
                 let mut actions = take(&mut self.actions);
                 self.core.apply(event, now, &mut actions);
@@ -415,13 +412,6 @@ impl Node {
             }
             self.detokenize(now);
         }
-    }
-
-    /// Whether an answer did not reach its acquirer on one connection, and is in the output of another: what becomes of
-    /// that one decides.
-    fn is_on_its_way(&self, event: &Event) -> bool {
-        let Event::Undelivered { transaction } = event else { return false };
-        self.connections.values().any(|it| it.not_given().any(|id| id == *transaction))
     }
 
     fn act(&mut self, action: Action, now: Now, out: &mut Outbox) {

@@ -42,7 +42,8 @@ impl World {
     pub(super) fn end_if_due(&mut self) -> Step {
         let (Some(ending), Some(house)) = (self.ending, self.house.as_ref()) else { return Ok(()) };
         let idle = house.node.is_idle();
-        let owing = !house.node.owing().is_empty();
+        let owed = house.node.owing();
+        let owing = !owed.is_empty();
         match ending {
             Ending::Draining(until) if idle && !owing || until <= self.now => {
                 let now = self.house_now();
@@ -63,7 +64,7 @@ impl World {
             }
             Ending::Closing(until) if idle && owing && self.now < until => {
                 if let Some(house) = self.house.as_ref() {
-                    house.node.give_up(&mut self.outbox);
+                    house.node.give_up(&owed, &mut self.outbox);
                 }
                 self.carry_out()
             }
