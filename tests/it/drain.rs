@@ -22,6 +22,8 @@ const WAITING: usize = 20;
 const BATCH: usize = 2_000;
 const BATCHES: usize = 100;
 const APPROVED: u32 = 50;
+/// Bytes of answers that wait before these; its room is four times that.
+const WAITS: f64 = 2_097_152.0;
 
 fn outcomes(entries: &[Entry]) -> impl Iterator<Item = &OutcomeEntry> {
     entries.iter().filter_map(|entry| match &entry.body {
@@ -98,9 +100,13 @@ async fn asks_and_takes_nothing(address: SocketAddr, admin: &str) -> TcpStream {
     assert_eq!(mti_and_code(&read_frame(&mut stream).await), ("0810".into(), "00".into()));
     // No issuer has it: it is refused at once, each time.
     let refused = framed(&message("0200", &[])).repeat(BATCH);
+    let mut asked = metric(admin, "switch_received_total", &[]).await;
     for _ in 0..BATCHES {
         stream.write_all(&refused).await.unwrap();
-        if metric(admin, "link_output_waiting_bytes", &[("link", "acquirer-1")]).await > 0.0 {
+        asked += BATCH as f64;
+        until_metric(admin, "switch_received_total", &[], |now| now >= asked).await;
+        // More than the system may still find room for.
+        if metric(admin, "link_output_waiting_bytes", &[("link", "acquirer-1")]).await > WAITS {
             return stream;
         }
     }
